@@ -1,0 +1,1 @@
+"""The dashboard: widgets and layout over `swin_core`, no tensors."""

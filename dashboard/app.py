@@ -1,0 +1,31 @@
+"""The dashboard's entry: `streamlit run dashboard/app.py`."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+# Streamlit puts this file's folder on the import path, not the project's root, where swin_core and dashboard
+# lie.
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+LOGO = Path(__file__).with_name("logo.svg")
+
+st.set_page_config(page_title="SwinLens", page_icon=str(LOGO), layout="wide")
+st.logo(str(LOGO), size="large")
+
+page = st.navigation(
+    [
+        st.Page(
+            "views/compare.py",
+            title="Compare",
+            icon=":material/compare:",
+            default=True,
+            help="Heat maps of up to four models on the same pictures, side by side.",
+        )
+    ],
+    position="top",
+)
+page.run()

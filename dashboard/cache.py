@@ -1,0 +1,212 @@
+"""Models, pictures, explanations and drawings, held once for all sessions, each kind up to a count.
+
+Streamlit's own resource cache cannot tell whether something is held without computing it; the page has to
+know, so that it can say what it waits for. A classifier's own lock keeps explanations by several threads
+apart.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import plotly.graph_objects as go
+from PIL import Image
+
+import swin_core
+from dashboard.choices import model_source
+from swin_core.errors import ModelError, SwinError
+from swin_core.explain.explanation import Explanation
+from swin_core.explain.figure import Grid
+
+__all__ = [
+    "Picture",
+    "Request",
+    "Shelf",
+    "classifier",
+    "drawing",
+    "explanation",
+    "held_classifier",
+    "is_settled",
+    "read_picture",
+    "refusal",
+]
+
+Held = TypeVar("Held")
+SHOWN_PIXELS = 512
+"""Side of a picture as it is shown."""
+REFUSED_SECONDS = 60
+"""How long a model that could not be loaded is not tried again: without a network a download takes long."""
+
+
+class Shelf(Generic[Held]):
+    """Values by key, each made once even if many threads ask at once; the least recently used goes first."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._values: OrderedDict[Hashable, Held] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def peek(self, key: Hashable) -> Held | None:
+        """The value of the key if it is held; never waits."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: Hashable, value: Held) -> None:
+        """Hold a value, in place of an older one of the same key."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self.capacity:
+                self._values.popitem(last=False)
+
+    def get(self, key: Hashable, make: Callable[[], Held]) -> Held:
+        """The value of the key; `make` is called if there is none. What `make` raises is not kept."""
+        value = self.peek(key)
+        if value is not None:
+            return value
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            value = self.peek(key)
+            if value is not None:
+                return value
+            try:
+                value = make()
+                self.put(key, value)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+            return value
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page."""
+
+    key: Hashable
+    """Equal for equal pictures, so that explanations can be found again."""
+    title: str
+    image: Image.Image
+    shown: np.ndarray
+    """The square in its middle, `(s, s, 3)` uint8."""
+    truth: str = ""
+    """What it shows, if that is known."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which explanation is asked for."""
+
+    model: str
+    picture: Picture
+    targets: tuple[int, ...] | None
+    """Class indices, or None for the model's own first choice."""
+    method: str
+    layer: str | None
+    """A layer's name, or None for the model's default."""
+
+    @property
+    def key(self) -> Hashable:
+        """What the result depends on."""
+        return self.model, self.picture.key, self.targets, self.method, self.layer
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    message: str
+    since: float
+
+
+# Four columns, and two models that were there a moment ago.
+_classifiers: Shelf[swin_core.Classifier] = Shelf(6)
+_refusals: Shelf[_Refusal] = Shelf(64)
+_pictures: Shelf[Picture] = Shelf(16)
+_explanations: Shelf[Explanation | _Refusal] = Shelf(128)
+_drawings: Shelf[go.Figure] = Shelf(16)
+
+
+def read_picture(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> Picture:
+    """The picture of the key, decoded once.
+
+    Raises:
+        ImageError: `read` says so.
+    """
+    return _pictures.get(key, lambda: _picture(key, title, truth, read()))
+
+
+def _picture(key: Hashable, title: str, truth: str, image: Image.Image) -> Picture:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    shown = image.crop((left, top, left + side, top + side))
+    shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+    return Picture(key, title, image, np.asarray(shown), truth)
+
+
+def held_classifier(name: str) -> swin_core.Classifier | None:
+    """The model of that name if it is loaded; never waits."""
+    return _classifiers.peek(name)
+
+
+def refusal(name: str) -> str:
+    """Why the model could not be loaded a moment ago, or an empty string."""
+    refused = _refusals.peek(name)
+    return refused.message if refused and time.monotonic() - refused.since < REFUSED_SECONDS else ""
+
+
+def classifier(name: str) -> swin_core.Classifier:
+    """The model of that name, loaded once.
+
+    Raises:
+        SwinError: it cannot be loaded.
+    """
+    return _classifiers.get(name, lambda: _load(name))
+
+
+def _load(name: str) -> swin_core.Classifier:
+    if refusal(name):
+        raise ModelError(refusal(name))
+    try:
+        return swin_core.load(model_source(name))
+    except SwinError as error:
+        _refusals.put(name, _Refusal(str(error), time.monotonic()))
+        raise
+
+
+def is_settled(request: Request) -> bool:
+    """Whether the explanation, or the reason why there is none, can be had without waiting."""
+    return _explanations.peek(request.key) is not None
+
+
+def explanation(request: Request) -> Explanation:
+    """The explanation that is asked for, computed once.
+
+    Raises:
+        SwinError: the model cannot be loaded, or cannot explain this.
+    """
+    model = classifier(request.model)
+    outcome = _explanations.get(request.key, lambda: _explain(model, request))
+    if isinstance(outcome, _Refusal):
+        raise SwinError(outcome.message)
+    return outcome
+
+
+def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Refusal:
+    layers = None if request.layer is None else [request.layer]
+    try:
+        return swin_core.explain(
+            model, request.picture.image, request.targets, method=request.method, layers=layers
+        )
+    except SwinError as error:
+        return _Refusal(str(error), time.monotonic())
+
+
+def drawing(key: Hashable, grid: Grid) -> go.Figure:
+    """The Plotly figure of a grid, drawn once; the key says what is in the grid and how it looks."""
+    return _drawings.get(key, grid.to_plotly)

@@ -1,0 +1,98 @@
+"""What stands around the grid: agreement of the maps, each model's first choices, link and exports."""
+
+from functools import partial
+from urllib.parse import urlencode
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard.theme import DIVERGING, plain
+from swin_core.explain.browser import CONFIG, escaped_lines
+from swin_core.explain.export import KINDS
+from swin_core.explain.figure import Grid, Row
+from swin_core.explain.render import percent
+
+__all__ = ["show_agreement", "show_exports", "show_link", "show_top_classes"]
+
+TOP = 5
+
+
+def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
+    """Spearman's rank correlation between the maps of one row, as a small matrix with its numbers."""
+    names = [escaped_lines(name, 16) for name in models]
+    size = len(models)
+    axis = {"tickmode": "array", "tickvals": list(range(size)), "ticktext": names, "fixedrange": True}
+    axis |= {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True}
+    trace = {
+        "type": "heatmap",
+        "z": matrix,
+        "text": [["" if np.isnan(value) else f"{value:.2f}" for value in line] for line in matrix],
+        "texttemplate": "%{text}",
+        "textfont": {"size": 14},
+        "zmin": -1,
+        "zmax": 1,
+        "colorscale": [list(stop) for stop in DIVERGING],
+        "showscale": False,
+        "xgap": 3,
+        "ygap": 3,
+        "hoverinfo": "skip",
+    }
+    layout = {
+        "xaxis": {**axis, "side": "top", "tickangle": 0},
+        "yaxis": {**axis, "autorange": "reversed"},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "height": 56 + 52 * size,
+        "dragmode": False,
+    }
+    figure = go.Figure({"data": [trace], "layout": layout})
+    st.plotly_chart(
+        figure, config={**CONFIG, "displayModeBar": False}, alt=_agreement_in_words(matrix, models)
+    )
+
+
+def _agreement_in_words(matrix: np.ndarray, models: tuple[str, ...]) -> str:
+    pairs = [(i, j) for i in range(len(models)) for j in range(i) if not np.isnan(matrix[i, j])]
+    words = [f"{models[j]} and {models[i]} {matrix[i, j]:.2f}" for i, j in pairs]
+    return "Agreement of the maps: " + ("; ".join(words) or "no two maps to compare")
+
+
+def show_top_classes(row: Row, models: tuple[str, ...]) -> None:
+    """Each model's first choices with their probabilities, one column a model, in the grid's order."""
+    for column, name, cell in zip(st.columns(len(models)), models, row.cells, strict=True):
+        with column:
+            st.markdown(f"**{plain(name)}**")
+            if cell.explanation is None:
+                st.caption(plain(cell.error))
+                continue
+            probabilities = cell.explanation.probabilities
+            for index in np.argsort(-probabilities, kind="stable")[:TOP]:
+                value = float(probabilities[index])
+                label = cell.explanation.labels[index]
+                st.progress(min(value, 1.0), plain(f"{label} {percent(value)}"))
+
+
+def show_link(uploads: bool) -> None:
+    """The address that leads back to this view."""
+    with st.popover("Link", icon=":material/link:"):
+        st.markdown("This address leads back to this view: it holds pictures, models and look.")
+        query = urlencode(st.query_params.to_dict(), doseq=True)
+        st.code(f"{st.context.url or ''}{'?' if query else ''}{query}", language=None, wrap_lines=True)
+        if uploads:
+            st.caption("Your own pictures are not in it: they stay on this machine; choose them again.")
+
+
+def show_exports(grid: Grid) -> None:
+    """Buttons that save the grid as a file; it is written when a button is clicked."""
+    names = {"png": "Picture (PNG)", "pdf": "Page (PDF)", "npz": "Raw arrays (NPZ)", "json": "Numbers (JSON)"}
+    with st.popover("Export", icon=":material/download:", disabled=not grid.rows):
+        for kind, media_type in KINDS.items():
+            st.download_button(
+                names[kind],
+                partial(grid.encode, kind),
+                file_name=f"swinlens.{kind}",
+                mime=media_type,
+                on_click="ignore",
+                width="stretch",
+                key=f"export_{kind}",
+            )

@@ -1,0 +1,132 @@
+"""The sidebar: which pictures, which models, how the maps look; all but uploads is kept in the address."""
+
+import hashlib
+from functools import partial
+
+import streamlit as st
+
+from dashboard.cache import Picture, read_picture
+from dashboard.choices import PICTURES_AT_MOST, samples, truth_of
+from dashboard.theme import plain
+from swin_core.errors import SwinError
+from swin_core.explain.render import COLORMAPS, SCALES, Look
+from swin_core.images import PICTURE_SUFFIXES, read_image
+from swin_core.zoo import available
+
+__all__ = ["MODELS_AT_MOST", "choose_look", "choose_models", "choose_pictures"]
+
+FIRST_SAMPLE = "dandelion"
+MODELS_AT_MOST = 4
+MODELS_AT_START = 2
+SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
+
+
+def choose_pictures() -> tuple[list[Picture], list[str]]:
+    """The chosen pictures, uploads first, and a line for each that cannot be shown."""
+    st.subheader("Pictures")
+    uploads = st.file_uploader(
+        "Your own",
+        type=[suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES],
+        accept_multiple_files=True,
+        key="uploads",
+        on_change=_leave_first_sample,
+    )
+    known = samples()
+    chosen = st.pills(
+        "Samples",
+        list(known),
+        selection_mode="multi",
+        default=[name for name in [FIRST_SAMPLE] if name in known],
+        format_func=plain,
+        key="sample",
+        bind="query-params",
+    )
+    pictures, faults = [], []
+    for upload in uploads:
+        try:
+            content = upload.getvalue()
+            key = hashlib.sha256(content).hexdigest()
+            pictures.append(read_picture((key, upload.name), upload.name, "", partial(read_image, content)))
+        except SwinError as error:
+            faults.append(f"{upload.name}: {error}")
+    for name in chosen:
+        if name in known:
+            file = known[name]
+            pictures.append(read_picture(file, file.name, truth_of(name), partial(read_image, file)))
+    if len(pictures) > PICTURES_AT_MOST:
+        left_out = len(pictures) - PICTURES_AT_MOST
+        faults.append(f"One grid holds {PICTURES_AT_MOST} pictures; the last {left_out} are left out.")
+    return pictures[:PICTURES_AT_MOST], faults
+
+
+def _leave_first_sample() -> None:
+    """An upload takes the place of the sample that was shown only so that the first page is not empty."""
+    if st.session_state.uploads and st.session_state.get("sample") == [FIRST_SAMPLE]:
+        st.session_state.sample = []
+
+
+def choose_models() -> list[str]:
+    """The names of the chosen models, in the order of the columns; not yet checked."""
+    st.subheader("Models")
+    bundled = available()
+    chosen = st.multiselect(
+        f"Up to {MODELS_AT_MOST}, one a column",
+        list(bundled),
+        default=list(bundled)[:MODELS_AT_START],
+        max_selections=MODELS_AT_MOST,
+        accept_new_options=True,
+        select_all=False,
+        key="model",
+        bind="query-params",
+    )
+    st.text_input(
+        "Add a model",
+        placeholder="timm/resnet50, or a weights file",
+        help="Any classifier of timm as `timm/<model>`; or a weights file or a run in the project's folder.",
+        key="more",
+        on_change=_add_model,
+    )
+    return list(chosen)[:MODELS_AT_MOST]
+
+
+def _add_model() -> None:
+    name = st.session_state.more.strip()
+    models = list(st.session_state.get("model", []))
+    if name and name not in models:
+        # The newest model takes the last column if all are in use.
+        st.session_state.model = [*models[: MODELS_AT_MOST - 1], name]
+    st.session_state.more = ""
+
+
+def choose_look() -> Look:
+    """Colours, opacity, threshold and scale of the maps.
+
+    Raises:
+        ConfigError: a value that no widget offers.
+    """
+    st.subheader("Look")
+    colormap = st.selectbox("Colours", COLORMAPS, key="colors", bind="query-params")
+    start = round(100 * Look.opacity)
+    opacity = st.slider("Opacity", 0, 100, start, 5, format="%d %%", key="opacity", bind="query-params")
+    threshold = st.slider(
+        "Threshold",
+        0,
+        95,
+        0,
+        5,
+        format="%d %%",
+        help="Below this share of the scale the plain picture shows.",
+        key="threshold",
+        bind="query-params",
+    )
+    scale = st.segmented_control(
+        "Scale",
+        list(SCALES),
+        format_func=lambda name: SCALE_NAMES.get(name, name),
+        default=SCALES[0],
+        required=True,
+        help="Shared: equal colour is equal strength in every cell. Per cell: each map uses all colours.",
+        key="scale",
+        bind="query-params",
+    )
+    return Look(str(colormap), opacity / 100, threshold / 100, scale or SCALES[0])

@@ -1,0 +1,77 @@
+"""The Compare page: what did each model look at?"""
+
+import streamlit as st
+
+from dashboard.comparison import Comparison, Line
+from dashboard.controls import choose_classes, choose_layer, choose_method, choose_rows, name_classes
+from dashboard.details import show_agreement, show_exports, show_link, show_top_classes
+from dashboard.sidebar import choose_look, choose_models, choose_pictures
+from dashboard.stage import Stage
+from dashboard.theme import plain
+
+READ_SHARED = (
+    "Bright areas raised the score of the class named under each picture; the scale is shared, so equal "
+    "colour is equal strength in every cell."
+)
+READ_CELL = (
+    "Bright areas raised the score of the class named under each picture; each cell has its own scale, so "
+    "compare places, not strengths."
+)
+AGREEMENT = (
+    "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "
+    "0 is unrelated, -1 the reverse."
+)
+
+with st.sidebar:
+    pictures, faults = choose_pictures()
+    models = choose_models()
+    look = choose_look()
+
+title, actions = st.columns([3, 1], vertical_alignment="bottom")
+title.title("What did each model look at?")
+actions = actions.container(horizontal=True, horizontal_alignment="right")
+bar = st.columns([3, 1.2, 2])
+with bar[0]:
+    rows = choose_rows()
+with bar[1]:
+    method = choose_method()
+classes_place = st.container()
+for fault in faults:
+    st.error(plain(fault), icon=":material/error:")
+st.caption(READ_SHARED if look.scale == "shared" else READ_CELL)
+
+if not pictures or not models:
+    missing = "a picture" if not pictures else "a model"
+    st.info(f"Choose {missing} in the sidebar to see what it looked at.", icon=":material/arrow_back:")
+    st.stop()
+
+stage = Stage()
+below = st.container()
+
+stage.load(Comparison(tuple(map(Line, pictures)), tuple(models), method, None), look)
+with bar[2]:
+    layer = choose_layer(models)
+with classes_place:
+    if rows == "classes":
+        lines = choose_classes(pictures, models, method)
+    else:
+        lines = name_classes(pictures, models) if rows == "named" else [Line(picture) for picture in pictures]
+result = stage.fill(Comparison(tuple(lines), tuple(models), method, layer), look)
+
+with actions:
+    show_link(uploads=bool(st.session_state.uploads))
+    show_exports(result)
+
+with below:
+    number = 0
+    if len(result.rows) > 1:
+        titles = [f"{index}. {row.title}" for index, row in enumerate(result.rows, 1)]
+        chosen = st.selectbox("Details of row", titles, format_func=plain, key="detail", bind="query-params")
+        number = titles.index(chosen)
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        st.subheader("Agreement of the maps", help=AGREEMENT)
+        show_agreement(result.agreement()[number], result.columns)
+    with right:
+        st.subheader("First choices of each model")
+        show_top_classes(result.rows[number], result.columns)

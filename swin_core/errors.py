@@ -1,0 +1,62 @@
+"""Everything that can go wrong in a way a user should read about.
+
+    SwinError
+    |-- ImageError      bytes that are not a picture that can be shown
+    |-- DataError       a data set that is missing or malformed
+    |-- DownloadError   a file that could not be fetched, or arrived damaged
+    |-- ConfigError     a setting outside its range, or two that contradict each other
+    |-- WeightsError    a weights file that does not fit the model, or is not one
+    |-- ModelError      a model that the zoo does not know or cannot load
+    |-- TargetError     a class that the model does not have
+    `-- LayerError      a layer that does not exist, or whose layout is ambiguous
+
+Each message is one line that says what is wrong and what to do; pages, demo and shell print it as it is.
+"""
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DownloadError",
+    "ImageError",
+    "LayerError",
+    "ModelError",
+    "SwinError",
+    "TargetError",
+    "WeightsError",
+]
+
+
+class SwinError(Exception):
+    """Base of all errors whose message is fit to show to a user."""
+
+
+class ImageError(SwinError):
+    """The bytes are not a picture that this project reads."""
+
+
+class DataError(SwinError):
+    """A data set is missing, incomplete or malformed."""
+
+
+class DownloadError(SwinError):
+    """A file could not be fetched, or its checksum differs."""
+
+
+class ConfigError(SwinError, ValueError):
+    """A setting is outside its range, or two settings contradict each other."""
+
+
+class WeightsError(SwinError):
+    """A weights file does not fit the model, or is not a weights file."""
+
+
+class ModelError(SwinError):
+    """A model is unknown to the zoo, or cannot be had now."""
+
+
+class TargetError(SwinError, ValueError):
+    """A target class is outside the model's classes."""
+
+
+class LayerError(SwinError, ValueError):
+    """A target layer does not exist, or its layout cannot be told."""

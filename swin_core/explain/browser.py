@@ -1,0 +1,283 @@
+"""The grid of heat maps as one Plotly figure, and the room it needs on a page.
+
+Each cell is a picture (a JPEG of some 30 KB) under a heat map of the attribution map's own few cells, which
+the browser smooths: so a page stays light, and a change of opacity moves no pixels. All text that came from
+outside is escaped, because Plotly reads a little HTML.
+"""
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from swin_core.explain.render import bar_colors, color_scale, data_uri, wrap
+
+if TYPE_CHECKING:
+    from swin_core.explain.figure import Cell, Grid, Row
+
+__all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
+
+CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d"],
+}
+"""Plotly's own settings, wherever the figure is shown: nothing is ever sent elsewhere."""
+
+CELL_PIXELS = 180
+"""Least width of a cell: on a narrower page the grid scrolls."""
+CAPTION_COLUMNS = 25
+"""Columns of text that fit into `CELL_PIXELS`."""
+FONT_PIXELS, LINE_PIXELS = 13, 18
+GAP = 0.014
+"""Space between two cells, as a fraction of the figure's width."""
+HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS = 10, 18, 44
+BAR_PIXELS = 150
+PANEL_COLOR = "rgba(128,128,128,0.14)"
+
+
+Drawn = dict[str, Any]
+"""A part of a Plotly figure."""
+
+
+@dataclass(frozen=True)
+class PageLayout:
+    """The room that a grid needs on a page, in pixels."""
+
+    rows: int
+    columns: int
+    """Columns of cells, that of the pictures included."""
+    head: int
+    """Height of the columns' titles."""
+    caption: int
+    """Height of the captions under one row."""
+
+    @property
+    def least_width(self) -> int:
+        """Width below which captions would run into each other."""
+        return round(CELL_PIXELS / self.cell_fraction)
+
+    @property
+    def cell_fraction(self) -> float:
+        """Width of a cell as a fraction of the figure's width."""
+        return (1 - GAP * (self.columns - 1)) / self.columns
+
+    @property
+    def fixed_height(self) -> int:
+        """The part of the height that does not grow with the width."""
+        return self.head + FOOT_PIXELS + self.rows * self.caption
+
+    def height(self, width: float) -> float:
+        """Height for square cells at a given width."""
+        return self.fixed_height + self.rows * self.cell_fraction * width
+
+
+def page_layout(grid: "Grid") -> PageLayout:
+    """The room that the grid needs: lines for its longest title and caption, and at least 3 under a row.
+
+    The least keeps the page still when a late cell gets its caption.
+    """
+    head = max((len(wrap(name, CAPTION_COLUMNS)) for name in grid.columns), default=1)
+    lines = 3
+    for row in grid.rows:
+        lines = max(lines, len(wrap(row.title, CAPTION_COLUMNS)))
+        for cell in row.cells:
+            lines = max(lines, sum(len(part) for part in grid.caption(row, cell).lines(CAPTION_COLUMNS)))
+    return PageLayout(
+        rows=len(grid.rows),
+        columns=len(grid.columns) + 1,
+        head=HEAD_PIXELS + LINE_PIXELS * head,
+        caption=CAPTION_GAP_PIXELS + LINE_PIXELS * lines,
+    )
+
+
+def plotly_figure(grid: "Grid") -> go.Figure:
+    """The grid as a Plotly figure; see `Grid.to_plotly`."""
+    room = page_layout(grid)
+    traces: list[Drawn] = []
+    notes: list[Drawn] = []
+    shapes: list[Drawn] = []
+    axes: Drawn = {}
+    for i, row in enumerate(grid.rows):
+        for j in range(room.columns):
+            count = i * room.columns + j
+            name = str(count + 1) if count else ""
+            axes |= _axes(name, i, j, room)
+            if j == 0:
+                traces += _picture(row.picture, name) + _values(grid, row, 0, name)
+                notes.append(_below(name, escaped_lines(row.title, CAPTION_COLUMNS)))
+                continue
+            cell = row.cells[j - 1]
+            if cell.explanation is None:
+                shapes.append(_panel(name))
+                notes.append(_inside(name, escaped_lines(cell.error, CAPTION_COLUMNS - 3)))
+            else:
+                traces += _picture(cell.explanation.picture, name)
+                notes.append(_below(name, _caption(grid, row, cell)))
+            traces += _values(grid, row, j, name)
+    if grid.greatest > 0:
+        traces.append(_scale_bar(grid))
+    layout = {
+        **axes,
+        "annotations": [*_heads(grid), *notes, _foot(grid)],
+        "shapes": shapes,
+        "font": {"size": FONT_PIXELS},
+        "margin": {"l": 0, "r": 0, "t": room.head, "b": FOOT_PIXELS, "pad": 0},
+        "height": round(room.height(1000)),
+        "showlegend": False,
+        "hoverlabel": {"align": "left"},
+        # Keeps the zoom when only the look changes.
+        "uirevision": f"{room.rows} x {room.columns}",
+    }
+    return go.Figure({"data": traces, "layout": layout})
+
+
+def _axes(name: str, i: int, j: int, room: PageLayout) -> Drawn:
+    """The two axes of cell (i, j): both from 0 to 1 over the crop, all cells of the grid moving together.
+
+    The block of a cell is as high as picture and caption; the square picture takes its top, the caption the
+    rest.
+    """
+    left = j * (room.cell_fraction + GAP)
+    x: Drawn = {"anchor": f"y{name}", "range": [0, 1], "constrain": "domain", "constraintoward": "left"}
+    y: Drawn = {"anchor": f"x{name}", "range": [1, 0], "constrain": "domain", "constraintoward": "top"}
+    x |= {"visible": False, "domain": [left, min(1.0, left + room.cell_fraction)]}
+    y |= {"visible": False, "domain": [1 - (i + 1) / room.rows, 1 - i / room.rows]}
+    if name:
+        x["matches"], y["matches"] = "x", "y"
+    else:
+        # The others match these two, and so take their shape.
+        y["scaleanchor"] = "x"
+    return {f"xaxis{name}": x, f"yaxis{name}": y}
+
+
+def _picture(picture: np.ndarray, name: str) -> list[Drawn]:
+    height, width = picture.shape[:2]
+    place = {"xaxis": f"x{name}", "yaxis": f"y{name}", **_spread("x", width), **_spread("y", height)}
+    return [{"type": "image", "source": data_uri(picture), "hoverinfo": "skip", **place}]
+
+
+def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
+    """The heat map of column j; over the picture itself (j = 0) an invisible one with the same values."""
+    axes = {"xaxis": f"x{name}", "yaxis": f"y{name}"}
+    shown = [cell for cell in (row.cells[j - 1 : j] if j else row.cells) if cell.map is not None][:1]
+    if not shown or shown[0].map is None:
+        # Without a trace a cell's axes are not drawn, and what is placed by them would be lost.
+        return [{"type": "scatter", "x": [0.5], "y": [0.5], "opacity": 0, "hoverinfo": "skip", **axes}]
+    values = shown[0].map
+    height, width = values.shape
+    trace = {
+        "type": "heatmap",
+        "z": values,
+        "zmin": 0,
+        "zmax": grid.top(shown[0]) or 1,
+        "zsmooth": "best",
+        "showscale": False,
+        "colorscale": color_scale(grid.look),
+        "customdata": _values_of_row(row, height, width),
+        "hovertemplate": _hover_text(grid.columns, j),
+        **_spread("x", width),
+        **_spread("y", height),
+        **axes,
+    }
+    return [trace if j else trace | {"opacity": 0}]
+
+
+def _spread(axis: str, count: int) -> Drawn:
+    """Lay `count` pixels or cells side by side from 0 to 1."""
+    return {f"{axis}0": 0.5 / count, f"d{axis}": 1 / count}
+
+
+def _values_of_row(row: "Row", height: int, width: int) -> np.ndarray:
+    """Each column's value at the places of a `(height, width)` grid, `(height, width, C)`, float32."""
+    values = np.full((height, width, len(row.cells)), np.nan, np.float32)
+    for k, cell in enumerate(row.cells):
+        if cell.map is not None:
+            y = ((np.arange(height) + 0.5) * cell.map.shape[0] / height).astype(int)
+            x = ((np.arange(width) + 0.5) * cell.map.shape[1] / width).astype(int)
+            values[:, :, k] = cell.map[np.ix_(y, x)]
+    return values
+
+
+def _hover_text(columns: tuple[str, ...], j: int) -> str:
+    """One line a column with its value under the pointer; the pointed one, j counted from 1, in bold."""
+    lines = [f"{_safe(column)}: %{{customdata[{k}]:.3g}}" for k, column in enumerate(columns)]
+    if j:
+        lines[j - 1] = f"<b>{lines[j - 1]}</b>"
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def _safe(text: str) -> str:
+    """Text that Plotly shows as it is: no HTML, and no %{...}, which a hover text would fill with data."""
+    return escape(text).replace("%", "&#37;")
+
+
+def escaped_lines(text: str, columns: int) -> str:
+    """Text from outside as lines of at most `columns` columns, for any text of a Plotly figure."""
+    return "<br>".join(_safe(line) for line in wrap(text, columns))
+
+
+def _caption(grid: "Grid", row: "Row", cell: "Cell") -> str:
+    headline, notes = grid.caption(row, cell).lines(CAPTION_COLUMNS)
+    return "<br>".join([f"<b>{_safe(line)}</b>" for line in headline] + [_safe(line) for line in notes])
+
+
+def _below(name: str, text: str) -> Drawn:
+    place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0, "y": 0, "xshift": -1, "yshift": -3}
+    return {**place, "xanchor": "left", "yanchor": "top", "align": "left", "showarrow": False, "text": text}
+
+
+def _inside(name: str, text: str) -> Drawn:
+    place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0.5, "y": 0.5}
+    return {**place, "showarrow": False, "text": text}
+
+
+def _panel(name: str) -> Drawn:
+    corners = {"x0": 0, "x1": 1, "y0": 0, "y1": 1, "xref": f"x{name} domain", "yref": f"y{name} domain"}
+    return {"type": "rect", "layer": "below", "line": {"width": 0}, "fillcolor": PANEL_COLOR, **corners}
+
+
+def _heads(grid: "Grid") -> list[Drawn]:
+    """The columns' titles, over the first row."""
+    place = {
+        "yref": "paper",
+        "y": 1,
+        "yshift": 2,
+        "x": 0,
+        "xshift": -1,
+        "xanchor": "left",
+        "yanchor": "bottom",
+    }
+    place |= {"align": "left", "showarrow": False}
+    titles = ["Picture", *grid.columns] if grid.rows else []
+    return [
+        place
+        | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
+        for j, title in enumerate(titles)
+    ]
+
+
+def _scale_bar(grid: "Grid") -> Drawn:
+    """The colours of the scale, at the foot; the trace itself shows nothing."""
+    bar = {"orientation": "h", "x": 0, "xanchor": "left", "xpad": 0, "y": 0, "yanchor": "top", "ypad": 14}
+    bar |= {
+        "lenmode": "pixels",
+        "len": BAR_PIXELS,
+        "thickness": 10,
+        "outlinewidth": 0,
+        "showticklabels": False,
+    }
+    scale = [(stop / 15, f"rgb({r},{g},{b})") for stop, (r, g, b) in enumerate(bar_colors(grid.look, 16))]
+    return {"type": "heatmap", "z": [[0]], "x": [2], "y": [2], "zmin": 0, "zmax": 1} | {
+        "colorscale": scale,
+        "colorbar": bar,
+        "hoverinfo": "skip",
+    }
+
+
+def _foot(grid: "Grid") -> Drawn:
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top"}
+    shift = BAR_PIXELS + 8 if grid.greatest > 0 else -1
+    return {**place, "xshift": shift, "yshift": -8, "showarrow": False, "text": _safe(grid.scale_name)}

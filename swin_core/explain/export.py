@@ -1,0 +1,216 @@
+"""The grid of heat maps as a file: a page for paper (PNG, PDF) and the numbers behind it (NPZ, JSON)."""
+
+import io
+import json
+import math
+from dataclasses import asdict
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from swin_core.errors import ConfigError
+from swin_core.explain.render import bar_colors, overlay, wrap
+
+if TYPE_CHECKING:
+    from swin_core.explain.figure import Cell, Grid, Row
+
+__all__ = ["KINDS", "encode", "matplotlib_figure"]
+
+KINDS = {
+    "png": "image/png",
+    "pdf": "application/pdf",
+    "npz": "application/octet-stream",
+    "json": "application/json",
+}
+"""Kinds of file, with their media types."""
+
+CELL, GAP, MARGIN, LINE = 2.2, 0.12, 0.2, 0.155
+"""Side of a cell, space between cells, the page's margin and height of a line of text, in inches."""
+CAPTION_COLUMNS, FONT_POINTS = 31, 8.5
+DOTS_PER_INCH = 200
+PACKAGES = ("torch", "timm", "numpy", "pillow", "matplotlib", "plotly")
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+)
+"""Matplotlib's own font, then some that know Chinese, where the machine has them."""
+
+
+def matplotlib_figure(grid: "Grid") -> Figure:
+    """The grid for paper; see `Grid.to_matplotlib`."""
+    captions = [[_caption(grid, row, cell) for cell in row.cells] for row in grid.rows]
+    titles = [wrap(row.title, CAPTION_COLUMNS) for row in grid.rows]
+    heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *grid.columns)]
+    deep = [
+        max(len(title), *(len(head) + len(notes) for head, notes in cells), 1)
+        for title, cells in zip(titles, captions, strict=True)
+    ]
+    width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
+    height = (
+        2 * MARGIN + LINE * (max(map(len, heads)) + 2.5) + sum(CELL + LINE * (lines + 1) for lines in deep)
+    )
+    page = _Page(Figure(figsize=(width, height), facecolor="white"))
+    y = MARGIN
+    for j, head in enumerate(heads):
+        page.text(MARGIN + j * (CELL + GAP), y, head, bold=True)
+    y += LINE * (max(map(len, heads)) + 0.2)
+    for i, row in enumerate(grid.rows):
+        page.picture(MARGIN, y, row.picture)
+        page.text(MARGIN, y + CELL + LINE * 0.3, titles[i])
+        for j, cell in enumerate(row.cells):
+            x = MARGIN + (j + 1) * (CELL + GAP)
+            headline, notes = captions[i][j]
+            if cell.explanation is None or cell.map is None:
+                page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 3))
+                continue
+            page.picture(x, y, overlay(cell.explanation.picture, cell.map, grid.top(cell), grid.look))
+            page.text(x, y + CELL + LINE * 0.3, headline, bold=True)
+            page.text(x, y + CELL + LINE * (0.3 + len(headline)), notes)
+        y += CELL + LINE * (deep[i] + 1)
+    y += LINE * 0.5
+    page.picture(MARGIN, y, bar_colors(grid.look, 256)[None], width=1.2, height=0.1)
+    page.text(MARGIN + 1.3, y - 0.02, [f"{grid.scale_name}; {_made_by(grid)}"])
+    return page.figure
+
+
+class _Page:
+    """A figure on which things are placed in inches from the upper left corner."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.width, self.height = figure.get_size_inches()
+        known = set(font_manager.get_font_names())
+        self.fonts = [name for name in FONTS if name in known]
+
+    def text(self, x: float, y: float, lines: list[str], bold: bool = False, center: bool = False) -> None:
+        """Lines of plain text; dollar signs and braces are shown, not read as mathematics."""
+        self.figure.text(
+            x / self.width,
+            1 - y / self.height,
+            "\n".join(lines),
+            fontsize=FONT_POINTS,
+            fontfamily=self.fonts,
+            fontweight="bold" if bold else "normal",
+            linespacing=LINE * 72 / FONT_POINTS / 1.2,
+            ha="center" if center else "left",
+            va="center" if center else "top",
+            parse_math=False,
+        )
+
+    def picture(
+        self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL
+    ) -> None:
+        """Pixels, `(h, w, 3)` uint8, stretched over a rectangle."""
+        axes = self.figure.add_axes(self._rectangle(x, y, width, height))
+        axes.imshow(pixels, aspect="auto", interpolation="auto")
+        axes.set_axis_off()
+
+    def panel(self, x: float, y: float, lines: list[str]) -> None:
+        """An empty cell with text in its middle."""
+        axes = self.figure.add_axes(self._rectangle(x, y, CELL, CELL))
+        axes.set(xticks=[], yticks=[], facecolor="0.93")
+        axes.spines[:].set_visible(False)
+        self.text(x + CELL / 2, y + CELL / 2, lines, center=True)
+
+    def _rectangle(
+        self, x: float, y: float, width: float, height: float
+    ) -> tuple[float, float, float, float]:
+        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
+
+def _caption(grid: "Grid", row: "Row", cell: "Cell") -> tuple[list[str], list[str]]:
+    return grid.caption(row, cell).lines(CAPTION_COLUMNS)
+
+
+def _made_by(grid: "Grid") -> str:
+    """Method, layers and colours in words."""
+    found = [cell.explanation for row in grid.rows for cell in row.cells if cell.explanation is not None]
+    layers = [
+        cell.explanation.layers[cell.layer] for row in grid.rows for cell in row.cells if cell.explanation
+    ]
+    methods = ", ".join(dict.fromkeys(explanation.method for explanation in found))
+    made = f"{methods} at {', '.join(dict.fromkeys(layers))}; " if found else ""
+    return f"{made}{grid.look.colormap}, opacity {grid.look.opacity:g}"
+
+
+def encode(grid: "Grid", kind: str) -> bytes:
+    """The grid as the bytes of a file; see `Grid.encode`."""
+    if kind not in KINDS:
+        raise ConfigError(
+            f"A grid cannot be written as {kind or 'a file without suffix'}: use .{', .'.join(KINDS)}."
+        )
+    if kind == "json":
+        return json.dumps(_numbers(grid, maps=True), ensure_ascii=False, allow_nan=False).encode()
+    stream = io.BytesIO()
+    if kind == "npz":
+        np.savez_compressed(stream, allow_pickle=False, **_arrays(grid))
+    else:
+        marks = {"Title": "SwinLens"} if kind == "pdf" else {"Software": "SwinLens"}
+        matplotlib_figure(grid).savefig(stream, format=kind, dpi=DOTS_PER_INCH, metadata=marks)
+    return stream.getvalue()
+
+
+def _arrays(grid: "Grid") -> dict[str, np.ndarray]:
+    """All arrays by name: `picture_R`, and `map_R_C`, `view_R_C`, `logits_R_C` of row R and column C."""
+    arrays = {"settings": np.array(json.dumps(_numbers(grid, maps=False), ensure_ascii=False))}
+    for i, row in enumerate(grid.rows):
+        arrays[f"picture_{i}"] = row.picture
+        for j, cell in enumerate(row.cells):
+            if cell.explanation is not None and cell.map is not None:
+                arrays[f"map_{i}_{j}"] = cell.map
+                arrays[f"view_{i}_{j}"] = cell.explanation.view
+                arrays[f"logits_{i}_{j}"] = cell.explanation.logits
+    return arrays
+
+
+def _numbers(grid: "Grid", maps: bool) -> dict[str, Any]:
+    """Everything but the pictures, in JSON's types."""
+    return {
+        "program": "SwinLens",
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "settings": asdict(grid.look) | {"scale_name": grid.scale_name},
+        "columns": list(grid.columns),
+        "rows": [
+            {
+                "title": row.title,
+                "truth": row.truth,
+                "cells": [_cell_numbers(grid, cell, maps) for cell in row.cells],
+            }
+            for row in grid.rows
+        ],
+    }
+
+
+def _cell_numbers(grid: "Grid", cell: "Cell", maps: bool) -> dict[str, Any]:
+    found = cell.explanation
+    if found is None or cell.map is None:
+        return {"error": cell.error}
+    target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
+    numbers: dict[str, Any] = {
+        "model": found.model,
+        "weights_hash": found.weights_hash,
+        "method": found.method,
+        "layer": found.layers[cell.layer],
+        "target": target,
+        "label": found.labels[target],
+        "logit": _number(found.logits[target]),
+        "probability": _number(found.probabilities[target]),
+        "predicted": found.labels[predicted],
+        "predicted_probability": _number(found.probabilities[predicted]),
+        "magnitude": _number(found.magnitude(cell.target, cell.layer)),
+        "top_of_scale": _number(grid.top(cell)),
+        "completeness": None if found.completeness is None else _number(found.completeness[cell.target]),
+    }
+    return numbers | ({"map": [[_number(value) for value in line] for line in cell.map]} if maps else {})
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON can hold; None for NaN and the infinities, which it cannot."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,203 @@
+"""The grid of heat maps: one row a picture or a class, one column a model, drawn the same way everywhere.
+
+The page, the demo, the shell and the exports all call `grid`; `Grid` draws itself for the browser (Plotly)
+and for paper (matplotlib), and writes its numbers.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+
+from swin_core.errors import ConfigError
+from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
+from swin_core.explain.explanation import Explanation
+from swin_core.explain.export import encode, matplotlib_figure
+from swin_core.explain.render import Look, percent, spearman, wrap
+
+__all__ = ["Caption", "Cell", "Grid", "Row", "grid", "is_class"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid: an explanation's map of one target at one layer, or why there is none."""
+
+    explanation: Explanation | None
+    target: int = 0
+    """Index into the explanation's targets."""
+    layer: int = 0
+    """Index into the explanation's layers."""
+    error: str = ""
+    """What stands in the cell where there is no explanation."""
+
+    @property
+    def map(self) -> np.ndarray | None:
+        """The attribution map, `(h, w)`, or None."""
+        return None if self.explanation is None else self.explanation.maps[self.target, self.layer]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture, `(H, W, 3)` uint8, and its cells, one a column."""
+
+    title: str
+    picture: np.ndarray
+    cells: Sequence[Cell]
+    truth: str = ""
+    """The picture's true class, if it is known: predictions are then marked right or wrong."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The text under a cell: what was explained, and what there is to know about it."""
+
+    headline: str
+    notes: tuple[str, ...]
+
+    def lines(self, columns: int) -> tuple[list[str], list[str]]:
+        """Headline and notes, wrapped to lines of at most `columns` columns."""
+        return wrap(self.headline, columns), [line for note in self.notes for line in wrap(note, columns)]
+
+
+def is_class(label: str, truth: str) -> bool:
+    """Whether a class name means the true class: letter case, `_`, `-` and a plural s aside."""
+    names = [
+        name.casefold().replace("_", " ").replace("-", " ").strip().removesuffix("s")
+        for name in (label, truth)
+    ]
+    return names[0] == names[1]
+
+
+def grid(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    colormap: str = Look.colormap,
+    opacity: float = Look.opacity,
+    threshold: float = Look.threshold,
+    scale: str = Look.scale,
+) -> "Grid":
+    """Lay out explanations as a grid of heat maps.
+
+    Args:
+        rows: pictures, each with one cell a column.
+        columns: the models' names.
+        colormap: one of `render.COLORMAPS`.
+        opacity: weight of the colour at the top of the scale, in [0, 1].
+        threshold: fraction of the scale, in [0, 1), below which the plain picture shows.
+        scale: "shared", one scale for all cells, or "cell".
+
+    Raises:
+        ConfigError: a setting is outside its range, or a row has not one cell a column.
+    """
+    for row in rows:
+        if len(row.cells) != len(columns):
+            raise ConfigError(f"Row {row.title!r} has {len(row.cells)} cells for {len(columns)} columns.")
+    return Grid(tuple(rows), tuple(columns), Look(colormap, opacity, threshold, scale))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of pictures and heat maps; see `grid`."""
+
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    look: Look
+
+    @cached_property
+    def greatest(self) -> float:
+        """Greatest value of all maps: the top of the shared scale."""
+        maps = [cell.map for row in self.rows for cell in row.cells]
+        return max((float(values.max()) for values in maps if values is not None), default=0.0)
+
+    def top(self, cell: Cell) -> float:
+        """The value at the top of the cell's scale."""
+        if self.look.scale == "shared" or cell.map is None:
+            return self.greatest
+        return float(cell.map.max())
+
+    @property
+    def scale_name(self) -> str:
+        """The scale in words; it stands in every picture of the grid."""
+        if self.look.scale == "shared":
+            words = f"scale: shared, 0 to {self.greatest:.3g}"
+        else:
+            words = "scale: per cell, 0 to the cell's own magnitude"
+        return words + (f"; plain below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
+
+    def caption(self, row: Row, cell: Cell) -> Caption:
+        """What stands under a cell: class, probability, magnitude; another or a wrong prediction is named."""
+        found = cell.explanation
+        if found is None:
+            return Caption("", ())
+        target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
+        notes = [f"magnitude {found.magnitude(cell.target, cell.layer):.3g}"]
+        if predicted != target:
+            notes.append(
+                f"predicts {found.labels[predicted]} {percent(float(found.probabilities[predicted]))}"
+            )
+        # A model that does not know the true class is neither right nor wrong.
+        if row.truth and any(is_class(label, row.truth) for label in found.labels):
+            right = is_class(found.labels[predicted], row.truth)
+            notes.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
+        return Caption(f"{found.labels[target]} {percent(float(found.probabilities[target]))}", tuple(notes))
+
+    def agreement(self) -> list[np.ndarray]:
+        """Spearman's rank correlation between the maps of each two columns, one `(C, C)` matrix a row.
+
+        NaN where a cell has no map, or a map is constant.
+        """
+        return [self._agreement(row) for row in self.rows]
+
+    def _agreement(self, row: Row) -> np.ndarray:
+        matrix = np.full((len(self.columns), len(self.columns)), np.nan)
+        maps = [cell.map for cell in row.cells]
+        for i, first in enumerate(maps):
+            for j, second in enumerate(maps[: i + 1]):
+                if first is not None and second is not None:
+                    matrix[i, j] = matrix[j, i] = spearman(first, second)
+        return matrix
+
+    @property
+    def layout(self) -> PageLayout:
+        """The room that the grid needs on a page."""
+        return page_layout(self)
+
+    def to_plotly(self) -> go.Figure:
+        """The grid for a browser: cells zoom together, and the pointer shows the values of the whole row.
+
+        Colours of text and background are left to the page's theme.
+        """
+        return plotly_figure(self)
+
+    def to_matplotlib(self) -> Figure:
+        """The grid for paper, without pyplot and so without global state."""
+        return matplotlib_figure(self)
+
+    def encode(self, kind: str) -> bytes:
+        """The grid as the bytes of a file; `kind` is one of png, pdf, npz, json.
+
+        None of them carries metadata of the pictures' files: they are made from pixels.
+
+        Raises:
+            ConfigError: another kind.
+        """
+        return encode(self, kind)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the grid to a .png, .pdf, .npz or .json file.
+
+        Raises:
+            ConfigError: another suffix, or a path that cannot be written.
+        """
+        path = Path(path)
+        content = self.encode(path.suffix.removeprefix(".").lower())
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise ConfigError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error

@@ -1,0 +1,242 @@
+"""Target layers: which ones a model offers, and where in their output the grid of the picture is.
+
+A layer's output may be channels first `(B, C, h, w)`, channels last `(B, h, w, C)`, or tokens `(B, prefix + h * w, C)`.
+Which one it is, is found from the real grid: the picture's size divided by a stride. What fits two ways is refused.
+"""
+
+import difflib
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from swin_core.errors import LayerError
+from swin_core.modes import evaluation_mode
+from swin_core.zoo import Classifier
+
+__all__ = [
+    "Layout",
+    "default_layer",
+    "find_layout",
+    "offered_layers",
+    "reshape_transform_for",
+    "target_modules",
+]
+
+_PREFIXES = (0, 1, 2, 5)  # class token; class and distillation token; class token and four registers
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the grid is in a layer's output."""
+
+    kind: Literal["channels_first", "channels_last", "tokens"]
+    grid: tuple[int, int]
+    """Cells of the grid, `(h, w)`."""
+    prefix: int = 0
+    """Tokens before those of the grid, such as a class token."""
+
+    def channels_first(self, output: Tensor) -> Tensor:
+        """The output as `(B, C, h, w)`."""
+        if self.kind == "channels_first":
+            return output
+        if self.kind == "tokens":
+            output = output[:, self.prefix :].unflatten(1, self.grid)
+        return output.permute(0, 3, 1, 2)
+
+
+def find_layout(
+    name: str,
+    module: nn.Module,
+    output: object,
+    size: tuple[int, int],
+    batch: int = 1,
+    prefix: int | None = None,
+) -> Layout:
+    """The layout of a layer's output.
+
+    Args:
+        name: the layer's name, for messages.
+        module: the layer; its own channel count decides where two readings fit.
+        output: what it returned.
+        size: `(H, W)` of the model's input in pixels.
+        batch: pictures in that input.
+        prefix: tokens before the grid, if the model says so.
+
+    Raises:
+        LayerError: the output has no grid, or two readings of it fit.
+    """
+    if not isinstance(output, Tensor):
+        raise LayerError(f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it.")
+    shape = tuple(output.shape)
+    if output.dim() not in (3, 4):
+        raise LayerError(f"layer {name!r} gives {shape}, which has no grid; choose a layer before the pooling.")
+    if shape[0] != batch:
+        raise LayerError(f"layer {name!r} gives {shape}: one entry a window, not a picture; choose a norm or a block.")
+    found = _token_layouts(shape, size, prefix) if len(shape) == 3 else _map_layouts(shape, size, module)
+    if len(found) == 1:
+        return found[0]
+    why = "no reading of it has the picture's grid" if not found else "channels first and last both fit"
+    raise LayerError(f"layer {name!r} gives {shape}: {why}; choose another layer, or pass a reshape_transform.")
+
+
+def _map_layouts(shape: tuple[int, ...], size: tuple[int, int], module: nn.Module) -> list[Layout]:
+    found = []
+    if _fits(shape[2:], size):
+        found.append((shape[1], Layout("channels_first", (shape[2], shape[3]))))
+    if _fits(shape[1:3], size):
+        found.append((shape[3], Layout("channels_last", (shape[1], shape[2]))))
+    if len(found) == 2:
+        found = [entry for entry in found if entry[0] == _channels(module)]
+    return [layout for _, layout in found]
+
+
+def _token_layouts(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None) -> list[Layout]:
+    for before in _PREFIXES if prefix is None else (prefix,):
+        cells = shape[1] - before
+        grids = {grid for grid in _grids(size) if grid[0] * grid[1] == cells}
+        if grids:
+            return [Layout("tokens", grid, before) for grid in grids]
+    return []
+
+
+def _channels(module: nn.Module) -> int | None:
+    for attribute in ("out_channels", "num_features", "out_features"):
+        if isinstance(value := getattr(module, attribute, None), int):
+            return value
+    shape: tuple[int, ...] = getattr(module, "normalized_shape", ())
+    return shape[0] if len(shape) == 1 else None
+
+
+def _fits(grid: Sequence[int], size: tuple[int, int]) -> bool:
+    """Whether a grid has the picture's aspect, to within the cell that padding may add."""
+    high, wide = grid
+    height, width = size
+    return (
+        high <= height
+        and wide <= width
+        and abs(high - wide * height / width) <= 1
+        and abs(wide - high * width / height) <= 1
+    )
+
+
+def _grids(size: tuple[int, int]) -> set[tuple[int, int]]:
+    """All grids of whole strides, with the last patch padded or dropped."""
+    height, width = size
+    strides = range(1, max(size) + 1)
+    whole = {(height // stride, width // stride) for stride in strides}
+    return whole | {(-(-height // stride), -(-width // stride)) for stride in strides}
+
+
+def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules of some layer names, in the order given.
+
+    Raises:
+        LayerError: a name that the model does not have, or none at all.
+    """
+    modules = dict(model.named_modules())
+    modules.pop("", None)
+    if not names:
+        raise LayerError("name at least one target layer.")
+    for name in names:
+        if name not in modules:
+            near = difflib.get_close_matches(name, modules, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "model.named_modules() lists them."
+            raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
+    return {name: modules[name] for name in names}
+
+
+def prefix_tokens(model: nn.Module) -> int | None:
+    """Tokens before the grid, where the model says so (timm's ViTs do)."""
+    count = getattr(model, "num_prefix_tokens", None)
+    return count if isinstance(count, int) else None
+
+
+def default_layer(classifier: Classifier) -> str:
+    """The target layer to start with: the first of `offered_layers`."""
+    return offered_layers(classifier)[0]
+
+
+_offered: "weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]]" = weakref.WeakKeyDictionary()
+
+
+def offered_layers(classifier: Classifier) -> tuple[str, ...]:
+    """Layers worth a choice: the default, the last of each resolution, and the norms of the last block.
+
+    The default is the last layer that still has a grid: for Swin the last norm, for a ResNet or ConvNeXt the last
+    stage. Where only a class token is pooled, as in most ViTs, nothing behind the last block's attention has a
+    gradient at the patches, so the default is that block's first norm, and the other blocks' follow.
+
+    Raises:
+        LayerError: no layer of the model has a grid.
+    """
+    if classifier.model not in _offered:
+        _offered[classifier.model] = _find_offered(classifier)
+    return _offered[classifier.model]
+
+
+def _find_offered(classifier: Classifier) -> tuple[str, ...]:
+    model = classifier.model
+    layouts = _trace(classifier)
+    # The attention of a single window, (B, heads, N, N), only looks like a map.
+    order = [name for name in layouts if "attn" not in name]
+    if prefix_tokens(model) and getattr(model, "global_pool", "token") == "token":
+        order = [name for name in order if name.endswith(".norm1")]
+        if order:
+            return tuple(reversed(order))
+    if not order:
+        raise LayerError(f"no layer of {classifier.name} has the picture's grid; pass a layer and a reshape_transform.")
+    stages: dict[tuple[int, int], str] = {}
+    for name in order:  # of each grid the outermost layer, and of those the last
+        before = stages.get(layouts[name].grid)
+        if before is None or name.count(".") <= before.count("."):
+            stages[layouts[name].grid] = name
+    block = next((name for name in reversed(order) if f"{name}.norm1" in order), "")
+    inside = [name for name in (f"{block}.norm1", f"{block}.norm2", block) if name in order]
+    last = stages.pop(layouts[order[-1]].grid)
+    return tuple(dict.fromkeys([last, *inside, *sorted(stages.values(), key=order.index, reverse=True)]))
+
+
+def _trace(classifier: Classifier) -> dict[str, Layout]:
+    """Every layer whose output has a grid of more than one cell, in the order in which they finish."""
+    model, size = classifier.model, (classifier.image_size, classifier.image_size)
+    found: dict[str, Layout] = {}
+
+    def look(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            try:
+                layout = find_layout(name, module, output, size, prefix=prefix_tokens(model))
+            except LayerError:
+                return
+            found.pop(name, None)
+            if max(layout.grid) > 1:
+                found[name] = layout
+
+        return hook
+
+    with classifier.lock, evaluation_mode(model), torch.inference_mode():
+        hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
+        try:
+            model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device))
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return found
+
+
+def reshape_transform_for(classifier: Classifier, layer: str) -> Callable[[Tensor], Tensor]:
+    """A `reshape_transform` for pytorch-grad-cam: the layer's output or gradient as `(B, C, h, w)`.
+
+    The grid is found at each call from the output itself, for pictures of the classifier's size.
+    """
+    module = target_modules(classifier.model, [layer])[layer]
+    size = (classifier.image_size, classifier.image_size)
+
+    def transform(output: Tensor) -> Tensor:
+        prefix = prefix_tokens(classifier.model)
+        return find_layout(layer, module, output, size, len(output), prefix).channels_first(output)
+
+    return transform

@@ -1,0 +1,196 @@
+"""Pure rendering: from an attribution map and a picture to an overlay, and from text to lines that fit.
+
+Nothing here knows of grids, pages or files; `figure.py` puts these parts together.
+"""
+
+import base64
+import io
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from swin_core.errors import ConfigError
+
+__all__ = [
+    "COLORMAPS",
+    "SCALES",
+    "Look",
+    "bar_colors",
+    "bilinear",
+    "color_scale",
+    "data_uri",
+    "overlay",
+    "percent",
+    "spearman",
+    "wrap",
+]
+
+COLORMAPS = ("viridis", "cividis", "inferno", "magma")
+"""Perceptually uniform, of rising lightness: they survive colour blindness and grey printing."""
+
+SCALES = ("shared", "cell")
+"""One scale for all cells of a grid, or one for each cell."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a map is laid over its picture.
+
+    The weight of the colour at a point of value v, as a fraction of the scale, is `opacity * sqrt(v)`, and 0
+    where v is below `threshold`. So a low value leaves the picture plain instead of dyeing it with the map's
+    lowest colour.
+    """
+
+    colormap: str = "viridis"
+    opacity: float = 0.6
+    """Weight of the colour at the top of the scale, in [0, 1]."""
+    threshold: float = 0.0
+    """Fraction of the scale, in [0, 1); below it the plain picture shows."""
+    scale: str = "shared"
+    """One of `SCALES`: from 0 to the greatest value of all cells, or of each cell."""
+
+    def __post_init__(self) -> None:
+        if self.colormap not in COLORMAPS:
+            raise ConfigError(f"Unknown colour map {self.colormap!r}: choose one of {', '.join(COLORMAPS)}.")
+        if self.scale not in SCALES:
+            raise ConfigError(f"Unknown scale {self.scale!r}: choose one of {', '.join(SCALES)}.")
+        if not 0 <= self.opacity <= 1:
+            raise ConfigError(f"Opacity {self.opacity} is outside 0 to 1.")
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(f"Threshold {self.threshold} is outside 0 to 1, 1 excluded.")
+
+    def weight(self, fraction: np.ndarray) -> np.ndarray:
+        """Weight of the colour where the map is `fraction` of the scale, any shape, in [0, 1]."""
+        return np.where(fraction < self.threshold, 0.0, self.opacity * np.sqrt(fraction))
+
+
+def colors(colormap: str, fraction: np.ndarray) -> np.ndarray:
+    """RGB colours in [0, 1] of values that are fractions of the scale; the shape gains a last axis of 3."""
+    return matplotlib.colormaps[colormap](fraction)[..., :3]
+
+
+def color_scale(look: Look, stops: int = 48) -> list[tuple[float, str]]:
+    """The look as a Plotly colour scale, whose colours carry the weight as their alpha."""
+    positions = np.linspace(0.0, 1.0, stops)
+    if look.threshold > 0:
+        # Two stops at the threshold make its edge sharp; interpolation over one gap between stops would blur
+        # it.
+        below = np.nextafter(look.threshold, 0)
+        positions = np.unique(np.concatenate([positions, [below, look.threshold]]))
+    rgb = np.rint(255 * colors(look.colormap, positions)).astype(int)
+    alpha = look.weight(positions)
+    return [
+        (float(position), f"rgba({r},{g},{b},{a:.3f})")
+        for position, (r, g, b), a in zip(positions, rgb, alpha, strict=True)
+    ]
+
+
+def bar_colors(look: Look, steps: int) -> np.ndarray:
+    """The look's opaque colours from the bottom to the top of the scale, `(steps, 3)`, uint8."""
+    return np.rint(255 * colors(look.colormap, np.linspace(0, 1, steps))).astype(np.uint8)
+
+
+def bilinear(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Values of shape `(h, w)` resized to `(height, width)`, float32.
+
+    Cell centres keep their value, edges extend it. The same interpolation as `F.interpolate(mode="bilinear",
+    align_corners=False)` when it enlarges, and as the browser's smooth heat map, so that page and export
+    agree.
+    """
+    rows, row_weight = _neighbours(values.shape[0], height)
+    columns, column_weight = _neighbours(values.shape[1], width)
+    values = values.astype(np.float32)
+    upper = values[rows[0]] * (1 - row_weight)[:, None] + values[rows[1]] * row_weight[:, None]
+    return upper[:, columns[0]] * (1 - column_weight) + upper[:, columns[1]] * column_weight
+
+
+def _neighbours(source: int, target: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """For each of `target` samples the two nearest of `source` cell centres, and the second's weight."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    first = np.floor(position).astype(int)
+    second = np.minimum(first + 1, source - 1)
+    return (first, second), (position - first).astype(np.float32)
+
+
+def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look) -> np.ndarray:
+    """The picture with its heat map.
+
+    Args:
+        picture: `(H, W, 3)`, uint8.
+        values: the attribution map, `(h, w)`, non-negative; it is enlarged to the picture.
+        top: the value at the top of the scale.
+        look: colours, opacity and threshold.
+
+    Returns:
+        `(H, W, 3)`, uint8.
+    """
+    fraction = (
+        np.clip(bilinear(values, *picture.shape[:2]) / top, 0, 1) if top > 0 else np.zeros(picture.shape[:2])
+    )
+    weight = look.weight(fraction)[..., None]
+    blended = picture * (1 - weight) + 255 * colors(look.colormap, fraction) * weight
+    return np.rint(blended).astype(np.uint8)
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture, `(H, W, 3)` uint8, as the JPEG data URI that a page or a Plotly figure can show."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two maps, in [-1, 1]; NaN if a map is constant.
+
+    Ties share their mean rank. Maps of different grids are compared on the finer of the two in each
+    direction.
+    """
+    height, width = np.maximum(first.shape, second.shape)
+    ranks = [_ranks(bilinear(values, height, width)) for values in (first, second)]
+    spread = [rank.std() for rank in ranks]
+    if min(spread) == 0:
+        return float("nan")
+    return float(
+        ((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())).mean() / (spread[0] * spread[1])
+    )
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank of each value, ties at their mean, `(n,)`."""
+    _, group, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return (last - (count - 1) / 2)[group]
+
+
+def percent(probability: float) -> str:
+    """A probability as a short percentage: "93 %", "99.7 %", "4.2 %", "<0.1 %"."""
+    value = 100 * probability
+    if value < 0.05:
+        return "<0.1 %"
+    return f"{value:.1f} %" if value < 9.95 or 99.5 <= value < 99.95 else f"{value:.0f} %"
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` columns, nothing left out; a Chinese character takes two columns.
+
+    It breaks at spaces, then after `_ - . / ,`, and inside a word only where a part is longer than a line.
+    """
+    # A part is what ends in spaces or in one of the marks.
+    parts = re.findall(r"[^\s_\-./,]*(?:[_\-./,]+\s*|\s+|$)", text)
+    lines = [""]
+    for part in parts:
+        if _columns((lines[-1] + part).rstrip()) > width and lines[-1].strip():
+            lines.append("")
+        for character in part:
+            if _columns(lines[-1] + character.rstrip()) > width:
+                lines.append("")
+            lines[-1] += character
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -1,0 +1,27 @@
+"""A linear layer that takes the fastest road through PyTorch for the device it is on."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Linear"]
+
+_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` whose float32 products on a CPU go through oneDNN.
+
+    PyTorch multiplies float32 matrices on a CPU by MKL, which holds back on processors of other makers; its
+    convolutions go through oneDNN, which does not. A linear layer is a convolution with a 1 x 1 kernel over a channels-last map of
+    one row, so the same sums run about twice as fast there, forward and backward. `scripts/benchmark.py` measures it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., in)` to `(..., out)`."""
+        narrow = torch.is_autocast_enabled("cpu") or x.dtype != torch.float32
+        if not _ONEDNN or narrow or x.device.type != "cpu" or x.numel() == 0:
+            return super().forward(x)
+        tokens = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (1, in, 1, tokens), channels last
+        y = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)

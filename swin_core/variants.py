@@ -1,0 +1,119 @@
+"""Shapes of Swin models: one frozen config, and the named variants as data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from swin_core.errors import ConfigError
+
+__all__ = ["VARIANTS", "SwinConfig"]
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """Shape of a Swin. The defaults are Swin-T on ImageNet-1k (paper, section 3.3)."""
+
+    image_size: int = 224
+    """Side in pixels that the model is meant for; other sizes work, this one sizes the absolute embedding."""
+    patch_size: int = 4
+    """Side of a patch in pixels."""
+    in_chans: int = 3
+    """Channels of the picture."""
+    num_classes: int = 1000
+    """Number of classes; 0 leaves the head out and returns pooled features."""
+    embed_dim: int = 96
+    """Width C of the first stage; it doubles at each patch merging."""
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    """Blocks a stage."""
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    """Heads a stage."""
+    window_size: int = 7
+    """Window side M in tokens."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the MLP over its input width."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
+    drop_path: float = 0.0
+    """Stochastic depth of the last block; it grows linearly from 0 over the blocks."""
+    mixer: Literal["attention", "mlp"] = "attention"
+    """"attention" for Swin; "mlp" for Swin-MLP, which mixes the tokens of a window by a learned matrix per head."""
+    shift: bool = True
+    """Whether every second block shifts its windows; off for the ablation of table 4."""
+    relative_position_bias: bool = True
+    """Whether attention has the relative position bias; off for the ablation of table 4."""
+    absolute_embedding: bool = False
+    """Whether a learned absolute position embedding is added to the patches (lowers accuracy slightly, table 4)."""
+
+    def __post_init__(self) -> None:
+        # JSON gives lists; the config stays hashable and comparable.
+        object.__setattr__(self, "depths", tuple(self.depths))
+        object.__setattr__(self, "num_heads", tuple(self.num_heads))
+        if len(self.depths) != len(self.num_heads) or not self.depths:
+            raise ConfigError(
+                f"depths {self.depths} and num_heads {self.num_heads} must have one entry for each stage."
+            )
+        smallest = {
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "in_chans": self.in_chans,
+            "embed_dim": self.embed_dim,
+            "window_size": self.window_size,
+            "depths": min(self.depths),
+            "num_heads": min(self.num_heads),
+        }
+        for name, value in smallest.items():
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}.")
+        if self.num_classes < 0:
+            raise ConfigError(f"num_classes must be 0 or more, not {self.num_classes}.")
+        if not 0 <= self.drop_path < 1:
+            raise ConfigError(f"drop_path must be in [0, 1), not {self.drop_path}.")
+        if self.mixer not in ("attention", "mlp"):
+            raise ConfigError(f"mixer must be 'attention' or 'mlp', not {self.mixer!r}.")
+        for stage, heads in enumerate(self.num_heads):
+            if self.width(stage) % heads:
+                raise ConfigError(f"stage {stage + 1} is {self.width(stage)} wide, which {heads} heads do not divide.")
+
+    def width(self, stage: int) -> int:
+        """Channels of a stage, counted from 0."""
+        return self.embed_dim * 2**stage
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SwinConfig":
+        """The config of a JSON object, as `to_dict` wrote it."""
+        known = cls.__dataclass_fields__.keys()
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ConfigError(f"unknown model setting {unknown[0]!r}; known are {', '.join(known)}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain values for JSON."""
+        return asdict(self)
+
+
+_LARGE: dict[str, Any] = {"embed_dim": 192, "num_heads": (6, 12, 24, 48), "depths": (2, 2, 18, 2)}
+_BASE: dict[str, Any] = {"embed_dim": 128, "num_heads": (4, 8, 16, 32), "depths": (2, 2, 18, 2)}
+_AT_384: dict[str, Any] = {"image_size": 384, "window_size": 12}
+_MLP: dict[str, Any] = {"mixer": "mlp", "image_size": 256, "window_size": 8}
+_SMALL_INPUT: dict[str, Any] = {"image_size": 32, "patch_size": 2, "window_size": 4, "num_classes": 100}
+
+VARIANTS: dict[str, SwinConfig] = {
+    "swin_tiny": SwinConfig(),
+    "swin_small": SwinConfig(depths=(2, 2, 18, 2)),
+    "swin_base": SwinConfig(**_BASE),
+    "swin_large": SwinConfig(**_LARGE),
+    "swin_base_384": SwinConfig(**_BASE, **_AT_384),
+    "swin_large_384": SwinConfig(**_LARGE, **_AT_384),
+    # All-MLP with shifted windows; c24, c12 and c6 are the channels a head (the authors' swin_mlp configs).
+    "swin_mlp_tiny_c24": SwinConfig(num_heads=(4, 8, 16, 32), **_MLP),
+    "swin_mlp_tiny_c12": SwinConfig(num_heads=(8, 16, 32, 64), **_MLP),
+    "swin_mlp_tiny_c6": SwinConfig(num_heads=(16, 32, 64, 128), **_MLP),
+    "swin_mlp_base": SwinConfig(**_BASE, **_MLP),
+    # For inputs of 32 to 96 pixels, where patch 4 and window 7 leave no room for a hierarchy.
+    "swin_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
+    "swin_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
+    "swin_mini": SwinConfig(embed_dim=96, depths=(2, 6, 4), num_heads=(3, 6, 12), **_SMALL_INPUT),
+    "swin_mlp_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
+}
+"""The paper's variants (section 3.3), its 384-pixel and all-MLP ones, and small ones for small pictures."""

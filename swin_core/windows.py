@@ -1,0 +1,134 @@
+"""The geometry of shifted windows as pure functions: no parameters, no state.
+
+Feature maps are channels last, `(B, H, W, C)`. A window is a pair `(window_h, window_w)` in tokens, so that a map
+narrower than the window along one axis can shrink it there.
+
+Order of padding and shift: the map is padded at the right and bottom to a multiple of the window, *then* rolled, as
+torchvision and the authors' detection code do (timm rolls first). Padded tokens are zeros and take part as keys, as in
+those two; they are cut off after the attention.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "fit_window",
+    "pad_to_windows",
+    "relative_position_index",
+    "shift_mask",
+    "shift_regions",
+    "window_partition",
+    "window_reverse",
+]
+
+Pair = tuple[int, int]
+
+
+def fit_window(grid: Pair, window: int, shift: int) -> tuple[Pair, Pair]:
+    """Window and shift for a map of `grid` tokens.
+
+    Along an axis where the map is not larger than the window, the window shrinks to the map and nothing is shifted:
+    one window then sees the whole axis (the authors' code, timm and torchvision agree on the missing shift; the first
+    two shrink the window).
+
+    Returns:
+        `(window_h, window_w)` and `(shift_h, shift_w)`, in tokens.
+    """
+    window_h, window_w = (min(size, window) for size in grid)
+    shift_h, shift_w = (shift if size > window else 0 for size in grid)
+    return (window_h, window_w), (shift_h, shift_w)
+
+
+def pad_to_windows(x: Tensor, window: Pair) -> Tensor:
+    """Zero-pad `(B, H, W, C)` at the right and bottom until both sides are multiples of the window."""
+    height, width = x.shape[1:3]
+    bottom, right = -height % window[0], -width % window[1]
+    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+
+
+def window_partition(x: Tensor, window: Pair) -> Tensor:
+    """Cut a map into non-overlapping windows, row by row.
+
+    Args:
+        x: `(B, H, W, C)`; H and W are multiples of the window.
+        window: `(window_h, window_w)` in tokens.
+
+    Returns:
+        `(B * windows, window_h * window_w, C)`, the windows of one picture after those of the other.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = height // window[0], width // window[1]
+    x = x.view(batch, rows, window[0], columns, window[1], channels).transpose(2, 3)
+    return x.reshape(batch * rows * columns, window[0] * window[1], channels)
+
+
+def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
+    """Put windows back into a map: the inverse of `window_partition`.
+
+    Args:
+        windows: `(B * windows, window_h * window_w, C)`.
+        window: `(window_h, window_w)` in tokens.
+        grid: `(H, W)` of the padded map.
+
+    Returns:
+        `(B, H, W, C)`.
+    """
+    rows, columns = grid[0] // window[0], grid[1] // window[1]
+    channels = windows.shape[-1]
+    x = windows.view(-1, rows, columns, window[0], window[1], channels).transpose(2, 3)
+    return x.reshape(-1, grid[0], grid[1], channels)
+
+
+def shift_regions(grid: Pair, window: Pair, shift: Pair) -> Tensor:
+    """Number the regions that the cyclic shift brings together from different sides of the map (figure 4).
+
+    Returns:
+        `(H, W)` integers on the *shifted* map; two tokens of one window were neighbours before the shift exactly
+        when their numbers agree.
+    """
+    axes = []
+    for size, side, step in zip(grid, window, shift, strict=True):
+        axis = torch.zeros(size, dtype=torch.long)
+        if step:
+            axis[size - side : size - step] = 1
+            axis[size - step :] = 2
+        axes.append(axis)
+    return axes[0][:, None] * 3 + axes[1][None, :]
+
+
+def shift_mask(grid: Pair, window: Pair, shift: Pair) -> Tensor | None:
+    """Additive attention mask of SW-MSA (section 3.2, "efficient batch computation for shifted configuration").
+
+    Args:
+        grid: `(H, W)` of the padded map, multiples of the window.
+        window: `(window_h, window_w)` in tokens.
+        shift: `(shift_h, shift_w)` in tokens.
+
+    Returns:
+        `(windows, N, N)` float32 with N tokens a window: 0 where the pair may attend, minus infinity where the shift
+        brought together tokens that are no neighbours. None without a shift, when nothing is masked.
+    """
+    if not any(shift):
+        return None
+    regions = shift_regions(grid, window, shift)[None, :, :, None]
+    regions = window_partition(regions, window).squeeze(-1)  # (windows, N)
+    apart = regions[:, None, :] != regions[:, :, None]
+    return torch.zeros(apart.shape).masked_fill_(apart, float("-inf"))
+
+
+def relative_position_index(window: Pair, table_window: int) -> Tensor:
+    """Where each pair of tokens finds its relative position bias (section 3.2, eq. 4).
+
+    Args:
+        window: `(window_h, window_w)` in tokens, each at most `table_window`.
+        table_window: window size M that the bias table of `(2M-1)^2` rows was made for.
+
+    Returns:
+        `(N, N)` row numbers, `[query, key]`, N = window_h * window_w.
+    """
+    rows = torch.arange(window[0]).repeat_interleave(window[1])
+    columns = torch.arange(window[1]).repeat(window[0])
+    down = rows[:, None] - rows[None, :] + table_window - 1
+    right = columns[:, None] - columns[None, :] + table_window - 1
+    return down * (2 * table_window - 1) + right

@@ -1,0 +1,106 @@
+"""What many tests share: the data root, the sample pictures, a small classifier, and a count of hooks."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import swin_core
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    """A test machine may have many cores or few; the tests must take about as long on both."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """Every test draws the same random numbers, in whatever order the tests run."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  libraries under test draw from the global generator
+    torch.manual_seed(0)
+
+
+def find_data_root(environment: dict[str, str]) -> Path:
+    """The folder of real data sets that `SWIN_DATA_ROOT` names.
+
+    Without the variable the test is skipped, or fails where `CI` is set; with a wrong one it always fails.
+    """
+    named = environment.get("SWIN_DATA_ROOT")
+    if not named:
+        line = "SWIN_DATA_ROOT is not set: point it at the folder that holds cifar100 and flower_photos"
+        if environment.get("CI"):
+            pytest.fail(line, pytrace=False)
+        pytest.skip(line)
+    missing = [name for name in ("cifar100", "flower_photos") if not (Path(named) / name).is_dir()]
+    if missing:
+        pytest.fail(f"SWIN_DATA_ROOT={named} holds no {' and no '.join(missing)}: correct it", pytrace=False)
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets, for tests that cannot do with made-up data."""
+    return find_data_root(dict(os.environ))
+
+
+@pytest.fixture(scope="session")
+def samples() -> dict[str, Path]:
+    """The sample pictures by name without suffix, such as `samples["cat"]`."""
+    paths = sorted((ROOT / "assets" / "samples").glob("*.jpg"))
+    assert paths, "assets/samples holds no picture"
+    return {path.stem: path for path in paths}
+
+
+@pytest.fixture
+def small_classifier() -> swin_core.Classifier:
+    """A Swin of random weights, 64 x 64 pixels and five classes: fast, and the same in every test."""
+    torch.manual_seed(0)
+    model = swin_core.build("swin_micro", num_classes=len(FLOWERS), image_size=64)
+    return swin_core.Classifier(model, FLOWERS, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, name="small")
+
+
+def count_hooks(model: nn.Module) -> int:
+    """The number of hooks on all modules and parameters of `model`, of every kind that PyTorch has."""
+    on_modules = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_state_dict_hooks",
+        "_load_state_dict_pre_hooks",
+    )
+    count = sum(len(getattr(module, name)) for module in model.modules() for name in on_modules)
+    for parameter in model.parameters():
+        count += len(parameter._backward_hooks or ())
+        count += len(getattr(parameter, "_post_accumulate_grad_hooks", None) or ())
+    return count
+
+
+@pytest.fixture
+def no_hooks_left() -> Iterator[Callable[[nn.Module], Callable[[], int]]]:
+    """Call it with a model: when the test ends, the model must have as many hooks as it had at that call.
+
+    It returns a function that says how many hooks there are now beyond those, for checks within the test.
+    """
+    watched: list[Callable[[], int]] = []
+
+    def watch(model: nn.Module) -> Callable[[], int]:
+        before = count_hooks(model)
+        watched.append(lambda: count_hooks(model) - before)
+        return watched[-1]
+
+    yield watch
+    for added in watched:
+        assert added() == 0, f"{added()} hooks were left on the model"
