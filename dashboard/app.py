@@ -11,10 +11,10 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
-LOGO = Path(__file__).with_name("logo.svg")
+HERE = Path(__file__).parent
 
-st.set_page_config(page_title="SwinLens", page_icon=str(LOGO), layout="wide")
-st.logo(str(LOGO), size="large")
+st.set_page_config(page_title="SwinLens", page_icon=str(HERE / "icon.svg"), layout="wide")
+st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 
 page = st.navigation(
     [

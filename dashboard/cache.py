@@ -19,6 +19,7 @@ from PIL import Image
 import swin_core
 from dashboard.choices import model_source
 from swin_core.errors import ModelError, SwinError
+from swin_core.explain.compare import middle
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import Grid
 
@@ -31,13 +32,12 @@ __all__ = [
     "explanation",
     "held_classifier",
     "is_settled",
+    "page_figure",
     "read_picture",
     "refusal",
 ]
 
 Held = TypeVar("Held")
-SHOWN_PIXELS = 512
-"""Side of a picture as it is shown."""
 REFUSED_SECONDS = 60
 """How long a model that could not be loaded is not tried again: without a network a download takes long."""
 
@@ -138,15 +138,12 @@ def read_picture(key: Hashable, title: str, truth: str, read: Callable[[], Image
     Raises:
         ImageError: `read` says so.
     """
-    return _pictures.get(key, lambda: _picture(key, title, truth, read()))
 
+    def make() -> Picture:
+        image = read()
+        return Picture(key, title, image, middle(image), truth)
 
-def _picture(key: Hashable, title: str, truth: str, image: Image.Image) -> Picture:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    shown = image.crop((left, top, left + side, top + side))
-    shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-    return Picture(key, title, image, np.asarray(shown), truth)
+    return _pictures.get(key, make)
 
 
 def held_classifier(name: str) -> swin_core.Classifier | None:
@@ -200,13 +197,17 @@ def explanation(request: Request) -> Explanation:
 def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Refusal:
     layers = None if request.layer is None else [request.layer]
     try:
-        return swin_core.explain(
-            model, request.picture.image, request.targets, method=request.method, layers=layers
-        )
+        return swin_core.explain(model, request.picture.image, request.targets, method=request.method, layers=layers)
     except SwinError as error:
         return _Refusal(str(error), time.monotonic())
 
 
 def drawing(key: Hashable, grid: Grid) -> go.Figure:
     """The Plotly figure of a grid, drawn once; the key says what is in the grid and how it looks."""
-    return _drawings.get(key, grid.to_plotly)
+    return _drawings.get(key, lambda: page_figure(grid))
+
+
+def page_figure(grid: Grid) -> go.Figure:
+    """The Plotly figure of a grid for a place that gives it its height; its own is the least that a page needs."""
+    room = grid.layout
+    return grid.to_plotly().update_layout(height=round(room.height(room.least_width)))

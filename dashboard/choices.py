@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from swin_core.errors import ModelError
-from swin_core.explain.figure import is_class
 from swin_core.zoo import available
 
-__all__ = ["PICTURES_AT_MOST", "ROOT", "class_index", "model_source", "once", "samples", "truth_of"]
+__all__ = ["PICTURES_AT_MOST", "ROOT", "model_source", "once", "samples", "truth_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder: bundled pictures and models lie in it, and no model is read from outside it."""
@@ -68,10 +67,3 @@ def model_source(name: str) -> str:
 def once(groups: Iterable[Sequence[str]]) -> list[str]:
     """All names of some groups, each once, in order."""
     return list(dict.fromkeys(name for group in groups for name in group))
-
-
-def class_index(labels: Sequence[str], name: str) -> int | None:
-    """Index of the class that the name means to a model, or None; an equal name goes before a similar one."""
-    if name in labels:
-        return labels.index(name)
-    return next((index for index, label in enumerate(labels) if is_class(label, name)), None)

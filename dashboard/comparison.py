@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from dashboard import cache
 from dashboard.cache import Picture, Request
-from dashboard.choices import class_index
 from swin_core.errors import SwinError, TargetError
-from swin_core.explain.figure import Cell, Row
+from swin_core.explain.figure import Cell, Row, class_index
 
 __all__ = ["Comparison", "Line", "own_classes"]
 

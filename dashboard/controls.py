@@ -29,9 +29,7 @@ def choose_rows() -> str:
 
 def choose_method() -> str:
     """The attribution method."""
-    return st.selectbox(
-        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method", bind="query-params"
-    )
+    return st.selectbox("Method", list(METHODS), format_func=METHODS.__getitem__, key="method", bind="query-params")
 
 
 def choose_layer(models: list[str]) -> str | None:

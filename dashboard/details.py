@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.theme import DIVERGING, plain
+from dashboard.theme import DIVERGING, INK, plain
 from swin_core.explain.browser import CONFIG, escaped_lines
 from swin_core.explain.export import KINDS
 from swin_core.explain.figure import Grid, Row
@@ -22,14 +22,16 @@ def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
     """Spearman's rank correlation between the maps of one row, as a small matrix with its numbers."""
     names = [escaped_lines(name, 16) for name in models]
     size = len(models)
+    # A map agrees with itself; that needs no number.
+    shown = np.where(np.eye(size, dtype=bool), np.nan, matrix)
     axis = {"tickmode": "array", "tickvals": list(range(size)), "ticktext": names, "fixedrange": True}
     axis |= {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True}
     trace = {
         "type": "heatmap",
-        "z": matrix,
-        "text": [["" if np.isnan(value) else f"{value:.2f}" for value in line] for line in matrix],
+        "z": shown,
+        "text": [["" if np.isnan(value) else f"{value:.2f}" for value in line] for line in shown],
         "texttemplate": "%{text}",
-        "textfont": {"size": 14},
+        "textfont": {"size": 14, "color": INK},
         "zmin": -1,
         "zmax": 1,
         "colorscale": [list(stop) for stop in DIVERGING],
@@ -46,9 +48,7 @@ def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
         "dragmode": False,
     }
     figure = go.Figure({"data": [trace], "layout": layout})
-    st.plotly_chart(
-        figure, config={**CONFIG, "displayModeBar": False}, alt=_agreement_in_words(matrix, models)
-    )
+    st.plotly_chart(figure, config={**CONFIG, "displayModeBar": False}, alt=_agreement_in_words(matrix, models))
 
 
 def _agreement_in_words(matrix: np.ndarray, models: tuple[str, ...]) -> str:
@@ -69,7 +69,7 @@ def show_top_classes(row: Row, models: tuple[str, ...]) -> None:
             for index in np.argsort(-probabilities, kind="stable")[:TOP]:
                 value = float(probabilities[index])
                 label = cell.explanation.labels[index]
-                st.progress(min(value, 1.0), plain(f"{label} {percent(value)}"))
+                st.progress(min(value, 1.0), plain(f"{label} · {percent(value)}"))
 
 
 def show_link(uploads: bool) -> None:

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.cache import classifier, drawing, held_classifier, refusal
+from dashboard.cache import classifier, drawing, held_classifier, page_figure, refusal
 from dashboard.comparison import Comparison
 from swin_core.errors import SwinError
-from swin_core.explain.browser import CONFIG
+from swin_core.explain.browser import CONFIG, PageLayout
 from swin_core.explain.figure import Grid, grid
 from swin_core.explain.render import Look
 
@@ -26,9 +26,11 @@ REDRAW_SECONDS = 0.7
 class Stage:
     """The grid's place on the page. What is shown again replaces what was there, and nothing around it moves.
 
-    Streamlit knows only fixed heights, but square cells make the height depend on the width. So the place
-    measures its own width (`cqw`), and on a narrow page the grid keeps its least width and is swiped
-    sideways, for which its pictures must let go of the finger.
+    Three things that Streamlit cannot do are done in style sheets. Square cells make the height depend on the
+    width, so the place measures its own width (`cqw`); on a narrow page the grid keeps its least width and is
+    swiped sideways, for which its pictures must let go of the finger. A changed figure is drawn anew and
+    loses its zoom, so the opacity, which is only a factor, is laid on the drawn heat maps. And text takes
+    the theme's colour.
     """
 
     def __init__(self) -> None:
@@ -36,24 +38,22 @@ class Stage:
             self._style = st.container()
             self._chart = st.container(key="grid")
 
-    def show(self, grid: Grid, figure: go.Figure) -> None:
-        """Show a grid by its figure."""
-        room = grid.layout
+    def show(self, figure: go.Figure, room: PageLayout, opacity: float, alt: str) -> None:
+        """Show a figure that was drawn at full opacity."""
         width = f"clamp({room.least_width}px, 100cqw, {round(CELL_AT_MOST / room.cell_fraction)}px)"
         height = f"calc({room.fixed_height}px + {room.rows * room.cell_fraction:.5f} * {width})"
         self._style = self._style.html(
             f"""<style>
             .st-key-frame {{ container-type: inline-size; overflow-x: auto; }}
             .st-key-grid {{ width: {width}; min-width: {width}; height: {height}; }}
+            .st-key-grid .heatmaplayer {{ opacity: {opacity:.2f}; }}
+            .st-key-grid .annotation-text {{ fill: currentColor !important; }}
             @media (pointer: coarse) and (max-width: 640px) {{
                 .st-key-grid .draglayer {{ pointer-events: none; }}
             }}
             </style>"""
         )
-        models = ", ".join(grid.columns)
-        self._chart = self._chart.plotly_chart(
-            figure, height="stretch", config=CONFIG, alt=f"Heat maps by {models} of {len(grid.rows)} pictures"
-        )
+        self._chart = self._chart.plotly_chart(figure, height="stretch", config=CONFIG, alt=alt)
 
     def load(self, comparison: Comparison, look: Look) -> None:
         """Load the models that are not there yet; what is wrong with one is said in its column later."""
@@ -77,5 +77,11 @@ class Stage:
 
     def _draw(self, comparison: Comparison, look: Look, waiting: Sequence[str]) -> Grid:
         result = grid(comparison.rows(waiting), comparison.models, **asdict(look))
-        self.show(result, result.to_plotly() if waiting else drawing((comparison.key, look), result))
+        opaque = replace(look, opacity=1.0)
+        drawn = replace(result, look=opaque)
+        # What is wrong with a cell now may be right later, so it is part of what the drawing is known by.
+        faults = tuple(cell.error for row in result.rows for cell in row.cells)
+        figure = page_figure(drawn) if waiting else drawing((comparison.key, opaque, faults), drawn)
+        alt = f"Heat maps by {', '.join(result.columns)}; {len(result.rows)} rows; {result.scale_name}"
+        self.show(figure, result.layout, look.opacity, alt)
         return result

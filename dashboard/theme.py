@@ -1,14 +1,15 @@
 """One palette for everything that is drawn on a page; `.streamlit/config.toml` holds the same colours."""
 
-__all__ = ["BLUE", "DIVERGING", "ORANGE", "SERIES", "plain"]
+__all__ = ["DIVERGING", "INK", "SERIES", "plain"]
 
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#7F7F7F")
 """Okabe and Ito's colours, which survive colour blindness; grey for their black, for the dark theme."""
 
-BLUE, ORANGE = SERIES[0], SERIES[5]
+DIVERGING = ((0.0, SERIES[1]), (0.5, "#EDEFF2"), (1.0, SERIES[4]))
+"""Colours from -1 through 0 to 1, all light enough for `INK`."""
 
-DIVERGING = ((0.0, ORANGE), (0.5, "#E8E8E8"), (1.0, BLUE))
-"""From -1 through 0 to 1."""
+INK = "#1B2430"
+"""Text on a coloured ground, in both themes."""
 
 _MARKDOWN = {ord(mark): f"\\{mark}" for mark in r"\`*_{}[]<>()#+-.!|~$:&^="}
 

@@ -68,9 +68,8 @@ def read_parquet(shards: Sequence[Path]) -> CifarSplit:
         labels = table.column("fine_label").to_numpy().astype(np.int64)
         coarse_labels = table.column("coarse_label").to_numpy().astype(np.int64)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({reason}); {_ADVICE}"
+            f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({_first_line(error)}); {_ADVICE}"
         ) from error
     split = CifarSplit(names, pictures, labels, coarse_labels, classes, coarse_classes)
     return _checked(split, shards[0])
@@ -95,7 +94,7 @@ def read_pickles(path: Path) -> CifarSplit:
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path} is not CIFAR-100 in the cifar-100-python layout ({error!r}); {_ADVICE}"
+            f"{path} or the meta beside it is not of CIFAR-100 ({_first_line(error)}); {_ADVICE}"
         ) from error
     return _checked(split, path)
 
@@ -182,6 +181,10 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a pickle of CIFAR-100; {_ADVICE}")
     return {_text(key): value for key, value in content.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _text(value: object) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 from swin_core.cifar import find_layout, read_parquet, read_pickles
 from swin_core.errors import ConfigError, DataError, ImageError
 from swin_core.images import PICTURE_SUFFIXES, read_array, read_image
+from swin_core.preprocessing import crop_square
 
 __all__ = ["DataSet", "array_folder", "cifar100", "data_root", "flower_photos", "holdout", "image_folder"]
 
@@ -100,9 +101,7 @@ class DataSet:
                 rows, broken = self._decode(size)
                 if broken:
                     first = next(iter(broken.values()))
-                    raise DataError(
-                        f"{len(broken)} of {len(self)} pictures cannot be read, the first: {first}"
-                    )
+                    raise DataError(f"{len(broken)} of {len(self)} pictures cannot be read, the first: {first}")
                 self._keep(size, rows)
             return self._decoded[size]
 
@@ -152,7 +151,7 @@ class DataSet:
                 return str(error)
 
         with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-            rows = list(pool.map(row, range(len(self)), chunksize=64))
+            rows = list(pool.map(row, range(len(self))))
         broken = {index: row for index, row in enumerate(rows) if isinstance(row, str)}
         return [row for row in rows if not isinstance(row, str)], broken
 
@@ -168,21 +167,13 @@ class DataSet:
 
 
 def _square(picture: Image.Image | np.ndarray, size: int | None) -> np.ndarray:
-    """Scale the shorter side to `size` and crop the centre, in one bicubic step: nothing is sampled twice."""
+    """`(size, size, C)`: what a model of that size sees of the picture, or all of it if `size` is None."""
     if size is None:
         return np.asarray(picture)
-    height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-
-    def scaled(plane: Image.Image) -> np.ndarray:
-        return np.asarray(plane.resize((size, size), Image.Resampling.BICUBIC, box=box))
-
     if isinstance(picture, Image.Image):
-        return scaled(picture)
+        return np.asarray(crop_square(picture, size))
     planes = np.ascontiguousarray(np.moveaxis(picture, 2, 0))
-    return np.stack([scaled(Image.fromarray(plane)) for plane in planes], axis=2)
+    return np.stack([np.asarray(crop_square(Image.fromarray(plane), size)) for plane in planes], axis=2)
 
 
 def cifar100(root: str | os.PathLike[str] | None = None, split: str = "train") -> DataSet:
@@ -336,7 +327,8 @@ def _inside(folder: Path, root: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
-        if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+        # Not entry.resolve(), which raises RuntimeError on a link to itself.
+        if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(root):
             raise DataError(f"{entry} is a link that leaves {root}; put the file itself there")
         yield entry
 

@@ -90,14 +90,10 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
         with FileLock(place / f".{archive.file}.lock", timeout=0):
             _fetch_and_unpack(archive, place)
     except Timeout:
-        raise DownloadError(
-            f"{name} is being fetched into {place} already; wait until that is done"
-        ) from None
+        raise DownloadError(f"{name} is being fetched into {place} already; wait until that is done") from None
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         reason = getattr(error, "strerror", None) or error
-        raise DownloadError(
-            f"{place} cannot be written ({reason}); free it or name another folder"
-        ) from error
+        raise DownloadError(f"{place} cannot be written ({reason}); free it or name another folder") from error
     return place / archive.folder, True
 
 
@@ -116,14 +112,10 @@ def _find(name: str, place: Path) -> Path | None:
 def _fetch_and_unpack(archive: Archive, place: Path) -> None:
     final, by_hand, part = place / archive.folder, place / archive.file, place / f"{archive.file}.part"
     if final.exists():
-        raise DownloadError(
-            f"{final} is there but is not the whole data set; move it away and run this again"
-        )
+        raise DownloadError(f"{final} is there but is not the whole data set; move it away and run this again")
     free, needed = shutil.disk_usage(place).free, archive.size + archive.unpacked
     if free < needed:
-        raise DownloadError(
-            f"{place} has {free / 1e6:.0f} MB free of {needed / 1e6:.0f} MB needed; make room"
-        )
+        raise DownloadError(f"{place} has {free / 1e6:.0f} MB free of {needed / 1e6:.0f} MB needed; make room")
     if by_hand.is_file():
         if not _intact(by_hand, archive):
             raise DownloadError(f"{by_hand} is damaged (wrong checksum); delete it and run this again")

@@ -88,12 +88,15 @@ class Fit:
 
     def _head(self, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
         head = {key: self.own[key] for key in _HEAD if key in self.own}
-        theirs = head["head.weight"].shape[0] if "head.weight" in head else 0
+        if len(head) == 1:
+            missing = next(key for key in _HEAD if key not in head)
+            raise WeightsError(f"it is incomplete: {missing!r} is missing.")
+        theirs = head["head.weight"].shape[0] if head else 0
         if not self.config.num_classes:
             if head:
                 self.skipped.append(f"head of {theirs} classes")
             return {}
-        if theirs == self.config.num_classes and len(head) == len(_HEAD):
+        if theirs == self.config.num_classes:
             for key, value in head.items():
                 _check_shape(key, value, value, wanted[key])
                 _check_finite(key, value)
@@ -130,9 +133,7 @@ class Fit:
         grid = wide.t().reshape(1, heads, side, side)
         if mine < full:
             grid = F.pad(grid, (full - mine,) * 4, mode="replicate")
-            self._note(
-                self.adapted, f"bias tables of maps of {mine} tokens a side set into those of window {full}"
-            )
+            self._note(self.adapted, f"bias tables of maps of {mine} tokens a side set into those of window {full}")
         if full != window:
             grid = F.interpolate(grid, (2 * window - 1,) * 2, mode="bicubic", align_corners=False)
             self._note(self.adapted, f"bias tables from window {full} to {window}")
@@ -153,9 +154,7 @@ class Fit:
     def _absolute_embedding(self, embedding: Tensor, side: int) -> Tensor:
         old = isqrt(embedding.shape[1])
         if old * old != embedding.shape[1]:
-            raise WeightsError(
-                f"its absolute embedding of {embedding.shape[1]} patches belongs to no square picture."
-            )
+            raise WeightsError(f"its absolute embedding of {embedding.shape[1]} patches belongs to no square picture.")
         grid = embedding.reshape(1, old, old, -1).permute(0, 3, 1, 2)
         grid = F.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
         self.adapted.append(f"absolute embedding from {old} x {old} to {side} x {side} patches")

@@ -27,9 +27,10 @@ __all__ = ["PICTURE_SUFFIXES", "read_array", "read_image"]
 
 PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | bytearray | BinaryIO
 
 _LARGEST_ARRAY = 512 * 2**20  # bytes, on disk and in memory
+_MOST_STRIPS = 2**18  # of a TIFF; each takes tifffile some 25 us
 # What a file begins with: offset, bytes, name. The names of pictures are Pillow's names of formats.
 _PICTURES = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -188,7 +189,7 @@ def _reason(error: Exception) -> str:
 
 def _content(source: Source, max_bytes: int) -> bytes:
     try:
-        if isinstance(source, bytes | bytearray | memoryview):
+        if isinstance(source, bytes | bytearray):
             content = bytes(source[: max_bytes + 1])
         elif isinstance(source, str | os.PathLike):
             content = _read_regular_file(source, max_bytes)
@@ -251,9 +252,7 @@ def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None
     except Image.DecompressionBombError:  # Pillow's own limit, which lies higher
         raise _too_many_pixels(max_pixels) from None
     except Exception as error:  # on crafted bytes Pillow raises errors of many kinds, SyntaxError among them
-        raise ImageError(
-            f"is a damaged or cut-short {kind} file ({_reason(error)}); save or fetch it again"
-        ) from error
+        raise ImageError(f"is a damaged or cut-short {kind} file ({_reason(error)}); save or fetch it again") from error
 
 
 def _too_many_pixels(max_pixels: int) -> ImageError:
@@ -317,6 +316,8 @@ def _tiff_array(content: bytes, max_bytes: int) -> tuple[np.ndarray, bool]:
             tile_bytes = page.tilewidth * page.tilelength * page.samplesperpixel * series.dtype.itemsize
             if max(series.nbytes, tile_bytes) > max_bytes:
                 raise ImageError(f"takes more than {max_bytes / 2**20:.0f} MiB of memory; make it smaller")
+            if len(page.dataoffsets) > _MOST_STRIPS:
+                raise ImageError(f"is cut into more than {_MOST_STRIPS} strips or tiles; use larger ones")
             axes, array, white_is_zero = series.axes, series.asarray(), page.photometric == 0
     except ImageError:
         raise

@@ -53,9 +53,7 @@ def convert(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """
     tensors = _unwrap(state)
     if any("cpb_mlp" in key or "logit_scale" in key for key in tensors):
-        raise WeightsError(
-            "it holds a Swin V2, whose cosine attention this model does not have; use timm/<model>."
-        )
+        raise WeightsError("it holds a Swin V2, whose cosine attention this model does not have; use timm/<model>.")
     kept = {key: value for key, value in tensors.items() if not key.endswith(_BUFFERS)}
     for key, value in kept.items():
         _check_dense(key, value)
@@ -237,7 +235,5 @@ def _tensor(own: Mapping[str, Tensor], key: str, dimensions: int) -> Tensor:
     if key not in own:
         raise WeightsError(f"it is incomplete: {key!r} is missing.")
     if own[key].dim() != dimensions or 0 in own[key].shape:
-        raise WeightsError(
-            f"{key!r} has the shape {tuple(own[key].shape)}, with {dimensions} dimensions expected."
-        )
+        raise WeightsError(f"{key!r} has the shape {tuple(own[key].shape)}, with {dimensions} dimensions expected.")
     return own[key]

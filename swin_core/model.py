@@ -171,7 +171,7 @@ class WindowMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens within windows: `(B, H, W, C)` to `(B, H, W, C)`."""
-        batch, height, width, channels = x.shape
+        _, height, width, channels = x.shape
         shift = fit_window((height, width), self.window, self.shift)[1]
         top, left = (self.window - step if step else 0 for step in shift)
         window = (self.window, self.window)

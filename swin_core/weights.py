@@ -11,9 +11,7 @@ import json
 import os
 import pickle
 import re
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from swin_core.atomic import replacing
 from swin_core.errors import WeightsError
 from swin_core.fitting import Fit, check_variant
 from swin_core.layouts import config_of, convert, quoted
@@ -100,8 +99,8 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     parameters = model.state_dict()
     try:
         own, layout = convert(state)
-        _check_heads(model.config, metadata)
         check_variant(model.config, own)
+        _check_heads(model.config, metadata)
         fit = Fit(model.config, own)
         fitted = fit.all(parameters)
     except WeightsError as error:
@@ -119,9 +118,7 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     )
 
 
-def save_weights(
-    model: Swin, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
-) -> None:
+def save_weights(model: Swin, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
     """Save a model as safetensors, its config in the metadata; the same model gives the same bytes.
 
     A crash at any moment leaves the old file or the new one, never a part.
@@ -139,19 +136,12 @@ def save_weights(
     described = {**(metadata or {}), "config": model.config.to_dict()}
     # One key: safetensors writes several in an order that changes from run to run.
     header = {_METADATA: json.dumps(described, sort_keys=True)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
+        with replacing(path) as file:
             file.write(safetensors.torch.save(tensors, header))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
     except OSError as error:
         raise WeightsError(f"{path.name!r} could not be saved: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -273,13 +263,3 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows and some network drives cannot sync a folder; the file itself is complete all the same.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

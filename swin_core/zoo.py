@@ -2,6 +2,8 @@
 
 import difflib
 import hashlib
+import http.client
+import math
 import threading
 import urllib.error
 import urllib.request
@@ -9,6 +11,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import huggingface_hub
 import numpy as np
@@ -20,12 +23,15 @@ from torch import Tensor, nn
 from swin_core.errors import ConfigError, ModelError, WeightsError
 from swin_core.model import build
 from swin_core.modes import evaluation_mode
+from swin_core.preprocessing import crop_region, crop_square, normalise, to_float
 from swin_core.weights import load_weights, read_config, read_metadata
 
 __all__ = ["Classifier", "available", "load", "weights_file"]
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 _TIMM = "timm/"
+_PATIENCE = 5.0  # seconds
+_LARGEST_INPUT = 4096  # pixels; beyond it a file asks for more memory than anyone has
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -74,10 +80,10 @@ class Classifier:
         description: str = "",
         weights_hash: str = "",
     ):
-        if len(mean) != len(std) or min(std, default=0) <= 0:
+        if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std, default=0) <= 0:
             raise ConfigError("mean and std need one number a channel, and each std must be above 0.")
-        if image_size < 1 or not 0 < crop_fraction <= 1:
-            raise ConfigError("image_size must be at least 1, and crop_fraction in (0, 1].")
+        if not 1 <= image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 1:
+            raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 1].")
         if interpolation not in _RESAMPLING:
             raise ConfigError(f"interpolation must be one of {', '.join(_RESAMPLING)}, not {interpolation!r}.")
         self.model = model
@@ -93,8 +99,16 @@ class Classifier:
 
     @classmethod
     def from_timm(cls, model: nn.Module, name: str = "") -> "Classifier":
-        """A timm classifier with timm's own preprocessing, and ImageNet's labels where it has such a head."""
+        """A timm classifier with timm's own preprocessing, and ImageNet's labels where it has such a head.
+
+        Raises:
+            ModelError: a model without a head, or one whose input is no square of the picture.
+        """
+        if not getattr(model, "num_classes", 0):
+            raise _headless(name or type(model).__name__)
         config = timm.data.resolve_data_config({}, model=model)
+        if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
+            raise ModelError(f"{name or type(model).__name__} takes no square crop of a picture; choose another model.")
         settings = getattr(model, "pretrained_cfg", {})
         architecture = settings.get("architecture", type(model).__name__)
         return cls(
@@ -102,7 +116,7 @@ class Classifier:
             _timm_labels(model),
             config["mean"],
             config["std"],
-            max(config["input_size"][1:]),
+            config["input_size"][1],
             name=name or f"{_TIMM}{architecture}",
             crop_fraction=config["crop_pct"],
             interpolation=config["interpolation"] if config["interpolation"] in _RESAMPLING else "bicubic",
@@ -133,35 +147,19 @@ class Classifier:
 
     def crop(self, image: Image.Image) -> Image.Image:
         """The part of the picture that the model sees, at the picture's own resolution."""
-        if self.squash:
-            return image
-        side = min(image.size) * self.crop_fraction
-        left, top = ((length - side) / 2 for length in image.size)
-        return image.crop((round(left), round(top), max(round(left + side), 1), max(round(top + side), 1)))
+        return image.crop(crop_region(image.size, self.image_size, self.crop_fraction, self.squash))
 
     def view(self, image: Image.Image) -> np.ndarray:
         """What the model sees, `(S, S, 3)` uint8: resized, then cropped at the centre, as torchvision and timm do."""
-        size = self.image_size
-        method = _RESAMPLING[self.interpolation]
-        if self.squash:
-            return np.asarray(image.resize((size, size), method))
-        shorter = int(size / self.crop_fraction)
-        width, height = image.size
-        scaled = (
-            (shorter, max(1, int(shorter * height / width)))
-            if width <= height
-            else (max(1, int(shorter * width / height)), shorter)
-        )
-        left, top = (round((length - size) / 2) for length in scaled)
-        return np.asarray(image.resize(scaled, method).crop((left, top, left + size, top + size)))
+        resampling = _RESAMPLING[self.interpolation]
+        return np.asarray(crop_square(image, self.image_size, self.crop_fraction, resampling, self.squash))
 
     def tensor(self, view: np.ndarray) -> Tensor:
-        """Normalise a view: `(H, W, channels)` uint8 to `(1, channels, H, W)` float32 on the model's device."""
-        if view.shape[2] != len(self.mean):
-            raise ConfigError(f"{self.name} takes {len(self.mean)} channels; the picture has {view.shape[2]}.")
-        pixels = torch.tensor(view, device=self.device).permute(2, 0, 1)[None].float() / 255
-        mean, std = (torch.tensor(values, device=self.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (pixels - mean) / std
+        """Normalise one view or several: `([B,] H, W, channels)` uint8 to `(B, channels, H, W)` float32 on `device`."""
+        if view.shape[-1] != len(self.mean):
+            raise ConfigError(f"{self.name} takes {len(self.mean)} channels; the picture has {view.shape[-1]}.")
+        batch = torch.tensor(view if view.ndim == 4 else view[None], device=self.device)
+        return normalise(to_float(batch), self.mean, self.std)
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Probabilities of pictures, `(N, classes)` float32."""
@@ -185,23 +183,31 @@ def weights_file(name: str, runs_root: str | Path = "runs") -> Path:
         runs_root: folder of the runs.
 
     Raises:
-        ModelError: there is nothing of that name.
+        ModelError: there is nothing of that name, or a run that has saved nothing yet.
     """
     bundled = {file.stem: file for file in _bundled()}
     if name in bundled:
         return bundled[name]
-    if name and "\0" not in name:
-        for path in (Path(name), Path(runs_root) / name):
-            if path.is_dir() and (path / "model.safetensors").is_file():
-                return path / "model.safetensors"
-            if path.is_file():
-                return path
+    for path in (Path(name), Path(runs_root) / name) if name else ():
+        if _exists(path / "model.safetensors"):
+            return path / "model.safetensors"
+        if _exists(path):
+            return path
+        if _exists(path / "config.json"):
+            raise ModelError(f"the run {name[:80]!r} has saved no weights yet; wait for its first epoch to end.")
     near = difflib.get_close_matches(name, bundled, 1)
     hint = f"did you mean {near[0]}?" if near else f"bundled are {', '.join(bundled) or 'none'}."
     raise ModelError(
         f"there is no model {name[:80]!r}: it is no bundled name, run, or weights file, and does not start with "
         f"{_TIMM!r}; {hint}"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the file system, or with NUL
+        return False
 
 
 def load(name: str, runs_root: str | Path = "runs") -> Classifier:
@@ -234,24 +240,31 @@ def _own(file: Path, name: str) -> Classifier:
     model = build(config)
     report = load_weights(model, file)
     if not config.num_classes:
-        raise WeightsError(f"{file.name!r} has no classification head, so there is no class to explain.")
-    labels = metadata.get("labels") or _labels_by_count(config.num_classes)
-    mean, std = metadata.get("mean", _IMAGENET[0]), metadata.get("std", _IMAGENET[1])
-    if not (isinstance(labels, list | tuple) and len(labels) == config.num_classes):
-        raise WeightsError(f"{file.name!r} names other labels than the {config.num_classes} classes of its head.")
+        raise _headless(name)
     if config.in_chans != 3:
         raise WeightsError(f"{file.name!r} takes {config.in_chans} channels; pictures here have 3.")
-    return Classifier(
-        model,
-        labels,
-        mean,
-        std,
-        int(metadata.get("image_size", config.image_size)),
-        name=file.parent.name if file.name == "model.safetensors" else Path(name).stem,
-        crop_fraction=1.0 if metadata else 0.9,
-        description=str(metadata.get("description", report.summary())),
-        weights_hash=report.sha256,
-    )
+    labels = metadata.get("labels") or _labels_by_count(config.num_classes)
+    if not (isinstance(labels, list) and len(labels) == config.num_classes):
+        raise WeightsError(f"{file.name!r} names other labels than the {config.num_classes} classes of its head.")
+    size = metadata.get("image_size", config.image_size)
+    try:
+        return Classifier(
+            model,
+            labels,
+            [float(value) for value in metadata.get("mean", _IMAGENET[0])],
+            [float(value) for value in metadata.get("std", _IMAGENET[1])],
+            int(size),
+            name=file.parent.name if file.name == "model.safetensors" else Path(name).stem,
+            crop_fraction=1.0 if metadata else 0.9,
+            description=str(metadata.get("description", report.summary())),
+            weights_hash=report.sha256,
+        )
+    except (ValueError, TypeError, OverflowError) as error:  # metadata can hold any JSON
+        raise WeightsError(f"{file.name!r} describes its preprocessing wrongly: {error}") from error
+
+
+def _headless(name: str) -> ModelError:
+    return ModelError(f"{name} has no classification head, so there is no class to explain; choose another model.")
 
 
 def _labels_by_count(count: int) -> list[str]:
@@ -270,17 +283,7 @@ def _timm_labels(model: nn.Module) -> list[str]:
 
 
 def _timm_model(name: str) -> nn.Module:
-    base = name.split(".")[0]
-    if not timm.is_model(base):
-        near = difflib.get_close_matches(base, timm.list_models(), 1)
-        hint = f"; did you mean {_TIMM}{near[0]}?" if near else "; timm.list_models() lists them."
-        raise ModelError(f"timm has no model {name[:80]!r}{hint}")
-    try:
-        settings = timm.models.get_pretrained_cfg(name)
-    except RuntimeError:  # no such tag
-        settings = None
-    if settings is None:
-        raise ModelError(f"timm has no pretrained weights for {name[:80]!r}; choose another model or tag of timm.")
+    settings = _timm_settings(name)
     kept = _kept_weights(settings)
     if kept is None and not _reachable(settings):
         raise ModelError(
@@ -288,35 +291,62 @@ def _timm_model(name: str) -> nn.Module:
             "so that they are kept in the cache, or choose a bundled model or a weights file."
         )
     try:
-        if kept is not None:
-            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": kept})
-        return timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=kept)
+    except Exception as error:  # the network's, the hub's and the parsers' own kinds
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ModelError(
-            f"the weights of {_TIMM}{name} could not be fetched ({reason}); try again, or choose a bundled model or a "
-            "weights file."
-        ) from error
+        advice = f"delete {kept['file']} and try again" if kept else "try again, or choose a bundled model"
+        raise ModelError(f"the weights of {_TIMM}{name} could not be loaded ({reason}); {advice}.") from error
 
 
-def _kept_weights(settings: Any) -> str | None:
-    """Weights that an earlier download left in the hub's cache; naming the file spares timm all network calls."""
+def _timm_settings(name: str) -> Any:
+    """What timm knows about the pretrained weights of a model's name, with or without a tag."""
+    base = name.split(".")[0]
+    if not timm.is_model(base):
+        near = difflib.get_close_matches(base, timm.list_models(), 1)
+        hint = f"did you mean {_TIMM}{near[0]}?" if near else "timm.list_models() lists them."
+        raise ModelError(f"timm has no model {name[:80]!r}; {hint}")
+    try:
+        settings = timm.models.get_pretrained_cfg(name)
+    except RuntimeError:  # no such tag
+        settings = None
+    if settings is None or not settings.has_weights:
+        raise ModelError(f"timm has no pretrained weights for {name[:80]!r}; choose another model or tag of timm.")
+    if not settings.num_classes:
+        raise _headless(f"{_TIMM}{name}")
+    return settings
+
+
+def _kept_weights(settings: Any) -> dict[str, Any] | None:
+    """Weights that an earlier download left in a cache, as settings of timm; a named file spares all network calls."""
     if not settings.hf_hub_id:
-        return None
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(settings.url).path).name
+        return {"file": str(file)} if file.is_file() else None
     for name in (settings.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
         found = name and huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name)
         if isinstance(found, str):
-            return found
+            # A loader of timm's own is for the files at `url`; those at the hub are state dicts.
+            return {"file": found, "custom_load": False}
     return None
 
 
 def _reachable(settings: Any) -> bool:
     """Whether the host of the weights answers within a few seconds; the hub's own retries take most of a minute."""
+    if settings.hf_hub_id and huggingface_hub.is_offline_mode():
+        return False
     host = huggingface_hub.constants.ENDPOINT if settings.hf_hub_id else settings.url
+    answers: list[bool] = []
+    # In a thread, since no time-out bounds the look-up of a name.
+    asking = threading.Thread(target=lambda: answers.append(_answers(host)), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return answers == [True]
+
+
+def _answers(host: str) -> bool:
     try:
-        with urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=5):
+        with urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=_PATIENCE):
             return True
-    except urllib.error.HTTPError:
+    except (urllib.error.HTTPError, http.client.HTTPException):
         return True  # it answered
     except (OSError, ValueError):
         return False

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from swin_core.model import WindowAttention, WindowMLP
+from swin_core.model import Swin, SwinConfig, WindowAttention, WindowMLP
+
+SMALL = SwinConfig(
+    image_size=32, patch_size=2, num_classes=7, embed_dim=12, depths=(2, 2), num_heads=(2, 3), window_size=4
+)
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -27,6 +33,13 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             if parameter.dim() == 1 and name.endswith("weight"):
                 parameter.add_(1)
     return model
+
+
+def small(**changes: Any) -> Swin:
+    """A Swin of 32 x 32 pixels with random weights; both stages shift their windows."""
+    model = Swin(replace(SMALL, **changes))
+    randomise(model)
+    return model.eval()
 
 
 def relative_error(mine: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -53,9 +66,7 @@ def naive_attention(module: WindowAttention, x: np.ndarray) -> np.ndarray:
 
     qkv = padded @ array(module.qkv.weight).T + array(module.qkv.bias)
     heads, depth = module.heads, channels // module.heads
-    q, k, v = (
-        qkv[..., i * channels : (i + 1) * channels].reshape(full_h, full_w, heads, depth) for i in range(3)
-    )
+    q, k, v = (qkv[..., i * channels : (i + 1) * channels].reshape(full_h, full_w, heads, depth) for i in range(3))
     mixed = np.zeros((height, width, heads, depth))
     for row in range(height):
         for column in range(width):
@@ -70,9 +81,7 @@ def naive_attention(module: WindowAttention, x: np.ndarray) -> np.ndarray:
                         scores[n] += table[(row - r + middle) * side + column - c + middle, head]
                 weights = np.exp(scores - scores.max())
                 weights /= weights.sum()
-                mixed[row, column, head] = sum(
-                    w * v[r, c, head] for w, (r, c) in zip(weights, keys, strict=True)
-                )
+                mixed[row, column, head] = sum(w * v[r, c, head] for w, (r, c) in zip(weights, keys, strict=True))
     return mixed.reshape(height, width, channels) @ array(module.proj.weight).T + array(module.proj.bias)
 
 
@@ -113,9 +122,7 @@ def naive_window_mlp(module: WindowMLP, x: np.ndarray) -> np.ndarray:
                 out[row, column, part] = bias[head, mine]
                 for r in range(max(top, 0), min(top + side, height)):
                     for c in range(max(left, 0), min(left + side, width)):
-                        out[row, column, part] += (
-                            weight[head, mine, (r - top) * side + c - left] * x[r, c, part]
-                        )
+                        out[row, column, part] += weight[head, mine, (r - top) * side + c - left] * x[r, c, part]
     return out
 
 

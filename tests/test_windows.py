@@ -80,10 +80,7 @@ def neighbours_by_pixel(grid: Pair, window: Pair, shift: Pair) -> torch.Tensor:
         windows.append(
             [
                 [
-                    all(
-                        before[i][axis] - before[j][axis] == inside[i][axis] - inside[j][axis]
-                        for axis in range(2)
-                    )
+                    all(before[i][axis] - before[j][axis] == inside[i][axis] - inside[j][axis] for axis in range(2))
                     for j in range(len(inside))
                 ]
                 for i in range(len(inside))

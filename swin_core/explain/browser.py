@@ -5,6 +5,7 @@ the browser smooths: so a page stays light, and a change of opacity moves no pix
 outside is escaped, because Plotly reads a little HTML.
 """
 
+import math
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -26,14 +27,14 @@ CONFIG = {
 }
 """Plotly's own settings, wherever the figure is shown: nothing is ever sent elsewhere."""
 
-CELL_PIXELS = 180
+CELL_PIXELS = 160
 """Least width of a cell: on a narrower page the grid scrolls."""
-CAPTION_COLUMNS = 25
-"""Columns of text that fit into `CELL_PIXELS`."""
+CAPTION_COLUMNS, REASON_COLUMNS = 22, 20
+"""Columns of text that fit into `CELL_PIXELS`, and into a cell with its padding."""
 FONT_PIXELS, LINE_PIXELS = 13, 18
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
-HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS = 10, 18, 44
+HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 18, 44, 10
 BAR_PIXELS = 150
 PANEL_COLOR = "rgba(128,128,128,0.14)"
 
@@ -85,6 +86,9 @@ def page_layout(grid: "Grid") -> PageLayout:
         lines = max(lines, len(wrap(row.title, CAPTION_COLUMNS)))
         for cell in row.cells:
             lines = max(lines, sum(len(part) for part in grid.caption(row, cell).lines(CAPTION_COLUMNS)))
+            # A long reason grows over the foot of its cell into the room for captions.
+            reason = LINE_PIXELS * len(wrap(cell.error, REASON_COLUMNS)) + 2 * PADDING_PIXELS
+            lines = max(lines, math.ceil((reason - CELL_PIXELS) / LINE_PIXELS))
     return PageLayout(
         rows=len(grid.rows),
         columns=len(grid.columns) + 1,
@@ -112,7 +116,7 @@ def plotly_figure(grid: "Grid") -> go.Figure:
             cell = row.cells[j - 1]
             if cell.explanation is None:
                 shapes.append(_panel(name))
-                notes.append(_inside(name, escaped_lines(cell.error, CAPTION_COLUMNS - 3)))
+                notes.append(_inside(name, escaped_lines(cell.error, REASON_COLUMNS)))
             else:
                 traces += _picture(cell.explanation.picture, name)
                 notes.append(_below(name, _caption(grid, row, cell)))
@@ -230,8 +234,9 @@ def _below(name: str, text: str) -> Drawn:
 
 
 def _inside(name: str, text: str) -> Drawn:
-    place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0.5, "y": 0.5}
-    return {**place, "showarrow": False, "text": text}
+    place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0, "y": 1}
+    place |= {"xshift": PADDING_PIXELS, "yshift": -PADDING_PIXELS, "xanchor": "left", "yanchor": "top"}
+    return {**place, "align": "left", "showarrow": False, "text": text}
 
 
 def _panel(name: str) -> Drawn:
@@ -253,8 +258,7 @@ def _heads(grid: "Grid") -> list[Drawn]:
     place |= {"align": "left", "showarrow": False}
     titles = ["Picture", *grid.columns] if grid.rows else []
     return [
-        place
-        | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
+        place | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
         for j, title in enumerate(titles)
     ]
 

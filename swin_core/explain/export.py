@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from swin_core.explain.render import bar_colors, overlay, wrap
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
 
-__all__ = ["KINDS", "encode", "matplotlib_figure"]
+__all__ = ["KINDS", "encode", "kind_of", "matplotlib_figure"]
 
 KINDS = {
     "png": "image/png",
@@ -27,9 +28,9 @@ KINDS = {
 }
 """Kinds of file, with their media types."""
 
-CELL, GAP, MARGIN, LINE = 2.2, 0.12, 0.2, 0.155
-"""Side of a cell, space between cells, the page's margin and height of a line of text, in inches."""
-CAPTION_COLUMNS, FONT_POINTS = 31, 8.5
+CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
+"""Side of a cell, space between cells, margins of page and panel, height of a line of text, in inches."""
+CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
 DOTS_PER_INCH = 200
 PACKAGES = ("torch", "timm", "numpy", "pillow", "matplotlib", "plotly")
 FONTS = (
@@ -48,14 +49,9 @@ def matplotlib_figure(grid: "Grid") -> Figure:
     captions = [[_caption(grid, row, cell) for cell in row.cells] for row in grid.rows]
     titles = [wrap(row.title, CAPTION_COLUMNS) for row in grid.rows]
     heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *grid.columns)]
-    deep = [
-        max(len(title), *(len(head) + len(notes) for head, notes in cells), 1)
-        for title, cells in zip(titles, captions, strict=True)
-    ]
+    deep = [_lines_below(title, cells) for title, cells in zip(titles, captions, strict=True)]
     width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
-    height = (
-        2 * MARGIN + LINE * (max(map(len, heads)) + 2.5) + sum(CELL + LINE * (lines + 1) for lines in deep)
-    )
+    height = 2 * MARGIN + LINE * (max(map(len, heads)) + 2.5) + sum(CELL + LINE * (lines + 1) for lines in deep)
     page = _Page(Figure(figsize=(width, height), facecolor="white"))
     y = MARGIN
     for j, head in enumerate(heads):
@@ -68,7 +64,7 @@ def matplotlib_figure(grid: "Grid") -> Figure:
             x = MARGIN + (j + 1) * (CELL + GAP)
             headline, notes = captions[i][j]
             if cell.explanation is None or cell.map is None:
-                page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 3))
+                page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 2))
                 continue
             page.picture(x, y, overlay(cell.explanation.picture, cell.map, grid.top(cell), grid.look))
             page.text(x, y + CELL + LINE * 0.3, headline, bold=True)
@@ -89,40 +85,38 @@ class _Page:
         known = set(font_manager.get_font_names())
         self.fonts = [name for name in FONTS if name in known]
 
-    def text(self, x: float, y: float, lines: list[str], bold: bool = False, center: bool = False) -> None:
+    def text(self, x: float, y: float, lines: list[str], bold: bool = False) -> None:
         """Lines of plain text; dollar signs and braces are shown, not read as mathematics."""
-        self.figure.text(
-            x / self.width,
-            1 - y / self.height,
-            "\n".join(lines),
-            fontsize=FONT_POINTS,
-            fontfamily=self.fonts,
-            fontweight="bold" if bold else "normal",
-            linespacing=LINE * 72 / FONT_POINTS / 1.2,
-            ha="center" if center else "left",
-            va="center" if center else "top",
-            parse_math=False,
-        )
+        for number, line in enumerate(lines):
+            self.figure.text(
+                x / self.width,
+                1 - (y + LINE * (number + 0.8)) / self.height,
+                line,
+                fontsize=FONT_POINTS,
+                fontfamily=self.fonts,
+                fontweight="bold" if bold else "normal",
+                parse_math=False,
+            )
 
-    def picture(
-        self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL
-    ) -> None:
+    def picture(self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL) -> None:
         """Pixels, `(h, w, 3)` uint8, stretched over a rectangle."""
         axes = self.figure.add_axes(self._rectangle(x, y, width, height))
         axes.imshow(pixels, aspect="auto", interpolation="auto")
         axes.set_axis_off()
 
     def panel(self, x: float, y: float, lines: list[str]) -> None:
-        """An empty cell with text in its middle."""
+        """An empty cell with text in it."""
         axes = self.figure.add_axes(self._rectangle(x, y, CELL, CELL))
         axes.set(xticks=[], yticks=[], facecolor="0.93")
         axes.spines[:].set_visible(False)
-        self.text(x + CELL / 2, y + CELL / 2, lines, center=True)
+        self.text(x + PADDING, y + PADDING, lines)
 
-    def _rectangle(
-        self, x: float, y: float, width: float, height: float
-    ) -> tuple[float, float, float, float]:
+    def _rectangle(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
         return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
+
+def _lines_below(title: list[str], captions: list[tuple[list[str], list[str]]]) -> int:
+    return max(len(title), *(len(headline) + len(notes) for headline, notes in captions), 1)
 
 
 def _caption(grid: "Grid", row: "Row", cell: "Cell") -> tuple[list[str], list[str]]:
@@ -132,20 +126,28 @@ def _caption(grid: "Grid", row: "Row", cell: "Cell") -> tuple[list[str], list[st
 def _made_by(grid: "Grid") -> str:
     """Method, layers and colours in words."""
     found = [cell.explanation for row in grid.rows for cell in row.cells if cell.explanation is not None]
-    layers = [
-        cell.explanation.layers[cell.layer] for row in grid.rows for cell in row.cells if cell.explanation
-    ]
+    layers = [cell.explanation.layers[cell.layer] for row in grid.rows for cell in row.cells if cell.explanation]
     methods = ", ".join(dict.fromkeys(explanation.method for explanation in found))
     made = f"{methods} at {', '.join(dict.fromkeys(layers))}; " if found else ""
     return f"{made}{grid.look.colormap}, opacity {grid.look.opacity:g}"
 
 
+def kind_of(path: Path) -> str:
+    """The kind of file that a path's suffix names.
+
+    Raises:
+        ConfigError: none of `KINDS`.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in KINDS:
+        raise ConfigError(f"A grid cannot be written as {path.name!r}: name a file .{', .'.join(KINDS)}.")
+    return kind
+
+
 def encode(grid: "Grid", kind: str) -> bytes:
     """The grid as the bytes of a file; see `Grid.encode`."""
     if kind not in KINDS:
-        raise ConfigError(
-            f"A grid cannot be written as {kind or 'a file without suffix'}: use .{', .'.join(KINDS)}."
-        )
+        raise ConfigError(f"A grid cannot be written as {kind!r}: choose {', '.join(KINDS)}.")
     if kind == "json":
         return json.dumps(_numbers(grid, maps=True), ensure_ascii=False, allow_nan=False).encode()
     stream = io.BytesIO()

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from swin_core.errors import ConfigError
 from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.export import encode, matplotlib_figure
+from swin_core.explain.export import encode, kind_of, matplotlib_figure
 from swin_core.explain.render import Look, percent, spearman, wrap
 
-__all__ = ["Caption", "Cell", "Grid", "Row", "grid", "is_class"]
+__all__ = ["Caption", "Cell", "Grid", "Row", "class_index", "grid", "is_class"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,15 @@ class Caption:
 
 def is_class(label: str, truth: str) -> bool:
     """Whether a class name means the true class: letter case, `_`, `-` and a plural s aside."""
-    names = [
-        name.casefold().replace("_", " ").replace("-", " ").strip().removesuffix("s")
-        for name in (label, truth)
-    ]
+    names = [name.casefold().replace("_", " ").replace("-", " ").strip().removesuffix("s") for name in (label, truth)]
     return names[0] == names[1]
+
+
+def class_index(labels: Sequence[str], name: str) -> int | None:
+    """Index of the class that a name means to a model, or None; an equal name goes before a similar one."""
+    if name in labels:
+        return labels.index(name)
+    return next((index for index, label in enumerate(labels) if is_class(label, name)), None)
 
 
 def grid(
@@ -138,14 +142,12 @@ class Grid:
         target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
         notes = [f"magnitude {found.magnitude(cell.target, cell.layer):.3g}"]
         if predicted != target:
-            notes.append(
-                f"predicts {found.labels[predicted]} {percent(float(found.probabilities[predicted]))}"
-            )
+            notes.append(f"predicts {found.labels[predicted]} · {percent(float(found.probabilities[predicted]))}")
         # A model that does not know the true class is neither right nor wrong.
         if row.truth and any(is_class(label, row.truth) for label in found.labels):
             right = is_class(found.labels[predicted], row.truth)
             notes.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
-        return Caption(f"{found.labels[target]} {percent(float(found.probabilities[target]))}", tuple(notes))
+        return Caption(f"{found.labels[target]} · {percent(float(found.probabilities[target]))}", tuple(notes))
 
     def agreement(self) -> list[np.ndarray]:
         """Spearman's rank correlation between the maps of each two columns, one `(C, C)` matrix a row.
@@ -196,7 +198,7 @@ class Grid:
             ConfigError: another suffix, or a path that cannot be written.
         """
         path = Path(path)
-        content = self.encode(path.suffix.removeprefix(".").lower())
+        content = self.encode(kind_of(path))
         try:
             path.write_bytes(content)
         except OSError as error:

@@ -36,17 +36,19 @@ SCALES = ("shared", "cell")
 """One scale for all cells of a grid, or one for each cell."""
 
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
 @dataclass(frozen=True)
 class Look:
     """How a map is laid over its picture.
 
-    The weight of the colour at a point of value v, as a fraction of the scale, is `opacity * sqrt(v)`, and 0
-    where v is below `threshold`. So a low value leaves the picture plain instead of dyeing it with the map's
-    lowest colour.
+    The weight of the colour at a point of value v, as a fraction of the scale, is `opacity * v`, and 0 where v is
+    below `threshold`. So a low value leaves the picture plain instead of dyeing it with the lowest colour.
     """
 
     colormap: str = "viridis"
-    opacity: float = 0.6
+    opacity: float = 0.8
     """Weight of the colour at the top of the scale, in [0, 1]."""
     threshold: float = 0.0
     """Fraction of the scale, in [0, 1); below it the plain picture shows."""
@@ -65,7 +67,7 @@ class Look:
 
     def weight(self, fraction: np.ndarray) -> np.ndarray:
         """Weight of the colour where the map is `fraction` of the scale, any shape, in [0, 1]."""
-        return np.where(fraction < self.threshold, 0.0, self.opacity * np.sqrt(fraction))
+        return np.where(fraction < self.threshold, 0.0, self.opacity * fraction)
 
 
 def colors(colormap: str, fraction: np.ndarray) -> np.ndarray:
@@ -128,9 +130,7 @@ def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look) -> 
     Returns:
         `(H, W, 3)`, uint8.
     """
-    fraction = (
-        np.clip(bilinear(values, *picture.shape[:2]) / top, 0, 1) if top > 0 else np.zeros(picture.shape[:2])
-    )
+    fraction = np.clip(bilinear(values, *picture.shape[:2]) / top, 0, 1) if top > 0 else np.zeros(picture.shape[:2])
     weight = look.weight(fraction)[..., None]
     blended = picture * (1 - weight) + 255 * colors(look.colormap, fraction) * weight
     return np.rint(blended).astype(np.uint8)
@@ -154,9 +154,7 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     spread = [rank.std() for rank in ranks]
     if min(spread) == 0:
         return float("nan")
-    return float(
-        ((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())).mean() / (spread[0] * spread[1])
-    )
+    return float(((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())).mean() / (spread[0] * spread[1]))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -170,8 +168,9 @@ def percent(probability: float) -> str:
     """A probability as a short percentage: "93 %", "99.7 %", "4.2 %", "<0.1 %"."""
     value = 100 * probability
     if value < 0.05:
-        return "<0.1 %"
-    return f"{value:.1f} %" if value < 9.95 or 99.5 <= value < 99.95 else f"{value:.0f} %"
+        return f"<0.1{_NO_BREAK}%"
+    digits = 1 if value < 9.95 or 99.5 <= value < 99.95 else 0
+    return f"{value:.{digits}f}{_NO_BREAK}%"
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -179,8 +178,9 @@ def wrap(text: str, width: int) -> list[str]:
 
     It breaks at spaces, then after `_ - . / ,`, and inside a word only where a part is longer than a line.
     """
-    # A part is what ends in spaces or in one of the marks.
-    parts = re.findall(r"[^\s_\-./,]*(?:[_\-./,]+\s*|\s+|$)", text)
+    text = re.sub(r"[\t\r\n]+", " ", text)
+    # A part is what ends in spaces or in one of the marks; a no-break space ends none.
+    parts = re.findall(r"[^ _\-./,]*(?:[_\-./,]+ *| +|$)", text)
     lines = [""]
     for part in parts:
         if _columns((lines[-1] + part).rstrip()) > width and lines[-1].strip():
@@ -189,7 +189,7 @@ def wrap(text: str, width: int) -> list[str]:
             if _columns(lines[-1] + character.rstrip()) > width:
                 lines.append("")
             lines[-1] += character
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip(" ") for line in lines if line.strip()]
 
 
 def _columns(text: str) -> int:

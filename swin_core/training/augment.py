@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from swin_core.preprocessing import to_float
 from swin_core.training.config import TrainConfig
 
-__all__ = ["augment", "colour_jitter", "cutout", "flip", "padded_crop", "resized_crop", "to_float"]
+__all__ = ["augment", "colour_jitter", "cutout", "flip", "padded_crop", "resized_crop"]
 
 
 def augment(pictures: Tensor, config: TrainConfig, generator: Generator) -> Tensor:
@@ -35,12 +36,6 @@ def augment(pictures: Tensor, config: TrainConfig, generator: Generator) -> Tens
     if config.cutout:
         batch = cutout(batch, config.cutout, generator)
     return batch
-
-
-def to_float(pictures: Tensor) -> Tensor:
-    """`(B, H, W, channels)` to `(B, channels, H, W)` float32; bytes are scaled to 0 to 1."""
-    planes = pictures.permute(0, 3, 1, 2).float()
-    return planes / 255 if pictures.dtype == torch.uint8 else planes
 
 
 def padded_crop(pictures: Tensor, padding: int, generator: Generator) -> Tensor:

@@ -1,46 +1,28 @@
 """Checkpoints: the whole state of a run in one file, replaced atomically."""
 
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from swin_core.atomic import replacing
 from swin_core.errors import WeightsError
+from swin_core.weights import read_state
 
-__all__ = ["read_checkpoint", "replace_file", "write_checkpoint"]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old one or the new one, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+__all__ = ["read_checkpoint", "write_checkpoint"]
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Save tensors, numbers and texts, atomically."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Save tensors, numbers and texts, atomically.
+
+    Raises:
+        WeightsError: the file cannot be written; an older one is intact.
+    """
     try:
-        with draft.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        with replacing(path) as file:
+            torch.save(state, file)
+    except OSError as error:
+        raise WeightsError(f"{path.name!r} could not be saved: {error.strerror or error}.") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -49,12 +31,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: there is no such file, it is damaged, or it holds more than tensors, numbers and texts.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path.name}: there is no such checkpoint; start the run anew.") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise WeightsError(f"{path.name} is damaged or no checkpoint of this project; start anew.") from error
-    if not isinstance(state, dict) or "model" not in state:
-        raise WeightsError(f"{path.name} is no checkpoint of this project; start the run anew.")
+    state = read_state(path)
+    if "model" not in state:
+        raise WeightsError(f"{path.name!r} is no checkpoint of this project; start the run anew.")
     return state

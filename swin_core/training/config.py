@@ -105,12 +105,14 @@ class TrainConfig:
         allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
         if not self.name or self.name[0] in "-." or set(self.name) - set(allowed) or len(self.name) > 64:
             raise ConfigError(
-                f"name {self.name[:80]!r} must be 1 to 64 letters, digits, '_', '-' or '.', and start with none of '-.'."
+                f"name {self.name[:80]!r} must be 1 to 64 letters, digits, '_', '-' or '.', not '-' or '.' at first."
             )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The config of a JSON object, as `to_dict` wrote it."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"settings must be a JSON object, not {type(values).__name__}.")
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:

@@ -5,6 +5,7 @@ labels and preprocessing, so that the zoo can load it alone) and `checkpoints/la
 """
 
 import ctypes
+import itertools
 import json
 import os
 import sys
@@ -20,17 +21,19 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from swin_core.atomic import replacing
 from swin_core.data import DataSet, cifar100, data_root, flower_photos, holdout, image_folder
-from swin_core.errors import ConfigError, DataError
+from swin_core.errors import ConfigError, DataError, WeightsError
 from swin_core.model import Swin, build
-from swin_core.training.augment import augment, to_float
-from swin_core.training.checkpoint import read_checkpoint, replace_file, write_checkpoint
+from swin_core.preprocessing import normalise, to_float
+from swin_core.training.augment import augment
+from swin_core.training.checkpoint import read_checkpoint, write_checkpoint
 from swin_core.training.config import TrainConfig
-from swin_core.training.evaluation import Figures, evaluate
+from swin_core.training.evaluation import BATCH_SIZE, Figures, evaluate
 from swin_core.training.optim import MovingAverage, build_optimizers, learning_rate
 from swin_core.weights import load_weights, save_weights
 
-__all__ = ["MEAN", "STD", "resume", "train"]
+__all__ = ["MEAN", "STD", "resume", "splits", "train"]
 
 MEAN = (0.5071, 0.4866, 0.4409)
 """Mean of CIFAR-100's training pictures by channel; all recipes share it, so that fine-tuning keeps the first layer."""
@@ -64,27 +67,57 @@ def train(
         SwinError: data or weights are missing or do not fit.
     """
     data = _Data.load(config, root)
+    torch.manual_seed(config.seed)
     model = build(config.variant, **_shape(config, data))
     if init is not None:
         load_weights(model, init)
-    folder = Path(runs_root) / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
-    (folder / "checkpoints").mkdir(parents=True)
-    replace_file(folder / "config.json", json.dumps(config.to_dict(), indent=2).encode())
+    folder = _new_folder(config, Path(runs_root))
     _Run(config, data, model, folder, progress).go()
     return folder
 
 
 def resume(folder: Path, *, root: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
-    """Go on with a run from its last checkpoint; its config is the run's own."""
+    """Go on with a run from its last checkpoint; its config is the run's own.
+
+    Raises:
+        SwinError: no run, or its data or checkpoint are missing or do not fit.
+    """
     try:
         config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is no run that can be resumed: {error}") from error
+        raise ConfigError(f"{str(folder)!r} is no run that can be resumed: {error}") from error
     data = _Data.load(config, root)
     run = _Run(config, data, build(config.variant, **_shape(config, data)), folder, progress)
     run.restore(read_checkpoint(folder / "checkpoints" / "last.pt"))
     run.go()
     return folder
+
+
+def splits(config: TrainConfig, root: str | os.PathLike[str] | None = None) -> tuple[DataSet, DataSet]:
+    """The pictures that a config trains on, and those that validate it."""
+    if config.data == "cifar100":
+        return holdout(cifar100(data_root(root), "train"), config.holdout, config.seed)
+    if config.data == "flowers":
+        place = data_root(root)
+        return flower_photos(place, "train"), flower_photos(place, "val")
+    return holdout(image_folder(config.data), config.holdout, config.seed)
+
+
+def _new_folder(config: TrainConfig, runs_root: Path) -> Path:
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
+    for number in itertools.count(1):
+        folder = runs_root / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            (folder / "checkpoints").mkdir()
+            with replacing(folder / "config.json") as file:
+                file.write(json.dumps(config.to_dict(), indent=2).encode())
+            return folder
+        except FileExistsError:  # a run of that name started within the same second
+            continue
+        except OSError as error:
+            raise ConfigError(f"no run can be made in {str(runs_root)!r}: {error.strerror}; choose another.") from error
+    raise AssertionError("the count has no end")
 
 
 def _shape(config: TrainConfig, data: "_Data") -> dict[str, Any]:
@@ -109,7 +142,7 @@ class _Data:
 
     @classmethod
     def load(cls, config: TrainConfig, root: str | os.PathLike[str] | None) -> "_Data":
-        train_set, held = _splits(config, root)
+        train_set, held = splits(config, root)
         if config.limit:
             train_set, held = (_first(part, config) for part in (train_set, held))
         if not len(train_set) or not len(held):
@@ -124,20 +157,11 @@ class _Data:
             torch.tensor(held.labels),
         )
 
-    def held_batches(self, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.held_labels), size):
-            pictures = to_float(self.held_pictures[start : start + size])
-            yield normalise(pictures), self.held_labels[start : start + size]
-
-
-def _splits(config: TrainConfig, root: str | os.PathLike[str] | None) -> tuple[DataSet, DataSet]:
-    if config.data == "cifar100":
-        return holdout(cifar100(data_root(root), "train"), config.holdout, config.seed)
-    if config.data == "flowers":
-        place = data_root(root)
-        return flower_photos(place, "train"), flower_photos(place, "val")
-    parts = [image_folder(config.data, split, config.holdout, config.seed) for split in ("train", "val")]
-    return parts[0], parts[1]
+    def held_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for pictures, labels in zip(
+            self.held_pictures.split(BATCH_SIZE), self.held_labels.split(BATCH_SIZE), strict=True
+        ):
+            yield normalise(to_float(pictures), MEAN, STD), labels
 
 
 def _first(part: DataSet, config: TrainConfig) -> DataSet:
@@ -145,16 +169,12 @@ def _first(part: DataSet, config: TrainConfig) -> DataSet:
     return part.subset(order[: config.limit], part.split)
 
 
-def normalise(pictures: Tensor) -> Tensor:
-    """Subtract `MEAN` and divide by `STD`, `(B, 3, H, W)` in 0 to 1."""
-    return (pictures - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-
-
 class _Run:
     """A run under way: the model, its optimizers, and where it stands."""
 
     def __init__(self, config: TrainConfig, data: _Data, model: Swin, folder: Path, progress: Progress | None):
         self.config, self.data, self.folder = config, data, folder
+        self._metrics = folder / "metrics.jsonl"
         self.progress = progress or (lambda figures: None)
         self.model = model
         self.averaged = deepcopy(model)
@@ -184,7 +204,7 @@ class _Run:
             step = self.epoch * self.steps_an_epoch + index
             chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
             generator = _generator(config.seed, self.epoch, index)
-            pictures = normalise(augment(data.pictures[chosen], config, generator))
+            pictures = normalise(augment(data.pictures[chosen], config, generator), MEAN, STD)
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # drop path draws from it
             loss = self._step(pictures, data.labels[chosen], step)
             total += loss * len(chosen)
@@ -232,7 +252,7 @@ class _Run:
             "seconds": seconds,
             "images_per_second": len(self.data.labels) / seconds,
         }
-        with (self.folder / "metrics.jsonl").open("a") as stream:
+        with self._metrics.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         save_weights(self.averaged, self.folder / "model.safetensors", self._metadata())
         write_checkpoint(
@@ -256,13 +276,27 @@ class _Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up the state of a checkpoint."""
-        self.epoch = state["epoch"]
-        self.model.load_state_dict(state["model"])
-        if self.average:
-            self.average.values = state["average"]
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        """Take up the state of a checkpoint.
+
+        Raises:
+            WeightsError: it is of a run with other settings, or damaged.
+        """
+        try:
+            self.epoch = int(state["epoch"])
+            self.model.load_state_dict(state["model"])
+            if self.average:
+                self.average.restore(state["average"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise WeightsError("the checkpoint is of a run with other settings, or damaged; start anew.") from error
+        self._drop_lines_after(self.epoch)
+
+    def _drop_lines_after(self, epoch: int) -> None:
+        """Keep the figures of the first `epoch` epochs: a crash may leave half a line, or an epoch that is repeated."""
+        lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.is_file() else []
+        with replacing(self._metrics) as file:
+            file.write("".join(lines[:epoch]).encode())
 
 
 def _generator(*key: int) -> Generator:

@@ -81,6 +81,13 @@ class MovingAverage:
         with torch.no_grad():
             torch._foreach_lerp_(self.values, [p.detach() for p in parameters], 1 - decay)
 
+    def restore(self, values: Iterable[Tensor]) -> None:
+        """Take up the averages of an earlier run; `ValueError` if they are not of the same parameters."""
+        values = list(values)
+        if [value.shape for value in values] != [value.shape for value in self.values]:
+            raise ValueError("the averages belong to other parameters")
+        self.values = values
+
     def copy_to(self, parameters: Iterable[Tensor]) -> None:
         """Write the averages into `parameters`."""
         with torch.no_grad():

@@ -1,0 +1,299 @@
+#!/usr/bin/env python
+"""Side by side with timm, torchvision and pytorch-grad-cam, in one run: `python scripts/benchmark.py inference`.
+
+Contenders take turns within each round, so that a change of the machine's speed meets all of them; medians and their
+ratios are printed, and written as JSON. Nothing else may run meanwhile.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import timm
+import torch
+import torchvision
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+import swin_core
+from swin_core.explain.cam import grad_cam
+
+ROOT = Path(__file__).resolve().parent.parent
+Contenders = dict[str, Callable[[], object]]
+
+
+def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[str, Any]:
+    """Time contenders in turn.
+
+    Args:
+        title: what is measured.
+        contenders: name to call; the first is ours.
+        rounds: rounds that count, after two that do not.
+        over: what the ratio is taken over: "fastest" or "slowest" of the others, or a name.
+
+    Returns:
+        The medians in milliseconds, and the ratio of the other's median to ours.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 2):
+        for name, call in contenders.items():
+            start = time.perf_counter()
+            call()
+            if number >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+    ours, *others = contenders
+    against = min(others, key=medians.__getitem__) if over == "fastest" else over
+    ratio = medians[against] / medians[ours]
+    print(f"{title}: {ratio:.2f} times as fast as {against}")
+    for name, values in seconds.items():
+        print(f"    {name:32s} median {medians[name]:8.1f} ms   fastest {1000 * min(values):8.1f} ms")
+    return {"title": title, "median_ms": medians, "against": against, "ratio": ratio, "rounds": rounds}
+
+
+def swins() -> dict[str, nn.Module]:
+    """Swin-T three times, in evaluation mode, with the same weights where the layouts agree."""
+    torch.manual_seed(0)
+    return {
+        "swinlens": swin_core.build("swin_tiny").eval(),
+        "timm": timm.create_model("swin_tiny_patch4_window7_224").eval(),
+        "torchvision": torchvision.models.swin_t().eval(),
+    }
+
+
+def inference(rounds: int) -> list[dict[str, Any]]:
+    """Swin-T at 224 pixels, float32, batch 1 and 8."""
+    models = swins()
+    results = []
+    for batch in (1, 8):
+        x = torch.randn(batch, 3, 224, 224)
+
+        def contender(model: nn.Module, x: torch.Tensor = x) -> Callable[[], object]:
+            def call() -> object:
+                with torch.inference_mode():
+                    return model(x)
+
+            return call
+
+        calls = {name: contender(model) for name, model in models.items()}
+        results.append(measure(f"inference, Swin-T, 224 px, batch {batch}", calls, rounds, "fastest"))
+    return results
+
+
+def gradcam(rounds: int) -> list[dict[str, Any]]:
+    """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's."""
+    models = swins()
+    ours, theirs = models["swinlens"], models["timm"]
+    layer = "layers.3.blocks.1"
+    x = torch.randn(1, 3, 224, 224)
+    cam = GradCAM(theirs, [theirs.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2))
+
+    def plain() -> object:
+        with torch.inference_mode():
+            return ours(x)
+
+    results = []
+    for classes in (1, 4, 16):
+        targets = list(range(classes))
+
+        def mine(targets: list[int] = targets) -> object:
+            return grad_cam(ours, x, targets, [layer])
+
+        def peer(targets: list[int] = targets) -> object:
+            return cam(x.expand(len(targets), -1, -1, -1), [ClassifierOutputTarget(k) for k in targets])
+
+        title = f"Grad-CAM, Swin-T, 224 px, classes: {classes}"
+        # The peer's hooks stay, and its backward pass leaves gradients: neither touches our model.
+        calls: Contenders = {"swinlens": mine, "pytorch-grad-cam on timm": peer}
+        if classes == 1:
+            calls["swinlens, inference alone"] = plain
+        results.append(measure(title, calls, rounds, "pytorch-grad-cam on timm"))
+        if classes == 1:
+            medians = results[-1]["median_ms"]
+            share = medians["swinlens"] / medians["swinlens, inference alone"]
+            results[-1]["over_inference"] = share
+            print(f"    one class takes {share:.2f} times our own inference")
+    return results
+
+
+def linear(rounds: int) -> list[dict[str, Any]]:
+    """The linear layers of Swin-T's third stage: our road through oneDNN against nn.Linear."""
+    from swin_core.linear import Linear
+
+    results = []
+    for inputs, outputs in ((384, 1536), (1536, 384), (96, 384)):
+        ours = Linear(inputs, outputs)
+        theirs = nn.Linear(inputs, outputs)
+        x = torch.randn(1568, inputs)
+
+        def contender(layer: nn.Module, x: torch.Tensor = x) -> Callable[[], object]:
+            def call() -> object:
+                with torch.inference_mode():
+                    return layer(x)
+
+            return call
+
+        title = f"linear layer, 1568 tokens, {inputs} to {outputs}"
+        calls = {"swinlens": contender(ours), "nn.Linear": contender(theirs)}
+        results.append(measure(title, calls, 4 * rounds, "nn.Linear"))
+    return results
+
+
+def training(rounds: int) -> list[dict[str, Any]]:
+    """One training step with AdamW, float32: Swin-T at 224 pixels, batch 8."""
+    models = swins()
+    x, labels = torch.randn(8, 3, 224, 224), torch.randint(0, 1000, (8,))
+
+    def contender(model: nn.Module) -> Callable[[], object]:
+        model.train()
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+        def call() -> object:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), labels).backward()
+            return optimizer.step()
+
+        return call
+
+    calls = {name: contender(model) for name, model in models.items()}
+    return [measure("training step, Swin-T, 224 px, batch 8", calls, rounds, "fastest")]
+
+
+def page(rounds: int) -> list[dict[str, Any]]:
+    """The compare page in Chromium: cold start to the first view, and a rerun that finds everything in the cache."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py"]
+        options = ["--server.port", str(port), "--server.headless", "true"]
+        start = time.perf_counter()
+        server = subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            tab = browser.new_page(viewport={"width": 1440, "height": 1000})
+            _open(tab, f"http://127.0.0.1:{port}")
+            tab.locator(".js-plotly-plot .imagelayer image").nth(2).wait_for(timeout=60_000)
+            cold = time.perf_counter() - start
+            reruns = _reruns(tab, rounds)
+        finally:
+            server.kill()
+            server.wait()
+            browser.close()
+    print(
+        f"page: cold start to the first view {cold:.1f} s; "
+        f"cached rerun, median {1000 * statistics.median(reruns):.0f} ms"
+    )
+    return [{"title": "page", "cold_start_s": cold, "cached_rerun_ms": [1000 * rerun for rerun in reruns]}]
+
+
+def _open(tab: Any, address: str) -> None:
+    """Open a page whose server is still starting."""
+    for _ in range(600):
+        try:
+            tab.goto(address)
+            return
+        except Exception:  # Playwright has one error class for every refused connection
+            time.sleep(0.05)
+    raise SystemExit("benchmark.py: the dashboard did not start within 30 s; run it by hand to see why.")
+
+
+def _reruns(tab: Any, rounds: int) -> list[float]:
+    """Seconds from a click to the end of the script's run, between two views that were both drawn before."""
+    app = tab.locator("[data-testid=stApp]")
+    seconds = []
+    for number in range(2 * (rounds // 2) + 4):
+        app.and_(tab.locator("[data-test-script-state=notRunning]")).wait_for()
+        tab.wait_for_timeout(300)
+        button = tab.get_by_role("radio", name=("Per cell", "Shared")[number % 2])
+        tab.evaluate(_WATCH)
+        button.click()
+        elapsed = tab.evaluate("window.swinlensRerun")
+        if number >= 4:
+            seconds.append(elapsed / 1000)
+    return seconds
+
+
+_WATCH = """() => {
+  const app = document.querySelector("[data-testid=stApp]");
+  window.swinlensRerun = new Promise(done => {
+    let clicked = 0, ran = false;
+    document.addEventListener("click", () => { clicked = performance.now(); }, {capture: true, once: true});
+    const observer = new MutationObserver(() => {
+      const state = app.getAttribute("data-test-script-state");
+      if (state === "running") ran = true;
+      if (ran && state === "notRunning") { observer.disconnect(); done(performance.now() - clicked); }
+    });
+    observer.observe(app, {attributes: true, attributeFilter: ["data-test-script-state"]});
+  });
+}"""
+
+
+BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+    "inference": inference,
+    "gradcam": gradcam,
+    "linear": linear,
+    "training": training,
+    "page": page,
+}
+
+
+def main() -> None:
+    """Run the command line."""
+    texts = "\n".join(f"  {name}: {call.__doc__}" for name, call in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\n\nbenchmarks:\n{texts}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="which benchmarks; all without one")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds that count (default: 15)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
+    arguments = parser.parse_args()
+    unknown = [what for what in arguments.what if what not in BENCHMARKS]
+    if unknown or arguments.rounds < 1 or arguments.threads < 1:
+        parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads start at 1")
+    torch.set_num_threads(arguments.threads)
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    results = [entry for what in arguments.what or BENCHMARKS for entry in BENCHMARKS[what](arguments.rounds)]
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2))
+
+
+def _processor() -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model} ({capability})"
+
+
+if __name__ == "__main__":
+    main()
