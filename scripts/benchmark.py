@@ -246,12 +246,28 @@ _WATCH = """() => {
 }"""
 
 
+def layers(rounds: int) -> list[dict[str, Any]]:
+    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
+    from swin_core.data import flower_photos
+    from swin_core.explain import offered_layers
+    from swin_core.explain.trust import layer_focus, mosaics
+
+    classifier = swin_core.load("swin_micro_flowers")
+    scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))
+    found = layer_focus(classifier, offered_layers(classifier), scenes)
+    print(f"focus of {classifier.name} on {len(scenes)} mosaics; chance is 0.5, higher is better")
+    for row in sorted(found, key=lambda row: -row.mean):
+        print(f"    {row.layer:32s} {row.mean:.3f} +- {row.error:.3f}   empty maps: {row.empty}")
+    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in found]}]
+
+
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "inference": inference,
     "gradcam": gradcam,
     "linear": linear,
     "training": training,
     "page": page,
+    "layers": layers,
 }
 
 

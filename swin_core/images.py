@@ -164,7 +164,6 @@ def read_array(source: Source) -> np.ndarray:
             array, _ = _tiff_array(content, _LARGEST_ARRAY)
         else:
             raise ImageError("is no array; arrays are read from .npy, .npz and TIFF")
-        _check_numbers(array.dtype)
         if array.ndim == 2:
             array = array[:, :, None]
         if array.ndim != 3 or array.size == 0:
@@ -290,7 +289,7 @@ def _levels(values: np.ndarray, depth: int = 16) -> np.ndarray:
         return values
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return (values >> (depth - 8)).astype(np.uint8)
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f" and low >= 0 and high <= 1:  # false for NaN
         return np.round(values * 255).astype(np.uint8)
     raise ImageError(
@@ -323,6 +322,9 @@ def _tiff_array(content: bytes, max_bytes: int) -> tuple[np.ndarray, bool]:
         raise
     except Exception as error:  # on crafted bytes tifffile raises errors of many kinds
         raise ImageError(f"cannot be read as TIFF ({_reason(error)}); save it uncompressed") from error
+    _check_numbers(array.dtype)
+    if array.size == 0:
+        raise ImageError("is a TIFF without pixels; save it again")
     # Planes and pages come first: (C, H, W) -> (H, W, C).
     return np.moveaxis(array, 0, 2) if array.ndim == 3 and axes[-1] == "X" else array, white_is_zero
 

@@ -132,6 +132,7 @@ BAD = {
     "zip cut short": zipped(npy(np.zeros((20, 20))))[:-30],
     "zip bomb": claiming(zipped(npy(np.zeros((2, 2)))), 600 * 2**20),
     "TIFF cut short": tiff(np.zeros((40, 40), np.uint16))[:-100],
+    "TIFF of complex numbers": tiff(np.zeros((4, 4), np.complex64)),
     "TIFF of a header only": b"II*\0",
     "TIFF of many strips": tiff(np.zeros((2**18 + 1, 1), np.uint8), rowsperstrip=1),
 }

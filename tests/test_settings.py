@@ -1,0 +1,170 @@
+"""The settings of a training run, and `scripts/train.py`, which takes each as an option."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts import train as command
+from swin_core.errors import ConfigError
+from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
+
+
+def test_every_setting_and_recipe_is_explained() -> None:
+    names = [field.name for field in fields(TrainConfig)]
+    assert list(setting_help()) == names
+    assert all(text.strip().endswith(".") for text in setting_help().values())
+    shown = " ".join(command.parser().format_help().split())
+    for name in names:
+        assert f"--{name.replace('_', '-')} " in shown
+        assert setting_help()[name].replace("\n", " ") in shown
+    for name, entry in RECIPES.items():
+        assert f"{name}: {entry.purpose}" in shown
+        assert entry.source
+        assert entry.config.name == name
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 2.0),
+        ("epochs", "3"),
+        ("epochs", True),
+        ("lr", -1e-9),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("lr", "1e-3"),
+        ("lr", None),
+        ("flip", 1),
+        ("flip", "yes"),
+        ("optimizer", "sgd"),
+        ("optimizer", ["muon"]),
+        ("schedule", ""),
+        ("precision", "float16"),
+        ("variant", "swin_huge"),
+        ("variant", 3),
+        ("image_size", 0),
+        ("image_size", 10**9),
+        ("ema", 1.0),
+        ("label_smoothing", 1.0),
+        ("cutout", 33),
+        ("crop_padding", 32),
+        ("crop_scale", 0.0),
+        ("holdout", 0.0),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("data", 5),
+        ("name", ""),
+        ("name", "--x; touch p"),
+        ("name", "-x"),
+        ("name", "."),
+        ("name", "../x"),
+        ("name", "a/b"),
+        ("name", "a\0b"),
+        ("name", "a b"),
+        ("name", "a\n"),
+        ("name", "é"),
+        ("name", "<img onerror=alert(1)>"),
+        ("name", "x" * 65),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(setting: str, value: Any) -> None:
+    given = {setting: value}
+    ways = (lambda: TrainConfig(**given), lambda: TrainConfig.from_dict(given), lambda: recipe("flowers", **given))
+    for way in ways:
+        with pytest.raises(ConfigError, match=re.escape(setting)) as caught:
+            way()
+        assert "\n" not in str(caught.value)
+
+
+def test_unknown_settings_and_recipes_are_refused() -> None:
+    for way in (lambda: recipe("flowers", colour=1), lambda: TrainConfig.from_dict({"colour": 1})):
+        with pytest.raises(ConfigError, match="unknown setting 'colour'; known are name, data"):
+            way()
+    with pytest.raises(ConfigError, match="unknown recipe 'slow'; known are fast-cifar100, flowers"):
+        recipe("slow")
+
+
+def test_settings_survive_json() -> None:
+    for entry in RECIPES.values():
+        assert TrainConfig.from_dict(json.loads(json.dumps(entry.config.to_dict()))) == entry.config
+
+
+@pytest.fixture
+def run_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`scripts/train.py` with arguments, in an empty folder: exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        status = command.main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_trains_and_resumes(run_command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for place in ("a/1", "a/2", "b/1", "b/2"):
+        file = tmp_path / "pictures" / f"{place}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
+    options = "--data pictures --variant swin_nano --image-size 16 --holdout 0.5 --epochs 1 --no-flip".split()
+    status, output, errors = run_command("fast-cifar100", *options)
+    assert status == 0, errors
+    run = Path(output.splitlines()[-1])
+    assert run.parent == Path("runs")
+    saved = json.loads((run / "config.json").read_text())
+    assert (
+        saved
+        == recipe(
+            "fast-cifar100", data="pictures", variant="swin_nano", image_size=16, holdout=0.5, epochs=1, flip=False
+        ).to_dict()
+    )
+    assert "top-1" in output
+    status, output, _ = run_command("--resume", str(run))
+    assert (status, output.splitlines()[-1]) == (0, str(run))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name either a recipe or --resume RUN"),
+        (["flowers", "--resume", "runs/x"], "name either a recipe or --resume RUN"),
+        (["--resume", "runs/x", "--epochs", "3"], "leave out --epochs"),
+        (["--resume", "runs/x"], "no run that can be resumed"),
+        (["flowers", "--name=--x; touch p"], "name '--x; touch p' must be"),
+        (["flowers", "--init", "nothing"], "there is no model 'nothing'"),
+        (["flowers", "--init", "", "--data", "none"], "there is no folder 'none'"),
+    ],
+)
+def test_the_command_answers_mistakes_in_one_line(
+    arguments: list[str], words: str, run_command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    status, output, errors = run_command(*arguments)
+    assert (status, output) == (1, "")
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.iterdir())  # no run, no p
+
+
+def test_the_command_starts_from_any_folder(tmp_path: Path) -> None:
+    script = Path(command.__file__)
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--label-smoothing" in done.stdout
