@@ -48,7 +48,7 @@ def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
         "dragmode": False,
     }
     figure = go.Figure({"data": [trace], "layout": layout})
-    st.plotly_chart(figure, config={**CONFIG, "displayModeBar": False}, alt=_agreement_in_words(matrix, models))
+    st.plotly_chart(figure, config=CONFIG, alt=_agreement_in_words(matrix, models))
 
 
 def _agreement_in_words(matrix: np.ndarray, models: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from swin_core.zoo import available
 
 __all__ = ["MODELS_AT_MOST", "choose_look", "choose_models", "choose_pictures"]
 
-FIRST_SAMPLE = "dandelion"
+FIRST_SAMPLE = "flower"
 MODELS_AT_MOST = 4
 MODELS_AT_START = 2
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
@@ -123,10 +123,10 @@ def choose_look() -> Look:
         "Scale",
         list(SCALES),
         format_func=lambda name: SCALE_NAMES.get(name, name),
-        default=SCALES[0],
+        default=Look.scale,
         required=True,
         help="Shared: equal colour is equal strength in every cell. Per cell: each map uses all colours.",
         key="scale",
         bind="query-params",
     )
-    return Look(str(colormap), opacity / 100, threshold / 100, scale or SCALES[0])
+    return Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)

@@ -44,8 +44,8 @@ class Stage:
         height = f"calc({room.fixed_height}px + {room.rows * room.cell_fraction:.5f} * {width})"
         self._style = self._style.html(
             f"""<style>
-            .st-key-frame {{ container-type: inline-size; overflow-x: auto; }}
-            .st-key-grid {{ width: {width}; min-width: {width}; height: {height}; }}
+            .st-key-frame {{ container-type: inline-size; overflow: auto hidden; }}
+            .st-key-grid {{ flex: none; min-width: {width}; width: {width}; height: {height}; }}
             .st-key-grid .heatmaplayer {{ opacity: {opacity:.2f}; }}
             .st-key-grid .annotation-text {{ fill: currentColor !important; }}
             @media (pointer: coarse) and (max-width: 640px) {{

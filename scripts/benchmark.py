@@ -131,14 +131,14 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
 
 
 def linear(rounds: int) -> list[dict[str, Any]]:
-    """The linear layers of Swin-T's third stage: our road through oneDNN against nn.Linear."""
+    """Linear layers of Swin-T at 224 pixels: our road through oneDNN against nn.Linear."""
     from swin_core.linear import Linear
 
     results = []
-    for inputs, outputs in ((384, 1536), (1536, 384), (96, 384)):
+    for tokens, inputs, outputs in ((3136, 96, 384), (196, 384, 1536), (49, 3072, 768)):
         ours = Linear(inputs, outputs)
         theirs = nn.Linear(inputs, outputs)
-        x = torch.randn(1568, inputs)
+        x = torch.randn(tokens, inputs)
 
         def contender(layer: nn.Module, x: torch.Tensor = x) -> Callable[[], object]:
             def call() -> object:
@@ -147,7 +147,7 @@ def linear(rounds: int) -> list[dict[str, Any]]:
 
             return call
 
-        title = f"linear layer, 1568 tokens, {inputs} to {outputs}"
+        title = f"linear layer, {tokens} tokens, {inputs} to {outputs}"
         calls = {"swinlens": contender(ours), "nn.Linear": contender(theirs)}
         results.append(measure(title, calls, 4 * rounds, "nn.Linear"))
     return results

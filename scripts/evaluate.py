@@ -35,6 +35,20 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+class Bar:
+    """A progress bar, which appears with the first pictures done."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def __call__(self, done: int, count: int) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=count, unit=" pictures")
+        self.bar.update(done - self.bar.n)
+        if done == count:
+            self.bar.close()
+
+
 def lines(found: Evaluation) -> str:
     """The figures as text, the most important last."""
     figures = found.figures
@@ -58,20 +72,14 @@ def main() -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     options = parser().parse_args()
     try:
-        with tqdm(unit="picture", leave=False) as bar:
-
-            def progress(done: int, count: int) -> None:
-                bar.total = count
-                bar.update(done - bar.n)
-
-            found = evaluate_named(
-                options.model,
-                options.data,
-                options.split,
-                root=options.data_root,
-                runs_root=options.runs_root,
-                progress=progress,
-            )
+        found = evaluate_named(
+            options.model,
+            options.data,
+            options.split,
+            root=options.data_root,
+            runs_root=options.runs_root,
+            progress=Bar(),
+        )
     except SwinError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 1

@@ -85,11 +85,22 @@ class SwinConfig:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigError(f"unknown model setting {unknown[0]!r}; known are {', '.join(known)}.")
+        for name, value in values.items():
+            default = cls.__dataclass_fields__[name].default
+            if not _same_kind(value, default):
+                raise ConfigError(f"model setting {name} must be like {default!r}.")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values for JSON."""
         return asdict(self)
+
+
+def _same_kind(value: object, default: object) -> bool:
+    """Whether a JSON value can stand where `default` stands; true is no number, and 2.0 is no number of blocks."""
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple) and all(type(item) is int for item in value)
+    return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
 _LARGE: dict[str, Any] = {"embed_dim": 192, "num_heads": (6, 12, 24, 48), "depths": (2, 2, 18, 2)}

@@ -111,7 +111,7 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     return WeightsReport(
         path=path,
         sha256=_sha256(path),
-        layout="own" if metadata else layout,
+        layout=layout,
         adapted=tuple(fit.adapted),
         skipped=tuple(fit.skipped),
         random=tuple(fit.random),

@@ -80,7 +80,7 @@ def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
     return x.reshape(-1, grid[0], grid[1], channels)
 
 
-def shift_regions(grid: Pair, window: Pair, shift: Pair) -> Tensor:
+def shift_regions(grid: Pair, shift: Pair) -> Tensor:
     """Number the regions that the cyclic shift brings together from different sides of the map (figure 4).
 
     Returns:
@@ -88,13 +88,11 @@ def shift_regions(grid: Pair, window: Pair, shift: Pair) -> Tensor:
         when their numbers agree.
     """
     axes = []
-    for size, side, step in zip(grid, window, shift, strict=True):
+    for size, step in zip(grid, shift, strict=True):
         axis = torch.zeros(size, dtype=torch.long)
-        if step:
-            axis[size - side : size - step] = 1
-            axis[size - step :] = 2
+        axis[size - step :] = 1  # came round from the other side
         axes.append(axis)
-    return axes[0][:, None] * 3 + axes[1][None, :]
+    return axes[0][:, None] * 2 + axes[1][None, :]
 
 
 def shift_mask(grid: Pair, window: Pair, shift: Pair) -> Tensor | None:
@@ -111,7 +109,7 @@ def shift_mask(grid: Pair, window: Pair, shift: Pair) -> Tensor | None:
     """
     if not any(shift):
         return None
-    regions = shift_regions(grid, window, shift)[None, :, :, None]
+    regions = shift_regions(grid, shift)[None, :, :, None]
     regions = window_partition(regions, window).squeeze(-1)  # (windows, N)
     apart = regions[:, None, :] != regions[:, :, None]
     return torch.zeros(apart.shape).masked_fill_(apart, float("-inf"))

@@ -130,6 +130,25 @@ def test_malformed_pickles_raise_one_line(kind: str, name: str, small: dict[str,
     assert name in one_line(error)
 
 
+def test_pixels_of_another_type_or_order_are_refused(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-100-python"
+    write_original(folder, small)
+    rows = small["pixels"].reshape(30, -1)
+    columns = {"filenames": [str(i) for i in range(30)], "fine_labels": [0] * 30, "coarse_labels": [0] * 30}
+    for data in (rows.view(np.int8), np.asfortranarray(rows)):
+        (folder / "train").write_bytes(pickle.dumps({**columns, "data": data}, 2))
+        with pytest.raises(DataError, match="unsigned bytes") as error:
+            cifar100(tmp_path)
+        one_line(error)
+
+
+def test_an_encoding_that_no_pickle_of_bytes_needs_is_refused(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+    write_original(tmp_path / "cifar-100-python", small)
+    (tmp_path / "cifar-100-python" / "train").write_bytes(MALFORMED["other encoding"])
+    with pytest.raises(DataError, match=r"refused.*encoding rot"):
+        cifar100(tmp_path)
+
+
 def test_malformed_columns_raise_one_line(small: dict[str, np.ndarray], tmp_path: Path) -> None:
     outside, short = small | {"fine": small["fine"] + 1}, small | {"coarse": small["coarse"][:-1]}
     for number, wrong in enumerate((outside, short)):

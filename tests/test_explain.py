@@ -25,7 +25,7 @@ from swin_core.explain.layers import Layout, find_layout
 
 Watch = Callable[[nn.Module], Callable[[], int]]
 TIMM = {
-    "swin_tiny_patch4_window7_224": ["norm", "layers.3.blocks.1.norm1", "layers.3.blocks.1.norm2", "layers.2"],
+    "swin_tiny_patch4_window7_224": ["layers.3.blocks.1.norm1", "norm", "layers.3.blocks.1.norm2", "layers.2"],
     "resnet50": ["layer4", "layer3"],
     "vit_tiny_patch16_224": ["blocks.11.norm1", "blocks.10.norm1"],
 }
@@ -95,7 +95,7 @@ def test_gradients_equal_a_full_backward_pass(size: int) -> None:
     for hook in hooks:
         hook.remove()
     for mine, name, gradient in zip(ours.maps[0], names, gradients, strict=True):
-        activation = kept[name][0].double()
+        activation = kept[name][0].detach().double()
         weights = gradient[0].double().mean((0, 1))
         slow = torch.zeros(activation.shape[:2], dtype=torch.float64)
         for row in range(activation.shape[0]):

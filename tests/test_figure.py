@@ -263,7 +263,7 @@ def test_pointer_shows_the_value_of_every_column(make: Make) -> None:
 def test_scale_is_shared_or_of_the_cell_and_named_in_the_picture(make: Make) -> None:
     cells = [Cell(make()), Cell(make())]
     tops = [float(values_of(cell).max()) for cell in cells]
-    shared, own = one_row(*cells), one_row(*cells, scale="cell")
+    shared, own = one_row(*cells, scale="shared"), one_row(*cells, scale="cell")
     assert [trace.zmax for trace in heat_maps(shared)] == [pytest.approx(max(tops))] * 2
     assert [trace.zmax for trace in heat_maps(own)] == [pytest.approx(top) for top in tops]
     assert f"scale: shared, 0 to {max(tops):.3g}" in shared.to_plotly().to_json()
@@ -311,7 +311,7 @@ def test_height_leaves_square_cells_and_room_for_the_longest_caption(make: Make)
 
 def test_paper_shows_the_same_overlays(make: Make) -> None:
     cells = [Cell(make()), Cell(None, error="no such layer"), Cell(make())]
-    shown = one_row(*cells, opacity=0.5, threshold=0.2, title="costs $5 and $6 {x}", truth="rose")
+    shown = one_row(*cells, opacity=0.5, threshold=0.2, scale="shared", title="costs $5 and $6 {x}", truth="rose")
     figure = shown.to_matplotlib()
     drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
     for number, cell in ((1, cells[0]), (2, cells[2])):

@@ -81,7 +81,11 @@ def test_every_setting_and_recipe_is_explained() -> None:
 )
 def test_a_wrong_setting_is_refused_in_one_line(setting: str, value: Any) -> None:
     given = {setting: value}
-    ways = (lambda: TrainConfig(**given), lambda: TrainConfig.from_dict(given), lambda: recipe("flowers", **given))
+    ways = (
+        lambda: TrainConfig(**given),
+        lambda: TrainConfig.from_dict(given),
+        lambda: recipe("fast-cifar100", **given),
+    )
     for way in ways:
         with pytest.raises(ConfigError, match=re.escape(setting)) as caught:
             way()
@@ -122,7 +126,7 @@ def test_the_command_trains_and_resumes(run_command: Callable[..., tuple[int, st
         file = tmp_path / "pictures" / f"{place}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
-    options = "--data pictures --variant swin_nano --image-size 16 --holdout 0.5 --epochs 1 --no-flip".split()
+    options = ["--data=pictures", "--variant=swin_nano", "--image-size=16", "--holdout=0.5", "--epochs=1", "--no-flip"]
     status, output, errors = run_command("fast-cifar100", *options)
     assert status == 0, errors
     run = Path(output.splitlines()[-1])

@@ -9,14 +9,11 @@ from dashboard.sidebar import choose_look, choose_models, choose_pictures
 from dashboard.stage import Stage
 from dashboard.theme import plain
 
-READ_SHARED = (
-    "Bright areas raised the score of the class named under each picture; the scale is shared, so equal "
-    "colour is equal strength in every cell."
-)
-READ_CELL = (
-    "Bright areas raised the score of the class named under each picture; each cell has its own scale, so "
-    "compare places, not strengths."
-)
+READ = "Bright areas raised the score of the class named under the picture; "
+READ_SCALE = {
+    "shared": "equal colour is equal strength in every cell.",
+    "cell": "each cell has its own scale, so compare places by colour and strengths by the magnitude.",
+}
 AGREEMENT = (
     "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "
     "0 is unrelated, -1 the reverse."
@@ -38,7 +35,7 @@ with bar[1]:
 classes_place = st.container()
 for fault in faults:
     st.error(plain(fault), icon=":material/error:")
-st.caption(READ_SHARED if look.scale == "shared" else READ_CELL)
+st.caption(READ + READ_SCALE[look.scale])
 
 if not pictures or not models:
     missing = "a picture" if not pictures else "a model"
@@ -46,6 +43,7 @@ if not pictures or not models:
     st.stop()
 
 stage = Stage()
+st.caption("Drag over a cell to zoom all of them; double-click to go back. Point at one to read every model there.")
 below = st.container()
 
 stage.load(Comparison(tuple(map(Line, pictures)), tuple(models), method, None), look)

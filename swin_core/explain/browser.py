@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 
-CONFIG = {
-    "showSendToCloud": False,
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d"],
-}
-"""Plotly's own settings, wherever the figure is shown: nothing is ever sent elsewhere."""
+CONFIG = {"showSendToCloud": False, "displayModeBar": False}
+"""Plotly's own settings, wherever the figure is shown: nothing is sent elsewhere, and no bar covers a title.
+
+A drag over a cell zooms all of them, with the shift key it moves them, and a double click shows all again.
+"""
 
 CELL_PIXELS = 160
 """Least width of a cell: on a narrower page the grid scrolls."""
@@ -35,7 +34,7 @@ FONT_PIXELS, LINE_PIXELS = 13, 18
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
 HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 18, 44, 10
-BAR_PIXELS = 150
+BAR_PIXELS = 90
 PANEL_COLOR = "rgba(128,128,128,0.14)"
 
 

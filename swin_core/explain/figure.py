@@ -131,7 +131,7 @@ class Grid:
         if self.look.scale == "shared":
             words = f"scale: shared, 0 to {self.greatest:.3g}"
         else:
-            words = "scale: per cell, 0 to the cell's own magnitude"
+            words = "scale: per cell, 0 to its magnitude"
         return words + (f"; plain below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
 
     def caption(self, row: Row, cell: Cell) -> Caption:

@@ -89,8 +89,9 @@ def _map_layouts(shape: tuple[int, ...], size: tuple[int, int], module: nn.Modul
         found.append((shape[1], Layout("channels_first", (shape[2], shape[3]))))
     if _fits(shape[1:3], size):
         found.append((shape[3], Layout("channels_last", (shape[1], shape[2]))))
-    if len(found) == 2:
-        found = [entry for entry in found if entry[0] == _channels(module)]
+    known = [entry for entry in found if entry[0] == _channels(module)]
+    if len(found) == 2 and len(known) == 1:
+        found = known
     return [layout for _, layout in found]
 
 
@@ -166,9 +167,11 @@ _offered: "weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]]" = weakref.Weak
 def offered_layers(classifier: Classifier) -> tuple[str, ...]:
     """Layers worth a choice: the default, the last of each resolution, and the norms of the last block.
 
-    The default is the last layer that still has a grid: for Swin the last norm, for a ResNet or ConvNeXt the last
-    stage. Where only a class token is pooled, as in most ViTs, nothing behind the last block's attention has a
-    gradient at the patches, so the default is that block's first norm, and the other blocks' follow.
+    The default is the last layer that still has a grid, such as the last stage of a ResNet or ConvNeXt, but for
+    transformers whose blocks start with a norm it is that norm in the last block: on mosaics its Grad-CAM points at the
+    target class far better than at the last norm (`scripts/benchmark.py layers` measures it). The last norm stays on
+    offer, as the place where the map sums to the logit. Where only a class token is pooled, as in most ViTs, nothing
+    behind that norm has a gradient at the patches at all; the other blocks' first norms are offered instead.
 
     Raises:
         LayerError: no layer of the model has a grid.
@@ -197,7 +200,14 @@ def _find_offered(classifier: Classifier) -> tuple[str, ...]:
     block = next((name for name in reversed(order) if f"{name}.norm1" in order), "")
     inside = [name for name in (f"{block}.norm1", f"{block}.norm2", block) if name in order]
     last = stages.pop(layouts[order[-1]].grid)
-    return tuple(dict.fromkeys([last, *inside, *sorted(stages.values(), key=order.index, reverse=True)]))
+    # Swin V2 normalises behind the attention and the MLP, where nothing was measured.
+    norm_first = [name for name in inside[:1] if _finishes_first(order, f"{block}.norm2", f"{block}.mlp")]
+    earlier = sorted(stages.values(), key=order.index, reverse=True)
+    return tuple(dict.fromkeys([*norm_first, last, *inside, *earlier]))
+
+
+def _finishes_first(order: Sequence[str], first: str, second: str) -> bool:
+    return first in order and second in order and order.index(first) < order.index(second)
 
 
 def _trace(classifier: Classifier) -> dict[str, Layout]:

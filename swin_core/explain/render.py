@@ -52,8 +52,9 @@ class Look:
     """Weight of the colour at the top of the scale, in [0, 1]."""
     threshold: float = 0.0
     """Fraction of the scale, in [0, 1); below it the plain picture shows."""
-    scale: str = "shared"
-    """One of `SCALES`: from 0 to the greatest value of all cells, or of each cell."""
+    scale: str = "cell"
+    """One of `SCALES`: from 0 to the greatest value of all cells, or of each cell. The greatest value depends on
+    the layer and its grid too, and often differs by far between models; so each cell has its own at first."""
 
     def __post_init__(self) -> None:
         if self.colormap not in COLORMAPS:

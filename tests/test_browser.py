@@ -1,0 +1,283 @@
+"""The dashboard as a person meets it: the documented command, a real browser, both widths and both themes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+WIDE, NARROW = (1440, 1000), (390, 844)
+PATIENCE = 120_000  # milliseconds; a busy machine with two cores is slow to draw
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of the dashboard, started by the documented command from the root, as on a fresh account."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    log = home / "log.txt"
+    # PYTHONPATH would hide that Streamlit puts another folder on the import path than a test run does.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "STREAMLIT_"))}
+    command = [str(Path(sys.executable).with_name("streamlit")), "run", "dashboard/app.py"]
+    with log.open("w") as output:
+        started = subprocess.Popen(
+            [*command, "--server.port", str(port), "--server.headless", "true"],
+            cwd=ROOT,
+            env={**kept, "HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            assert started.poll() is None, log.read_text()
+            if answers(f"{address}/_stcore/health"):
+                break
+            time.sleep(0.5)
+        yield address, psutil.Process(started.pid)
+    finally:
+        started.terminate()
+        started.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        line = f"no browser was found: install one of {', '.join(BROWSERS)}"
+        pytest.fail(line, pytrace=False) if os.environ.get("CI") else pytest.skip(line)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(server: tuple[str, psutil.Process], browser: Browser) -> Iterator[Open]:
+    """Open the page in a window of its own; when the test ends, its console must hold no error."""
+    faults: list[str] = []
+    windows = []
+
+    def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light") -> Page:
+        small = size[0] < 640
+        window = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            has_touch=small,
+            is_mobile=small,
+        )
+        windows.append(window)
+        page = window.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{server[0]}/{query}")
+        at_rest(page)
+        return page
+
+    yield visit
+    for window in windows:
+        window.close()
+    assert not faults
+
+
+def at_rest(page: Page) -> None:
+    """Wait until the page's script has run and everything is drawn."""
+    expect(page.locator(".st-key-grid .js-plotly-plot")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=PATIENCE)
+
+
+def captions(page: Page) -> list[str]:
+    """The texts of the grid, with their lines joined."""
+    script = """() => [...document.querySelectorAll('.st-key-grid .annotation-text')].map(text => {
+        const lines = [...text.querySelectorAll('tspan.line')].map(line => line.textContent);
+        return lines.length ? lines.join(' ') : text.textContent;
+    })"""
+    found: list[str] = page.evaluate(script)
+    return found
+
+
+def ranges(page: Page) -> list[list[float]]:
+    """The visible range of every horizontal axis of the grid."""
+    script = """() => {
+        const layout = document.querySelector('.st-key-grid .js-plotly-plot')._fullLayout;
+        return Object.keys(layout).filter(key => /^xaxis/.test(key)).map(key => layout[key].range);
+    }"""
+    found: list[list[float]] = page.evaluate(script)
+    return found
+
+
+def boxes(page: Page, selector: str) -> list[dict[str, float]]:
+    script = """selector => [...document.querySelectorAll(selector)].map(element => {
+        const {x, y, width, height} = element.getBoundingClientRect(); return {x, y, width, height};
+    })"""
+    found: list[dict[str, float]] = page.evaluate(script, selector)
+    return found
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    return all(
+        one[start] + one[size] > other[start] + 1 and other[start] + other[size] > one[start] + 1
+        for start, size in (("x", "width"), ("y", "height"))
+    )
+
+
+def test_the_documented_command_listens_on_this_machine_only(server: tuple[str, psutil.Process]) -> None:
+    _, process = server
+    family = [process, *process.children(recursive=True)]
+    listening = [
+        connection.laddr.ip
+        for member in family
+        for connection in member.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_first_view_is_a_sample_explained_by_the_bundled_models(visit: Open) -> None:
+    page = visit()
+    text = " ".join(captions(page))
+    for words in ("swin_micro_cifar100", "swin_micro_flowers", "flower.jpg", "magnitude", "scale: per cell"):
+        assert words in text
+    expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
+    expect(page.get_by_text("Agreement of the maps")).to_be_visible()
+    cells = boxes(page, ".st-key-grid .imagelayer image")
+    assert len(cells) == 3
+    for cell in cells:
+        assert cell["width"] == pytest.approx(cell["height"], abs=1)
+        assert cell["width"] == pytest.approx(cells[0]["width"], abs=1)
+        assert cell["width"] > 250
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_nothing_overlaps_and_the_page_does_not_scroll_sideways(visit: Open, size: tuple[int, int]) -> None:
+    page = visit(
+        "?sample=rose&sample=cat&model=swin_micro_flowers&model=timm%2Fno_such_model_of_a_long_name_2024", size
+    )
+    assert "timm has no model" in " ".join(captions(page))
+    texts = boxes(page, ".st-key-grid .annotation-text")
+    pictures = boxes(page, ".st-key-grid .imagelayer image")
+    assert not [pair for pair in combinations(texts, 2) if overlap(*pair)]
+    assert not [pair for pair in ((one, other) for one in texts for other in pictures) if overlap(*pair)]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> None:
+    page = visit(size=NARROW)
+    expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
+    strip = page.locator(".st-key-frame")
+    assert strip.evaluate("strip => strip.scrollWidth > strip.clientWidth")
+    # A finger on a picture must move the strip, not draw a zoom box.
+    assert (
+        page.locator(".st-key-grid .draglayer").first.evaluate("layer => getComputedStyle(layer).pointerEvents")
+        == "none"
+    )
+    size = page.locator(".st-key-grid .annotation-text").first.evaluate("text => getComputedStyle(text).fontSize")
+    assert float(size.removesuffix("px")) >= 12
+
+
+def test_text_follows_the_theme(visit: Open) -> None:
+    lightness = {}
+    for scheme in ("light", "dark"):
+        page = visit(scheme=scheme)
+        fill = page.locator(".st-key-grid .annotation-text").first.evaluate("text => getComputedStyle(text).fill")
+        lightness[scheme] = sum(map(int, re.findall(r"\d+", fill)[:3])) / 3
+    assert lightness["light"] < 80
+    assert lightness["dark"] > 180
+
+
+def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_path: Path) -> None:
+    page = visit()
+    attack = "<img src=x onerror=window.hit=1>.png"
+    (tmp_path / attack).write_bytes(b"this is no picture")
+    Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "mine.jpg")
+    chooser = page.locator("input[type=file]")
+    chooser.set_input_files([tmp_path / "mine.jpg", tmp_path / attack])
+    expect(page.locator(".st-key-grid .annotation-text", has_text="mine.jpg")).to_be_visible(timeout=PATIENCE)
+    at_rest(page)
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_have_count(1)
+    assert attack in alert.inner_text()
+    assert page.evaluate("window.hit") is None
+    assert "flower.jpg" not in " ".join(captions(page))
+
+
+def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open) -> None:
+    page = visit()
+    cell = boxes(page, ".st-key-grid .imagelayer image")[1]
+    x, y = cell["x"] + cell["width"] / 4, cell["y"] + cell["height"] / 4
+    page.mouse.move(x, y)
+    page.mouse.move(x + 5, y + 5)
+    pointer = page.locator(".st-key-grid .hoverlayer .hovertext")
+    expect(pointer).to_be_visible()
+    for name in ("swin_micro_cifar100", "swin_micro_flowers"):
+        assert re.search(rf"{name}: [\d.]", pointer.text_content() or "")
+    page.mouse.down()
+    page.mouse.move(x + cell["width"] / 2, y + cell["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('.st-key-grid .js-plotly-plot')._fullLayout.xaxis.range[0] > 0.1")
+    zoomed = ranges(page)
+    assert all(one == pytest.approx([0.25, 0.75], abs=0.03) for one in zoomed)
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.wait_for_url("**opacity=75**")
+    at_rest(page)
+    layer = page.locator(".st-key-grid .heatmaplayer").nth(1)
+    expect(layer).to_have_css("opacity", "0.75")
+    assert ranges(page) == zoomed
+
+
+def test_a_link_reproduces_the_view_and_names_it(visit: Open) -> None:
+    page = visit("?sample=tulip&opacity=40&colors=cividis&scale=Shared&model=swin_micro_flowers")
+    text = " ".join(captions(page))
+    assert "scale: shared" in text
+    assert "tulip.jpg" in text
+    assert "swin_micro_cifar100" not in text
+    page.get_by_role("button", name="Link").click()
+    link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
+    for part in ("sample=tulip", "opacity=40", "colors=cividis", "scale=Shared", "model=swin_micro_flowers"):
+        assert part in link
+
+
+def test_the_grid_can_be_saved(visit: Open, tmp_path: Path) -> None:
+    page = visit()
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Picture (PNG)").click()
+    started.value.save_as(tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 400
