@@ -49,7 +49,7 @@ class Stage:
             .st-key-grid .heatmaplayer {{ opacity: {opacity:.2f}; }}
             .st-key-grid .annotation-text {{ fill: currentColor !important; }}
             @media (pointer: coarse) and (max-width: 640px) {{
-                .st-key-grid .draglayer {{ pointer-events: none; }}
+                .st-key-grid .draglayer * {{ pointer-events: none !important; }}
             }}
             </style>"""
         )

@@ -19,12 +19,13 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("name", help="name of the bundled model, which bears its data set's name")
     parser.add_argument("--description", required=True, help="one line on the model")
+    parser.add_argument("--note", default="", help="a line for the card, on what the figures do not tell")
     parser.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="folder to write to (default: assets)")
     arguments = parser.parse_args()
     try:
         found = evaluate_named(str(arguments.run), training_data(arguments.run), root=arguments.data_root)
-        card = bundle(arguments.run, arguments.name, arguments.description, found, arguments.assets)
+        card = bundle(arguments.run, arguments.name, arguments.description, found, arguments.assets, arguments.note)
     except SwinError as error:
         print(f"bundle.py: {error}", file=sys.stderr)
         return 1

@@ -30,7 +30,7 @@ def training_data(run: Path) -> str:
     return _config(run).data
 
 
-def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Path) -> Path:
+def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Path, note: str = "") -> Path:
     """Copy a run's weights to `assets/NAME.safetensors` and write `NAME.json` and `NAME.md` beside them.
 
     Args:
@@ -39,6 +39,7 @@ def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Pa
         description: one line on the model.
         found: the model's figures on the split that was kept for them.
         assets: the folder of bundled models.
+        note: a line for the card, on what the figures do not tell.
 
     Returns:
         The model card.
@@ -67,6 +68,7 @@ def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Pa
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_minutes": round(sum(epoch["seconds"] for epoch in epochs) / 60, 1),
         "machine": _machine(),
+        "note": note,
         "settings": config.to_dict(),
         "epochs": epochs,
         "evaluation": found.to_dict(),
@@ -125,7 +127,7 @@ def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
 - Command: `{facts["command"]}`
 - Time: {facts["training_minutes"]} minutes of training
 - Machine: {facts["machine"]}
-- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} pictures
+{f"- Note: {facts['note']}" + chr(10) if facts["note"] else ""}- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} pictures
 
 Top-1: **{figures.top1:.2%}**.{top5} Cross-entropy: **{figures.loss:.4f}** nats.
 

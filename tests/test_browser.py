@@ -201,7 +201,9 @@ def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> N
     assert strip.evaluate("strip => strip.scrollWidth > strip.clientWidth")
     # A finger on a picture must move the strip, not draw a zoom box.
     assert (
-        page.locator(".st-key-grid .draglayer").first.evaluate("layer => getComputedStyle(layer).pointerEvents")
+        page.locator(".st-key-grid .draglayer .nsewdrag").first.evaluate(
+            "layer => getComputedStyle(layer).pointerEvents"
+        )
         == "none"
     )
     size = page.locator(".st-key-grid .annotation-text").first.evaluate("text => getComputedStyle(text).fontSize")

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": _MODEL | _DATA | _WEIGHTS | {"zoo"},
     "training": _MODEL | _DATA | _WEIGHTS,
     "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training"},
+    "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy"},
     "runs": {"errors"},
 }
 RUNS_PACKAGES = {"psutil", "filelock"}  # runs.py knows processes and no torch
