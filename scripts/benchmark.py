@@ -97,7 +97,8 @@ def inference(rounds: int) -> list[dict[str, Any]]:
 def gradcam(rounds: int) -> list[dict[str, Any]]:
     """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's."""
     models = swins()
-    ours, theirs = models["swinlens"], models["timm"]
+    ours: nn.Module = models["swinlens"]
+    theirs: Any = models["timm"]
     layer = "layers.3.blocks.1"
     x = torch.randn(1, 3, 224, 224)
     cam = GradCAM(theirs, [theirs.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2))

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,9 @@ def _command(config: TrainConfig) -> str:
     options = []
     for key, value in differing(recipe).items():
         option = key.replace("_", "-")
-        options.append(f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {value}")
-    return " ".join(["python scripts/train.py", recipe, *options])
+        switch = isinstance(value, bool)
+        options += [f"--{'' if value else 'no-'}{option}"] if switch else [f"--{option}", str(value)]
+    return shlex.join(["python", "scripts/train.py", recipe, *options])
 
 
 def _machine() -> str:
@@ -112,6 +114,7 @@ def _machine() -> str:
 
 def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
     figures = found.figures
+    note = f"\n- Note: {facts['note']}" if facts["note"] else ""
     top5 = "" if figures.top5 is None else f" Top-5: **{figures.top5:.2%}**."
     settings = "\n".join(f"| {key} | {value} |" for key, value in facts["settings"].items())
     curve = "\n".join(
@@ -126,8 +129,8 @@ def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
 - Parameters: {facts["parameters"]:,}
 - Command: `{facts["command"]}`
 - Time: {facts["training_minutes"]} minutes of training
-- Machine: {facts["machine"]}
-{f"- Note: {facts['note']}" + chr(10) if facts["note"] else ""}- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} pictures
+- Machine: {facts["machine"]}{note}
+- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} pictures
 
 Top-1: **{figures.top1:.2%}**.{top5} Cross-entropy: **{figures.loss:.4f}** nats.
 

@@ -30,7 +30,7 @@ def crop_square(
     Args:
         picture: in any mode that Pillow can resize.
         size: side in pixels.
-        crop_fraction: share of the shorter side that the crop keeps, in (0, 1].
+        crop_fraction: share of the shorter side that the crop keeps; above 1 the rest is a black border.
         resampling: Pillow's filter; it widens with the scale, so that nothing aliases.
         squash: whether both sides are squeezed to one length instead of keeping their ratio.
     """
@@ -79,4 +79,5 @@ def _scaled(picture: Size, size: int, crop_fraction: float, squash: bool) -> Siz
 
 
 def _offset(length: int, size: int) -> int:
-    return round((length - size) / 2)
+    # torchvision rounds a cut half to even, and a border's half down.
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)

@@ -55,7 +55,7 @@ class Classifier:
         std: standard deviation likewise.
         image_size: side S of the input in pixels.
         name: what to call the model.
-        crop_fraction: share of the shorter side that the centre crop keeps.
+        crop_fraction: share of the shorter side that the centre crop keeps; above 1 the rest is a black border.
         interpolation: nearest, bilinear, bicubic or lanczos.
         squash: whether the whole picture is squeezed into the square instead of cropped.
         description: one line on the model.
@@ -82,8 +82,8 @@ class Classifier:
     ):
         if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std, default=0) <= 0:
             raise ConfigError("mean and std need one number a channel, and each std must be above 0.")
-        if not 1 <= image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 1:
-            raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 1].")
+        if not 1 <= image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 2:
+            raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 2].")
         if interpolation not in _RESAMPLING:
             raise ConfigError(f"interpolation must be one of {', '.join(_RESAMPLING)}, not {interpolation!r}.")
         self.model = model

@@ -27,7 +27,7 @@ with st.sidebar:
 title, actions = st.columns([3, 1], vertical_alignment="bottom")
 title.title("What did each model look at?")
 actions = actions.container(horizontal=True, horizontal_alignment="right")
-bar = st.columns([3, 1.2, 2])
+bar = st.columns([3, 1.2, 2], wrap=False)
 with bar[0]:
     rows = choose_rows()
 with bar[1]:
