@@ -42,27 +42,30 @@ class Comparison:
 
     def slow_models(self) -> list[str]:
         """The models for whose cells one has to wait."""
-        return [model for model in self.models if not self._settled(model)]
+        return [model for model in self.models if not all(self._settled(line, model) for line in self.lines)]
 
     def rows(self, waiting: Sequence[str] = ()) -> list[Row]:
-        """The rows of the grid; the cells of the models in `waiting` say what they wait for."""
+        """The rows of the grid; what the models in `waiting` have still to compute says so in its place."""
         rows = []
         for line in self.lines:
             cells = [
-                Cell(None, error=_waiting_for(model)) if model in waiting else self._cell(line, model)
+                self._cell(line, model)
+                if model not in waiting or self._settled(line, model)
+                else Cell(None, error=_waiting_for(model))
                 for model in self.models
             ]
             title = line.title or line.picture.title
             rows.append(Row(title, line.picture.shown, cells, line.picture.truth))
         return rows
 
-    def _settled(self, model: str) -> bool:
+    def _settled(self, line: Line, model: str) -> bool:
+        """Whether the cell can be had without waiting."""
         if cache.refusal(model):
             return True
         if cache.held_classifier(model) is None:
             return False
-        requests = [self._request(line, model) for line in self.lines]
-        return all(cache.is_settled(request) for request in requests if request is not None)
+        request = self._request(line, model)
+        return request is None or cache.is_settled(request)
 
     def _request(self, line: Line, model: str) -> Request | None:
         """The explanation in which the cell is found, or None if the model has no such class.

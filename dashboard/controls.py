@@ -24,12 +24,14 @@ OWN_LAYER = "default"
 
 def choose_rows() -> str:
     """What a row is and which class it explains: "top", "named" or "classes"."""
-    return st.selectbox("Rows", list(ROWS), format_func=ROWS.__getitem__, key="rows", bind="query-params")
+    return st.selectbox("Rows", list(ROWS), format_func=ROWS.__getitem__, key="rows", width=330, bind="query-params")
 
 
 def choose_method() -> str:
     """The attribution method."""
-    return st.selectbox("Method", list(METHODS), format_func=METHODS.__getitem__, key="method", bind="query-params")
+    return st.selectbox(
+        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method", width=130, bind="query-params"
+    )
 
 
 def choose_layer(models: list[str]) -> str | None:
@@ -39,6 +41,7 @@ def choose_layer(models: list[str]) -> str | None:
         [OWN_LAYER, *once(map(_layers, models))],
         format_func=lambda name: "Each model's default" if name == OWN_LAYER else name,
         key="layer",
+        width=210,
         bind="query-params",
     )
     return None if chosen == OWN_LAYER else chosen
@@ -50,14 +53,18 @@ def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
     if not labels:
         return [Line(picture) for picture in pictures]
     lines = []
-    places = [place for _ in range(0, len(pictures), 4) for place in st.columns(4)]
-    for number, (picture, place) in enumerate(zip(pictures, places, strict=False), 1):
-        likely = next((label for label in labels if is_class(label, picture.truth)), labels[0])
-        with place:
+    with st.container(horizontal=True):
+        for number, picture in enumerate(pictures, 1):
+            likely = next((label for label in labels if is_class(label, picture.truth)), labels[0])
             name = st.selectbox(
-                plain(picture.title), labels, labels.index(likely), key=f"class{number}", bind="query-params"
+                plain(picture.title),
+                labels,
+                labels.index(likely),
+                key=f"class{number}",
+                width=210,
+                bind="query-params",
             )
-        lines.append(Line(picture, name))
+            lines.append(Line(picture, name))
     return lines
 
 
@@ -65,7 +72,7 @@ def choose_classes(pictures: list[Picture], models: list[str], method: str) -> l
     """One row for each chosen class of one picture; the models' own first choices until one is chosen."""
     titles = [picture.title for picture in pictures]
     which, what = st.columns([1, 3])
-    title = which.selectbox("Picture", titles, format_func=plain, key="picture", bind="query-params")
+    title = which.selectbox("Picture", titles, key="picture", bind="query-params")
     picture = pictures[titles.index(title)]
     chosen = what.multiselect(
         "Classes, one a row",

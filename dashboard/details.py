@@ -16,16 +16,25 @@ from swin_core.explain.render import percent
 __all__ = ["show_agreement", "show_exports", "show_link", "show_top_classes"]
 
 TOP = 5
+NAME_COLUMNS = 22
 
 
 def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
-    """Spearman's rank correlation between the maps of one row, as a small matrix with its numbers."""
-    names = [escaped_lines(name, 16) for name in models]
-    size = len(models)
-    # A map agrees with itself; that needs no number.
-    shown = np.where(np.eye(size, dtype=bool), np.nan, matrix)
-    axis = {"tickmode": "array", "tickvals": list(range(size)), "ticktext": names, "fixedrange": True}
-    axis |= {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True}
+    """Spearman's rank correlation between the maps of one row, as a small matrix with its numbers.
+
+    The models' names stand before the rows only, with a number that stands for them over the columns.
+    """
+    # A map agrees with itself, which needs no number; a model without a map needs no place.
+    there = [index for index in range(len(models)) if not np.isnan(matrix[index, index])]
+    if len(there) < 2:
+        st.caption("There are no two maps to compare.")
+        return
+    numbers = [f"<b>{index + 1}</b>" for index in there]
+    names = [f"<b>{index + 1}</b>  {escaped_lines(models[index], NAME_COLUMNS)}" for index in there]
+    shown = np.where(np.eye(len(models), dtype=bool), np.nan, matrix)[np.ix_(there, there)]
+    places = list(range(len(there)))
+    axis = {"tickmode": "array", "tickvals": places, "fixedrange": True, "automargin": True}
+    axis |= {"showgrid": False, "zeroline": False, "ticks": "", "tickfont": {"size": 13}}
     trace = {
         "type": "heatmap",
         "z": shown,
@@ -40,21 +49,20 @@ def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
         "ygap": 3,
         "hoverinfo": "skip",
     }
+    longest = max(name.count("<br>") + 1 for name in names)
     layout = {
-        "xaxis": {**axis, "side": "top", "tickangle": 0},
-        "yaxis": {**axis, "autorange": "reversed"},
+        "xaxis": {**axis, "ticktext": numbers, "side": "top"},
+        "yaxis": {**axis, "ticktext": names, "autorange": "reversed"},
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-        "height": 56 + 52 * size,
+        "height": 28 + max(44, 18 * longest + 10) * len(there),
         "dragmode": False,
     }
-    figure = go.Figure({"data": [trace], "layout": layout})
-    st.plotly_chart(figure, config=CONFIG, alt=_agreement_in_words(matrix, models))
-
-
-def _agreement_in_words(matrix: np.ndarray, models: tuple[str, ...]) -> str:
-    pairs = [(i, j) for i in range(len(models)) for j in range(i) if not np.isnan(matrix[i, j])]
-    words = [f"{models[j]} and {models[i]} {matrix[i, j]:.2f}" for i, j in pairs]
-    return "Agreement of the maps: " + ("; ".join(words) or "no two maps to compare")
+    words = [f"{models[j]} and {models[i]} {matrix[i, j]:.2f}" for i in there for j in there if j < i]
+    st.plotly_chart(
+        go.Figure({"data": [trace], "layout": layout}),
+        config=CONFIG,
+        alt=f"Agreement of the maps: {'; '.join(words)}",
+    )
 
 
 def show_top_classes(row: Row, models: tuple[str, ...]) -> None:

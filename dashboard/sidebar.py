@@ -41,22 +41,31 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
         key="sample",
         bind="query-params",
     )
-    pictures, faults = [], []
+    pictures: list[Picture] = []
+    faults = []
     for upload in uploads:
         try:
             content = upload.getvalue()
             key = hashlib.sha256(content).hexdigest()
-            pictures.append(read_picture((key, upload.name), upload.name, "", partial(read_image, content)))
+            title = _new_title(upload.name, pictures)
+            pictures.append(read_picture((key, title), title, "", partial(read_image, content)))
         except SwinError as error:
             faults.append(f"{upload.name}: {error}")
     for name in chosen:
         if name in known:
             file = known[name]
-            pictures.append(read_picture(file, file.name, truth_of(name), partial(read_image, file)))
+            title = _new_title(file.name, pictures)
+            pictures.append(read_picture((file, title), title, truth_of(name), partial(read_image, file)))
     if len(pictures) > PICTURES_AT_MOST:
         left_out = len(pictures) - PICTURES_AT_MOST
         faults.append(f"One grid holds {PICTURES_AT_MOST} pictures; the last {left_out} are left out.")
     return pictures[:PICTURES_AT_MOST], faults
+
+
+def _new_title(name: str, pictures: list[Picture]) -> str:
+    """The name of a file, with a number if another picture is called the same."""
+    count = sum(picture.title == name or picture.title.startswith(f"{name} (") for picture in pictures)
+    return f"{name} ({count + 1})" if count else name
 
 
 def _leave_first_sample() -> None:

@@ -42,6 +42,7 @@ class Stage:
         """Show a figure that was drawn at full opacity."""
         width = f"clamp({room.least_width}px, 100cqw, {round(CELL_AT_MOST / room.cell_fraction)}px)"
         height = f"calc({room.fixed_height}px + {room.rows * room.cell_fraction:.5f} * {width})"
+        # Streamlit moves what is a style sheet only to another place, where later ones pile up; hence the span.
         self._style = self._style.html(
             f"""<style>
             .st-key-frame {{ container-type: inline-size; overflow: auto hidden; }}
@@ -51,15 +52,18 @@ class Stage:
             @media (pointer: coarse) and (max-width: 640px) {{
                 .st-key-grid .draglayer * {{ pointer-events: none !important; }}
             }}
-            </style>"""
+            </style><span hidden></span>"""
         )
         self._chart = self._chart.plotly_chart(figure, height="stretch", config=CONFIG, alt=alt)
 
     def load(self, comparison: Comparison, look: Look) -> None:
-        """Load the models that are not there yet; what is wrong with one is said in its column later."""
+        """Load the models that are not there yet, the others staying on view.
+
+        What is wrong with a model is said in its column later.
+        """
         waiting = [name for name in comparison.models if held_classifier(name) is None and not refusal(name)]
         if waiting:
-            self._draw(comparison, look, comparison.models)
+            self._draw(comparison, look, waiting)
         for name in waiting:
             with suppress(SwinError):
                 classifier(name)

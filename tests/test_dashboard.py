@@ -206,6 +206,27 @@ def test_nothing_chosen_says_what_to_do(page: AppTest) -> None:
     assert "Choose a model" in run(page).info[0].value
 
 
+def test_a_column_that_is_not_ready_says_so_and_the_others_stay() -> None:
+    comparison = Comparison((Line(picture()),), ("first", "second"), "gradcam", None)
+    assert comparison.slow_models() == ["first", "second"]
+    first, second = comparison.rows(waiting=["second"])[0].cells
+    assert first.map is not None
+    assert second.error == "Loading the model ..."
+    cache.classifier("second")
+    assert comparison.rows(waiting=["second"])[0].cells[1].error == "Explaining ..."
+    assert comparison.rows()[0].cells[1].map is not None
+    assert comparison.slow_models() == []
+    # Nothing is taken back when another picture is added.
+    more = Comparison((Line(picture()), Line(picture("rose", "another"))), ("second",), "gradcam", None)
+    assert [row.cells[0].map is None for row in more.rows(waiting=["second"])] == [False, True]
+
+
+def test_pictures_of_one_name_are_told_apart(page: AppTest) -> None:
+    uploader = page.file_uploader(key="uploads")
+    uploader.upload("a.jpg", photo()).upload("a.jpg", photo(quality=30))
+    assert {"a.jpg", "a.jpg (2)"} <= {note["text"] for note in figure(run(page))["layout"]["annotations"]}
+
+
 # -- speed and memory
 
 

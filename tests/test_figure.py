@@ -212,7 +212,11 @@ def test_right_and_wrong_are_marked_only_where_the_model_can_know(make: Make, tr
     found = make(predicted=2)
     shown = one_row(Cell(found), truth=truth)
     notes = shown.caption(shown.rows[0], shown.rows[0].cells[0]).notes
-    assert [note for note in notes if "right" in note or "wrong" in note] == ([mark] if mark else [])
+    assert notes[1:] == ((mark,) if mark else ())
+    other = make(predicted=2, target=0)
+    notes = shown.caption(shown.rows[0], Cell(other)).notes
+    assert notes[1].startswith("predicts roses · ")
+    assert notes[1].endswith(mark)
 
 
 def test_a_class_is_found_by_its_name_before_a_similar_one() -> None:

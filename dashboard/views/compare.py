@@ -27,11 +27,10 @@ with st.sidebar:
 title, actions = st.columns([3, 1], vertical_alignment="bottom")
 title.title("What did each model look at?")
 actions = actions.container(horizontal=True, horizontal_alignment="right")
-bar = st.columns([3, 1.2, 2], wrap=False)
-with bar[0]:
+with st.container(horizontal=True):
     rows = choose_rows()
-with bar[1]:
     method = choose_method()
+    layer_place = st.container(width="content")
 classes_place = st.container()
 for fault in faults:
     st.error(plain(fault), icon=":material/error:")
@@ -46,15 +45,21 @@ stage = Stage()
 st.caption("Drag over a cell to zoom all of them; double-click to go back. Point at one to read every model there.")
 below = st.container()
 
-stage.load(Comparison(tuple(map(Line, pictures)), tuple(models), method, None), look)
-with bar[2]:
+# While a new model is loading, what was there stays: the controls below need the models' classes and layers.
+before: Comparison | None = st.session_state.get("before")
+lines = list(map(Line, pictures))
+if before and {line.picture.key for line in before.lines} <= {picture.key for picture in pictures}:
+    lines = list(before.lines)
+stage.load(Comparison(tuple(lines), tuple(models), method, before.layer if before else None), look)
+with layer_place:
     layer = choose_layer(models)
 with classes_place:
     if rows == "classes":
         lines = choose_classes(pictures, models, method)
     else:
         lines = name_classes(pictures, models) if rows == "named" else [Line(picture) for picture in pictures]
-result = stage.fill(Comparison(tuple(lines), tuple(models), method, layer), look)
+comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer)
+result = stage.fill(comparison, look)
 
 with actions:
     show_link(uploads=bool(st.session_state.uploads))
@@ -64,7 +69,7 @@ with below:
     number = 0
     if len(result.rows) > 1:
         titles = [f"{index}. {row.title}" for index, row in enumerate(result.rows, 1)]
-        chosen = st.selectbox("Details of row", titles, format_func=plain, key="detail", bind="query-params")
+        chosen = st.selectbox("Details of row", titles, key="detail", width=330, bind="query-params")
         number = titles.index(chosen)
     left, right = st.columns([1, 2], gap="large")
     with left:

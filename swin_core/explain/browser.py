@@ -28,12 +28,13 @@ A drag over a cell zooms all of them, with the shift key it moves them, and a do
 
 CELL_PIXELS = 160
 """Least width of a cell: on a narrower page the grid scrolls."""
-CAPTION_COLUMNS, REASON_COLUMNS = 22, 20
-"""Columns of text that fit into `CELL_PIXELS`, and into a cell with its padding."""
-FONT_PIXELS, LINE_PIXELS = 13, 18
+CAPTION_COLUMNS, FONT_PIXELS, LINE_PIXELS = 22, 13, 18
+"""Captions: columns of text that fit into `CELL_PIXELS`, size of the letters, height of a line."""
+REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
+"""The same for the reason in a cell that failed, with its padding."""
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
-HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 18, 44, 10
+HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 16, 32, 9
 BAR_PIXELS = 90
 PANEL_COLOR = "rgba(128,128,128,0.14)"
 
@@ -86,7 +87,7 @@ def page_layout(grid: "Grid") -> PageLayout:
         for cell in row.cells:
             lines = max(lines, sum(len(part) for part in grid.caption(row, cell).lines(CAPTION_COLUMNS)))
             # A long reason grows over the foot of its cell into the room for captions.
-            reason = LINE_PIXELS * len(wrap(cell.error, REASON_COLUMNS)) + 2 * PADDING_PIXELS
+            reason = REASON_LINE_PIXELS * len(wrap(cell.error, REASON_COLUMNS)) + 2 * PADDING_PIXELS
             lines = max(lines, math.ceil((reason - CELL_PIXELS) / LINE_PIXELS))
     return PageLayout(
         rows=len(grid.rows),
@@ -235,7 +236,8 @@ def _below(name: str, text: str) -> Drawn:
 def _inside(name: str, text: str) -> Drawn:
     place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0, "y": 1}
     place |= {"xshift": PADDING_PIXELS, "yshift": -PADDING_PIXELS, "xanchor": "left", "yanchor": "top"}
-    return {**place, "align": "left", "showarrow": False, "text": text}
+    font = {"size": REASON_FONT_PIXELS}
+    return {**place, "align": "left", "showarrow": False, "font": font, "text": text}
 
 
 def _panel(name: str) -> Drawn:

@@ -141,12 +141,16 @@ class Grid:
             return Caption("", ())
         target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
         notes = [f"magnitude {found.magnitude(cell.target, cell.layer):.3g}"]
+        prediction = []
         if predicted != target:
-            notes.append(f"predicts {found.labels[predicted]} · {percent(float(found.probabilities[predicted]))}")
+            sure = percent(float(found.probabilities[predicted]))
+            prediction.append(f"predicts {found.labels[predicted]} · {sure}")
         # A model that does not know the true class is neither right nor wrong.
-        if row.truth and any(is_class(label, row.truth) for label in found.labels):
+        if row.truth and class_index(found.labels, row.truth) is not None:
             right = is_class(found.labels[predicted], row.truth)
-            notes.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
+            prediction.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
+        if prediction:
+            notes.append(" ".join(prediction))
         return Caption(f"{found.labels[target]} · {percent(float(found.probabilities[target]))}", tuple(notes))
 
     def agreement(self) -> list[np.ndarray]:
