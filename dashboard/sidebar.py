@@ -1,7 +1,9 @@
 """The sidebar: which pictures, which models, how the maps look; all but uploads is kept in the address."""
 
 import hashlib
+from collections.abc import Hashable
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
@@ -41,21 +43,21 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
         key="sample",
         bind="query-params",
     )
+    # What each picture is found again by, its file's name, what it shows, and where its bytes come from.
+    contents = [upload.getvalue() for upload in uploads]
+    sources: list[tuple[Hashable, str, str, bytes | Path]] = [
+        (hashlib.sha256(content).hexdigest(), upload.name, "", content)
+        for upload, content in zip(uploads, contents, strict=True)
+    ]
+    sources += [(known[name], known[name].name, truth_of(name), known[name]) for name in chosen if name in known]
     pictures: list[Picture] = []
     faults = []
-    for upload in uploads:
+    for key, name, truth, source in sources:
+        title = _new_title(name, pictures)
         try:
-            content = upload.getvalue()
-            key = hashlib.sha256(content).hexdigest()
-            title = _new_title(upload.name, pictures)
-            pictures.append(read_picture((key, title), title, "", partial(read_image, content)))
+            pictures.append(read_picture((key, title), title, truth, partial(read_image, source)))
         except SwinError as error:
-            faults.append(f"{upload.name}: {error}")
-    for name in chosen:
-        if name in known:
-            file = known[name]
-            title = _new_title(file.name, pictures)
-            pictures.append(read_picture((file, title), title, truth_of(name), partial(read_image, file)))
+            faults.append(f"{name}: {error}")
     if len(pictures) > PICTURES_AT_MOST:
         left_out = len(pictures) - PICTURES_AT_MOST
         faults.append(f"One grid holds {PICTURES_AT_MOST} pictures; the last {left_out} are left out.")

@@ -48,9 +48,10 @@ class Stage:
             .st-key-frame {{ container-type: inline-size; overflow: auto hidden; }}
             .st-key-grid {{ flex: none; min-width: {width}; width: {width}; height: {height}; }}
             .st-key-grid .heatmaplayer {{ opacity: {opacity:.2f}; }}
-            .st-key-grid .annotation-text {{ fill: currentColor !important; }}
+            .st-key-grid :is(.annotation-text, .hovertext text) {{ fill: currentColor !important; }}
             @media (pointer: coarse) and (max-width: 640px) {{
                 .st-key-grid .draglayer * {{ pointer-events: none !important; }}
+                .st-key-hint {{ display: none; }}
             }}
             </style><span hidden></span>"""
         )

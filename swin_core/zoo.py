@@ -15,7 +15,6 @@ from urllib.parse import urlparse
 
 import huggingface_hub
 import numpy as np
-import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -27,6 +26,8 @@ from swin_core.preprocessing import crop_region, crop_square, normalise, to_floa
 from swin_core.weights import load_weights, read_config, read_metadata
 
 __all__ = ["Classifier", "available", "load", "weights_file"]
+
+# timm is imported where it is needed: it would double the time to import this package, and bundled models do without.
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 _TIMM = "timm/"
@@ -106,6 +107,8 @@ class Classifier:
         """
         if not getattr(model, "num_classes", 0):
             raise _headless(name or type(model).__name__)
+        import timm
+
         config = timm.data.resolve_data_config({}, model=model)
         if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
             raise ModelError(f"{name or type(model).__name__} takes no square crop of a picture; choose another model.")
@@ -268,6 +271,8 @@ def _headless(name: str) -> ModelError:
 
 
 def _labels_by_count(count: int) -> list[str]:
+    import timm
+
     info = timm.data.ImageNetInfo("imagenet-22k" if count == 21841 else "imagenet-1k")
     if count == info.num_classes():
         return [info.index_to_description(index) for index in range(count)]
@@ -275,6 +280,8 @@ def _labels_by_count(count: int) -> list[str]:
 
 
 def _timm_labels(model: nn.Module) -> list[str]:
+    import timm
+
     subset = timm.data.infer_imagenet_subset(model)
     if subset:
         info = timm.data.ImageNetInfo(subset)
@@ -283,6 +290,8 @@ def _timm_labels(model: nn.Module) -> list[str]:
 
 
 def _timm_model(name: str) -> nn.Module:
+    import timm
+
     settings = _timm_settings(name)
     kept = _kept_weights(settings)
     if kept is None and not _reachable(settings):
@@ -300,6 +309,8 @@ def _timm_model(name: str) -> nn.Module:
 
 def _timm_settings(name: str) -> Any:
     """What timm knows about the pretrained weights of a model's name, with or without a tag."""
+    import timm
+
     base = name.split(".")[0]
     if not timm.is_model(base):
         near = difflib.get_close_matches(base, timm.list_models(), 1)

@@ -206,6 +206,7 @@ def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> N
         )
         == "none"
     )
+    expect(page.locator(".st-key-hint")).to_be_hidden()
     size = page.locator(".st-key-grid .annotation-text").first.evaluate("text => getComputedStyle(text).fontSize")
     assert float(size.removesuffix("px")) >= 12
 

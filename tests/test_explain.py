@@ -329,6 +329,15 @@ def test_explanation_holds_what_the_model_saw(small_classifier: swin_core.Classi
     assert explain(small_classifier, cat).targets == (int(found.logits.argmax()),)
 
 
+def test_the_callers_picture_is_left_alone(cat: Image.Image) -> None:
+    model = swin_core.build("swin_nano", num_classes=2)
+    squashing = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, squash=True)
+    large = cat.resize((900, 600))
+    before = large.tobytes()
+    assert explain(squashing, large).picture.shape[1] == 512
+    assert (large.size, large.tobytes()) == ((900, 600), before)
+
+
 def test_resize_maps_is_bilinear() -> None:
     coarse, fine = torch.rand(3, 4), torch.rand(6, 8)
     resized = resize_maps([coarse, fine])

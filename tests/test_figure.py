@@ -291,13 +291,13 @@ def test_names_from_outside_are_inert_in_the_browser(make: Make) -> None:
 
 
 def test_a_cell_that_failed_says_why_in_its_place(make: Make) -> None:
-    reason = "the weights could not be fetched; connect to the network once. " * 4
+    reason = "the weights could not be fetched; connect to the network once. " * 6
     shown = one_row(Cell(make()), Cell(None, error=reason))
     note = next(note for note in shown.to_plotly().layout.annotations if "fetched" in note.text)
     assert note.xref == "x3 domain"
     assert note.text.replace("<br>", " ") == reason.strip()
     # Its lines fit the cell and the room below it, whatever the width.
-    assert 18 * (note.text.count("<br>") + 1) + 20 <= 160 + shown.layout.caption
+    assert 15 * (note.text.count("<br>") + 1) + 18 <= 160 + shown.layout.caption
 
 
 def test_height_leaves_square_cells_and_room_for_the_longest_caption(make: Make) -> None:
@@ -320,11 +320,27 @@ def test_paper_shows_the_same_overlays(make: Make) -> None:
     drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
     for number, cell in ((1, cells[0]), (2, cells[2])):
         assert cell.explanation is not None
-        expected = overlay(cell.explanation.picture, cell.explanation.maps[0, 0], shown.greatest, shown.look)
+        # A picture of 40 pixels is shown with 6 pixels for each.
+        picture = cell.explanation.picture[np.arange(240) // 6][:, np.arange(240) // 6]
+        expected = overlay(picture, cell.explanation.maps[0, 0], shown.greatest, shown.look)
         assert (drawn[number] == expected).all()
     text = PdfReader(io.BytesIO(shown.encode("pdf"))).pages[0].extract_text()
     for words in ("costs $5 and $6 {x}", "daisy", "no such layer", "scale: shared", "gradcam at norm", "viridis"):
         assert words in text
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_no_text_is_cut_off_or_covered_on_paper(make: Make, count: int) -> None:
+    long = "a class of a very long name, with a synonym, and_with_underscores_too"
+    cells = [Cell(make(labels=(long, "b"), predicted=1, target=0)), Cell(None, error="no such layer; " * 20)]
+    shown = one_row(*(cells * 2)[:count], title="photo_of_a_long_name_" * 4, truth=long, threshold=0.5)
+    figure = shown.to_matplotlib()
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+    assert all(box.y0 >= 0 and box.y1 <= figure.bbox.height for box in boxes)
+    pictures = [axes.get_window_extent() for axes in figure.axes if axes.images]
+    assert not [box for box in boxes for picture in pictures if box.overlaps(picture)]
 
 
 def test_files_hold_the_maps_exactly(make: Make, tmp_path: Path) -> None:

@@ -125,20 +125,14 @@ def rose() -> Canvas:
         inside = np.clip((1 - spread) * radius * SIZE / 3, 0, 1)
         # The rim of a petal catches the light; its inner side lies in the shadow of the next ring.
         shade = np.clip(0.40 + 0.35 * outward + 0.25 * spread**4 + 0.10 * (1 - ring), 0, 1)[..., None]
-        paint(
-            canvas, inside, (1 - shade) * np.array([0.52, 0.05, 0.17]) + shade * np.array([0.98, 0.62, 0.70])
-        )
+        paint(canvas, inside, (1 - shade) * np.array([0.52, 0.05, 0.17]) + shade * np.array([0.98, 0.62, 0.70]))
     return canvas
 
 
 def save(draw: Callable[[], Canvas], path: Path) -> None:
     """Reduce the drawing to SIZE pixels and write it as a JPEG without metadata."""
     pixels = (np.clip(draw(), 0, 1) * 255).round().astype(np.uint8)
-    picture = (
-        Image.fromarray(pixels)
-        .filter(ImageFilter.GaussianBlur(1))
-        .resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    )
+    picture = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
     picture.save(path, "JPEG", quality=90, optimize=True)
 
 

@@ -8,6 +8,8 @@ from dashboard.details import show_agreement, show_exports, show_link, show_top_
 from dashboard.sidebar import choose_look, choose_models, choose_pictures
 from dashboard.stage import Stage
 from dashboard.theme import plain
+from swin_core.errors import ConfigError
+from swin_core.explain.render import Look
 
 READ = "Bright areas raised the score of the class named under the picture; "
 READ_SCALE = {
@@ -22,7 +24,11 @@ AGREEMENT = (
 with st.sidebar:
     pictures, faults = choose_pictures()
     models = choose_models()
-    look = choose_look()
+    try:
+        look = choose_look()
+    except ConfigError as error:
+        look = Look()
+        faults.append(str(error))
 
 title, actions = st.columns([3, 1], vertical_alignment="bottom")
 title.title("What did each model look at?")
@@ -42,7 +48,9 @@ if not pictures or not models:
     st.stop()
 
 stage = Stage()
-st.caption("Drag over a cell to zoom all of them; double-click to go back. Point at one to read every model there.")
+st.container(key="hint").caption(
+    "Drag over a cell to zoom all of them; double-click to go back. Point at one to read every model there."
+)
 below = st.container()
 
 # While a new model is loading, what was there stays: the controls below need the models' classes and layers.

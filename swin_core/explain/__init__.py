@@ -63,7 +63,7 @@ def explain(
     with classifier.lock:
         found = grad_cam(classifier.model, classifier.tensor(view), indices, names, reshape_transform)
     maps = [resize_maps(row).cpu().numpy() for row in found.maps]
-    crop = classifier.crop(image)
+    crop = classifier.crop(image).copy()  # thumbnail() works in place, and the crop may be the caller's own picture
     crop.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
     return Explanation(
         model=classifier.name,

@@ -18,7 +18,7 @@ from swin_core.explain.render import bar_colors, overlay, wrap
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
 
-__all__ = ["KINDS", "encode", "kind_of", "matplotlib_figure"]
+__all__ = ["KINDS", "encode", "enlarged", "kind_of", "matplotlib_figure"]
 
 KINDS = {
     "png": "image/png",
@@ -31,7 +31,9 @@ KINDS = {
 CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
 """Side of a cell, space between cells, margins of page and panel, height of a line of text, in inches."""
 CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
-DOTS_PER_INCH = 200
+BAR = 1.2
+"""Length of the scale's bar, in inches."""
+DOTS_PER_INCH, LEAST_PIXELS = 200, 256
 PACKAGES = ("torch", "timm", "numpy", "pillow", "matplotlib", "plotly")
 FONTS = (
     "DejaVu Sans",
@@ -51,7 +53,9 @@ def matplotlib_figure(grid: "Grid") -> Figure:
     heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *grid.columns)]
     deep = [_lines_below(title, cells) for title, cells in zip(titles, captions, strict=True)]
     width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
-    height = 2 * MARGIN + LINE * (max(map(len, heads)) + 2.5) + sum(CELL + LINE * (lines + 1) for lines in deep)
+    foot = wrap(f"{grid.scale_name}; {_made_by(grid)}", int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS))
+    height = 2 * MARGIN + LINE * (max(map(len, heads)) + 1.5 + len(foot))
+    height += sum(CELL + LINE * (lines + 1) for lines in deep)
     page = _Page(Figure(figsize=(width, height), facecolor="white"))
     y = MARGIN
     for j, head in enumerate(heads):
@@ -66,13 +70,13 @@ def matplotlib_figure(grid: "Grid") -> Figure:
             if cell.explanation is None or cell.map is None:
                 page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 2))
                 continue
-            page.picture(x, y, overlay(cell.explanation.picture, cell.map, grid.top(cell), grid.look))
+            page.picture(x, y, overlay(enlarged(cell.explanation.picture), cell.map, grid.top(cell), grid.look))
             page.text(x, y + CELL + LINE * 0.3, headline, bold=True)
             page.text(x, y + CELL + LINE * (0.3 + len(headline)), notes)
         y += CELL + LINE * (deep[i] + 1)
     y += LINE * 0.5
-    page.picture(MARGIN, y, bar_colors(grid.look, 256)[None], width=1.2, height=0.1)
-    page.text(MARGIN + 1.3, y - 0.02, [f"{grid.scale_name}; {_made_by(grid)}"])
+    page.picture(MARGIN, y, bar_colors(grid.look, 256)[None], width=BAR, height=0.1)
+    page.text(MARGIN + BAR + 0.1, y - 0.02, foot)
     return page.figure
 
 
@@ -113,6 +117,12 @@ class _Page:
 
     def _rectangle(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
         return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """A small picture with each pixel as a square of several, so that the map over it is smooth as on a page."""
+    times = max(1, LEAST_PIXELS // min(picture.shape[:2]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _lines_below(title: list[str], captions: list[tuple[list[str], list[str]]]) -> int:

@@ -1,0 +1,142 @@
+"""The parts of the dashboard that need no page: what it holds, which names it takes, its text and its colours."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import tomllib
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+import swin_core
+from dashboard import cache, choices, theme
+from dashboard.cache import Shelf
+from swin_core.errors import ModelError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_hundred_changes_of_model_keep_six(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[swin_core.Classifier] = weakref.WeakSet()
+
+    def load(name: str) -> swin_core.Classifier:
+        model = torch.nn.Linear(1, 2)
+        alive.add(made := swin_core.Classifier(model, ("a", "b"), (0.5,) * 3, (0.5,) * 3, 32, name=name))
+        return made
+
+    monkeypatch.setattr(swin_core, "load", load)
+    monkeypatch.setattr(cache, "_classifiers", Shelf(6))
+    for number in range(100):
+        cache.classifier(f"timm/model{number}")
+    gc.collect()
+    assert len(alive) == 6
+
+
+def test_shelf_makes_a_value_once_for_many_threads() -> None:
+    made: list[int] = []
+    shelf: Shelf[int] = Shelf(2)
+
+    def make() -> int:
+        time.sleep(0.05)
+        made.append(1)
+        return 7
+
+    threads = [threading.Thread(target=shelf.get, args=("key", make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+
+
+def test_shelf_drops_the_least_recently_used_and_keeps_no_error() -> None:
+    shelf: Shelf[int] = Shelf(2)
+    shelf.put("a", 1)
+    shelf.put("b", 2)
+    assert shelf.peek("a") == 1
+    shelf.put("c", 3)
+    assert (shelf.peek("a"), shelf.peek("b"), shelf.peek("c")) == (1, None, 3)
+
+    def fail() -> int:
+        raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        shelf.get("d", fail)
+    assert shelf.get("d", lambda: 4) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.pth", "/etc/passwd", "runs/../../x.pth", "a\0b", "~/x.pth", "--x; touch p", "a" * 500, "", "timm/../x"],
+)
+def test_names_that_lead_elsewhere_are_refused_before_anything_is_opened(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Path] = []
+
+    def exists(path: Path) -> bool:
+        looked_at.append(path)
+        return True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", exists)
+        with pytest.raises(ModelError) as error:
+            choices.model_source(name)
+    assert not looked_at
+    assert "\n" not in str(error.value)
+
+
+def test_a_link_out_of_the_project_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside.pth"
+    root.mkdir()
+    outside.write_bytes(b"x")
+    (root / "link.pth").symlink_to(outside)
+    (root / "inside.pth").write_bytes(b"x")
+    monkeypatch.setattr(choices, "ROOT", root)
+    assert choices.model_source("inside.pth") == str(root / "inside.pth")
+    with pytest.raises(ModelError):
+        choices.model_source("link.pth")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<img src=x onerror=alert(1)>", "![x](https://example.org/x.png)", ":material/bug_report:", "$x^2$", "a*b*_c_"],
+)
+def test_text_from_outside_is_no_markdown(text: str) -> None:
+    escaped = theme.plain(text)
+    assert escaped.replace("\\", "") == text
+    for mark in "<>[]()*_$:!":
+        assert escaped.count(mark) == escaped.count("\\" + mark)
+
+
+def test_configuration_keeps_the_server_local_and_the_palette_one() -> None:
+    settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text("utf-8"))
+    assert settings["server"]["address"] == "127.0.0.1"
+    assert settings["server"]["maxUploadSize"] == 50
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert tuple(settings["theme"]["chartCategoricalColors"]) == theme.SERIES
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours by WCAG 2.2."""
+
+    def luminance(color: str) -> float:
+        channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_both_themes_can_be_read(mode: str) -> None:
+    colors = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text("utf-8"))["theme"][mode]
+    for ground in ("backgroundColor", "secondaryBackgroundColor"):
+        assert contrast(colors["textColor"], colors[ground]) > 7
+    assert contrast(colors["linkColor"], colors["backgroundColor"]) > 4.5
+    assert all(contrast(theme.INK, color) > 4.5 for _, color in theme.DIVERGING)
