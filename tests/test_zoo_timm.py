@@ -112,7 +112,7 @@ def test_a_name_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> No
         released.set()
 
 
-def test_a_closed_host_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_a_closed_host_answers_fast_in_a_fresh_interpreter(tmp_path: Path) -> None:
     """As a user meets it: nothing is replaced, and the address is one at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed_port = server.getsockname()[1]
