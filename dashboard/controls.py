@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import streamlit as st
 
+from dashboard.address import not_offered
 from dashboard.cache import Picture, held_classifier
 from dashboard.choices import PICTURES_AT_MOST, once
 from dashboard.comparison import Line, own_classes
@@ -12,7 +13,7 @@ from swin_core.errors import LayerError
 from swin_core.explain import METHODS, offered_layers
 from swin_core.explain.figure import is_class
 
-__all__ = ["choose_classes", "choose_layer", "choose_method", "choose_rows", "name_classes"]
+__all__ = ["ROWS", "choose_classes", "choose_layer", "choose_method", "choose_rows", "ignored_classes", "name_classes"]
 
 ROWS = {
     "top": "Pictures, each model's own first choice",
@@ -85,6 +86,13 @@ def choose_classes(pictures: list[Picture], models: list[str], method: str) -> l
     )
     names = chosen or own_classes(picture, models, method)
     return [Line(picture, name, name) for name in names[:PICTURES_AT_MOST]] or [Line(picture)]
+
+
+def ignored_classes(rows: str, pictures: list[Picture], models: list[str]) -> list[str]:
+    """A line for each widget of classes that the address gives a class no model has; see `not_offered`."""
+    keys = {"top": [], "classes": ["classes"], "named": [f"class{number + 1}" for number in range(len(pictures))]}
+    labels = _labels(models)
+    return [line for key in keys[rows] for line in not_offered(key, labels)] if labels else []
 
 
 def _labels(models: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from dashboard.theme import DIVERGING, INK, plain
 from swin_core.explain.browser import CONFIG, escaped_lines
 from swin_core.explain.export import KINDS
 from swin_core.explain.figure import Grid, Row
-from swin_core.explain.render import percent
+from swin_core.explain.render import percent, shorten
 
 __all__ = ["show_agreement", "show_exports", "show_link", "show_top_classes"]
 
@@ -30,7 +30,7 @@ def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
         st.caption("There are no two maps to compare.")
         return
     numbers = [f"<b>{index + 1}</b>" for index in there]
-    names = [f"<b>{index + 1}</b>  {escaped_lines(models[index], NAME_COLUMNS)}" for index in there]
+    names = [f"<b>{index + 1}</b>  {escaped_lines(shorten(models[index]), NAME_COLUMNS)}" for index in there]
     shown = np.where(np.eye(len(models), dtype=bool), np.nan, matrix)[np.ix_(there, there)]
     places = list(range(len(there)))
     axis = {"tickmode": "array", "tickvals": places, "fixedrange": True, "automargin": True}
@@ -69,7 +69,7 @@ def show_top_classes(row: Row, models: tuple[str, ...]) -> None:
     """Each model's first choices with their probabilities, one column a model, in the grid's order."""
     for column, name, cell in zip(st.columns(len(models)), models, row.cells, strict=True):
         with column:
-            st.markdown(f"**{plain(name)}**")
+            st.markdown(f"**{plain(shorten(name))}**")
             if cell.explanation is None:
                 st.caption(plain(cell.error))
                 continue
@@ -84,7 +84,7 @@ def show_link(uploads: bool) -> None:
     """The address that leads back to this view."""
     with st.popover("Link", icon=":material/link:"):
         st.markdown("This address leads back to this view: it holds pictures, models and look.")
-        query = urlencode(st.query_params.to_dict(), doseq=True)
+        query = urlencode([(name, value) for name in st.query_params for value in st.query_params.get_all(name)])
         st.code(f"{st.context.url or ''}{'?' if query else ''}{query}", language=None, wrap_lines=True)
         if uploads:
             st.caption("Your own pictures are not in it: they stay on this machine; choose them again.")

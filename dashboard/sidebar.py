@@ -11,14 +11,14 @@ from dashboard.cache import Picture, read_picture
 from dashboard.choices import PICTURES_AT_MOST, samples, truth_of
 from dashboard.theme import plain
 from swin_core.errors import SwinError
+from swin_core.explain.compare import MODELS_AT_MOST
 from swin_core.explain.render import COLORMAPS, SCALES, Look
 from swin_core.images import PICTURE_SUFFIXES, read_image
 from swin_core.zoo import available
 
-__all__ = ["MODELS_AT_MOST", "choose_look", "choose_models", "choose_pictures"]
+__all__ = ["SCALE_NAMES", "choose_look", "choose_models", "choose_pictures"]
 
-FIRST_SAMPLE = "flower"
-MODELS_AT_MOST = 4
+FIRST_SAMPLE = "rose"
 MODELS_AT_START = 2
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
@@ -97,6 +97,8 @@ def choose_models() -> list[str]:
         key="more",
         on_change=_add_model,
     )
+    if one_too_many := st.session_state.pop("one_too_many", ""):
+        st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {plain(one_too_many)}.")
     return list(chosen)[:MODELS_AT_MOST]
 
 
@@ -104,8 +106,10 @@ def _add_model() -> None:
     name = st.session_state.more.strip()
     models = list(st.session_state.get("model", []))
     if name and name not in models:
-        # The newest model takes the last column if all are in use.
-        st.session_state.model = [*models[: MODELS_AT_MOST - 1], name]
+        if len(models) < MODELS_AT_MOST:
+            st.session_state.model = [*models, name]
+        else:
+            st.session_state.one_too_many = name
     st.session_state.more = ""
 
 
@@ -136,7 +140,7 @@ def choose_look() -> Look:
         format_func=lambda name: SCALE_NAMES.get(name, name),
         default=Look.scale,
         required=True,
-        help="Shared: equal colour is equal strength in every cell. Per cell: each map uses all colours.",
+        help="Shared: equal colour is equal magnitude in every cell. Per cell: each map uses all colours.",
         key="scale",
         bind="query-params",
     )

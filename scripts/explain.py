@@ -3,17 +3,24 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swin_core.errors import SwinError
+from PIL import Image
+
+from swin_core.errors import ConfigError, SwinError
 from swin_core.explain import METHODS
-from swin_core.explain.compare import compare
+from swin_core.explain.compare import MODELS_AT_MOST, Missing, compare
 from swin_core.explain.export import kind_of
+from swin_core.explain.figure import Grid
 from swin_core.explain.render import COLORMAPS, SCALES, Look
 from swin_core.images import read_image
-from swin_core.zoo import available, load
+from swin_core.zoo import Classifier, available, load
+
+Found = TypeVar("Found")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,15 +53,50 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def _found(name: str, read: Callable[[], Found]) -> Found | Missing:
+    """What `read` returns, or why it cannot: one picture or model that fails must not take the others along."""
+    try:
+        return read()
+    except SwinError as error:
+        return Missing(name, str(error))
+
+
+def _picture(path: Path) -> tuple[str, Image.Image] | Missing:
+    return _found(path.name, lambda: (path.name, read_image(path)))
+
+
+def _model(name: str, runs_root: str) -> Classifier | Missing:
+    return _found(name, lambda: load(name, runs_root))
+
+
+def _print_failed(drawn: Grid) -> bool:
+    """Print a line for each cell that failed; whether all did."""
+    failed = [
+        f"{row.title}, {column}: {cell.error}"
+        for row in drawn.rows
+        for column, cell in zip(drawn.columns, row.cells, strict=True)
+        if cell.map is None
+    ]
+    for line in failed:
+        print(" ".join(line.split()), file=sys.stderr)
+    return len(failed) == len(drawn.rows) * len(drawn.columns)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Explain, draw and write; 1 after an error, which is printed as one line."""
+    """Explain, draw and write; 1 after an error, which is printed as one line, or if every cell failed."""
     given = parser().parse_args(arguments)
     try:
         kind_of(given.out)
         look = Look(given.colormap, given.opacity, given.threshold, given.scale)
-        pictures = [(path.name, read_image(path)) for path in given.images]
-        models = [load(name, given.runs_root) for name in given.models]
-        compare(pictures, models, given.target, method=given.method, layer=given.layer, look=look).save(given.out)
+        if len(given.models) > MODELS_AT_MOST:
+            raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(given.models)}: name fewer.")
+        pictures = [_picture(path) for path in given.images]
+        models = [_model(name, given.runs_root) for name in given.models]
+        drawn = compare(pictures, models, given.target, method=given.method, layer=given.layer, look=look)
+        if _print_failed(drawn):
+            raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
+        drawn.save(given.out)
+        print(given.out)
     except SwinError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

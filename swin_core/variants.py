@@ -1,7 +1,7 @@
 """Shapes of Swin models: one frozen config, and the named variants as data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from swin_core.errors import ConfigError
@@ -45,6 +45,10 @@ class SwinConfig:
     """Whether a learned absolute position embedding is added to the patches (lowers accuracy slightly, table 4)."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not _same_kind(value, field.default):
+                raise ConfigError(f"model setting {field.name} must be like {field.default!r}, not {value!r:.80}.")
         # JSON gives lists; the config stays hashable and comparable.
         object.__setattr__(self, "depths", tuple(self.depths))
         object.__setattr__(self, "num_heads", tuple(self.num_heads))
@@ -66,6 +70,8 @@ class SwinConfig:
                 raise ConfigError(f"{name} must be at least 1, not {value}.")
         if self.num_classes < 0:
             raise ConfigError(f"num_classes must be 0 or more, not {self.num_classes}.")
+        if not 0 < self.mlp_ratio < float("inf"):
+            raise ConfigError(f"mlp_ratio must be above 0, not {self.mlp_ratio}.")
         if not 0 <= self.drop_path < 1:
             raise ConfigError(f"drop_path must be in [0, 1), not {self.drop_path}.")
         if self.mixer not in ("attention", "mlp"):
@@ -85,10 +91,6 @@ class SwinConfig:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigError(f"unknown model setting {unknown[0]!r}; known are {', '.join(known)}.")
-        for name, value in values.items():
-            default = cls.__dataclass_fields__[name].default
-            if not _same_kind(value, default):
-                raise ConfigError(f"model setting {name} must be like {default!r}.")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class SwinConfig:
 
 
 def _same_kind(value: object, default: object) -> bool:
-    """Whether a JSON value can stand where `default` stands; true is no number, and 2.0 is no number of blocks."""
+    """Whether a value can stand where `default` stands; true is no number, and 2.0 is no number of blocks."""
     if isinstance(default, tuple):
         return isinstance(value, list | tuple) and all(type(item) is int for item in value)
     return type(value) is type(default) or (type(default) is float and type(value) is int)

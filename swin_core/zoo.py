@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import http.client
 import math
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -94,7 +95,7 @@ class Classifier:
         self.name = name or type(model).__name__
         self.crop_fraction, self.interpolation, self.squash = crop_fraction, interpolation, squash
         self.description = description
-        self._hash = weights_hash
+        self._hash, self._hashed = weights_hash, self._versions()
         with _locks_guard:
             self.lock = _locks.setdefault(model, threading.RLock())
 
@@ -139,18 +140,28 @@ class Classifier:
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 in hexadecimal: of the file that was loaded, else of the tensors."""
-        if not self._hash:
+        """SHA-256 in hexadecimal: of the file that was loaded, or of the tensors where none was or they changed."""
+        # Training a loaded model on makes it another one: the tensors' version counters tell.
+        versions = self._versions()
+        if not self._hash or versions != self._hashed:
             digest = hashlib.sha256()
             for key, value in sorted(self.model.state_dict().items()):
                 digest.update(key.encode())
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-            self._hash = digest.hexdigest()
+            self._hash, self._hashed = digest.hexdigest(), versions
         return self._hash
+
+    def _versions(self) -> tuple[int, ...]:
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
+
+    def region(self, image: Image.Image) -> tuple[int, int, int, int]:
+        """The part of the picture that the model sees: left, top, right and bottom, in the picture's pixels."""
+        return crop_region(image.size, self.image_size, self.crop_fraction, self.squash)
 
     def crop(self, image: Image.Image) -> Image.Image:
         """The part of the picture that the model sees, at the picture's own resolution."""
-        return image.crop(crop_region(image.size, self.image_size, self.crop_fraction, self.squash))
+        return image.crop(self.region(image))
 
     def view(self, image: Image.Image) -> np.ndarray:
         """What the model sees, `(S, S, 3)` uint8: resized, then cropped at the centre, as torchvision and timm do."""
@@ -213,7 +224,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def load(name: str, runs_root: str | Path = "runs") -> Classifier:
+def load(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> Classifier:
     """A classifier, ready to explain, on a GPU where there is one.
 
     Args:
@@ -224,6 +235,7 @@ def load(name: str, runs_root: str | Path = "runs") -> Classifier:
         ModelError: unknown name, or weights that could not be fetched.
         WeightsError: a file that is no weights file, or damaged.
     """
+    name = str(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith(_TIMM):
         classifier = Classifier.from_timm(_timm_model(name.removeprefix(_TIMM)), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,8 @@ from swin_core.training import TrainConfig, evaluate, train
 from swin_core.training.engine import splits
 from swin_core.training.evaluation import Figures
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ANIMALS = ("ant", "bee", "cow")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """On a busy machine the two threads of a tiny model wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Linear(nn.Module):

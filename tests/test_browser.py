@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psutil
 import pytest
@@ -169,7 +170,7 @@ def test_the_documented_command_listens_on_this_machine_only(server: tuple[str, 
 def test_first_view_is_a_sample_explained_by_the_bundled_models(visit: Open) -> None:
     page = visit()
     text = " ".join(captions(page))
-    for words in ("swin_micro_cifar100", "swin_micro_flowers", "flower.jpg", "magnitude", "scale: per cell"):
+    for words in ("swin_micro_cifar100", "swin_micro_flowers", "rose.jpg", "magnitude", "scale: per cell"):
         assert words in text
     expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
     expect(page.get_by_text("Agreement of the maps")).to_be_visible()
@@ -234,7 +235,7 @@ def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_pa
     expect(alert).to_have_count(1)
     assert attack in alert.inner_text()
     assert page.evaluate("window.hit") is None
-    assert "flower.jpg" not in " ".join(captions(page))
+    assert "rose.jpg" not in " ".join(captions(page))
 
 
 def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open) -> None:
@@ -273,6 +274,19 @@ def test_a_link_reproduces_the_view_and_names_it(visit: Open) -> None:
     link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
     for part in ("sample=tulip", "opacity=40", "colors=cividis", "scale=Shared", "model=swin_micro_flowers"):
         assert part in link
+
+
+def test_a_link_holds_every_picture_and_model(visit: Open) -> None:
+    values = [("sample", "tulip"), ("sample", "cat"), ("model", "swin_micro_flowers"), ("model", "nowhere.pth")]
+    page = visit(f"?{urlencode(values)}")
+    page.get_by_role("button", name="Link").click()
+    link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
+    assert sorted(parse_qsl(urlsplit(link).query)) == sorted(values)
+
+
+def test_what_the_address_asks_in_vain_is_named(visit: Open) -> None:
+    page = visit("?sample=tulip&sample=nothing")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("sample=nothing")
 
 
 def test_the_grid_can_be_saved(visit: Open, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def photo(**options: Any) -> bytes:
 def test_first_view_is_a_sample_explained_by_the_bundled_models(page: AppTest) -> None:
     assert "first" in texts(page)
     assert "second" in texts(page)
-    assert "flower.jpg" in texts(page)
+    assert "rose.jpg" in texts(page)
     assert "scale: per cell" in texts(page)
     images = [trace for trace in figure(page)["data"] if trace["type"] == "image"]
     assert len(images) == 3
@@ -129,7 +129,7 @@ def test_first_view_is_a_sample_explained_by_the_bundled_models(page: AppTest) -
 
 
 def test_caption_and_choices_agree_with_the_model(page: AppTest) -> None:
-    image = swin_core.read_image(choices.samples()["flower"])
+    image = swin_core.read_image(choices.samples()["rose"])
     probabilities = swin_core.load("first").predict([image])[0]
     best = FLOWERS[int(probabilities.argmax())]
     assert f"<b>{best} · " in texts(page)
@@ -163,6 +163,29 @@ def test_a_link_leads_back_to_the_view() -> None:
 )
 def test_an_address_with_nonsense_shows_the_page(query: dict[str, str | list[str]]) -> None:
     assert "scale: " in texts(opened(**query))
+
+
+@pytest.mark.parametrize(
+    ("query", "named", "possible"),
+    [
+        ({"sample": ["tulip", "nothing"]}, "sample=nothing", "tulip"),
+        ({"rows": "Sideways"}, "rows=Sideways", "Classes of one picture"),
+        ({"scale": "log"}, "scale=log", "Shared, Per cell"),
+        ({"rows": "Classes of one picture", "classes": ["tulips", "unicorn"]}, "classes=unicorn", "daisy"),
+        ({"model": ["first", "second", "a", "b", "c"]}, "model=c", "up to 4 models"),
+    ],
+)
+def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]], named: str, possible: str) -> None:
+    (warning,) = opened(**query).warning
+    line = warning.value.replace("\\", "")
+    assert named in line
+    assert possible in line
+    assert "\n" not in line
+
+
+def test_an_address_that_holds_what_there_is_gives_no_warning() -> None:
+    view = {"sample": ["rose", "tulip"], "rows": "Classes of one picture", "classes": ["tulips", "rocket"]}
+    assert not opened(**view, scale="Shared", model=["first", "second"]).warning
 
 
 def test_classes_of_one_picture_are_rows() -> None:
@@ -275,7 +298,7 @@ def test_four_sessions_at_once_get_what_they_would_get_alone(
 def test_uploads_are_explained_and_take_the_place_of_the_first_sample(page: AppTest) -> None:
     page.file_uploader(key="uploads").upload("mine.jpg", photo()).upload("other.jpg", photo(quality=50))
     assert all(name in texts(run(page)) for name in ("mine.jpg", "other.jpg"))
-    assert "flower.jpg" not in texts(page)
+    assert "rose.jpg" not in texts(page)
     assert "Your own pictures are not in it" in " ".join(caption.value for caption in page.caption)
 
 
@@ -368,6 +391,16 @@ def test_a_model_can_be_added_by_its_name(page: AppTest) -> None:
     assert run(page).multiselect(key="model").value == ["first", "second", "nowhere.pth"]
     assert "There is no model nowhere.pth" in texts(page)
     assert page.text_input(key="more").value == ""
+
+
+def test_a_fifth_model_replaces_none_and_is_refused_with_one_line() -> None:
+    names = ["first", "second", "a.pth", "b.pth"]
+    app = opened(model=names)
+    app.text_input(key="more").set_value("c.pth")
+    assert run(app).multiselect(key="model").value == names
+    (warning,) = app.warning
+    assert "Up to 4 models: remove one first, then add c" in warning.value
+    assert not run(app).warning
 
 
 def test_a_fault_nobody_thought_of_stays_in_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 import swin_core
-from swin_core.errors import ConfigError, LayerError, TargetError
+from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
 from swin_core.explain import default_layer, explain, offered_layers, reshape_transform_for
 from swin_core.explain.cam import check_targets, grad_cam, resize_maps
+from swin_core.explain.explanation import common_parts
 from swin_core.explain.layers import Layout, find_layout
+from swin_core.explain.render import spearman
 
 Watch = Callable[[nn.Module], Callable[[], int]]
 TIMM = {
@@ -45,10 +47,18 @@ def peer(request: pytest.FixtureRequest) -> swin_core.Classifier:
     return swin_core.Classifier.from_timm(model.eval(), request.param)
 
 
+def by_hand(output: Tensor) -> Tensor:
+    """A reshape_transform as users of pytorch-grad-cam write it for 224 pixels, without our own layouts."""
+    if output.dim() == 4:
+        return output.permute(0, 3, 1, 2)
+    side = {49: 7, 197: 14}[output.shape[1]]
+    return output[:, output.shape[1] - side * side :].reshape(len(output), side, side, -1).permute(0, 3, 1, 2)
+
+
 def theirs(classifier: swin_core.Classifier, x: Tensor, layer: str, target: int) -> np.ndarray:
     """pytorch-grad-cam's map before its scaling and resizing, `(h, w)`."""
     module = dict(classifier.model.named_modules())[layer]
-    transform = None if "resnet" in classifier.name else reshape_transform_for(classifier, layer)
+    transform = None if "resnet" in classifier.name else by_hand
     with GradCAM(classifier.model, [module], transform) as cam:
         cam.compute_input_gradient = False
         output = cam.activations_and_grads(x)
@@ -315,6 +325,54 @@ def test_bad_requests_get_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_one_class_or_layer_needs_no_list(small_classifier: swin_core.Classifier, cat: Image.Image) -> None:
+    listed = explain(small_classifier, cat, ["tulips"], layers=["norm"])
+    for target in ("tulips", "Tulip", 4):
+        np.testing.assert_array_equal(explain(small_classifier, cat, target, layers="norm").maps, listed.maps)
+    grey = cat.convert("L")
+    np.testing.assert_array_equal(
+        explain(small_classifier, grey).maps, explain(small_classifier, grey.convert("RGB")).maps
+    )
+
+
+def test_wrong_kinds_get_one_line(small_classifier: swin_core.Classifier, cat: Image.Image) -> None:
+    with pytest.raises(ImageError, match="not ndarray"):
+        explain(small_classifier, np.asarray(cat))
+    with pytest.raises(TargetError, match=r"not by 1\.7"):
+        explain(small_classifier, cat, [1.7])
+    short = swin_core.Classifier(small_classifier.model, ["one"], (0.5,) * 3, (0.5,) * 3, 64)
+    with pytest.raises(ConfigError, match="1 labels for 5 logits"):
+        explain(short, cat)
+
+
+def test_behind_the_last_attention_only_the_class_token_counts(cat: Image.Image) -> None:
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=4, depth=2)
+    vit = swin_core.Classifier.from_timm(model, "vit")
+    for layer in ("norm", "blocks.1"):
+        with pytest.raises(LayerError, match="only the class token"):
+            explain(vit, cat, [0], layers=[layer])
+
+
+def test_attention_matrices_are_no_maps(cat: Image.Image) -> None:
+    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=4)
+    model.layers[3].blocks[1].attn.fused_attn = False
+    with pytest.raises(LayerError, match="holds attention matrices"):
+        explain(swin_core.Classifier.from_timm(model), cat, [0], layers=["layers.3.blocks.1.attn.attn_drop"])
+
+
+def test_offered_layers_depend_on_the_image_size() -> None:
+    model = swin_core.build("swin_nano", num_classes=2)
+    small, large = (swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, size) for size in (4, 64))
+    assert offered_layers(small) != offered_layers(large)
+    alone = swin_core.Classifier(swin_core.build("swin_nano", num_classes=2), "ab", (0.5,) * 3, (0.5,) * 3, 64)
+    assert offered_layers(large) == offered_layers(alone)
+
+
+def test_a_picture_of_one_patch_is_explained(cat: Image.Image) -> None:
+    model = swin_core.build("swin_nano", num_classes=2)
+    assert explain(swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 2), cat).maps.shape == (1, 1, 1, 1)
+
+
 def test_explanation_holds_what_the_model_saw(small_classifier: swin_core.Classifier, cat: Image.Image) -> None:
     found = explain(small_classifier, cat, ["ROSES", 0], layers=["norm", "layers.1"])
     assert found.targets == (2, 0)
@@ -336,6 +394,29 @@ def test_the_callers_picture_is_left_alone(cat: Image.Image) -> None:
     before = large.tobytes()
     assert explain(squashing, large).picture.shape[1] == 512
     assert (large.size, large.tobytes()) == ((900, 600), before)
+
+
+def test_agreement_is_taken_where_both_models_see_the_picture() -> None:
+    """Maps that are one function of the place in the picture agree, however the models crop it."""
+    wide, close = (0, 0, 160, 160), (40, 40, 120, 120)
+    parts = common_parts(wide, close)
+    assert parts == ((0.25, 0.25, 0.75, 0.75), (0, 0, 1, 1))
+    rows, columns = np.mgrid[0:16, 0:16] * 10 + 5.0
+    whole = (rows - 60) ** 2 + 3 * columns
+    rows, columns = np.mgrid[0:16, 0:16] * 5 + 42.5
+    inner = (rows - 60) ** 2 + 3 * columns
+    assert spearman(whole, inner, parts) > 0.99 > spearman(whole, inner)
+    assert common_parts((0, 0, 10, 10), (10, 0, 20, 10)) is None
+
+
+def test_region_says_what_was_cropped(cat: Image.Image) -> None:
+    model = swin_core.build("swin_nano", num_classes=2)
+    half = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, crop_fraction=0.5)
+    found = explain(half, cat)
+    left, top, right, bottom = found.region
+    assert right - left == pytest.approx(min(cat.size) / 2, abs=4)
+    assert (left + right) / 2 == pytest.approx(cat.width / 2, abs=8)
+    np.testing.assert_array_equal(found.picture, np.asarray(cat.crop((left, top, right, bottom))))
 
 
 def test_resize_maps_is_bilinear() -> None:

@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +19,10 @@ import torch
 from PIL import Image
 from pypdf import PdfReader
 
-import swin_core
 from swin_core.errors import ConfigError
-from swin_core.explain.compare import compare
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import Cell, Grid, Row, class_index, grid
-from swin_core.explain.render import COLORMAPS, Look, bilinear, color_scale, overlay, percent, spearman, wrap
+from swin_core.explain.render import COLORMAPS, Look, bilinear, color_scale, overlay, percent, shorten, spearman, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOWERS = ("daisy", "dandelion", "roses")
@@ -205,6 +201,23 @@ def test_caption_says_class_probability_magnitude_and_other_prediction(make: Mak
     assert f"predicts dandelion · {percent(float(found.probabilities[1]))}" in caption.notes
 
 
+def test_an_empty_map_says_so_in_its_caption(make: Make) -> None:
+    found = make()
+    empty = one_row(Cell(replace(found, maps=np.zeros_like(found.maps))))
+    notes = empty.caption(empty.rows[0], empty.rows[0].cells[0]).notes
+    assert notes == ("empty map: nothing at this layer speaks for it",)
+
+
+def test_a_long_name_is_cut_in_its_middle() -> None:
+    name = "timm/" + "x" * 40 + ".in1k"
+    assert len(shorten(name)) == 40
+    assert re.fullmatch(r"timm/x+…x+\.in1k", shorten(name))
+    assert shorten(name[:40]) == name[:40]
+    drawn = grid([Row("", np.zeros((4, 4, 3), np.uint8), [Cell(None, error="no")])], [name])
+    assert name not in drawn.to_plotly().layout.annotations[1].text.replace("<br>", "")
+    assert json.loads(drawn.encode("json"))["columns"] == [name]
+
+
 @pytest.mark.parametrize(
     ("truth", "mark"), [("rose", "✓ right"), ("Dandelion", "✗ wrong: it is Dandelion"), ("lion", ""), ("", "")]
 )
@@ -262,6 +275,11 @@ def test_pointer_shows_the_value_of_every_column(make: Make) -> None:
                     there = values_of(other)[int((y + 0.5) / height * h), int((x + 0.5) / width * w)]
                     assert trace.customdata[y, x, k] == pytest.approx(there)
         assert all(f"%{{customdata[{k}]" in trace.hovertemplate for k in range(3))
+
+
+def test_pointer_says_where_there_is_no_map(make: Make) -> None:
+    shown = one_row(Cell(make()), Cell(None, error="why not"))
+    assert "model 1: no map" in heat_maps(shown)[0].hovertemplate
 
 
 def test_scale_is_shared_or_of_the_cell_and_named_in_the_picture(make: Make) -> None:
@@ -380,56 +398,3 @@ def test_other_files_and_places_are_refused_with_one_line(make: Make, tmp_path: 
         with pytest.raises(ConfigError) as error:
             shown.save(path)
         assert "\n" not in str(error.value)
-
-
-# -- from pictures and models
-
-
-def test_rows_are_pictures_or_classes_of_one_picture(
-    small_classifier: swin_core.Classifier, samples: dict[str, Path]
-) -> None:
-    pictures = [(name, swin_core.read_image(samples[name])) for name in ("cat", "tulip")]
-    own = compare(pictures, [small_classifier])
-    for row, (_, image) in zip(own.rows, pictures, strict=True):
-        np.testing.assert_array_equal(row.cells[0].map, swin_core.explain(small_classifier, image).maps[0, 0])
-    named = compare(pictures[:1], [small_classifier], ["rose", "tulips", "lion"])
-    assert [label_of(row.cells[0]) for row in named.rows[:2]] == ["roses", "tulips"]
-    assert "no class lion" in named.rows[2].cells[0].error
-    each = compare(pictures, [small_classifier], ["daisy", "roses"])
-    assert [label_of(row.cells[0]) for row in each.rows] == ["daisy", "roses"]
-    with pytest.raises(ConfigError, match="3 targets for 2 pictures"):
-        compare(pictures, [small_classifier], ["daisy", "roses", "tulips"])
-
-
-def test_a_layer_that_is_not_there_fails_in_its_cell(
-    small_classifier: swin_core.Classifier, samples: dict[str, Path]
-) -> None:
-    picture = swin_core.read_image(samples["cat"])
-    assert "no layer" in compare([("cat", picture)], [small_classifier], layer="nowhere").rows[0].cells[0].error
-
-
-def test_shell_draws_the_same_grid(
-    small_classifier: swin_core.Classifier, samples: dict[str, Path], tmp_path: Path
-) -> None:
-    weights = tmp_path / "small.safetensors"
-    labels = {"labels": small_classifier.labels, "image_size": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
-    swin_core.save_weights(small_classifier.model, weights, labels)
-    out = tmp_path / "grid.json"
-    script = str(ROOT / "scripts" / "explain.py")
-    command = [sys.executable, script, str(samples["cat"]), "--models", str(weights)]
-    done = subprocess.run(
-        [*command, "--out", str(out), "--target", "rose"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    written = json.loads(out.read_text("utf-8"))["rows"][0]["cells"][0]
-    expected = swin_core.explain(small_classifier, swin_core.read_image(samples["cat"]), ["roses"])
-    np.testing.assert_allclose(np.float32(written["map"]), expected.maps[0, 0], rtol=1e-4, atol=1e-6)
-    failed = subprocess.run(
-        [*command, "--out", str(tmp_path / "grid.svg")], capture_output=True, text=True, check=False
-    )
-    assert failed.returncode == 1
-    assert re.fullmatch(r"error: .*\.png.*\n", failed.stderr)

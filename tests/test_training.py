@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,8 @@ from swin_core.training.engine import MEAN, STD, splits
 from swin_core.training.optim import MovingAverage, build_optimizers, learning_rate, parameter_groups
 from swin_core.weights import read_metadata, read_state, save_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ("ant", "bee", "cow")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """On a busy machine the two threads of a tiny model wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,25 +2,40 @@
 
 import streamlit as st
 
+from dashboard.address import models_too_many, not_offered
+from dashboard.choices import samples
 from dashboard.comparison import Comparison, Line
-from dashboard.controls import choose_classes, choose_layer, choose_method, choose_rows, name_classes
+from dashboard.controls import (
+    ROWS,
+    choose_classes,
+    choose_layer,
+    choose_method,
+    choose_rows,
+    ignored_classes,
+    name_classes,
+)
 from dashboard.details import show_agreement, show_exports, show_link, show_top_classes
-from dashboard.sidebar import choose_look, choose_models, choose_pictures
+from dashboard.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures
 from dashboard.stage import Stage
 from dashboard.theme import plain
 from swin_core.errors import ConfigError
-from swin_core.explain.render import Look
+from swin_core.explain import METHODS
+from swin_core.explain.render import COLORMAPS, Look
 
-READ = "Bright areas raised the score of the class named under the picture; "
+READ = "Bright areas raised the score of the class named under the picture. "
 READ_SCALE = {
-    "shared": "equal colour is equal strength in every cell.",
-    "cell": "each cell has its own scale, so compare places by colour and strengths by the magnitude.",
+    "shared": "One scale for all cells: equal colour is equal magnitude, which compares within one model and layer, "
+    "and between models only with care.",
+    "cell": "Each cell has its own scale: compare places, not strengths.",
 }
 AGREEMENT = (
     "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "
     "0 is unrelated, -1 the reverse."
 )
 
+ignored = not_offered("sample", list(samples())) + models_too_many()
+ignored += not_offered("rows", list(ROWS.values())) + not_offered("scale", list(SCALE_NAMES.values()))
+ignored += not_offered("colors", COLORMAPS) + not_offered("method", list(METHODS.values()))
 with st.sidebar:
     pictures, faults = choose_pictures()
     models = choose_models()
@@ -40,6 +55,7 @@ with st.container(horizontal=True):
 classes_place = st.container()
 for fault in faults:
     st.error(plain(fault), icon=":material/error:")
+ignored_place = st.container()
 st.caption(READ + READ_SCALE[look.scale])
 
 if not pictures or not models:
@@ -61,6 +77,9 @@ if before and {line.picture.key for line in before.lines} <= {picture.key for pi
 stage.load(Comparison(tuple(lines), tuple(models), method, before.layer if before else None), look)
 with layer_place:
     layer = choose_layer(models)
+ignored += ignored_classes(rows, pictures, models)
+if ignored:
+    ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
 with classes_place:
     if rows == "classes":
         lines = choose_classes(pictures, models, method)

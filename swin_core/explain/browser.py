@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from swin_core.explain.render import bar_colors, color_scale, data_uri, wrap
+from swin_core.explain.render import bar_colors, color_scale, data_uri, shorten, wrap
 
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
@@ -80,7 +80,7 @@ def page_layout(grid: "Grid") -> PageLayout:
 
     The least keeps the page still when a late cell gets its caption.
     """
-    head = max((len(wrap(name, CAPTION_COLUMNS)) for name in grid.columns), default=1)
+    head = max((len(wrap(shorten(name), CAPTION_COLUMNS)) for name in grid.columns), default=1)
     lines = 3
     for row in grid.rows:
         lines = max(lines, len(wrap(row.title, CAPTION_COLUMNS)))
@@ -181,7 +181,7 @@ def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
         "showscale": False,
         "colorscale": color_scale(grid.look),
         "customdata": _values_of_row(row, height, width),
-        "hovertemplate": _hover_text(grid.columns, j),
+        "hovertemplate": _hover_text(grid.columns, row, j),
         **_spread("x", width),
         **_spread("y", height),
         **axes,
@@ -205,9 +205,10 @@ def _values_of_row(row: "Row", height: int, width: int) -> np.ndarray:
     return values
 
 
-def _hover_text(columns: tuple[str, ...], j: int) -> str:
+def _hover_text(columns: tuple[str, ...], row: "Row", j: int) -> str:
     """One line a column with its value under the pointer; the pointed one, j counted from 1, in bold."""
-    lines = [f"{_safe(column)}: %{{customdata[{k}]:.3g}}" for k, column in enumerate(columns)]
+    values = ["no map" if cell.map is None else f"%{{customdata[{k}]:.3g}}" for k, cell in enumerate(row.cells)]
+    lines = [f"{_safe(shorten(column))}: {value}" for column, value in zip(columns, values, strict=True)]
     if j:
         lines[j - 1] = f"<b>{lines[j - 1]}</b>"
     return "<br>".join(lines) + "<extra></extra>"
@@ -257,7 +258,7 @@ def _heads(grid: "Grid") -> list[Drawn]:
         "yanchor": "bottom",
     }
     place |= {"align": "left", "showarrow": False}
-    titles = ["Picture", *grid.columns] if grid.rows else []
+    titles = ["Picture", *map(shorten, grid.columns)] if grid.rows else []
     return [
         place | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
         for j, title in enumerate(titles)

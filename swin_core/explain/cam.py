@@ -140,6 +140,10 @@ def grad_cam(
                 if gradient is None:
                     raise LayerError(f"the logits do not depend on layer {name!r}; choose another one.")
                 pulled = arrange[name](gradient)[0]
+                if gradient.any() and not pulled.any():
+                    raise LayerError(
+                        f"only the class token of layer {name!r} reaches the logits; choose an earlier layer."
+                    )
                 row.append(torch.einsum("chw,c->hw", activations[name], pulled.mean((1, 2))).relu())
                 if name == layers[0]:
                     completeness.append(_completeness(model, activations[name], pulled, logits[0], target))

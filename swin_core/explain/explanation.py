@@ -4,10 +4,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "Region", "common_parts"]
 
 
-@dataclass(frozen=True)
+Region = tuple[float, float, float, float]
+
+
+def common_parts(first: Region, second: Region) -> tuple[Region, Region] | None:
+    """What two regions of one picture have in common, as a part of each: left, top, right and bottom as shares.
+
+    None where they have nothing in common.
+    """
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right, bottom = min(first[2], second[2]), min(first[3], second[3])
+    if left >= right or top >= bottom:
+        return None
+    parts = []
+    for region in (first, second):
+        width, height = region[2] - region[0], region[3] - region[1]
+        parts.append(
+            (
+                (left - region[0]) / width,
+                (top - region[1]) / height,
+                (right - region[0]) / width,
+                (bottom - region[1]) / height,
+            )
+        )
+    return parts[0], parts[1]
+
+
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Attribution maps of K target classes at L target layers: one model, one picture, one forward pass.
 
@@ -24,6 +50,7 @@ class Explanation:
         layers: the names of the target layers, L of them.
         maps: `(K, L, h, w)`, float32, non-negative, not rescaled.
         completeness: `(K,)`, |sum of the signed map + bias - logit|, where that identity is exact; else None.
+        region: what the model saw of the picture that it was given: left, top, right and bottom, in pixels.
     """
 
     model: str
@@ -38,6 +65,7 @@ class Explanation:
     layers: tuple[str, ...]
     maps: np.ndarray
     completeness: np.ndarray | None = None
+    region: Region = (0, 0, 1, 1)
 
     def label(self, k: int) -> str:
         """Class name of the k-th target."""

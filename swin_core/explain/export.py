@@ -13,7 +13,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from swin_core.errors import ConfigError
-from swin_core.explain.render import bar_colors, overlay, wrap
+from swin_core.explain.render import bar_colors, overlay, shorten, wrap
 
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
@@ -50,7 +50,7 @@ def matplotlib_figure(grid: "Grid") -> Figure:
     """The grid for paper; see `Grid.to_matplotlib`."""
     captions = [[_caption(grid, row, cell) for cell in row.cells] for row in grid.rows]
     titles = [wrap(row.title, CAPTION_COLUMNS) for row in grid.rows]
-    heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *grid.columns)]
+    heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *map(shorten, grid.columns))]
     deep = [_lines_below(title, cells) for title, cells in zip(titles, captions, strict=True)]
     width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
     foot = wrap(f"{grid.scale_name}; {_made_by(grid)}", int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS))

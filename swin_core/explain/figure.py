@@ -16,11 +16,14 @@ from matplotlib.figure import Figure
 
 from swin_core.errors import ConfigError
 from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
-from swin_core.explain.explanation import Explanation
+from swin_core.explain.explanation import Explanation, common_parts
 from swin_core.explain.export import encode, kind_of, matplotlib_figure
 from swin_core.explain.render import Look, percent, spearman, wrap
 
 __all__ = ["Caption", "Cell", "Grid", "Row", "class_index", "grid", "is_class"]
+
+EMPTY_MAP = "empty map: nothing at this layer speaks for it"
+"""What stands in place of the magnitude where the map is zero everywhere."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class Grid:
         if found is None:
             return Caption("", ())
         target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
-        notes = [f"magnitude {found.magnitude(cell.target, cell.layer):.3g}"]
+        magnitude = found.magnitude(cell.target, cell.layer)
+        notes = [EMPTY_MAP if magnitude == 0 else f"magnitude {magnitude:.3g}"]
         prediction = []
         if predicted != target:
             sure = percent(float(found.probabilities[predicted]))
@@ -156,17 +160,21 @@ class Grid:
     def agreement(self) -> list[np.ndarray]:
         """Spearman's rank correlation between the maps of each two columns, one `(C, C)` matrix a row.
 
-        NaN where a cell has no map, or a map is constant.
+        Models that crop a picture differently are compared where both see it. NaN where a cell has no map, or a map
+        is constant.
         """
         return [self._agreement(row) for row in self.rows]
 
     def _agreement(self, row: Row) -> np.ndarray:
         matrix = np.full((len(self.columns), len(self.columns)), np.nan)
-        maps = [cell.map for cell in row.cells]
-        for i, first in enumerate(maps):
-            for j, second in enumerate(maps[: i + 1]):
-                if first is not None and second is not None:
-                    matrix[i, j] = matrix[j, i] = spearman(first, second)
+        shown = [(cell.map, cell.explanation) for cell in row.cells]
+        for i, (first, its) in enumerate(shown):
+            for j, (second, other) in enumerate(shown[: i + 1]):
+                if first is None or second is None or its is None or other is None:
+                    continue
+                parts = common_parts(its.region, other.region)
+                if parts is not None:
+                    matrix[i, j] = matrix[j, i] = spearman(first, second, parts)
         return matrix
 
     @property

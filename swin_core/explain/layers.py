@@ -72,6 +72,8 @@ def find_layout(
     if not isinstance(output, Tensor):
         raise LayerError(f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it.")
     shape = tuple(output.shape)
+    if "attn" in name and isinstance(module, nn.Dropout | nn.Softmax):
+        raise LayerError(f"layer {name!r} holds attention matrices, no map of the picture; choose a norm or a block.")
     if output.dim() not in (3, 4):
         raise LayerError(f"layer {name!r} gives {shape}, which has no grid; choose a layer before the pooling.")
     if shape[0] != batch:
@@ -161,7 +163,8 @@ def default_layer(classifier: Classifier) -> str:
     return offered_layers(classifier)[0]
 
 
-_offered: "weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]]" = weakref.WeakKeyDictionary()
+_offered: "weakref.WeakKeyDictionary[nn.Module, dict[int, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
+"""Offered layers by model and image size: at another size other layers have a grid."""
 
 
 def offered_layers(classifier: Classifier) -> tuple[str, ...]:
@@ -176,16 +179,19 @@ def offered_layers(classifier: Classifier) -> tuple[str, ...]:
     Raises:
         LayerError: no layer of the model has a grid.
     """
-    if classifier.model not in _offered:
-        _offered[classifier.model] = _find_offered(classifier)
-    return _offered[classifier.model]
+    by_size = _offered.setdefault(classifier.model, {})
+    if classifier.image_size not in by_size:
+        by_size[classifier.image_size] = _find_offered(classifier)
+    return by_size[classifier.image_size]
 
 
 def _find_offered(classifier: Classifier) -> tuple[str, ...]:
     model = classifier.model
     layouts = _trace(classifier)
-    # The attention of a single window, (B, heads, N, N), only looks like a map.
-    order = [name for name in layouts if "attn" not in name]
+    # The attention of a single window, (B, heads, N, N), only looks like a map; and heads speak for their own loss.
+    order = [name for name in layouts if "attn" not in name and "head" not in name]
+    if any(max(layouts[name].grid) > 1 for name in order):
+        order = [name for name in order if max(layouts[name].grid) > 1]
     if prefix_tokens(model) and getattr(model, "global_pool", "token") == "token":
         order = [name for name in order if name.endswith(".norm1")]
         if order:
@@ -211,7 +217,7 @@ def _finishes_first(order: Sequence[str], first: str, second: str) -> bool:
 
 
 def _trace(classifier: Classifier) -> dict[str, Layout]:
-    """Every layer whose output has a grid of more than one cell, in the order in which they finish."""
+    """Every layer whose output has a grid, in the order in which they finish."""
     model, size = classifier.model, (classifier.image_size, classifier.image_size)
     found: dict[str, Layout] = {}
 
@@ -222,8 +228,7 @@ def _trace(classifier: Classifier) -> dict[str, Layout]:
             except LayerError:
                 return
             found.pop(name, None)
-            if max(layout.grid) > 1:
-                found[name] = layout
+            found[name] = layout
 
         return hook
 

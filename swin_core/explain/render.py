@@ -25,6 +25,7 @@ __all__ = [
     "data_uri",
     "overlay",
     "percent",
+    "shorten",
     "spearman",
     "wrap",
 ]
@@ -53,8 +54,9 @@ class Look:
     threshold: float = 0.0
     """Fraction of the scale, in [0, 1); below it the plain picture shows."""
     scale: str = "cell"
-    """One of `SCALES`: from 0 to the greatest value of all cells, or of each cell. The greatest value depends on
-    the layer and its grid too, and often differs by far between models; so each cell has its own at first."""
+    """One of `SCALES`: from 0 to the greatest value of all cells, or of each cell. Values compare only within one
+    model at one layer: between models and layers they differ by far for reasons other than strength. So each
+    cell has its own scale at first."""
 
     def __post_init__(self) -> None:
         if self.colormap not in COLORMAPS:
@@ -97,23 +99,32 @@ def bar_colors(look: Look, steps: int) -> np.ndarray:
     return np.rint(255 * colors(look.colormap, np.linspace(0, 1, steps))).astype(np.uint8)
 
 
-def bilinear(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Values of shape `(h, w)` resized to `(height, width)`, float32.
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""All of a map, as a part of it: left, top, right and bottom, as shares of its sides."""
+
+
+def bilinear(
+    values: np.ndarray, height: int, width: int, part: tuple[float, float, float, float] = WHOLE
+) -> np.ndarray:
+    """Values of shape `(h, w)`, or a part of them, resized to `(height, width)`, float32.
 
     Cell centres keep their value, edges extend it. The same interpolation as `F.interpolate(mode="bilinear",
     align_corners=False)` when it enlarges, and as the browser's smooth heat map, so that page and export
     agree.
     """
-    rows, row_weight = _neighbours(values.shape[0], height)
-    columns, column_weight = _neighbours(values.shape[1], width)
+    rows, row_weight = _neighbours(values.shape[0], height, part[1], part[3])
+    columns, column_weight = _neighbours(values.shape[1], width, part[0], part[2])
     values = values.astype(np.float32)
     upper = values[rows[0]] * (1 - row_weight)[:, None] + values[rows[1]] * row_weight[:, None]
     return upper[:, columns[0]] * (1 - column_weight) + upper[:, columns[1]] * column_weight
 
 
-def _neighbours(source: int, target: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def _neighbours(
+    source: int, target: int, start: float, stop: float
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """For each of `target` samples the two nearest of `source` cell centres, and the second's weight."""
-    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    place = start + (np.arange(target) + 0.5) * (stop - start) / target
+    position = np.clip(place * source - 0.5, 0, source - 1)
     first = np.floor(position).astype(int)
     second = np.minimum(first + 1, source - 1)
     return (first, second), (position - first).astype(np.float32)
@@ -144,14 +155,19 @@ def data_uri(picture: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> float:
+def spearman(
+    first: np.ndarray,
+    second: np.ndarray,
+    parts: tuple[tuple[float, float, float, float], tuple[float, float, float, float]] = (WHOLE, WHOLE),
+) -> float:
     """Spearman's rank correlation of two maps, in [-1, 1]; NaN if a map is constant.
 
     Ties share their mean rank. Maps of different grids are compared on the finer of the two in each
-    direction.
+    direction; of maps of different parts of a picture, `parts` says what they have in common.
     """
     height, width = np.maximum(first.shape, second.shape)
-    ranks = [_ranks(bilinear(values, height, width)) for values in (first, second)]
+    maps = zip((first, second), parts, strict=True)
+    ranks = [_ranks(bilinear(values, height, width, part)) for values, part in maps]
     spread = [rank.std() for rank in ranks]
     if min(spread) == 0:
         return float("nan")
@@ -172,6 +188,14 @@ def percent(probability: float) -> str:
         return f"<0.1{_NO_BREAK}%"
     digits = 1 if value < 9.95 or 99.5 <= value < 99.95 else 0
     return f"{value:.{digits}f}{_NO_BREAK}%"
+
+
+def shorten(text: str, length: int = 40) -> str:
+    """A name of at most `length` characters; of a longer one the middle gives way to an ellipsis."""
+    if len(text) <= length:
+        return text
+    front = length // 2
+    return f"{text[:front]}…{text[front + 1 - length :]}"
 
 
 def wrap(text: str, width: int) -> list[str]:

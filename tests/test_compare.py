@@ -1,0 +1,110 @@
+"""From pictures and models to the grid, by a call and in the shell."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import swin_core
+from swin_core.errors import ConfigError
+from swin_core.explain.compare import Missing, compare
+from swin_core.explain.figure import Cell
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def label_of(cell: Cell) -> str:
+    assert cell.explanation is not None, cell.error
+    return cell.explanation.label(cell.target)
+
+
+def test_rows_are_pictures_or_classes_of_one_picture(
+    small_classifier: swin_core.Classifier, samples: dict[str, Path]
+) -> None:
+    pictures = [(name, swin_core.read_image(samples[name])) for name in ("cat", "tulip")]
+    own = compare(pictures, [small_classifier])
+    for row, (_, image) in zip(own.rows, pictures, strict=True):
+        np.testing.assert_array_equal(row.cells[0].map, swin_core.explain(small_classifier, image).maps[0, 0])
+    named = compare(pictures[:1], [small_classifier], ["rose", "tulips", "lion"])
+    assert [label_of(row.cells[0]) for row in named.rows[:2]] == ["roses", "tulips"]
+    assert "no class lion" in named.rows[2].cells[0].error
+    each = compare(pictures, [small_classifier], ["daisy", "roses"])
+    assert [label_of(row.cells[0]) for row in each.rows] == ["daisy", "roses"]
+    with pytest.raises(ConfigError, match="3 targets for 2 pictures"):
+        compare(pictures, [small_classifier], ["daisy", "roses", "tulips"])
+
+
+def test_a_layer_that_is_not_there_fails_in_its_cell(
+    small_classifier: swin_core.Classifier, samples: dict[str, Path]
+) -> None:
+    picture = swin_core.read_image(samples["cat"])
+    assert "no layer" in compare([("cat", picture)], [small_classifier], layer="nowhere").rows[0].cells[0].error
+
+
+def test_what_is_missing_stands_in_its_cells(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    picture = swin_core.read_image(samples["cat"])
+    drawn = compare(
+        [("cat", picture), Missing("torn", "no picture")], [small_classifier, Missing("far", "no model")], ["daisy"]
+    )
+    assert [[cell.error for cell in row.cells] for row in drawn.rows] == [["", "no model"], ["no picture"] * 2]
+    assert drawn.columns == (small_classifier.name, "far")
+    assert [row.title for row in drawn.rows] == ["cat", "torn"]
+    assert drawn.encode("png")
+
+
+def shell(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "explain.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def weights(small_classifier: swin_core.Classifier, tmp_path: Path) -> Path:
+    """The small model in a file."""
+    file = tmp_path / "small.safetensors"
+    labels = {"labels": small_classifier.labels, "image_size": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
+    swin_core.save_weights(small_classifier.model, file, labels)
+    return file
+
+
+def test_shell_draws_the_same_grid(
+    small_classifier: swin_core.Classifier, samples: dict[str, Path], weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "grid.json"
+    done = shell(tmp_path, samples["cat"], "--models", weights, "--out", out, "--target", "rose")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{out}\n", "")
+    written = json.loads(out.read_text("utf-8"))["rows"][0]["cells"][0]
+    expected = swin_core.explain(small_classifier, swin_core.read_image(samples["cat"]), ["roses"])
+    np.testing.assert_allclose(np.float32(written["map"]), expected.maps[0, 0], rtol=1e-4, atol=1e-6)
+    failed = shell(tmp_path, samples["cat"], "--models", weights, "--out", tmp_path / "grid.svg")
+    assert failed.returncode == 1
+    assert re.fullmatch(r"error: .*\.png.*\n", failed.stderr)
+
+
+def test_shell_names_the_cells_that_failed_and_draws_the_others(
+    samples: dict[str, Path], weights: Path, tmp_path: Path
+) -> None:
+    out, torn = tmp_path / "grid.json", tmp_path / "torn.jpg"
+    torn.write_bytes(b"this is no picture")
+    done = shell(tmp_path, samples["cat"], torn, "--models", weights, "nowhere", "--out", out)
+    assert (done.returncode, done.stdout) == (0, f"{out}\n")
+    lines = done.stderr.splitlines()
+    assert [line.split(": ")[0].split(", ")[0] for line in lines] == [samples["cat"].name, "torn.jpg", "torn.jpg"]
+    assert "nowhere" in lines[0]
+    rows = json.loads(out.read_text("utf-8"))["rows"]
+    assert ["map" in cell for row in rows for cell in row["cells"]] == [True, False, False, False]
+
+
+def test_shell_fails_if_every_cell_did_or_there_are_too_many_models(samples: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "grid.json"
+    done = shell(tmp_path, samples["cat"], "--models", "nowhere", "--out", out)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 2)
+    done = shell(tmp_path, samples["cat"], "--models", *"abcde", "--out", out)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*up to 4 models.*\n", done.stderr)
+    assert not out.exists()
