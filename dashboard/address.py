@@ -8,7 +8,7 @@ from swin_core.explain.compare import MODELS_AT_MOST
 
 __all__ = ["models_too_many", "not_offered"]
 
-NAMED_AT_MOST = 8
+NAMED_AT_MOST = 12
 """Values that are possible are listed up to this count."""
 
 

@@ -77,11 +77,14 @@ def main() -> int:
             resume(folder, root=root, progress=Bar())
         else:
             config = recipe(name, **settings)
-            init = weights_file(config.init) if config.init else None
+            init = weights_file(config.init, runs_root) if config.init else None
             folder = train(config, init=init, root=root, runs_root=runs_root, progress=Bar())
     except SwinError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("train.py: stopped; --resume RUN goes on from the last full epoch.", file=sys.stderr)
+        return 130
     print(folder)
     return 0
 

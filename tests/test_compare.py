@@ -67,6 +67,7 @@ def shell(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
 def weights(small_classifier: swin_core.Classifier, tmp_path: Path) -> Path:
     """The small model in a file."""
     file = tmp_path / "small.safetensors"
+    assert isinstance(small_classifier.model, swin_core.Swin)
     labels = {"labels": small_classifier.labels, "image_size": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
     swin_core.save_weights(small_classifier.model, file, labels)
     return file

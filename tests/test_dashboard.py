@@ -184,8 +184,8 @@ def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]
 
 
 def test_an_address_that_holds_what_there_is_gives_no_warning() -> None:
-    view = {"sample": ["rose", "tulip"], "rows": "Classes of one picture", "classes": ["tulips", "rocket"]}
-    assert not opened(**view, scale="Shared", model=["first", "second"]).warning
+    chosen = {"sample": ["rose", "tulip"], "classes": ["tulips", "rocket"], "model": ["first", "second"]}
+    assert not opened(**chosen, rows="Classes of one picture", scale="Shared").warning
 
 
 def test_classes_of_one_picture_are_rows() -> None:
