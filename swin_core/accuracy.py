@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swin_core.data import DataSet, cifar100, flower_photos, image_folder
-from swin_core.errors import ConfigError, DataError
+from swin_core.errors import ConfigError, DataError, listed
 from swin_core.explain.figure import is_class
 from swin_core.training.config import TrainConfig
 from swin_core.training.engine import splits
@@ -139,7 +139,7 @@ def evaluate_classifier(
     if not kept:
         raise DataError(
             f"no picture of {dataset.name} is of a class that {classifier.name} knows: it knows "
-            f"{_some(classifier.labels)}, and the pictures are of {_some(dataset.classes)}."
+            f"{listed(classifier.labels)}, and the pictures are of {listed(dataset.classes)}."
         )
     part = dataset if len(kept) == len(dataset) else dataset.subset(kept, dataset.split)
     labels = torch.tensor([places[label] for label in part.labels], device=classifier.device)
@@ -185,7 +185,3 @@ def _place(name: str, labels: Sequence[str]) -> int | None:
         if places:
             return places[0] if len(places) == 1 else None
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

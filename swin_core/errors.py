@@ -13,6 +13,8 @@
 Each message is one line that says what is wrong and what to do; pages, demo and shell print it as it is.
 """
 
+from collections.abc import Sequence
+
 __all__ = [
     "ConfigError",
     "DataError",
@@ -23,6 +25,7 @@ __all__ = [
     "SwinError",
     "TargetError",
     "WeightsError",
+    "listed",
 ]
 
 
@@ -60,3 +63,8 @@ class TargetError(SwinError, ValueError):
 
 class LayerError(SwinError, ValueError):
     """A target layer does not exist, or its layout cannot be told."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five of some names and how many follow, for a message: "a, b, c, d, e and 95 more"."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

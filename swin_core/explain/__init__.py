@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from swin_core.errors import ConfigError, ImageError, TargetError
+from swin_core.errors import ConfigError, ImageError, TargetError, listed
 from swin_core.explain.cam import grad_cam, resize_maps
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import class_index
@@ -93,8 +93,8 @@ def explain(
 def _indices(classifier: Classifier, targets: Sequence[int | str] | int | str | None) -> list[int] | None:
     if targets is None:
         return None
-    listed = [targets] if isinstance(targets, str | int) else targets
-    return [_index(classifier, target) for target in listed]
+    several = [targets] if isinstance(targets, str | int) else targets
+    return [_index(classifier, target) for target in several]
 
 
 def _index(classifier: Classifier, target: int | str) -> int:
@@ -105,8 +105,4 @@ def _index(classifier: Classifier, target: int | str) -> int:
     index = class_index(classifier.labels, target)
     if index is not None:
         return index
-    raise TargetError(f"{classifier.name} has no class {target[:80]!r}; it knows {_some(classifier.labels)}.")
-
-
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    raise TargetError(f"{classifier.name} has no class {target[:80]!r}; it knows {listed(classifier.labels)}.")
