@@ -7,6 +7,7 @@
     |-- ConfigError     a setting outside its range, or two that contradict each other
     |-- WeightsError    a weights file that does not fit the model, or is not one
     |-- ModelError      a model that the zoo does not know or cannot load
+    |-- RunError        a run that is not there, or that cannot be started, stopped or changed now
     |-- TargetError     a class that the model does not have
     `-- LayerError      a layer that does not exist, or whose layout is ambiguous
 
@@ -22,6 +23,7 @@ __all__ = [
     "ImageError",
     "LayerError",
     "ModelError",
+    "RunError",
     "SwinError",
     "TargetError",
     "WeightsError",
@@ -55,6 +57,19 @@ class WeightsError(SwinError):
 
 class ModelError(SwinError):
     """A model is unknown to the zoo, or cannot be had now."""
+
+
+class RunError(SwinError):
+    """A run is not there, or cannot be started, stopped or changed now.
+
+    Args:
+        message: the line to show.
+        busy: whether the only hindrance is another run, so that waiting helps.
+    """
+
+    def __init__(self, message: str, busy: bool = False):
+        super().__init__(message)
+        self.busy = busy
 
 
 class TargetError(SwinError, ValueError):

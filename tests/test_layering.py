@@ -35,14 +35,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cifar": {"errors", "images"},
     "data": _DATA,
     "downloads": _DATA,
-    "zoo": _MODEL | _DATA | _WEIGHTS,
+    "zoo": _MODEL | _DATA | _WEIGHTS | {"runs"},
     "explain": _MODEL | _DATA | _WEIGHTS | {"zoo"},
-    "training": _MODEL | _DATA | _WEIGHTS,
-    "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training"},
-    "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy"},
-    "runs": {"errors"},
+    "runs": {"errors", "atomic"},
+    "devices": {"errors"},
+    "training": _MODEL | _DATA | _WEIGHTS | {"runs"},
+    "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training", "runs"},
+    "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy", "runs"},
 }
-RUNS_PACKAGES = {"psutil", "filelock"}  # runs.py knows processes and no torch
+# What is there in a blink and knows no torch: beside the standard library it imports these and nothing else.
+FEW_PACKAGES = {"runs": {"psutil", "filelock"}, "devices": {"psutil", "pynvml"}}
 INTERFACE_PACKAGES = ("streamlit", "gradio", "matplotlib.pyplot", "dashboard", "scripts", "tests")
 
 FILE_LINES, FUNCTION_LINES = 450, 60
@@ -102,8 +104,9 @@ def core_import_faults(path: str, unit: str, modules: list[str]) -> list[str]:
             used = rest[0] if rest else "__init__"
             if used != unit and used not in MAY_IMPORT.get(unit, set()):
                 faults.append(f"{path} imports swin_core.{used}: {unit} may not")
-        elif unit == "runs" and first not in sys.stdlib_module_names | RUNS_PACKAGES | {"swin_core"}:
-            faults.append(f"{path} imports {module}: runs uses the standard library, psutil and filelock only")
+        elif unit in FEW_PACKAGES and first not in sys.stdlib_module_names | FEW_PACKAGES[unit] | {"swin_core"}:
+            few = ", ".join(sorted(FEW_PACKAGES[unit]))
+            faults.append(f"{path} imports {module}: {unit} uses the standard library, {few} only")
     return faults
 
 
@@ -199,7 +202,9 @@ BREAKS: list[tuple[Rule, str, str]] = [
     (import_faults, "swin_core/__init__.py", "from gradio import Blocks"),
     (import_faults, "swin_core/zoo.py", "from dashboard.cache import models"),
     (import_faults, "swin_core/runs.py", "import torch"),
+    (import_faults, "swin_core/runs/listing.py", "import torch"),
     (import_faults, "swin_core/runs.py", "from swin_core.model import Swin"),
+    (import_faults, "swin_core/devices.py", "import torch"),
     (import_faults, "swin_core/newcomer.py", ""),
     (import_faults, "dashboard/app.py", "from scripts import explain"),
     (import_faults, "scripts/explain.py", "import dashboard.cache"),

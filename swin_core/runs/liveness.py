@@ -1,0 +1,49 @@
+"""Who a run's programs are, and whether they live.
+
+A process id alone says nothing: the system gives it to another program when its owner has ended. The time at which the
+owner was created tells the two apart.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+__all__ = ["identity", "is_here", "living"]
+
+_TOLERANCE = 1.0
+"""Seconds between two readings of one creation time: it is counted from the boot, whose time is rounded."""
+
+
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """What tells a program from all others: `pid`, `created` (unix time in seconds) and `host`.
+
+    Args:
+        pid: of a living program of this machine; None for the caller.
+    """
+    program = psutil.Process(pid if pid is not None else os.getpid())
+    return {"pid": program.pid, "created": program.create_time(), "host": socket.gethostname()}
+
+
+def is_here(facts: Mapping[str, Any]) -> bool:
+    """Whether `facts` name a program of this machine."""
+    return facts.get("host") == socket.gethostname()
+
+
+def living(facts: Mapping[str, Any]) -> psutil.Process | None:
+    """The program of this machine that `identity` described, if it lives.
+
+    None also where `facts` are anything else, and where the process id belongs to another program by now.
+    """
+    pid, created = facts.get("pid"), facts.get("created")
+    if not is_here(facts) or type(pid) is not int or pid <= 0 or not isinstance(created, int | float):
+        return None
+    try:
+        program = psutil.Process(pid)
+        same = abs(program.create_time() - created) <= _TOLERANCE
+        # A zombie has ended; only its parent has not asked how.
+        return program if same and program.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OverflowError, ValueError):
+        return None
