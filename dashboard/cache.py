@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 import swin_core
-from dashboard.choices import model_source
+from dashboard.choices import model_source, weights_state
 from swin_core.errors import ModelError, SwinError
 from swin_core.explain.compare import middle
 from swin_core.explain.explanation import Explanation
@@ -85,6 +85,12 @@ class Shelf(Generic[Held]):
                     self._making.pop(key, None)
             return value
 
+    def drop(self, outdated: Callable[[Hashable], bool]) -> None:
+        """Hold the values of such keys no longer."""
+        with self._lock:
+            for key in [key for key in self._values if outdated(key)]:
+                del self._values[key]
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -114,7 +120,7 @@ class Request:
 
     @property
     def key(self) -> Hashable:
-        """What the result depends on."""
+        """What the result depends on, for one state of the model's weights."""
         return self.model, self.picture.key, self.targets, self.method, self.layer
 
 
@@ -147,48 +153,62 @@ def read_picture(key: Hashable, title: str, truth: str, read: Callable[[], Image
 
 
 def held_classifier(name: str) -> swin_core.Classifier | None:
-    """The model of that name if it is loaded; never waits."""
-    return _classifiers.peek(name)
+    """The model of that name if it is loaded with the weights that it has now; never waits."""
+    return _classifiers.peek((name, weights_state(name)))
 
 
 def refusal(name: str) -> str:
     """Why the model could not be loaded a moment ago, or an empty string."""
-    refused = _refusals.peek(name)
+    refused = _refusals.peek((name, weights_state(name)))
     return refused.message if refused and time.monotonic() - refused.since < REFUSED_SECONDS else ""
 
 
 def classifier(name: str) -> swin_core.Classifier:
-    """The model of that name, loaded once.
+    """The model of that name, loaded once for each state of its weights.
 
     Raises:
         SwinError: it cannot be loaded.
     """
-    return _classifiers.get(name, lambda: _load(name))
+    return _classifier(name, weights_state(name))
 
 
-def _load(name: str) -> swin_core.Classifier:
+def _classifier(name: str, weights: Hashable) -> swin_core.Classifier:
+    # Weights that are replaced in this moment are loaded under the older state, and loaded again when that is seen.
+    return _classifiers.get((name, weights), lambda: _load(name, weights))
+
+
+def _load(name: str, weights: Hashable) -> swin_core.Classifier:
     if refusal(name):
         raise ModelError(refusal(name))
     try:
-        return swin_core.load(model_source(name))
+        loaded = swin_core.load(model_source(name))
     except SwinError as error:
-        _refusals.put(name, _Refusal(str(error), time.monotonic()))
+        _refusals.put((name, weights), _Refusal(str(error), time.monotonic()))
         raise
+
+    def outdated(key: Hashable) -> bool:
+        # Both shelves hold by the model's name, then the state of its weights.
+        return isinstance(key, tuple) and key[0] == name and key[1] != weights
+
+    _classifiers.drop(outdated)
+    _explanations.drop(outdated)
+    return loaded
 
 
 def is_settled(request: Request) -> bool:
     """Whether the explanation, or the reason why there is none, can be had without waiting."""
-    return _explanations.peek(request.key) is not None
+    return _explanations.peek((request.model, weights_state(request.model), request.key)) is not None
 
 
 def explanation(request: Request) -> Explanation:
-    """The explanation that is asked for, computed once.
+    """The explanation that is asked for, computed once for each state of the model's weights.
 
     Raises:
         SwinError: the model cannot be loaded, or cannot explain this.
     """
-    model = classifier(request.model)
-    outcome = _explanations.get(request.key, lambda: _explain(model, request))
+    weights = weights_state(request.model)
+    model = _classifier(request.model, weights)
+    outcome = _explanations.get((request.model, weights, request.key), lambda: _explain(model, request))
     if isinstance(outcome, _Refusal):
         raise SwinError(outcome.message)
     return outcome

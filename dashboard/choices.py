@@ -4,13 +4,25 @@ Streamlit's own limits on widgets hold only in the browser, and an address is ty
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from swin_core.errors import ModelError
+from swin_core import runs
+from swin_core.errors import ModelError, RunError
 from swin_core.zoo import available
 
-__all__ = ["PICTURES_AT_MOST", "ROOT", "model_source", "once", "samples", "truth_of"]
+__all__ = [
+    "PICTURES_AT_MOST",
+    "ROOT",
+    "column_titles",
+    "model_source",
+    "offered_models",
+    "once",
+    "samples",
+    "truth_of",
+    "weights_state",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder: bundled pictures and models lie in it, and no model is read from outside it."""
@@ -20,6 +32,10 @@ PICTURES_AT_MOST = 8
 
 _SAFE = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*", re.ASCII)
 """Parts of letters, digits and . _ + - that do not begin with a dot: no `..`, no absolute path, no NUL."""
+
+_RUN = re.compile(
+    r"(?P<time>\d{8}-\d{6}-)(?P<title>[^/]+)(?:/checkpoints/(?:epoch-(?P<epoch>\d+)|(?P<other>[^/]+))\.safetensors)?"
+)
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -35,33 +51,91 @@ def truth_of(sample: str) -> str:
     return sample.replace("_", " ")
 
 
+def offered_models() -> list[str]:
+    """The bundled models, then runs that have weights, newest first, each with its checkpoints."""
+    names = list(available())
+    # What cannot be listed can still be written, and is refused with a reason then.
+    with suppress(RunError):
+        for run in runs.list_runs():
+            names += sorted(checkpoint.model for checkpoint in run.checkpoints())
+    return names
+
+
+def column_titles(names: Sequence[str]) -> tuple[str, ...]:
+    """What to call models side by side: a run without its time, and its checkpoint in words, if that tells them apart.
+
+    `20261124-154500-mine/checkpoints/epoch-0003.safetensors` is "mine, epoch 3".
+    """
+    short = [_title(name, timed=False) for name in names]
+    return tuple(
+        title if short.count(title) == 1 else _title(name, timed=True) for title, name in zip(short, names, strict=True)
+    )
+
+
+def _title(name: str, timed: bool) -> str:
+    found = _RUN.fullmatch(name)
+    if not found:
+        return name
+    time, title, epoch, other = found.group("time", "title", "epoch", "other")
+    run = f"{time}{title}" if timed else title
+    return f"{run}, epoch {int(epoch)}" if epoch else f"{run}, {other}" if other else run
+
+
 def model_source(name: str) -> str:
     """What `swin_core.load` shall load for the name of a model.
 
     Args:
-        name: a bundled name, `timm/<model>`, a run's name, or a weights file's path from the project's
-        folder.
+        name: a bundled name, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a weights file's path from the
+            project's folder.
 
     Raises:
-        ModelError: a name that leads out of the project's folder or holds other characters, before any file
-        is
-            looked at; or a file that is not there.
+        ModelError: a name that leads out of the project's and the runs' folder or holds other characters, before any
+            file is looked at; or a file that is not there.
     """
     if not _SAFE.fullmatch(name) or len(name) > 200:
         raise ModelError(
             "A model's name may hold letters, digits and . _ + - and name folders inside the project only: "
-            "give a bundled name, timm/<model>, or a weights file such as runs/mine/model.safetensors."
+            "give a bundled name, timm/<model>, a run, or a weights file such as runs/mine/model.safetensors."
         )
     if name.startswith("timm/") or name in available():
         return name
-    for place in (ROOT / name, ROOT / "runs" / name):
-        # A link may lead elsewhere, so it is what the path resolves to that has to lie in the folder.
-        if place.exists() and place.resolve().is_relative_to(ROOT):
-            return str(place)
-    raise ModelError(
-        f"There is no model {name}: it is no bundled model and no file or run in the project's folder. "
-        "For a model of timm write timm/ before its name."
-    )
+    place = _inside(ROOT, name) or _of_a_run(name)
+    if place is None:
+        raise ModelError(
+            f"There is no model {name}: it is no bundled model and no file or run in the project's folder. "
+            "For a model of timm write timm/ before its name."
+        )
+    return str(place)
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """A file or folder that is there and lies in the folder."""
+    place = folder / name
+    # A link may lead elsewhere, so it is what the path resolves to that has to lie in the folder.
+    return place if place.exists() and place.resolve().is_relative_to(folder.resolve()) else None
+
+
+def _of_a_run(name: str) -> Path | None:
+    run, _, rest = name.partition("/")
+    try:
+        folder = runs.find(run).folder.resolve()
+    except RunError:
+        return None
+    return _inside(folder, rest) if rest else folder
+
+
+def weights_state(name: str) -> Hashable:
+    """What tells the weights that a name stands for now from those it stood for before: a run trains on.
+
+    Path, time of the last change in nanoseconds, and size in bytes; None for what is no file here.
+    """
+    try:
+        place = Path(model_source(name))
+        file = place / "model.safetensors" if place.is_dir() else place
+        seen = file.stat()
+    except (ModelError, OSError):
+        return None
+    return str(file), seen.st_mtime_ns, seen.st_size
 
 
 def once(groups: Iterable[Sequence[str]]) -> list[str]:

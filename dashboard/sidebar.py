@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.cache import Picture, read_picture
-from dashboard.choices import PICTURES_AT_MOST, samples, truth_of
+from dashboard.choices import PICTURES_AT_MOST, offered_models, samples, truth_of
 from dashboard.theme import plain
 from swin_core.errors import SwinError
 from swin_core.explain.compare import MODELS_AT_MOST
@@ -82,7 +82,7 @@ def choose_models() -> list[str]:
     bundled = available()
     chosen = st.multiselect(
         f"Up to {MODELS_AT_MOST}, one a column",
-        list(bundled),
+        offered_models(),
         default=list(bundled)[:MODELS_AT_START],
         max_selections=MODELS_AT_MOST,
         accept_new_options=True,
@@ -93,7 +93,7 @@ def choose_models() -> list[str]:
     st.text_input(
         "Add a model",
         placeholder="timm/resnet50, or a weights file",
-        help="Any classifier of timm as `timm/<model>`; or a weights file or a run in the project's folder.",
+        help="Any classifier of timm as `timm/<model>`; or a weights file in the project's folder, or a run.",
         key="more",
         on_change=_add_model,
     )

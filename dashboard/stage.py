@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.cache import classifier, drawing, held_classifier, page_figure, refusal
+from dashboard.choices import column_titles
 from dashboard.comparison import Comparison
 from swin_core.errors import SwinError
 from swin_core.explain.browser import CONFIG, PageLayout
@@ -81,12 +82,14 @@ class Stage:
         return self._draw(comparison, look, [])
 
     def _draw(self, comparison: Comparison, look: Look, waiting: Sequence[str]) -> Grid:
-        result = grid(comparison.rows(waiting), comparison.models, **asdict(look))
+        result = grid(comparison.rows(waiting), column_titles(comparison.models), **asdict(look))
         opaque = replace(look, opacity=1.0)
         drawn = replace(result, look=opaque)
-        # What is wrong with a cell now may be right later, so it is part of what the drawing is known by.
-        faults = tuple(cell.error for row in result.rows for cell in row.cells)
-        figure = page_figure(drawn) if waiting else drawing((comparison.key, opaque, faults), drawn)
+        # What is wrong with a cell now may be right later, and a run trains on: both are part of what the drawing is
+        # known by.
+        found = [(cell.error, cell.explanation) for row in result.rows for cell in row.cells]
+        state = tuple(error or (explanation and explanation.weights_hash) for error, explanation in found)
+        figure = page_figure(drawn) if waiting else drawing((comparison.key, opaque, state), drawn)
         alt = f"Heat maps by {', '.join(result.columns)}; {len(result.rows)} rows; {result.scale_name}"
         self.show(figure, result.layout, look.opacity, alt)
         return result
