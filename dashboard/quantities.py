@@ -1,0 +1,63 @@
+"""Numbers in words: durations, ages, sizes and shares, short enough for a table."""
+
+import math
+from itertools import pairwise
+
+__all__ = ["UNKNOWN", "ago", "count", "duration", "rate", "share", "size"]
+
+UNKNOWN = "-"
+"""What stands where a number is not known."""
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in its two greatest units: "45 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds is None or not _known(seconds) or seconds < 0:
+        return UNKNOWN
+    rest = round(seconds)
+    for (unit, name), (smaller, smaller_name) in pairwise(_UNITS):
+        if rest >= unit:
+            more = rest % unit // smaller
+            return f"{rest // unit} {name}" + (f" {more} {smaller_name}" if more else "")
+    return f"{rest} s"
+
+
+def ago(seconds: float | None) -> str:
+    """An age in its greatest unit: "12 s ago"; what a clock says to be in the future is now."""
+    if seconds is None or not _known(seconds):
+        return UNKNOWN
+    rest = max(0, round(seconds))
+    unit, name = next((pair for pair in _UNITS if rest >= pair[0]), _UNITS[-1])
+    return f"{rest // unit} {name} ago"
+
+
+def size(count_of_bytes: float | None) -> str:
+    """Bytes in decimal units: "10.7 MB"."""
+    if count_of_bytes is None or not _known(count_of_bytes) or count_of_bytes < 0:
+        return UNKNOWN
+    value, units = float(count_of_bytes), ["B", "kB", "MB", "GB"]
+    while value >= 999.5 and units[1:]:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if value >= 99.5 or units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def share(value: float | None) -> str:
+    """A share in percent with two decimals, as accuracies are given."""
+    return f"{100 * value:.2f} %" if value is not None and _known(value) else UNKNOWN
+
+
+def rate(images_per_second: float | None) -> str:
+    """Pictures in a second."""
+    if images_per_second is None or not _known(images_per_second):
+        return UNKNOWN
+    return f"{images_per_second:.3g} images/s" if images_per_second < 100 else f"{images_per_second:,.0f} images/s"
+
+
+def count(done: object, whole: object) -> str:
+    """How many of how many, such as "12 / 300"."""
+    return f"{done if _known(done) else 0} / {whole if _known(whole) else UNKNOWN}"
