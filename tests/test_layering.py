@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": _MODEL | _DATA | _WEIGHTS | {"runs"},
     "explain": _MODEL | _DATA | _WEIGHTS | {"zoo"},
     "runs": {"errors", "atomic"},
-    "devices": {"errors"},
+    "devices": {"errors", "runs"},
     "training": _MODEL | _DATA | _WEIGHTS | {"runs"},
     "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training", "runs"},
     "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy", "runs"},

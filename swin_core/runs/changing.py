@@ -12,7 +12,7 @@ from swin_core.atomic import replacing
 from swin_core.errors import RunError
 from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run, find
-from swin_core.runs.liveness import living
+from swin_core.runs.liveness import family, with_descendants
 
 __all__ = ["delete", "kill", "rename", "request_stop", "reread", "wait_for_end", "write_notes"]
 
@@ -56,16 +56,16 @@ def kill(run: Run, grace: float = 10.0) -> None:
         RunError: no program of it lives on this machine, or they are another user's.
     """
     now = reread(run.folder)
-    family = _family(now)
-    if not family:
+    programs = family(now.launch, now.status)
+    if not programs:
         place = f"it is on {now.status.get('host')}, end it there" if now.alive and now.status else f"it is {now.state}"
         raise RunError(f"run {now.name} has no program on this machine: {place}.")
     try:
         with suppress(psutil.NoSuchProcess):
-            family[0].terminate()
-        _, left = psutil.wait_procs(family, timeout=grace)
+            programs[0].terminate()
+        _, left = psutil.wait_procs(programs, timeout=grace)
         until = time.monotonic() + _ENDING
-        while left := _with_descendants([program for program in left if not _has_ended(program)]):
+        while left := with_descendants([program for program in left if not _has_ended(program)]):
             if time.monotonic() > until:
                 raise RunError(f"run {now.name} does not end: the system holds process {left[0].pid}; try again later.")
             # The launcher first, since it would replace a program that it misses; those that came since, too.
@@ -84,7 +84,7 @@ def wait_for_end(run: Run) -> None:
     Raises:
         RunError: they are there after some seconds.
     """
-    _, left = psutil.wait_procs(_family(run), timeout=_ENDING)
+    _, left = psutil.wait_procs(family(run.launch, run.status), timeout=_ENDING)
     if left:
         raise RunError(f"run {run.name} is still ending; try again in a moment.", busy=True)
 
@@ -149,19 +149,6 @@ def _at_rest(run: Run, done: str) -> Run:
         raise RunError(f"run {now.name} is under way and cannot be {done}; stop it first.")
     wait_for_end(now)
     return now
-
-
-def _family(run: Run) -> list[psutil.Process]:
-    """The living programs of a run on this machine, the launcher first, or what is left of them."""
-    return _with_descendants([program for program in (living(run.launch), living(run.status)) if program])
-
-
-def _with_descendants(programs: list[psutil.Process]) -> list[psutil.Process]:
-    found = dict.fromkeys(programs)
-    for program in programs:
-        with suppress(psutil.NoSuchProcess):
-            found |= dict.fromkeys(program.children(recursive=True))
-    return list(found)
 
 
 def _has_ended(program: psutil.Process) -> bool:

@@ -6,12 +6,13 @@ owner was created tells the two apart.
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import psutil
 
-__all__ = ["identity", "is_here", "living"]
+__all__ = ["family", "identity", "is_here", "living", "with_descendants"]
 
 _TOLERANCE = 1.0
 """Seconds between two readings of one creation time: it is counted from the boot, whose time is rounded."""
@@ -47,3 +48,17 @@ def living(facts: Mapping[str, Any]) -> psutil.Process | None:
         return program if same and program.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, OverflowError, ValueError):
         return None
+
+
+def family(launch: Mapping[str, Any], status: Mapping[str, Any]) -> list[psutil.Process]:
+    """The living programs of a run on this machine: the launcher first, then the one that trains, then theirs."""
+    return with_descendants(program for program in (living(launch), living(status)) if program)
+
+
+def with_descendants(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Programs, then those that they started, and so on."""
+    found = dict.fromkeys(programs)
+    for program in list(found):
+        with suppress(psutil.Error):
+            found |= dict.fromkeys(program.children(recursive=True))
+    return list(found)

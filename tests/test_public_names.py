@@ -1,0 +1,53 @@
+"""The public names of `swin_core`: there when they are used, and not a second earlier."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import swin_core
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def heavy_after(code: str) -> str:
+    """The heavy packages that a fresh interpreter has loaded after some code."""
+    names = "print(*sorted({'torch', 'timm', 'numpy', 'PIL', 'matplotlib', 'streamlit'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\n{names}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import swin_core",
+        "from swin_core import runs; runs.list_runs('there is none')",
+        "from swin_core import devices; devices.found()",
+        "from swin_core import SwinError",
+        "import scripts.runs",
+    ],
+)
+def test_what_needs_no_torch_does_not_load_it(code: str) -> None:
+    assert heavy_after(code) == ""
+
+
+@pytest.mark.parametrize("first", ["import swin_core.explain.cam", "from swin_core.explain import figure", "pass"])
+def test_explain_is_the_function_whatever_was_imported_before(first: str) -> None:
+    same = "assert callable(explain) and swin_core.explain is explain"
+    code = f"{first}\nimport swin_core\nfrom swin_core import explain\n{same}"
+    assert "torch" in heavy_after(code)
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    assert set(swin_core.__all__) <= set(dir(swin_core))
+    for name in swin_core.__all__:
+        assert getattr(swin_core, name) is not None
+    assert isinstance(swin_core.explain, FunctionType)
+    with pytest.raises(AttributeError, match="no attribute 'explane'"):
+        _ = swin_core.explane
