@@ -12,9 +12,9 @@ from swin_core.atomic import replacing
 from swin_core.errors import RunError
 from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run, find
-from swin_core.runs.liveness import family, with_descendants
+from swin_core.runs.liveness import all_programs, with_descendants
 
-__all__ = ["delete", "kill", "rename", "request_stop", "reread", "wait_for_end", "write_notes"]
+__all__ = ["delete", "kill", "note_end", "rename", "request_stop", "reread", "wait_for_end", "write_notes"]
 
 _ENDING = 10.0
 """Seconds between a run's last word and the end of its programs."""
@@ -56,7 +56,7 @@ def kill(run: Run, grace: float = 10.0) -> None:
         RunError: no program of it lives on this machine, or they are another user's.
     """
     now = reread(run.folder)
-    programs = family(now.launch, now.status)
+    programs = all_programs(now.folder, now.launch, now.status)
     if not programs:
         place = f"it is on {now.status.get('host')}, end it there" if now.alive and now.status else f"it is {now.state}"
         raise RunError(f"run {now.name} has no program on this machine: {place}.")
@@ -75,7 +75,10 @@ def kill(run: Run, grace: float = 10.0) -> None:
             _, left = psutil.wait_procs(left, timeout=1)
     except psutil.AccessDenied as error:
         raise RunError(f"run {now.name} belongs to another user, who has to end it.") from error
-    _note_end(now)
+    with suppress(OSError):
+        withdraw_stop(now.folder)
+    if read_status(now.folder).get("state") not in ("stopped", "finished", "failed"):
+        note_end(now.folder, "stopped", "ended by the user; it goes on from its last checkpoint")
 
 
 def wait_for_end(run: Run) -> None:
@@ -84,7 +87,7 @@ def wait_for_end(run: Run) -> None:
     Raises:
         RunError: they are there after some seconds.
     """
-    _, left = psutil.wait_procs(family(run.launch, run.status), timeout=_ENDING)
+    _, left = psutil.wait_procs(all_programs(run.folder, run.launch, run.status), timeout=_ENDING)
     if left:
         raise RunError(f"run {run.name} is still ending; try again in a moment.", busy=True)
 
@@ -158,12 +161,10 @@ def _has_ended(program: psutil.Process) -> bool:
         return True
 
 
-def _note_end(run: Run) -> None:
-    """Say in the status of a run that it was ended, unless it had a last word itself."""
-    with suppress(OSError):  # without it the run is shown as dead, which is true as well
-        withdraw_stop(run.folder)
-        status = read_status(run.folder)
-        if status.get("state") not in ("stopped", "finished", "failed"):
-            reason = "ended by the user; it goes on from its last checkpoint"
-            changed = {**status, "state": "stopped", "reason": reason, "updated": time.time()}
-            write_object(run.folder / "status.json", changed)
+def note_end(folder: Path, state: str, reason: str) -> None:
+    """Say in the status of a run how it ended, in the place of its programs, which cannot say it any more."""
+    # Without their identity, or else that of the caller would stand there; without the file the run is shown as dead,
+    # which is true as well.
+    with suppress(OSError):
+        figures = {key: value for key, value in read_status(folder).items() if key not in ("pid", "created")}
+        write_object(folder / "status.json", {**figures, "state": state, "reason": reason, "updated": time.time()})

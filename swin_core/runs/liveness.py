@@ -8,11 +8,13 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-__all__ = ["family", "identity", "is_here", "living", "with_descendants"]
+__all__ = ["all_programs", "family", "identity", "is_here", "living", "with_descendants"]
 
 _TOLERANCE = 1.0
 """Seconds between two readings of one creation time: it is counted from the boot, whose time is rounded."""
@@ -51,14 +53,27 @@ def living(facts: Mapping[str, Any]) -> psutil.Process | None:
 
 
 def family(launch: Mapping[str, Any], status: Mapping[str, Any]) -> list[psutil.Process]:
-    """The living programs of a run on this machine: the launcher first, then the one that trains, then theirs."""
+    """The living programs of a run on this machine: the launcher first, then the one that trains, then theirs.
+
+    The caller is never among them, whatever the files say.
+    """
     return with_descendants(program for program in (living(launch), living(status)) if program)
 
 
+def all_programs(folder: Path, launch: Mapping[str, Any], status: Mapping[str, Any]) -> list[psutil.Process]:
+    """The same, and those that were left alone when the launcher was killed, which their command line tells."""
+    found = family(launch, status)
+    for program in psutil.process_iter(["cmdline"]):
+        line = program.info["cmdline"] or []  # None for another user's
+        if ("--run", str(folder)) in pairwise(line):
+            found.append(program)
+    return with_descendants(found)
+
+
 def with_descendants(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Programs, then those that they started, and so on."""
+    """Programs, then those that they started, and so on; never the caller."""
     found = dict.fromkeys(programs)
     for program in list(found):
         with suppress(psutil.Error):
             found |= dict.fromkeys(program.children(recursive=True))
-    return list(found)
+    return [program for program in found if program.pid != os.getpid()]

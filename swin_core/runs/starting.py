@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from swin_core.errors import RunError
-from swin_core.runs.changing import reread, wait_for_end
-from swin_core.runs.files import StrPath, create, log_file, read_status, withdraw_stop, write_object, write_status
+from swin_core.runs.changing import note_end, reread, wait_for_end
+from swin_core.runs.files import StrPath, create, log_file, read_status, withdraw_stop, write_object
 from swin_core.runs.lines import last_lines
 from swin_core.runs.listing import Run
 from swin_core.runs.locks import busy, check_devices, in_use
@@ -165,6 +165,6 @@ def _wait(child: subprocess.Popen[bytes], folder: Path, devices: Sequence[str], 
         if code is not None:
             line = (last_lines(folder / "log.txt", 1) or [f"exit status {code}"])[0]
             reason = f"it could not start: {line.removeprefix('train.py: ')}"
-            write_status(folder, **{**before, "state": "failed", "reason": reason})
+            note_end(folder, "failed", reason)
             raise RunError(f"run {folder.name}: {reason}")
         time.sleep(0.05)

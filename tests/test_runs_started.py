@@ -1,0 +1,482 @@
+"""Runs as programs: started, watched, stopped, killed, orphaned; each test with real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from swin_core import devices, runs
+from swin_core.errors import RunError
+from swin_core.runs import starting
+from swin_core.runs.liveness import all_programs
+
+ROOT = Path(__file__).resolve().parent.parent
+STUB = ROOT / "tests" / "fixtures_launcher.py"
+LONG = 100_000
+SETTINGS = {"name": "mine", "epochs": 3, "steps": LONG}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of runs whose launcher is the stub, with locks of its own; no program outlives the test."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(starting, "SCRIPT", STUB)
+    root = tmp_path / "runs"
+    yield root
+    for run in runs.list_runs(root):
+        for program in all_programs(run.folder, run.launch, run.status):
+            program.kill()
+
+
+def eventually(true: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """What `true` gives as soon as it is true."""
+    until = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.02)
+    return value
+
+
+def again(run: runs.Run) -> runs.Run:
+    return runs.find(run.name, run.folder.parent)
+
+
+def programs(run: runs.Run) -> list[psutil.Process]:
+    now = again(run)
+    return all_programs(now.folder, now.launch, now.status)
+
+
+def started(root: Path, **settings: Any) -> runs.Run:
+    """A run that takes steps already."""
+    run = runs.start(SETTINGS | settings, root=root)
+    return eventually(lambda: now if (now := again(run)).status.get("step") else None)
+
+
+# -- start, stop, resume
+
+
+def test_a_run_starts_stops_and_goes_on(root: Path) -> None:
+    run = started(root)
+    assert (run.state, run.alive, run.title) == ("running", True, "mine")
+    assert run.launch["pid"] == run.status["pid"] != os.getpid()
+    assert os.getsid(run.launch["pid"]) == run.launch["pid"] != os.getsid(0)
+    assert runs.busy(["cpu", "cuda:0"]) == {"cpu": run.folder}
+    (program,) = programs(run)
+    runs.request_stop(run)
+    assert again(run).state in ("stopping", "stopped")
+    program.wait(15)
+    ended = again(run)
+    assert (ended.state, ended.alive, runs.busy(["cpu"])) == ("stopped", False, {})
+
+    resumed = runs.resume(ended)
+    assert resumed.launch["devices"] == ["cpu"]
+    assert eventually(lambda: again(run).status.get("step"))
+    assert again(run).state == "running"  # the old request to stop is withdrawn
+    with pytest.raises(RunError, match="under way already"):
+        runs.resume(resumed)
+
+
+def test_a_run_finishes(root: Path) -> None:
+    run = runs.start(SETTINGS | {"steps": 2}, root=root)
+    assert eventually(lambda: again(run).state == "finished")
+    assert [row["loss"] for row in run.steps()] == [1.0, 0.5]
+    with pytest.raises(RunError, match="has finished; start a new run"):
+        runs.resume(run)
+    with pytest.raises(RunError, match="is not under way: it is finished"):
+        runs.request_stop(run)
+    assert not (run.folder / "stop").exists()
+
+
+def test_the_launcher_is_asked_for_when_it_has_ended(root: Path) -> None:
+    """Whoever starts a program and never asks how it ended leaves a zombie in the system's table."""
+    run = runs.start(SETTINGS | {"steps": 1}, root=root)
+    assert eventually(lambda: not psutil.pid_exists(run.launch["pid"]))
+
+
+def test_a_launcher_that_fails_says_why(root: Path) -> None:
+    with pytest.raises(RunError, match=r"run \S+-mine: it could not start: no pictures in 'flowers'"):
+        runs.start(SETTINGS | {"fails": "no pictures in 'flowers'"}, root=root)
+    (run,) = runs.list_runs(root)
+    assert (run.state, run.alive) == ("failed", False)
+    assert run.reason == "it could not start: no pictures in 'flowers'"
+    assert run.log_tail() == ["train.py: no pictures in 'flowers'"]
+    assert runs.busy(["cpu"]) == {}
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "raise SystemError('\\033[31mred')"])
+def test_a_launcher_that_says_nothing_has_failed(
+    code: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.setattr(starting, "SCRIPT", tmp_path / "broken.py")
+    with pytest.raises(RunError, match=r"could not start: (exit status 0|SystemError: red)$"):
+        runs.start(SETTINGS, root=root)
+    assert runs.list_runs(root)[0].state == "failed"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"devices": []},
+        {"devices": "cpu"},
+        {"devices": ["cpu; touch p"]},
+        {"devices": ["../cpu"]},
+        {"processes": 0},
+        {"processes": "2"},
+        {"max_restarts": -1},
+    ],
+)
+def test_a_wrong_launch_leaves_nothing(wrong: dict[str, Any], root: Path) -> None:
+    with pytest.raises(RunError):
+        runs.start(SETTINGS, root=root, **wrong)
+    assert runs.list_runs(root) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["--x; touch p", "-rf", "../up", "a/b", "a\0b", "$(touch p)", "", ".hidden", "x" * 65, 7]
+)
+def test_a_name_that_is_a_command_starts_nothing(name: Any, root: Path) -> None:
+    """Fault 4."""
+    with pytest.raises(RunError, match="must be 1 to 64 letters"):
+        runs.start(SETTINGS | {"name": name}, root=root)
+    assert not root.exists()
+
+
+# -- who lives, and who is signalled
+
+
+def test_a_run_outlives_the_server_that_started_it(root: Path) -> None:
+    """Fault 10: the server is killed with -9; a fresh program lists the run as running."""
+    code = (
+        "import time\nfrom swin_core import runs\nfrom swin_core.runs import starting\nfrom pathlib import Path\n"
+        f"starting.SCRIPT = Path({str(STUB)!r})\n"
+        f"print(runs.start({SETTINGS!r}, root={str(root)!r}).name, flush=True)\ntime.sleep(60)"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    name = server.stdout.readline().strip()
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    before = runs.find(name, root).status.get("step", 0)
+    eventually(lambda: runs.find(name, root).status.get("step", 0) > before + 5)
+    listed = subprocess.run(
+        [sys.executable, "scripts/runs.py", "--runs-root", root, "--json"], cwd=ROOT, capture_output=True, check=True
+    )
+    (run,) = json.loads(listed.stdout)
+    assert (run["name"], run["state"]) == (name, "running")
+    assert run["seconds_since_last_sign"] < 10
+
+
+def test_stop_leaves_no_program(root: Path) -> None:
+    """Fault 11, with two ranks in sessions of their own."""
+    run = started(root, ranks=2)
+    family = programs(run)
+    assert len(family) == 3
+    runs.request_stop(run)
+    assert psutil.wait_procs(family, timeout=15)[1] == []
+    assert again(run).state == "stopped"
+    assert programs(run) == []
+
+
+def test_kill_leaves_no_program_even_of_the_deaf(root: Path) -> None:
+    run = started(root, ranks=2, deaf=True)
+    family = programs(run)
+    assert len(family) == 3
+    begun = time.monotonic()
+    runs.kill(run, grace=0.3)
+    assert time.monotonic() - begun < 8
+    assert not any(program.is_running() and program.status() != psutil.STATUS_ZOMBIE for program in family)
+    ended = again(run)
+    assert (ended.state, ended.alive) == ("stopped", False)
+    assert ended.reason.startswith("ended by the user")
+    assert ended.status["step"] >= run.status["step"]  # the figures stay
+    assert runs.busy(["cpu"]) == {}
+    runs.delete(ended)
+
+
+def test_kill_waits_for_one_that_ends_by_itself(root: Path) -> None:
+    run = started(root)
+    begun = time.monotonic()
+    runs.kill(run, grace=30)
+    assert time.monotonic() - begun < 15
+
+
+def test_ranks_that_lost_their_launcher_can_be_killed(root: Path) -> None:
+    """Fault 11, if the ranks did not notice: the launcher is killed with -9."""
+    run = started(root, ranks=2)
+    family = programs(run)
+    launcher = psutil.Process(run.launch["pid"])
+    launcher.kill()
+    launcher.wait(5)
+    orphans = [program for program in family if program != launcher]
+    assert len(orphans) == 2
+    assert again(run).state == "running"  # the first rank lives
+    runs.kill(run, grace=0.3)
+    assert psutil.wait_procs(orphans, timeout=5)[1] == []
+
+
+def test_ranks_without_a_status_are_found_before_anything_is_changed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swin_core.runs.changing._ENDING", 0.1)
+    run = started(root, ranks=2)
+    family = programs(run)
+    for program in family[:2]:  # the launcher and the first rank
+        program.kill()
+    eventually(lambda: again(run).state == "died")
+    for change in (runs.resume, runs.delete, lambda run: runs.rename(run, "other")):
+        with pytest.raises(RunError, match="still ending"):
+            change(run)
+    runs.kill(run, grace=0.3)
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+def test_a_run_that_was_killed_is_shown_dead_and_goes_on(root: Path) -> None:
+    run = started(root)
+    psutil.Process(run.launch["pid"]).kill()
+    died = eventually(lambda: now if not (now := again(run)).alive else None)
+    assert (died.state, died.reason) == ("died", "it ended without a word; resume it from its last checkpoint")
+    assert runs.busy(["cpu"]) == {}  # the lock went with the launcher
+    with pytest.raises(RunError, match="is not under way: it is died"):
+        runs.request_stop(died)
+    assert runs.resume(died).alive
+
+
+def test_the_id_of_another_program_is_never_signalled(root: Path) -> None:
+    """Fault 12: the run's id was given to a program that has nothing to do with it."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        created = psutil.Process(other.pid).create_time()
+        folder = runs.create(SETTINGS, root)
+        facts = {"pid": other.pid, "created": created - 3600, "host": socket.gethostname()}
+        for file in ("launch.json", "status.json"):
+            (folder / file).write_text(json.dumps({"state": "running", "updated": time.time(), **facts}))
+        run = runs.find(folder.name, root)
+        assert (run.state, run.alive) == ("died", False)
+        assert devices.use_of(run) is None
+        with pytest.raises(RunError, match="no program on this machine: it is died"):
+            runs.kill(run)
+        assert other.poll() is None
+        runs.delete(run)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize("pid", [0, -1, True, "1", 1.0, None, 2**31, 2**80])
+def test_an_id_that_is_none_is_never_signalled(pid: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(number) if number else None)
+    folder = runs.create(SETTINGS, root)
+    facts = {"pid": pid, "created": time.time(), "host": socket.gethostname()}
+    (folder / "status.json").write_text(json.dumps({"state": "running", **facts}))
+    run = runs.find(folder.name, root)
+    assert (run.state, run.alive) == ("died", False)
+    with pytest.raises(RunError):
+        runs.kill(run)
+    assert sent == []
+
+
+def test_a_run_of_another_machine_is_never_signalled(root: Path) -> None:
+    run = started(root)
+    for file in ("launch.json", "status.json"):
+        facts = json.loads((run.folder / file).read_text()) | {"host": "elsewhere"}
+        copy = root / "20260101-000000-copy"
+        copy.mkdir(exist_ok=True)
+        (copy / "config.json").write_text("{}")
+        (copy / file).write_text(json.dumps(facts))
+    copied = runs.find(copy.name, root)
+    assert (copied.state, copied.alive, copied.reason) == ("running", True, "on elsewhere")
+    with pytest.raises(RunError, match="it is on elsewhere, end it there"):
+        runs.kill(copied)
+    assert programs(run)
+    (copy / "status.json").write_text(json.dumps(facts | {"updated": time.time() - 7200}))
+    copied = runs.find(copy.name, root)
+    assert (copied.state, copied.alive) == ("died", False)
+    assert copied.reason == "no sign of life from elsewhere for 2 h"
+
+
+# -- devices and folders are taken by one at a time
+
+
+def test_ten_launches_at_once(root: Path) -> None:
+    """Fault 13: one runs; the nine leave no folder and say which run has the device."""
+    gate = threading.Barrier(10)
+    outcomes: list[runs.Run | RunError] = []
+
+    def launch() -> None:
+        gate.wait()
+        try:
+            outcomes.append(runs.start(SETTINGS, root=root))
+        except RunError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=launch) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (run,) = [outcome for outcome in outcomes if isinstance(outcome, runs.Run)]
+    assert [listed.name for listed in runs.list_runs(root)] == [run.name]
+    assert [path.name for path in root.iterdir()] == [run.name]
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, RunError)]
+    assert refused == [f"cpu is in use by run {run.name}; stop it or wait."] * 9
+
+
+def test_ten_launchers_at_once(root: Path) -> None:
+    """The same without the look at who is busy before."""
+    folders = [runs.create(SETTINGS | {"name": f"r{number}"}, root) for number in range(10)]
+    for folder in folders:
+        (folder / "launch.json").write_text(
+            json.dumps({"devices": ["cuda:1", "cuda:0"][:: 1 - 2 * (folder.name[-1] > "4")]})
+        )
+    launchers = [
+        subprocess.Popen([sys.executable, STUB, "--run", folder], stderr=subprocess.PIPE, text=True)
+        for folder in folders
+    ]
+    eventually(lambda: sum(launcher.poll() is None for launcher in launchers) == 1)
+    alive = [folder for folder, launcher in zip(folders, launchers, strict=True) if launcher.poll() is None]
+    assert runs.busy(["cuda:0", "cuda:1"]) == {"cuda:0": alive[0], "cuda:1": alive[0]}
+    for launcher in launchers:
+        if launcher.poll() is None:
+            launcher.kill()
+        else:
+            assert launcher.returncode == starting.BUSY
+        _, said = launcher.communicate()
+        assert launcher.returncode < 0 or f"is in use by run {alive[0].name}; stop it or wait." in said
+
+
+def test_a_device_in_use_refuses_a_resume_and_leaves_the_folder(root: Path) -> None:
+    first = started(root, name="first")
+    second = runs.create(SETTINGS | {"name": "second"}, root)
+    with pytest.raises(RunError, match=f"cpu is in use by run {first.name}") as refused:
+        runs.resume(runs.find(second.name, root))
+    assert refused.value.busy
+    assert second.is_dir()
+    other = runs.resume(runs.find(second.name, root), devices=["cuda:0"])
+    assert other.alive
+    assert other.launch["devices"] == ["cuda:0"]
+    assert set(runs.busy(["cpu", "cuda:0", "cuda:1"])) == {"cpu", "cuda:0"}
+
+
+def test_one_run_never_has_two_launchers(root: Path) -> None:
+    """On another device the device's lock would not help."""
+    run = started(root)
+    (run.folder / "launch.json").write_text(json.dumps({"devices": ["cuda:0"]}))
+    second = subprocess.run(
+        [sys.executable, STUB, "--run", run.folder], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert second.returncode == starting.BUSY
+    assert f"run {run.name} is under way already" in second.stderr
+
+
+def test_a_launcher_that_loses_the_race_is_told_from_one_that_fails(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = started(root, name="first")
+    monkeypatch.setattr(starting, "busy", lambda devices: {})  # it came between the look and the launch
+    with pytest.raises(RunError, match="cpu is in use by another run; try again") as refused:
+        runs.start(SETTINGS, root=root)
+    assert refused.value.busy
+    assert [run.name for run in runs.list_runs(root)] == [first.name]
+
+
+def test_locks_are_free_after_the_block_and_after_an_error(root: Path) -> None:
+    folder = runs.create(SETTINGS, root)
+
+    def failing() -> None:
+        with runs.device_locks(["cpu", "cuda:0"], folder):
+            assert runs.busy(["cpu", "cuda:0"]) == {"cpu": folder, "cuda:0": folder}
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            failing()
+    assert runs.busy(["cpu", "cuda:0"]) == {}
+    other = runs.device_locks(["cpu", "cuda:0"], runs.create(SETTINGS | {"name": "other"}, root))
+    with runs.device_locks(["cuda:0"], folder), pytest.raises(RunError, match="cuda:0 is in use by run"), other:
+        pass
+    with runs.device_locks(["cpu"], folder):  # the other one let go of it
+        pass
+
+
+def test_a_lock_folder_of_another_user_is_refused(root: Path, tmp_path: Path) -> None:
+    folder = runs.create(SETTINGS, root)
+    place = tmp_path / "tmp" / f"swinlens-{os.getuid()}"
+    place.symlink_to(tmp_path)
+    with pytest.raises(RunError, match="belongs to another user; set TMPDIR"), runs.device_locks(["cpu"], folder):
+        pass
+    assert runs.busy(["cpu"]) == {}
+    place.unlink()
+    with runs.device_locks(["cpu"], folder):
+        assert place.stat().st_mode & 0o077 == 0
+
+
+# -- what is refused while a run lives, and what it takes
+
+
+def test_a_living_run_is_neither_deleted_nor_renamed_but_noted(root: Path) -> None:
+    run = started(root)
+    with pytest.raises(RunError, match="under way and cannot be deleted; stop it first"):
+        runs.delete(run)
+    with pytest.raises(RunError, match="under way and cannot be renamed; stop it first"):
+        runs.rename(run, "other")
+    runs.write_notes(run, "so far so good")
+    assert again(run).notes == "so far so good"
+    assert programs(run)
+
+
+def test_a_run_that_fell_silent_says_so(root: Path) -> None:
+    run = started(root)
+    psutil.Process(run.launch["pid"]).suspend()
+    facts = json.loads((run.folder / "status.json").read_text()) | {"updated": time.time() - 600}
+    (run.folder / "status.json").write_text(json.dumps(facts))
+    silent = again(run)
+    assert (silent.state, silent.alive) == ("running", True)
+    assert silent.reason == "no sign of life for 10 min, but its programs are there"
+    runs.kill(run, grace=0.2)
+
+
+def test_what_a_run_takes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = started(root, ranks=2)
+    monkeypatch.setattr(devices, "_APART", 0.0)
+    first = devices.use_of(run)
+    assert first is not None
+    family = programs(run)
+    # Each of the three is a Python interpreter with psutil in it.
+    assert 3 * 3e6 < first.memory < sum(program.memory_info().rss for program in family)
+    before = sum(sum(program.cpu_times()[:2]) for program in family)
+    begun = time.monotonic()
+    devices.use_of(run)
+    time.sleep(1.0)
+    use = devices.use_of(run)
+    assert use is not None
+    spent = sum(sum(program.cpu_times()[:2]) for program in family) - before
+    assert use.cores == pytest.approx(spent / (time.monotonic() - begun), abs=0.1)
+    runs.kill(run, grace=1)
+    assert devices.use_of(again(run)) is None
+
+
+def test_signals_to_a_server_do_not_reach_its_runs(root: Path) -> None:
+    """Ctrl-C in the server's terminal goes to its process group, which the run is not in."""
+    run = started(root)
+    assert os.getpgid(run.launch["pid"]) != os.getpgid(0)
+    assert psutil.Process(run.launch["pid"]).status() != psutil.STATUS_ZOMBIE
+    assert signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, None)
