@@ -16,6 +16,8 @@ __all__ = [
     "PICTURES_AT_MOST",
     "ROOT",
     "column_titles",
+    "from_words",
+    "in_words",
     "model_source",
     "offered_models",
     "once",
@@ -35,6 +37,9 @@ _SAFE = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*", re.ASCII)
 
 _RUN = re.compile(
     r"(?P<time>\d{8}-\d{6}-)(?P<title>[^/]+)(?:/checkpoints/(?:epoch-(?P<epoch>\d+)|(?P<other>[^/]+))\.safetensors)?"
+)
+_WORDS = re.compile(
+    r"(?P<title>[^/ ,()]+)(?:, (?:epoch (?P<epoch>\d{1,9})|(?P<other>[^/ ,()]+)))? \((?P<time>\d{8}-\d{6})\)"
 )
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -70,6 +75,23 @@ def column_titles(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         title if short.count(title) == 1 else _title(name, timed=True) for title, name in zip(short, names, strict=True)
     )
+
+
+def in_words(name: str) -> str:
+    """A model's name as a person reads it in a list, what tells it apart first: "mine, epoch 3 (20261124-154500)"."""
+    found = _RUN.fullmatch(name)
+    words = f"{_title(name, timed=False)} ({found.group('time')[:-1]})" if found else name
+    return words if from_words(words) == name else name
+
+
+def from_words(words: str) -> str:
+    """The name that `in_words` put into words; any other text is a name already."""
+    found = _WORDS.fullmatch(words)
+    if not found:
+        return words
+    title, epoch, other, time = found.group("title", "epoch", "other", "time")
+    file = f"epoch-{int(epoch):04d}" if epoch else other
+    return f"{time}-{title}" + (f"/checkpoints/{file}.safetensors" if file else "")
 
 
 def _title(name: str, timed: bool) -> str:

@@ -175,9 +175,15 @@ def figure(chart: Chart, curves: Sequence[Curve], position: str, smoothing: floa
         "hovermode": "x",
         "dragmode": "zoom",
         "xaxis": {**axis, "title": {"text": unit_name, "standoff": 6}, "rangemode": "tozero"},
-        "yaxis": {**axis, "tickformat": ".0%"} if chart.percent else axis,
+        "yaxis": axis | ({"tickformat": ".0%"} if chart.percent else {}) | _range(traces),
     }
     return {"data": traces, "layout": layout}
+
+
+def _range(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """From zero to twice the value where all points have the same: by itself Plotly would show one below and above."""
+    values = {value for trace in traces for value in trace["y"] if value is not None}
+    return {"range": [0, 2 * max(values)]} if len(values) == 1 and max(values) > 0 else {}
 
 
 def _trace(chart: Chart, curve: Curve, x: np.ndarray, y: np.ndarray, unit: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.cache import Picture, read_picture
-from dashboard.choices import PICTURES_AT_MOST, offered_models, samples, truth_of
+from dashboard.choices import PICTURES_AT_MOST, from_words, in_words, offered_models, once, samples, truth_of
 from dashboard.theme import plain
 from swin_core.errors import SwinError
 from swin_core.explain.compare import MODELS_AT_MOST
@@ -85,6 +85,7 @@ def choose_models() -> list[str]:
         offered_models(),
         default=list(bundled)[:MODELS_AT_START],
         max_selections=MODELS_AT_MOST,
+        format_func=in_words,
         accept_new_options=True,
         select_all=False,
         key="model",
@@ -99,7 +100,8 @@ def choose_models() -> list[str]:
     )
     if one_too_many := st.session_state.pop("one_too_many", ""):
         st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {plain(one_too_many)}.")
-    return list(chosen)[:MODELS_AT_MOST]
+    # An address may hold the words of a run that is not there any more, which is then no option.
+    return once([list(map(from_words, chosen))])[:MODELS_AT_MOST]
 
 
 def _add_model() -> None:

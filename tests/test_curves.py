@@ -133,6 +133,8 @@ def test_odd_figures_are_drawn_as_gaps_in_valid_json(value: Any) -> None:
 def test_one_point_is_a_mark_and_none_is_nothing() -> None:
     (trace,) = figure(TOP1, [run(1)], "epoch", 0.2)["data"]
     assert trace["mode"] == "markers"
+    assert figure(TOP1, [run(1)], "epoch", 0.2)["layout"]["yaxis"]["range"] == [0, 0.2]
+    assert "range" not in figure(TOP1, [run(2)], "epoch", 0.2)["layout"]["yaxis"]
     assert figure(TOP1, [Curve("mine", [], [])], "epoch", 0.2)["data"] == []
     assert "nothing yet" in described(TOP1, [Curve("mine", [], [])])
     assert "mine 0.8 at epoch 8" in described(TOP1, [run()])

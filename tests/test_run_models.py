@@ -91,7 +91,7 @@ def test_runs_and_their_checkpoints_are_offered_beside_the_bundled_models(root: 
     names = choices.offered_models()
     files = ("", "/checkpoints/best.safetensors", "/checkpoints/epoch-0003.safetensors")
     assert names == ["bundled", *(f"{run}{file}" for run in (SECOND, FIRST) for file in files)]
-    assert opened(model="bundled").multiselect(key="model").options == names
+    assert opened(model="bundled").multiselect(key="model").options == list(map(choices.in_words, names))
     for name in names[1:]:
         assert Path(choices.model_source(name)).is_relative_to(root)
         assert swin_core.load(choices.model_source(name)).labels == LABELS
@@ -144,6 +144,38 @@ def test_columns_are_titled_in_words_and_told_apart() -> None:
         "mine",
     )
     assert choices.column_titles(["a/checkpoints/b.safetensors"]) == ("a/checkpoints/b.safetensors",)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (FIRST, "mine (20260102-030405)"),
+        (f"{FIRST}/checkpoints/best.safetensors", "mine, best (20260102-030405)"),
+        (f"{FIRST}/checkpoints/epoch-0003.safetensors", "mine, epoch 3 (20260102-030405)"),
+        (f"{FIRST}/checkpoints/epoch-12345.safetensors", "mine, epoch 12345 (20260102-030405)"),
+        ("bundled", "bundled"),
+        ("timm/resnet50", "timm/resnet50"),
+        # What would not lead back stays as it is.
+        (f"{FIRST}/checkpoints/epoch-3.safetensors",) * 2,
+        (f"{FIRST}/checkpoints/a (b).safetensors",) * 2,
+        ("20260102-030405-a, best",) * 2,
+    ],
+)
+def test_a_name_in_words_leads_back_to_the_name(name: str, words: str) -> None:
+    assert choices.in_words(name) == words
+    assert choices.from_words(words) == name
+
+
+def test_an_address_holds_a_run_by_its_words_or_by_its_name(root: Path) -> None:
+    make_run(root, FIRST, 1)
+    name = f"{FIRST}/checkpoints/epoch-0003.safetensors"
+    for query in (name, choices.in_words(name), [name, choices.in_words(name)]):
+        app = opened(model=query)
+        assert texts(app).count("magnitude") == 1
+        assert "mine, epoch 3" in texts(app)
+    # A run that was deleted is named by its name.
+    gone = choices.in_words("20250101-000000-gone")
+    assert "There is no model 20250101-000000-gone" in texts(opened(model=gone))
 
 
 # -- the page
