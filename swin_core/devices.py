@@ -63,7 +63,7 @@ def use_of(run: Run) -> Use | None:
 
     None if no program of it lives on this machine.
     """
-    programs = family(run.launch, run.status)
+    programs = family(run.launch, run.status) if run.alive else []
     if not programs:
         _spent.pop(run.folder, None)
         return None
@@ -81,13 +81,14 @@ _spent: dict[Path, tuple[float, dict[psutil.Process, float], float]] = {}
 
 
 def _cores(folder: Path, seconds: dict[psutil.Process, float]) -> float:
-    now = time.time()
+    now = time.monotonic()
     if folder in _spent:
         since, before, cores = _spent[folder]
         if now - since < _APART:
             return cores
     else:
-        since, before = min((program.create_time() for program in seconds), default=now), {}
+        begun = min((program.create_time() for program in seconds), default=time.time())
+        since, before = now - (time.time() - begun), {}
     spent = sum(later - before.get(program, 0.0) for program, later in seconds.items())
     cores = spent / max(now - since, 0.01)
     _spent[folder] = now, seconds, cores

@@ -8,63 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from fixtures_started import ROOT, SETTINGS, STUB, again, eventually, programs, started, stubbed_root
 
 from swin_core import devices, runs
 from swin_core.errors import RunError
 from swin_core.runs import starting
-from swin_core.runs.liveness import all_programs
-
-ROOT = Path(__file__).resolve().parent.parent
-STUB = ROOT / "tests" / "fixtures_launcher.py"
-LONG = 100_000
-SETTINGS = {"name": "mine", "epochs": 3, "steps": LONG}
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of runs whose launcher is the stub, with locks of its own; no program outlives the test."""
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(starting, "SCRIPT", STUB)
-    root = tmp_path / "runs"
-    yield root
-    for run in runs.list_runs(root):
-        for program in all_programs(run.folder, run.launch, run.status):
-            program.kill()
-
-
-def eventually(true: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """What `true` gives as soon as it is true."""
-    until = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.02)
-    return value
-
-
-def again(run: runs.Run) -> runs.Run:
-    return runs.find(run.name, run.folder.parent)
-
-
-def programs(run: runs.Run) -> list[psutil.Process]:
-    now = again(run)
-    return all_programs(now.folder, now.launch, now.status)
-
-
-def started(root: Path, **settings: Any) -> runs.Run:
-    """A run that takes steps already."""
-    run = runs.start(SETTINGS | settings, root=root)
-    return eventually(lambda: now if (now := again(run)).status.get("step") else None)
+    with stubbed_root(tmp_path, monkeypatch) as root:
+        yield root
 
 
 # -- start, stop, resume
@@ -97,7 +58,7 @@ def test_a_run_finishes(root: Path) -> None:
     assert [row["loss"] for row in run.steps()] == [1.0, 0.5]
     with pytest.raises(RunError, match="has finished; start a new run"):
         runs.resume(run)
-    with pytest.raises(RunError, match="is not under way: it is finished"):
+    with pytest.raises(RunError, match="is not under way, its state is finished"):
         runs.request_stop(run)
     assert not (run.folder / "stop").exists()
 
@@ -194,6 +155,17 @@ def test_stop_leaves_no_program(root: Path) -> None:
     assert programs(run) == []
 
 
+@pytest.mark.parametrize("how", [[], ["--now"]])
+def test_the_shell_stops_a_run(how: list[str], root: Path) -> None:
+    run = started(root)
+    family = programs(run)
+    command = [sys.executable, "scripts/runs.py", "stop", *how, run.folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{run.name} has ended" if how else f"{run.name} is finishing its step")
+    assert psutil.wait_procs(family, timeout=15)[1] == []
+    assert again(run).state == "stopped"
+
+
 def test_kill_leaves_no_program_even_of_the_deaf(root: Path) -> None:
     run = started(root, ranks=2, deaf=True)
     family = programs(run)
@@ -247,13 +219,30 @@ def test_ranks_without_a_status_are_found_before_anything_is_changed(
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
+def test_a_program_that_only_trained_within_itself_is_left_alone(root: Path) -> None:
+    """Such as a notebook, whose identity stands in the status of a run that is over."""
+    notebook = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        folder = runs.create(SETTINGS, root)
+        facts = {**runs.identity(notebook.pid), "updated": time.time()}
+        (folder / "status.json").write_text(json.dumps({"state": "stopped", **facts}))
+        run = runs.find(folder.name, root)
+        with pytest.raises(RunError, match="no program on this machine: its state is stopped"):
+            runs.kill(run)
+        runs.delete(run)
+        assert notebook.poll() is None
+    finally:
+        notebook.kill()
+        notebook.wait()
+
+
 def test_a_run_that_was_killed_is_shown_dead_and_goes_on(root: Path) -> None:
     run = started(root)
     psutil.Process(run.launch["pid"]).kill()
     died = eventually(lambda: now if not (now := again(run)).alive else None)
     assert (died.state, died.reason) == ("died", "it ended without a word; resume it from its last checkpoint")
     assert runs.busy(["cpu"]) == {}  # the lock went with the launcher
-    with pytest.raises(RunError, match="is not under way: it is died"):
+    with pytest.raises(RunError, match="is not under way, its state is died"):
         runs.request_stop(died)
     assert runs.resume(died).alive
 
@@ -270,7 +259,7 @@ def test_the_id_of_another_program_is_never_signalled(root: Path) -> None:
         run = runs.find(folder.name, root)
         assert (run.state, run.alive) == ("died", False)
         assert devices.use_of(run) is None
-        with pytest.raises(RunError, match="no program on this machine: it is died"):
+        with pytest.raises(RunError, match="no program on this machine: its state is died"):
             runs.kill(run)
         assert other.poll() is None
         runs.delete(run)
@@ -311,122 +300,6 @@ def test_a_run_of_another_machine_is_never_signalled(root: Path) -> None:
     copied = runs.find(copy.name, root)
     assert (copied.state, copied.alive) == ("died", False)
     assert copied.reason == "no sign of life from elsewhere for 2 h"
-
-
-# -- devices and folders are taken by one at a time
-
-
-def test_ten_launches_at_once(root: Path) -> None:
-    """Fault 13: one runs; the nine leave no folder and say which run has the device."""
-    gate = threading.Barrier(10)
-    outcomes: list[runs.Run | RunError] = []
-
-    def launch() -> None:
-        gate.wait()
-        try:
-            outcomes.append(runs.start(SETTINGS, root=root))
-        except RunError as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=launch) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (run,) = [outcome for outcome in outcomes if isinstance(outcome, runs.Run)]
-    assert [listed.name for listed in runs.list_runs(root)] == [run.name]
-    assert [path.name for path in root.iterdir()] == [run.name]
-    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, RunError)]
-    assert refused == [f"cpu is in use by run {run.name}; stop it or wait."] * 9
-
-
-def test_ten_launchers_at_once(root: Path) -> None:
-    """The same without the look at who is busy before."""
-    folders = [runs.create(SETTINGS | {"name": f"r{number}"}, root) for number in range(10)]
-    for folder in folders:
-        (folder / "launch.json").write_text(
-            json.dumps({"devices": ["cuda:1", "cuda:0"][:: 1 - 2 * (folder.name[-1] > "4")]})
-        )
-    launchers = [
-        subprocess.Popen([sys.executable, STUB, "--run", folder], stderr=subprocess.PIPE, text=True)
-        for folder in folders
-    ]
-    eventually(lambda: sum(launcher.poll() is None for launcher in launchers) == 1)
-    alive = [folder for folder, launcher in zip(folders, launchers, strict=True) if launcher.poll() is None]
-    assert runs.busy(["cuda:0", "cuda:1"]) == {"cuda:0": alive[0], "cuda:1": alive[0]}
-    for launcher in launchers:
-        if launcher.poll() is None:
-            launcher.kill()
-        else:
-            assert launcher.returncode == starting.BUSY
-        _, said = launcher.communicate()
-        assert launcher.returncode < 0 or f"is in use by run {alive[0].name}; stop it or wait." in said
-
-
-def test_a_device_in_use_refuses_a_resume_and_leaves_the_folder(root: Path) -> None:
-    first = started(root, name="first")
-    second = runs.create(SETTINGS | {"name": "second"}, root)
-    with pytest.raises(RunError, match=f"cpu is in use by run {first.name}") as refused:
-        runs.resume(runs.find(second.name, root))
-    assert refused.value.busy
-    assert second.is_dir()
-    other = runs.resume(runs.find(second.name, root), devices=["cuda:0"])
-    assert other.alive
-    assert other.launch["devices"] == ["cuda:0"]
-    assert set(runs.busy(["cpu", "cuda:0", "cuda:1"])) == {"cpu", "cuda:0"}
-
-
-def test_one_run_never_has_two_launchers(root: Path) -> None:
-    """On another device the device's lock would not help."""
-    run = started(root)
-    (run.folder / "launch.json").write_text(json.dumps({"devices": ["cuda:0"]}))
-    second = subprocess.run(
-        [sys.executable, STUB, "--run", run.folder], capture_output=True, text=True, check=False, timeout=30
-    )
-    assert second.returncode == starting.BUSY
-    assert f"run {run.name} is under way already" in second.stderr
-
-
-def test_a_launcher_that_loses_the_race_is_told_from_one_that_fails(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = started(root, name="first")
-    monkeypatch.setattr(starting, "busy", lambda devices: {})  # it came between the look and the launch
-    with pytest.raises(RunError, match="cpu is in use by another run; try again") as refused:
-        runs.start(SETTINGS, root=root)
-    assert refused.value.busy
-    assert [run.name for run in runs.list_runs(root)] == [first.name]
-
-
-def test_locks_are_free_after_the_block_and_after_an_error(root: Path) -> None:
-    folder = runs.create(SETTINGS, root)
-
-    def failing() -> None:
-        with runs.device_locks(["cpu", "cuda:0"], folder):
-            assert runs.busy(["cpu", "cuda:0"]) == {"cpu": folder, "cuda:0": folder}
-            raise KeyboardInterrupt
-
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            failing()
-    assert runs.busy(["cpu", "cuda:0"]) == {}
-    other = runs.device_locks(["cpu", "cuda:0"], runs.create(SETTINGS | {"name": "other"}, root))
-    with runs.device_locks(["cuda:0"], folder), pytest.raises(RunError, match="cuda:0 is in use by run"), other:
-        pass
-    with runs.device_locks(["cpu"], folder):  # the other one let go of it
-        pass
-
-
-def test_a_lock_folder_of_another_user_is_refused(root: Path, tmp_path: Path) -> None:
-    folder = runs.create(SETTINGS, root)
-    place = tmp_path / "tmp" / f"swinlens-{os.getuid()}"
-    place.symlink_to(tmp_path)
-    with pytest.raises(RunError, match="belongs to another user; set TMPDIR"), runs.device_locks(["cpu"], folder):
-        pass
-    assert runs.busy(["cpu"]) == {}
-    place.unlink()
-    with runs.device_locks(["cpu"], folder):
-        assert place.stat().st_mode & 0o077 == 0
 
 
 # -- what is refused while a run lives, and what it takes

@@ -12,9 +12,19 @@ from swin_core.atomic import replacing
 from swin_core.errors import RunError
 from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run, find
-from swin_core.runs.liveness import all_programs, with_descendants
+from swin_core.runs.liveness import family, strays, with_descendants
 
-__all__ = ["delete", "kill", "note_end", "rename", "request_stop", "reread", "wait_for_end", "write_notes"]
+__all__ = [
+    "delete",
+    "kill",
+    "note_end",
+    "programs_of",
+    "rename",
+    "request_stop",
+    "reread",
+    "wait_for_end",
+    "write_notes",
+]
 
 _ENDING = 10.0
 """Seconds between a run's last word and the end of its programs."""
@@ -27,6 +37,16 @@ def reread(folder: Path) -> Run:
     return find(folder.name, folder.parent)
 
 
+def programs_of(run: Run) -> list[psutil.Process]:
+    """The programs of a run on this machine, the launcher first.
+
+    Of a run that is over, those alone that were started for it: one that trained within a larger program, such as a
+    notebook, is no reason to end that.
+    """
+    named = family(run.launch, run.status) if run.alive else []
+    return list(dict.fromkeys([*named, *strays(run.folder)]))
+
+
 def request_stop(run: Run) -> None:
     """Ask a run to finish its step, save everything and end; `resume` goes on without losing a step.
 
@@ -35,7 +55,7 @@ def request_stop(run: Run) -> None:
     """
     now = reread(run.folder)
     if not now.alive:
-        raise RunError(f"run {now.name} is not under way: it is {now.state}.")
+        raise RunError(f"run {now.name} is not under way, its state is {now.state}.")
     try:
         os.close(os.open(now.folder / "stop", os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666))
     except OSError as error:
@@ -56,9 +76,13 @@ def kill(run: Run, grace: float = 10.0) -> None:
         RunError: no program of it lives on this machine, or they are another user's.
     """
     now = reread(run.folder)
-    programs = all_programs(now.folder, now.launch, now.status)
+    programs = programs_of(now)
     if not programs:
-        place = f"it is on {now.status.get('host')}, end it there" if now.alive and now.status else f"it is {now.state}"
+        place = (
+            f"it is on {now.status.get('host')}, end it there"
+            if now.alive and now.status
+            else f"its state is {now.state}"
+        )
         raise RunError(f"run {now.name} has no program on this machine: {place}.")
     try:
         with suppress(psutil.NoSuchProcess):
@@ -87,7 +111,7 @@ def wait_for_end(run: Run) -> None:
     Raises:
         RunError: they are there after some seconds.
     """
-    _, left = psutil.wait_procs(all_programs(run.folder, run.launch, run.status), timeout=_ENDING)
+    _, left = psutil.wait_procs(programs_of(run), timeout=_ENDING)
     if left:
         raise RunError(f"run {run.name} is still ending; try again in a moment.", busy=True)
 

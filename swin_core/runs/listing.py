@@ -128,9 +128,7 @@ def list_runs(root: StrPath | None = None) -> list[Run]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise RunError(
-            f"the runs in {str(place)!r} cannot be read: {error.strerror}; choose another folder."
-        ) from error
+        raise RunError(f"the runs in {str(place)!r} cannot be read: {error.strerror}; choose another.") from error
     folders = [place / name for name in names if _is_run(place, name)]
     return [_read(folder) for folder in sorted(folders, key=_age, reverse=True)]
 

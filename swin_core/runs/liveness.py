@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["all_programs", "family", "identity", "is_here", "living", "with_descendants"]
+__all__ = ["family", "identity", "is_here", "living", "strays", "with_descendants"]
 
 _TOLERANCE = 1.0
 """Seconds between two readings of one creation time: it is counted from the boot, whose time is rounded."""
@@ -53,21 +53,18 @@ def living(facts: Mapping[str, Any]) -> psutil.Process | None:
 
 
 def family(launch: Mapping[str, Any], status: Mapping[str, Any]) -> list[psutil.Process]:
-    """The living programs of a run on this machine: the launcher first, then the one that trains, then theirs.
-
-    The caller is never among them, whatever the files say.
-    """
+    """The living programs of a run on this machine: the launcher first, then the one that trains, then theirs."""
     return with_descendants(program for program in (living(launch), living(status)) if program)
 
 
-def all_programs(folder: Path, launch: Mapping[str, Any], status: Mapping[str, Any]) -> list[psutil.Process]:
-    """The same, and those that were left alone when the launcher was killed, which their command line tells."""
-    found = family(launch, status)
-    for program in psutil.process_iter(["cmdline"]):
-        line = program.info["cmdline"] or []  # None for another user's
-        if ("--run", str(folder)) in pairwise(line):
-            found.append(program)
-    return with_descendants(found)
+def strays(folder: Path) -> list[psutil.Process]:
+    """Programs whose command line says that they train in a run's folder, with their descendants.
+
+    Those are there also when the launcher was killed and nobody wrote down who they are.
+    """
+    named = ("--run", str(folder))
+    found = psutil.process_iter(["cmdline"])  # None for another user's
+    return with_descendants(program for program in found if named in pairwise(program.info["cmdline"] or []))
 
 
 def with_descendants(programs: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -1,0 +1,160 @@
+"""Devices found without torch: the CPU, and GPUs through the driver's library, here and missing and failing."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pynvml
+import pytest
+
+from swin_core import devices
+
+ROOT = Path(__file__).resolve().parent.parent
+UUIDS = ["GPU-aaaa-1111", "GPU-aaab-2222", "GPU-bbbb-3333"]
+
+
+class Cards:
+    """The driver's library with three cards, whose answers can be made to fail by function and card."""
+
+    def __init__(self) -> None:
+        self.failing: dict[tuple[str, int], int] = {}
+
+    def answer(self, name: str, card: int, value: Any) -> Any:
+        if (name, card) in self.failing:
+            raise pynvml.NVMLError(self.failing[name, card])
+        return value
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> Cards:
+    made = Cards()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    answers: dict[str, Any] = {
+        "nvmlDeviceGetName": lambda card: f"Card {card}",
+        "nvmlDeviceGetUUID": lambda card: UUIDS[card],
+        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(free=card * 10**9, total=8 * 10**9),
+        "nvmlDeviceGetUtilizationRates": lambda card: SimpleNamespace(gpu=10 * card),
+        "nvmlDeviceGetHandleByIndex": lambda card: card,
+    }
+    for name, value in answers.items():
+        assert hasattr(pynvml, name)
+        monkeypatch.setattr(pynvml, name, lambda card, n=name, v=value: made.answer(n, card, v(card)))
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: made.answer("nvmlInit", 0, None))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 3)
+    return made
+
+
+def gpus() -> dict[str, str]:
+    return {device.name: device.title for device in devices.found() if device.name != "cpu"}
+
+
+def test_the_cpu_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = devices.found()[0]
+    memory = psutil.virtual_memory()
+    assert (cpu.name, cpu.memory_total) == ("cpu", memory.total)
+    assert abs(cpu.memory_free - memory.available) < 2e9
+    count = len(os.sched_getaffinity(0))
+    assert cpu.title.startswith(f"CPU, {count} core")
+    small = devices.Device("cpu", "CPU, 2 cores", 3_140_000_000, 8_000_000_000, None)
+    assert str(small) == "CPU, 2 cores, 3.1 of 8.0 GB free"
+
+
+def test_the_cores_are_those_that_this_program_may_use() -> None:
+    core = min(os.sched_getaffinity(0))
+    code = (
+        f"import os; os.sched_setaffinity(0, [{core}])\nfrom swin_core import devices; print(devices.found()[0].title)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "CPU, 1 core\n"
+
+
+def test_use_of_the_cpu_is_measured_across_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_APART", 0.0)
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
+    monkeypatch.setattr(devices, "_idle", (49.0, SimpleNamespace(idle=96.0, iowait=6.0), None))
+    idle = iter([98.0, 99.0, 99.0])
+    clock = iter([50.0, 51.0, 52.0])
+    monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(idle=next(idle), iowait=7.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    used: list[float | None] = []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: used.append(devices._cpu_use()))
+        thread.start()
+        thread.join()
+    # Three of the four cores were idle in the first second, one of them for a disk; then one, then none.
+    assert used == [0.25, 0.75, 1.0]
+
+
+def test_use_is_not_known_before_there_was_time_to_see_it() -> None:
+    code = "from swin_core import devices; print(devices.found()[0].use)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+
+
+def test_gpus_are_found_with_their_memory_and_use(cards: Cards) -> None:
+    found = devices.found()
+    assert [device.name for device in found] == ["cpu", "cuda:0", "cuda:1", "cuda:2"]
+    assert found[2] == devices.Device("cuda:1", "Card 1", 10**9, 8 * 10**9, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("named", "titles"),
+    [
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("2", ["Card 2"]),
+        ("2, 0", ["Card 2", "Card 0"]),
+        ("1,7,0", ["Card 1"]),  # CUDA stops at the first that is not there
+        ("GPU-bbbb", ["Card 2"]),
+        ("GPU-aaab-2222,0", ["Card 1", "Card 0"]),
+        ("GPU-aaa", []),  # two begin so
+        ("MIG-1", []),
+    ],
+)
+def test_only_visible_gpus_count(named: str, titles: list[str], cards: Cards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus() == {f"cuda:{index}": title for index, title in enumerate(titles)}
+
+
+def test_a_card_that_fails_does_not_take_the_others_along(cards: Cards) -> None:
+    cards.failing["nvmlDeviceGetName", 0] = pynvml.NVML_ERROR_GPU_IS_LOST
+    cards.failing["nvmlDeviceGetUtilizationRates", 1] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    cards.failing["nvmlDeviceGetMemoryInfo", 2] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    _, second, third = devices.found()
+    assert (second.name, second.use) == ("cuda:1", None)
+    assert (third.name, third.use, third.memory_total) == ("cuda:2", 0.2, psutil.virtual_memory().total)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    ],
+)
+def test_without_a_driver_there_is_the_cpu(code: int, cards: Cards) -> None:
+    cards.failing["nvmlInit", 0] = code
+    assert [device.name for device in devices.found()] == ["cpu"]
+
+
+def test_without_the_library_there_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = builtins.__import__
+
+    def refusing(name: str, *rest: Any) -> Any:
+        if name == "pynvml":
+            raise ImportError(name)
+        return load(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refusing)
+    assert [device.name for device in devices.found()] == ["cpu"]
