@@ -36,7 +36,7 @@ def work(folder: Path, steps: int) -> None:
 
 
 def main() -> int:
-    folder = Path(sys.argv[2])
+    folder = Path(sys.argv[2]).resolve()
     config, facts = runs.read_config(folder), runs.read_launch(folder)
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -55,7 +55,9 @@ def main() -> int:
             runs.write_status(folder, state="starting")
             ranks = [
                 subprocess.Popen(
-                    [sys.executable, *sys.argv], env={**os.environ, "RANK": str(rank)}, start_new_session=True
+                    [sys.executable, __file__, "--run", folder],
+                    env={**os.environ, "RANK": str(rank)},
+                    start_new_session=True,
                 )
                 for rank in range(config.get("ranks", 0))
             ]

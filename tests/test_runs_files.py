@@ -111,7 +111,13 @@ def test_a_file_that_was_replaced_or_cut_is_read_anew(run: runs.Run) -> None:
     os.replace(path.with_name("new"), path)
     assert len(run.metrics()) == 2
     path.write_bytes(whole.replace(b"4.0", b"5.0") + b'{"epoch": 3}\n')  # the same file, longer, another content
-    assert [row.get("loss") for row in run.metrics()][1:] == [3.5, None]
+    assert [row.get("loss") for row in run.metrics()] == [5.0, 3.5, None]
+    rows = [b'{"epoch": %d, "loss": %d}\n' % (epoch, epoch) for epoch in range(9)]
+    path.write_bytes(b"".join(rows))
+    assert len(run.metrics()) == 9
+    path.with_name("new").write_bytes(rows[0].replace(b"0}", b"7}") + b"".join(rows[1:]))  # another, with the same end
+    os.replace(path.with_name("new"), path)
+    assert run.metrics()[0]["loss"] == 7
     path.unlink()
     assert run.metrics() == []
 

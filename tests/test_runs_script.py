@@ -81,7 +81,7 @@ def test_the_shell_renames_and_deletes(run: runs.Run, root: Path) -> None:
 def test_the_shell_says_why_not_in_a_line(run: runs.Run, root: Path) -> None:
     for words, said in (
         (["stop", run.name], f"run {run.name} is not under way, its state is stopped."),
-        (["stop", "--now", run.name], f"run {run.name} has no program on this machine: its state is stopped."),
+        (["stop", "--now", run.name], f"run {run.name} has no program to end here: its state is stopped."),
         (
             ["rename", run.name, "a b"],
             "name 'a b' must be 1 to 64 letters, digits, '_', '-' or '.', not '-' or '.' at first.",

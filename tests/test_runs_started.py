@@ -227,13 +227,47 @@ def test_a_program_that_only_trained_within_itself_is_left_alone(root: Path) -> 
         facts = {**runs.identity(notebook.pid), "updated": time.time()}
         (folder / "status.json").write_text(json.dumps({"state": "stopped", **facts}))
         run = runs.find(folder.name, root)
-        with pytest.raises(RunError, match="no program on this machine: its state is stopped"):
+        with pytest.raises(RunError, match="no program to end here: its state is stopped"):
             runs.kill(run)
         runs.delete(run)
         assert notebook.poll() is None
     finally:
         notebook.kill()
         notebook.wait()
+
+
+def test_a_program_that_has_ended_and_was_not_asked_for_is_dead(root: Path) -> None:
+    """A zombie keeps its id and its time until its parent asks how it ended."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    identity = runs.identity(child.pid)
+    folder = runs.create(SETTINGS, root)
+    (folder / "status.json").write_text(json.dumps({"state": "running", "updated": time.time(), **identity}))
+    eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+    assert psutil.Process(child.pid).create_time() == pytest.approx(identity["created"], abs=0.1)
+    assert runs.find(folder.name, root).state == "died"
+    child.wait()
+
+
+def test_a_program_never_ends_itself(root: Path) -> None:
+    """Such as a notebook that trains within itself and is asked to end the run."""
+    folder = runs.create(SETTINGS, root)
+    runs.write_launch(folder, devices=["cpu"])
+    runs.write_status(folder, state="running")
+    run = runs.find(folder.name, root)
+    assert run.alive
+    with pytest.raises(RunError, match="no program to end here"):
+        runs.kill(run)
+
+
+def test_ranks_are_found_through_a_link_to_the_folder_of_runs(root: Path, tmp_path: Path) -> None:
+    root.mkdir()
+    (tmp_path / "link").symlink_to(root)
+    run = started(tmp_path / "link", ranks=2)
+    family = programs(run)
+    psutil.Process(run.launch["pid"]).kill()
+    assert set(programs(runs.find(run.name, root))) >= set(family[1:])
+    runs.kill(run, grace=0.3)
+    assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
 def test_a_run_that_was_killed_is_shown_dead_and_goes_on(root: Path) -> None:
@@ -259,7 +293,7 @@ def test_the_id_of_another_program_is_never_signalled(root: Path) -> None:
         run = runs.find(folder.name, root)
         assert (run.state, run.alive) == ("died", False)
         assert devices.use_of(run) is None
-        with pytest.raises(RunError, match="no program on this machine: its state is died"):
+        with pytest.raises(RunError, match="no program to end here: its state is died"):
             runs.kill(run)
         assert other.poll() is None
         runs.delete(run)

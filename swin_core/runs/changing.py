@@ -83,7 +83,7 @@ def kill(run: Run, grace: float = 10.0) -> None:
             if now.alive and now.status
             else f"its state is {now.state}"
         )
-        raise RunError(f"run {now.name} has no program on this machine: {place}.")
+        raise RunError(f"run {now.name} has no program to end here: {place}.")
     try:
         with suppress(psutil.NoSuchProcess):
             programs[0].terminate()

@@ -62,9 +62,9 @@ def strays(folder: Path) -> list[psutil.Process]:
 
     Those are there also when the launcher was killed and nobody wrote down who they are.
     """
-    named = ("--run", str(folder))
+    named = {("--run", str(folder)), ("--run", str(folder.resolve()))}  # the folder of runs may be reached by a link
     found = psutil.process_iter(["cmdline"])  # None for another user's
-    return with_descendants(program for program in found if named in pairwise(program.info["cmdline"] or []))
+    return with_descendants(program for program in found if named & {*pairwise(program.info["cmdline"] or [])})
 
 
 def with_descendants(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
