@@ -44,6 +44,8 @@ def test_a_run_starts_stops_and_goes_on(root: Path) -> None:
     ended = again(run)
     assert (ended.state, ended.alive, runs.busy(["cpu"])) == ("stopped", False, {})
 
+    # The launcher's time of creation is known to a second only: a request just before it must not be taken for a new one.
+    os.utime(run.folder / "stop", (time.time() + 5,) * 2)
     resumed = runs.resume(ended)
     assert resumed.launch["devices"] == ["cpu"]
     assert eventually(lambda: again(run).status.get("step"))
@@ -76,6 +78,7 @@ def test_a_launcher_that_fails_says_why(root: Path) -> None:
     assert (run.state, run.alive) == ("failed", False)
     assert run.reason == "it could not start: no pictures in 'flowers'"
     assert run.log_tail() == ["train.py: no pictures in 'flowers'"]
+    assert "pid" not in run.status  # this program wrote it, and is none of the run's
     assert runs.busy(["cpu"]) == {}
 
 

@@ -187,8 +187,7 @@ def _has_ended(program: psutil.Process) -> bool:
 
 def note_end(folder: Path, state: str, reason: str) -> None:
     """Say in the status of a run how it ended, in the place of its programs, which cannot say it any more."""
-    # Without their identity, or else that of the caller would stand there; without the file the run is shown as dead,
-    # which is true as well.
+    # Whole as it was, and without the caller's identity. If that fails the run is shown as dead, which is true as well.
     with suppress(OSError):
-        figures = {key: value for key, value in read_status(folder).items() if key not in ("pid", "created")}
-        write_object(folder / "status.json", {**figures, "state": state, "reason": reason, "updated": time.time()})
+        changed = {**read_status(folder), "state": state, "reason": reason, "updated": time.time()}
+        write_object(folder / "status.json", changed)
