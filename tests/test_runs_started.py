@@ -44,7 +44,7 @@ def test_a_run_starts_stops_and_goes_on(root: Path) -> None:
     ended = again(run)
     assert (ended.state, ended.alive, runs.busy(["cpu"])) == ("stopped", False, {})
 
-    # The launcher's time of creation is known to a second only: a request just before it must not be taken for a new one.
+    # When the launcher was created is known to a second only: a request just before it must not count as a new one.
     os.utime(run.folder / "stop", (time.time() + 5,) * 2)
     resumed = runs.resume(ended)
     assert resumed.launch["devices"] == ["cpu"]
