@@ -24,7 +24,13 @@ page = st.navigation(
             icon=":material/compare:",
             default=True,
             help="Heat maps of up to four models on the same pictures, side by side.",
-        )
+        ),
+        st.Page(
+            "views/train.py",
+            title="Train",
+            icon=":material/model_training:",
+            help="Start training runs, watch their curves, stop and resume them, and open their checkpoints.",
+        ),
     ],
     position="top",
 )
