@@ -77,8 +77,7 @@ def points(lines: Sequence[Mapping[str, Any]], position: str, field: str) -> Lin
     What is no finite number is a gap. A run that fell back to a checkpoint wrote some positions twice: the later
     lines hold.
     """
-    x = np.array([_number(line.get(position)) for line in lines], np.float64)
-    y = np.array([_number(line.get(field)) for line in lines], np.float64)
+    x, y = _column(lines, position), _column(lines, field)
     placed = np.isfinite(x)
     x, y = x[placed], y[placed]
     if len(x) > 1:
@@ -86,6 +85,14 @@ def points(lines: Sequence[Mapping[str, Any]], position: str, field: str) -> Lin
         kept = np.append(x[:-1] < later, True)
         x, y = x[kept], y[kept]
     return x, y
+
+
+def _column(lines: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
+    # Nearly all values are floats, and a page of many long runs has a hundred thousand of them.
+    values = [line.get(field) for line in lines]
+    column = np.array([value if type(value) is float else _number(value) for value in values], np.float64)
+    column[np.isinf(column)] = np.nan
+    return column
 
 
 def _number(value: object) -> float:

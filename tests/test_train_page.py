@@ -151,6 +151,7 @@ def test_half_written_odd_and_missing_figures_are_drawn(root: Path) -> None:
     for name in ("config.json", "launch.json", "status.json", "metrics.jsonl", "steps.jsonl"):
         (root / OTHER / name).write_text("")
     app = opened()
+    assert app.dataframe[0].value["best"][1] == pytest.approx(100 * epoch_line(4)["top1"])
     select(app, "runs_table", [0, 1])
     run(app)
     top1 = next(trace for trace in charts(app)[1]["data"] if trace["name"] == "mine")
