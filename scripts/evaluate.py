@@ -13,6 +13,9 @@ from tqdm import tqdm
 from swin_core.accuracy import Evaluation, evaluate_named
 from swin_core.atomic import replacing
 from swin_core.errors import SwinError
+from swin_core.launch import choose_devices
+from swin_core.runs import runs_root
+from swin_core.training.distributed import joined
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,11 +30,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--split",
         help="train or val, as in the model's own training; test of cifar100; all of a folder "
-        "(default: test of cifar100, val of flowers, all of a folder)",
+        "(default: test of cifar100, val of flowers and of a folder with its own split, else all of a folder)",
     )
     result.add_argument("--json", metavar="FILE", type=Path, help="write all figures and the confusion matrix here")
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
-    result.add_argument("--runs-root", default="runs", help="folder of the runs (default: runs)")
+    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
     return result
 
 
@@ -72,17 +75,21 @@ def main() -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     options = parser().parse_args()
     try:
-        found = evaluate_named(
-            options.model,
-            options.data,
-            options.split,
-            root=options.data_root,
-            runs_root=options.runs_root,
-            progress=Bar(),
-        )
+        with joined(choose_devices([], None)[0]) as world:
+            found = evaluate_named(
+                options.model,
+                options.data,
+                options.split,
+                root=options.data_root,
+                runs_root=runs_root(options.runs_root),
+                progress=Bar() if world.leads else None,
+                world=world,
+            )
     except SwinError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 1
+    if not world.leads:
+        return 0
     print(lines(found))
     if options.json:
         try:

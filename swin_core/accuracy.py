@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swin_core.data import DataSet, cifar100, flower_photos, image_folder
+from swin_core.data import DataSet, cifar100, flower_photos
 from swin_core.errors import ConfigError, DataError, listed
 from swin_core.explain.figure import is_class
 from swin_core.training.config import TrainConfig
-from swin_core.training.engine import splits
+from swin_core.training.distributed import ALONE, World
 from swin_core.training.evaluation import BATCH_SIZE, Figures, evaluate
+from swin_core.training.pictures import has_own_split, open_folder, splits
 from swin_core.weights import read_metadata
 from swin_core.zoo import Classifier, load, weights_file
 
@@ -61,6 +62,7 @@ def evaluate_named(
     root: str | os.PathLike[str] | None = None,
     runs_root: str | os.PathLike[str] = "runs",
     progress: Callable[[int, int], None] | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Evaluate a model of the zoo by its name.
 
@@ -69,13 +71,16 @@ def evaluate_named(
         data, split, root: as for `open_split`; a run's or bundled model's "train" and "val" are those of its training.
         runs_root: folder of the runs.
         progress: called with the pictures done and their number.
+        world: the processes that share the pictures; each gets the figures of all.
 
     Raises:
         SwinError: model or data are missing, or have no class in common.
     """
     classifier = load(name, Path(runs_root))
+    if world.size > 1:
+        classifier.model.to(world.device)
     config = TrainConfig() if name.startswith("timm/") else _training(weights_file(name, Path(runs_root)))
-    return evaluate_classifier(classifier, open_split(data, split, config, root), progress)
+    return evaluate_classifier(classifier, open_split(data, split, config, root), progress, world)
 
 
 def _training(weights: Path) -> TrainConfig:
@@ -97,7 +102,7 @@ def open_split(
     Args:
         data: cifar100, flowers, or a folder of class folders.
         split: "train" or "val", as a config splits them for training; "test" of cifar100; "all" of a folder. By
-            default "test" of cifar100, "val" of flowers, and "all" of a folder.
+            default "test" of cifar100, "val" of flowers and of a folder that brings its own split, else "all".
         config: its `holdout` and `seed` tell what is held out; default settings if None.
         root: data root, as for `swin_core.data.data_root`.
 
@@ -105,21 +110,24 @@ def open_split(
         ConfigError: no such split.
         DataError: the pictures are missing.
     """
-    split = split or _DEFAULT_SPLIT.get(data, "all")
+    split = split or _DEFAULT_SPLIT.get(data) or ("val" if has_own_split(Path(data)) else "all")
     known = ["train", "val", *({"cifar100": ["test"], "flowers": []}.get(data, ["all"]))]
     if split not in known:
         raise ConfigError(f"{data[:80]!r} has no split {split[:80]!r}; choose from {', '.join(known)}.")
     if split == "test":
         return cifar100(root, "test")
     if split == "all":
-        return image_folder(data)
+        return open_folder(Path(data))
     if data == "flowers":  # both its splits are fixed
         return flower_photos(root, split)
     return splits(replace(config or TrainConfig(), data=data), root)[split == "val"]
 
 
 def evaluate_classifier(
-    classifier: Classifier, dataset: DataSet, progress: Callable[[int, int], None] | None = None
+    classifier: Classifier,
+    dataset: DataSet,
+    progress: Callable[[int, int], None] | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Evaluate a classifier on a split, through its own preprocessing.
 
@@ -129,6 +137,7 @@ def evaluate_classifier(
         classifier: the model.
         dataset: the pictures.
         progress: called with the pictures done and their number.
+        world: the processes that share the pictures; each gets the figures of all.
 
     Raises:
         DataError: a picture cannot be read, or no class of the data set is one of the model's.
@@ -144,18 +153,19 @@ def evaluate_classifier(
     part = dataset if len(kept) == len(dataset) else dataset.subset(kept, dataset.split)
     labels = torch.tensor([places[label] for label in part.labels], device=classifier.device)
     with classifier.lock:
-        figures = evaluate(classifier.model, _batches(classifier, part, labels, progress or (lambda done, count: None)))
+        batches = _batches(classifier, part, labels, progress or (lambda done, count: None), world)
+        figures = evaluate(classifier.model, batches, world)
     return Evaluation(classifier.name, dataset.name, dataset.split, classifier.labels, left_out, figures)
 
 
 def _batches(
-    classifier: Classifier, dataset: DataSet, labels: Tensor, progress: Callable[[int, int], None]
+    classifier: Classifier, dataset: DataSet, labels: Tensor, progress: Callable[[int, int], None], world: World
 ) -> Iterator[tuple[Tensor, Tensor]]:
     size = classifier.image_size
     # What training validates on; it is decoded by several threads, and kept for the next call.
     plain = classifier.crop_fraction == 1 and classifier.interpolation == "bicubic" and not classifier.squash
     views = dataset.array(size) if plain else None
-    for start in range(0, len(dataset), BATCH_SIZE):
+    for start in range(world.rank * BATCH_SIZE, len(dataset), world.size * BATCH_SIZE):
         stop = min(start + BATCH_SIZE, len(dataset))
         if views is None:
             batch = np.stack([classifier.view(dataset.image(index)) for index in range(start, stop)])

@@ -14,8 +14,9 @@ import torch
 from swin_core.accuracy import Evaluation
 from swin_core.errors import ConfigError, ModelError
 from swin_core.model import build
-from swin_core.training.config import RECIPES, TrainConfig
+from swin_core.training.config import TrainConfig
 from swin_core.training.evaluation import Figures
+from swin_core.training.recipes import RECIPES
 from swin_core.weights import load_weights, read_config, read_metadata, save_weights
 
 __all__ = ["bundle", "training_data"]
@@ -82,9 +83,9 @@ def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Pa
 
 def _config(run: Path) -> TrainConfig:
     try:
-        return TrainConfig.from_dict(json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{run} is no run: {error}") from error
+        return TrainConfig.of_run(run)
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
 
 
 def _command(config: TrainConfig) -> str:

@@ -8,6 +8,7 @@
     |-- WeightsError    a weights file that does not fit the model, or is not one
     |-- ModelError      a model that the zoo does not know or cannot load
     |-- RunError        a run that is not there, or that cannot be started, stopped or changed now
+    |   `-- LeftAloneError  a process of it that cannot go on without the others
     |-- TargetError     a class that the model does not have
     `-- LayerError      a layer that does not exist, or whose layout is ambiguous
 
@@ -22,6 +23,7 @@ __all__ = [
     "DownloadError",
     "ImageError",
     "LayerError",
+    "LeftAloneError",
     "ModelError",
     "RunError",
     "SwinError",
@@ -70,6 +72,10 @@ class RunError(SwinError):
     def __init__(self, message: str, busy: bool = False):
         super().__init__(message)
         self.busy = busy
+
+
+class LeftAloneError(RunError):
+    """Another process of the run is gone: what it says about itself is the reason, and not this."""
 
 
 class TargetError(SwinError, ValueError):

@@ -1,5 +1,7 @@
 """A linear layer that takes the fastest road through PyTorch for the device it is on."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ class Linear(nn.Linear):
     channels-last map of one row, so the same sums run about twice as fast there, forward and backward. Without a
     gradient and with few tokens, oneDNN's own matrix product is called instead: it takes the weights as they lie.
     `scripts/benchmark.py linear` measures it.
+
+    A thread that is alone gets PyTorch's slow convolution for a batch of fewer than 16 maps, so the row is cut.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,6 +35,13 @@ class Linear(nn.Linear):
         few = x.numel() <= _FEW * self.in_features
         if few and _DIRECT is not None and not learns and not torch.compiler.is_compiling():
             return _DIRECT(x, self.weight, self.bias, "none", [], "")
-        tokens = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (1, in, 1, tokens), channels last
+        rows = _rows(x.numel() // self.in_features)
+        tokens = x.reshape(rows, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (rows, in, 1, tokens), channels last
         y = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)
         return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+
+
+@cache
+def _rows(tokens: int) -> int:
+    """Into how many equal rows to cut some tokens: the fewest from 16 on, or one where no small number divides them."""
+    return next((rows for rows in range(16, 65) if tokens % rows == 0), 1)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from swin_core.errors import ConfigError
 from swin_core.linear import Linear
@@ -206,14 +207,16 @@ class DropPath(nn.Module):
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
+        self.kept: Tensor | None = None
+        """`(B,)` bool, for which pictures the next passes keep the branch; None draws it anew at each pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, ...)` to `(B, ...)`; what is kept is scaled so that the expectation stays."""
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
-        shape = (x.shape[0],) + (1,) * (x.dim() - 1)
-        return x * (torch.rand(shape, device=x.device) < keep).to(x.dtype).div_(keep)
+        kept = torch.rand(x.shape[0], device=x.device) < keep if self.kept is None else self.kept
+        return x * kept.view(-1, *(1,) * (x.dim() - 1)).to(x.dtype).div_(keep)
 
 
 class SwinBlock(nn.Module):
@@ -293,11 +296,16 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(SwinBlock(config, stage, i, rate) for i, rate in enumerate(drop_path))
         last = stage == len(config.depths) - 1
         self.downsample: PatchMerging | None = None if last else PatchMerging(config.width(stage))
+        self.checkpointing = False
+        """Whether a backward pass computes activations again, block by block (Chen et al. 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The blocks alone, `(B, H, W, C)` to the same: merging stays apart, so that a stage's own map can be had."""
         for block in self.blocks:
-            x = block(x)
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
         return x
 
     def merge(self, x: Tensor) -> Tensor:
@@ -352,6 +360,11 @@ class Swin(nn.Module):
             maps[f"stage{number}"] = x.permute(0, 3, 1, 2)
             x = stage.merge(x)
         return maps
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Whether backward passes compute activations again, block by block, instead of keeping them."""
+        for stage in self._stages():
+            stage.checkpointing = on
 
     def _stages(self) -> list[Stage]:
         return cast(list[Stage], list(self.layers))

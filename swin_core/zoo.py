@@ -256,7 +256,7 @@ def _own(file: Path, name: str) -> Classifier:
     report = load_weights(model, file)
     if not config.num_classes:
         raise _headless(name)
-    if config.in_chans != 3:
+    if config.in_chans != 3 and "mean" not in metadata:
         raise WeightsError(f"{file.name!r} takes {config.in_chans} channels; pictures here have 3.")
     labels = metadata.get("labels") or _labels_by_count(config.num_classes)
     if not (isinstance(labels, list) and len(labels) == config.num_classes):

@@ -19,8 +19,8 @@ from swin_core.accuracy import evaluate_classifier, evaluate_named, match_classe
 from swin_core.data import DataSet, cifar100, flower_photos, image_folder
 from swin_core.errors import ConfigError, DataError
 from swin_core.training import TrainConfig, evaluate, train
-from swin_core.training.engine import splits
 from swin_core.training.evaluation import Figures
+from swin_core.training.pictures import splits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ANIMALS = ("ant", "bee", "cow")

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "devices": {"errors", "runs"},
     "training": _MODEL | _DATA | _WEIGHTS | {"runs"},
     "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training", "runs"},
+    "launch": _MODEL | _DATA | _WEIGHTS | {"zoo", "training", "runs"},
     "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy", "runs"},
 }
 # What is there in a blink and knows no torch: beside the standard library it imports these and nothing else.

@@ -17,12 +17,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from swin_core import runs
 from swin_core.errors import ConfigError, SwinError, WeightsError
 from swin_core.model import build
-from swin_core.training import RECIPES, TrainConfig, recipe, resume, train
+from swin_core.training import RECIPES, TrainConfig, recipe
+from swin_core.training import train as train_in
 from swin_core.training.checkpoint import read_checkpoint, write_checkpoint
-from swin_core.training.engine import MEAN, STD, splits
 from swin_core.training.optim import MovingAverage, build_optimizers, learning_rate, parameter_groups
+from swin_core.training.pictures import MEAN, STD, splits
 from swin_core.weights import read_metadata, read_state, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,13 +52,26 @@ def small(pictures: Path, **changes: Any) -> TrainConfig:
     return TrainConfig(**(settings | changes))
 
 
+def train(config: TrainConfig, runs_root: Path, **options: Any) -> Path:
+    """Train in a new run's folder."""
+    folder = runs.create(config.to_dict(), runs_root)
+    train_in(config, folder, **options)
+    return folder
+
+
+def resume(folder: Path, **options: Any) -> str:
+    """Go on with a run."""
+    return train_in(TrainConfig.of_run(folder), folder, **options)
+
+
 PLAIN = {"crop_padding": 0, "flip": False, "cutout": 0, "precision": "float32"}
 
 
-def metrics(run: Path) -> list[dict[str, Any]]:
+def metrics(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """A run's figures, without those that tell the time."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in line if key not in ("seconds", "images_per_second")} for line in lines]
+    lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
+    timed = ("seconds", "images_per_second", "elapsed")
+    return [{key: line[key] for key in line if key not in timed} for line in lines]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -204,7 +219,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(changes: dict[str, Any], pi
     def note(name: str, last: int) -> Callable[[dict[str, Any]], None]:
         def progress(figures: dict[str, Any]) -> None:
             if "step" in figures:
-                losses[name][figures["step"]] = figures["loss"]
+                losses[name][figures["step"]] = float(figures["loss"])
                 if figures["step"] == last:
                     raise KeyboardInterrupt
 
@@ -213,7 +228,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(changes: dict[str, Any], pi
     whole = train(config, runs_root=tmp_path / "whole", progress=note("whole", 99))
     torch.manual_seed(99)  # what else has drawn random numbers must not matter
     with pytest.raises(KeyboardInterrupt):
-        train(config, runs_root=tmp_path / "stopped", progress=note("stopped", 4))
+        train(config, runs_root=tmp_path / "stopped", progress=note("stopped", 5))
     [stopped] = (tmp_path / "stopped").iterdir()
     assert len(metrics(stopped)) == 1
     with (stopped / "metrics.jsonl").open("a") as file:  # as after a crash between the figures and the checkpoint
@@ -221,13 +236,34 @@ def test_a_resumed_run_equals_one_that_never_stopped(changes: dict[str, Any], pi
     torch.manual_seed(77)
     resume(stopped, progress=note("stopped", 99))
     assert losses["stopped"] == losses["whole"]
-    assert list(losses["whole"]) == list(range(9))
+    assert list(losses["whole"]) == list(range(1, 10))
     assert metrics(stopped) == metrics(whole)
     checkpoints = [read_state(run / "checkpoints" / "last.pt") for run in (whole, stopped)]
+    for state in checkpoints:
+        assert state["place"].pop("elapsed") > 0
     assert same(*checkpoints)
     assert (whole / "model.safetensors").read_bytes() == (stopped / "model.safetensors").read_bytes()
     resume(stopped)  # finished: nothing is left to do
     assert metrics(stopped) == metrics(whole)
+
+
+@pytest.mark.parametrize("changes", [*SETTINGS, {"accumulate": 2, "mixup": 0.8, "cutmix": 1.0, "randaugment": 5}])
+@pytest.mark.parametrize("last", [1, 5])
+def test_a_run_that_is_stopped_saves_in_the_middle_of_an_epoch(
+    changes: dict[str, Any], last: int, pictures: Path, tmp_path: Path
+) -> None:
+    config = small(pictures, **changes)
+    whole = train(config, runs_root=tmp_path / "whole")
+    steps = iter(range(1, 100))
+    stopped = train(config, runs_root=tmp_path / "stopped", stopping=lambda: next(steps) >= last)
+    assert runs.read_status(stopped)["state"] == "stopped"
+    assert runs.read_status(stopped)["step"] == last
+    assert resume(stopped) == "finished"
+    assert metrics(stopped) == metrics(whole)
+    assert metrics(stopped, "steps.jsonl") == metrics(whole, "steps.jsonl")
+    checkpoints = [read_state(run / "checkpoints" / "last.pt") for run in (whole, stopped)]
+    assert same(checkpoints[0]["model"], checkpoints[1]["model"])
+    assert same(checkpoints[0]["optimizers"], checkpoints[1]["optimizers"])
 
 
 def test_the_seed_decides(pictures: Path, tmp_path: Path) -> None:
@@ -242,7 +278,8 @@ def test_a_run_is_complete_in_itself(pictures: Path, tmp_path: Path) -> None:
     config = small(pictures, epochs=1)
     run = train(config, runs_root=tmp_path)
     found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    assert found == ["checkpoints/last.pt", "config.json", "metrics.jsonl", "model.safetensors"]
+    expected = ["checkpoints/best.safetensors", "checkpoints/last.pt", "config.json", "log.txt", "metrics.jsonl"]
+    assert found == [*expected, "model.safetensors", "status.json", "steps.jsonl", "validation.json"]
     assert TrainConfig.from_dict(json.loads((run / "config.json").read_text())) == config
     metadata = read_metadata(run / "model.safetensors")
     assert metadata["labels"] == list(CLASSES)
@@ -277,11 +314,17 @@ def broken(finished: Path, tmp_path: Path, damage: Callable[[Path], object]) -> 
 
 def refused(run: Path, words: str) -> None:
     """Resuming fails with one line that says so, and changes nothing."""
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def kept() -> dict[Path, bytes]:
+        told = ("status.json", "log.txt")  # where it says so, too
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name not in told}
+
+    before = kept()
     with pytest.raises(SwinError, match=words) as caught:
         resume(run)
     assert "\n" not in str(caught.value)
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert kept() == before
+    assert runs.read_status(run).get("state") in ("failed", None)  # None where not even the config could be read
 
 
 def test_a_checkpoint_that_runs_code_is_refused_and_nothing_ran(finished: Path, tmp_path: Path) -> None:
@@ -306,10 +349,9 @@ def test_a_checkpoint_that_runs_code_is_refused_and_nothing_ran(finished: Path, 
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "cut short or damaged"),
         (lambda path: path.write_bytes(b""), "empty"),
         (lambda path: path.write_text("hello"), "neither safetensors nor a PyTorch file"),
-        (lambda path: path.unlink(), "missing"),
         (lambda path: torch.save({"weights": torch.zeros(2)}, path), "no checkpoint of this project"),
         (lambda path: torch.save([torch.zeros(2)], path), "holds list"),
-        (lambda path: changed(path, epoch="one"), "other settings, or damaged"),
+        (lambda path: changed(path, place={"epoch": "one"}), "other settings, or damaged"),
         (lambda path: changed(path, model={}), "other settings, or damaged"),
         (lambda path: changed(path, model=build("swin_micro").state_dict()), "other settings, or damaged"),
         (lambda path: changed(path, average=[torch.zeros(2)]), "other settings, or damaged"),
@@ -385,9 +427,11 @@ def test_a_recipe_runs_on_real_data(name: str, data_root: Path, tmp_path: Path) 
     if RECIPES[name].config.init:
         init = tmp_path / "init.safetensors"
         save_weights(build("swin_micro"), init)
-    config = recipe(name, limit=4, batch_size=2, epochs=1)
+    own = {"data": str(data_root / "flower_photos")} if name == "custom" else {}
+    config = recipe(name, limit=4, batch_size=2, epochs=1, **own)
     run = train(config, init=init, root=data_root, runs_root=tmp_path)
     [line] = metrics(run)
     assert np.isfinite([line["train_loss"], line["loss"]]).all()
     labels = read_metadata(run / "model.safetensors")["labels"]
-    assert len(labels) == {"cifar100": 100, "flowers": 5}[config.data]
+    assert len(labels) == (100 if config.data == "cifar100" else 5)
+    assert runs.read_status(run)["step"] == 2

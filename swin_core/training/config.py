@@ -1,16 +1,18 @@
-"""The settings of a training run, and the recipes: named settings with their source and what to expect of them."""
+"""The settings of a training run: one class that the command line, the page's form and the run's folder share."""
 
 import ast
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from swin_core.errors import ConfigError
+from swin_core.runs.files import is_run_name, name_error, read_config
 from swin_core.variants import VARIANTS
 
-__all__ = ["RECIPES", "Recipe", "TrainConfig", "recipe", "setting_help"]
+__all__ = ["TrainConfig", "setting_help"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ class TrainConfig:
     name: str = "run"
     """Name of the run; its folder is the time of the start and this name."""
     data: str = "cifar100"
-    """Data set: cifar100, flowers, or a folder with one folder of pictures for each class."""
+    """Data set: cifar100, flowers, or a folder with one folder of pictures or of arrays for each class."""
     variant: str = "swin_micro"
     """Variant of the model."""
     init: str = ""
-    """Weights to start from: a bundled name or a weights file; empty for random weights."""
+    """Weights to start from: a bundled name, a run, a weights file, or timm/MODEL; empty for random weights."""
     image_size: int = 32
     """Side of the pictures in pixels."""
     patch_size: int = 2
@@ -34,11 +36,17 @@ class TrainConfig:
     epochs: int = 16
     """Passes over the training pictures."""
     batch_size: int = 256
-    """Pictures a step."""
+    """Pictures a step, over all devices together; the learning rate is meant for this number."""
+    accumulate: int = 1
+    """Pieces that a step's pictures are computed in, one after the other; more pieces need less memory."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon on the hidden matrices and AdamW on the rest; adamw: AdamW on all."""
     lr: float = 2e-3
     """Largest learning rate."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each block to the one before it, for fine-tuning; 1 for one rate everywhere."""
+    freeze: int = 0
+    """Parts that keep their first weights, from the input on: 1 the patch embedding, 2 also stage 1, and so on."""
     weight_decay: float = 0.05
     """Decoupled weight decay; norms, biases, bias tables and embeddings have none."""
     schedule: Literal["linear", "cosine"] = "linear"
@@ -59,16 +67,38 @@ class TrainConfig:
     """Smallest share of a picture's area that a random resized crop takes; 1 for the padded crop instead."""
     flip: bool = True
     """Whether half of the pictures are mirrored."""
-    cutout: int = 8
-    """Side in pixels of the square that is blanked in each training picture; 0 for none."""
+    randaugment: int = 0
+    """Magnitude, 1 to 10, of RandAugment's two random changes to each picture; 0 for none."""
     colour_jitter: float = 0.0
     """Largest change of brightness, contrast and saturation, as a share."""
+    cutout: int = 8
+    """Side in pixels of the square that is blanked in each training picture; 0 for none."""
+    erasing: float = 0.0
+    """Share of the pictures in which a random rectangle is replaced by noise."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution by which two pictures are blended; 0 for none."""
+    cutmix: float = 0.0
+    """Alpha of the Beta distribution by which a rectangle comes from another picture; 0 for none."""
+    teacher: str = ""
+    """Model whose probabilities are learned beside the labels: a bundled name, a run, a weights file, or timm/MODEL."""
+    distillation: float = 0.5
+    """Share of the loss that comes from the teacher; used where there is one."""
+    temperature: float = 2.0
+    """Softening of the teacher's and the model's probabilities for each other; used where there is a teacher."""
     holdout: float = 0.02
     """Share of each class's training pictures that validates, where the data set has no validation split."""
     limit: int = 0
     """Use only the first so many training and validation pictures of a shuffled set; 0 for all."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Arithmetic of the matrix products; weights and their updates stay in float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the matrix products; auto: bfloat16 where the device has it. Weights stay in float32."""
+    checkpointing: bool = False
+    """Whether activations are computed again for the backward pass instead of kept: slower, with less memory."""
+    compile: bool = False
+    """Whether torch.compile translates the model first: takes a minute or more, then steps are faster."""
+    keep_every: int = 0
+    """Epochs between weights that are kept for good; 1 keeps each epoch's, 0 the best and the last only."""
+    tensorboard: bool = False
+    """Whether the figures are written for TensorBoard too, into the run's folder; needs the package tensorboard."""
     seed: int = 0
     """Seed of the weights, the order of pictures and the augmentation."""
 
@@ -81,7 +111,10 @@ class TrainConfig:
             "window_size": (1, 64),
             "epochs": (1, 100_000),
             "batch_size": (1, 1_000_000),
+            "accumulate": (1, 1024),
             "lr": (0, 100),
+            "layer_decay": (0.01, 1),
+            "freeze": (0, 64),
             "weight_decay": (0, 100),
             "warmup": (0, 1),
             "label_smoothing": (0, 0.999),
@@ -90,10 +123,17 @@ class TrainConfig:
             "clip": (0, 1e9),
             "crop_padding": (0, self.image_size - 1),
             "crop_scale": (0.01, 1),
-            "cutout": (0, self.image_size),
+            "randaugment": (0, 10),
             "colour_jitter": (0, 1),
+            "cutout": (0, self.image_size),
+            "erasing": (0, 1),
+            "mixup": (0, 100),
+            "cutmix": (0, 100),
+            "distillation": (0, 1),
+            "temperature": (0.01, 100),
             "holdout": (0.001, 0.5),
             "limit": (0, 10**12),
+            "keep_every": (0, 100_000),
             "seed": (0, 2**31 - 1),
         }
         for name, (low, high) in ranges.items():
@@ -102,11 +142,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} must lie between {low:g} and {high:g}, not {value:g}.")
         if self.variant not in VARIANTS:
             raise ConfigError(f"unknown variant {self.variant!r}; known are {', '.join(VARIANTS)}.")
-        allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
-        if not self.name or self.name[0] in "-." or set(self.name) - set(allowed) or len(self.name) > 64:
-            raise ConfigError(
-                f"name {self.name[:80]!r} must be 1 to 64 letters, digits, '_', '-' or '.', not '-' or '.' at first."
-            )
+        if not is_run_name(self.name):
+            raise ConfigError(str(name_error(self.name)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
@@ -118,6 +155,21 @@ class TrainConfig:
         if unknown:
             raise ConfigError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}.")
         return cls(**values)
+
+    @classmethod
+    def of_run(cls, folder: Path) -> "TrainConfig":
+        """The config of a run's folder.
+
+        Raises:
+            ConfigError: there is none, or it is damaged.
+        """
+        settings, reason = read_config(folder), "its config.json is missing or damaged."
+        try:
+            if settings:
+                return cls.from_dict(settings)
+        except ConfigError as error:
+            reason = str(error)
+        raise ConfigError(f"{str(folder)[:200]!r} is no run that can be resumed: {reason}")
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values for JSON."""
@@ -146,60 +198,3 @@ def setting_help() -> dict[str, str]:
             assert isinstance(following.value, ast.Constant)
             texts[node.target.id] = str(following.value.value)
     return texts
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings under a name, with where they come from and what they are for."""
-
-    config: TrainConfig
-    source: str
-    """Where the settings come from."""
-    purpose: str
-    """One line: what the recipe is for."""
-
-
-RECIPES: dict[str, Recipe] = {
-    "fast-cifar100": Recipe(
-        TrainConfig(name="fast-cifar100"),
-        source="Muon on the hidden matrices, few epochs, light augmentation; made for two CPU cores",
-        purpose="A 2.7 million parameter Swin on CIFAR-100 from scratch in a few epochs.",
-    ),
-    "flowers": Recipe(
-        TrainConfig(
-            name="flowers",
-            data="flowers",
-            init="swin_micro_cifar100",
-            image_size=128,
-            patch_size=4,
-            window_size=8,
-            epochs=16,
-            batch_size=64,
-            optimizer="adamw",
-            lr=8e-4,
-            schedule="cosine",
-            drop_path=0.1,
-            ema=0.99,
-            crop_scale=0.35,
-            cutout=0,
-            colour_jitter=0.3,
-        ),
-        source="the seed report's fine-tuning: new 5-class head, small learning rate; sizes for a small Swin",
-        purpose="Fine-tunes weights on flower_photos at a larger size, with resized bias tables and a new head.",
-    ),
-}
-"""Recipes by name; `scripts/train.py RECIPE` runs one, and any setting can be replaced on the command line."""
-
-
-def recipe(name: str, /, **overrides: Any) -> TrainConfig:
-    """The config of a recipe, with some settings replaced.
-
-    Raises:
-        ConfigError: the recipe or a setting is unknown, or a value is out of range.
-    """
-    if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}.")
-    unknown = sorted(set(overrides) - {field.name for field in fields(TrainConfig)})
-    if unknown:
-        raise ConfigError(f"unknown setting {unknown[0]!r}; known are {', '.join(setting_help())}.")
-    return replace(RECIPES[name].config, **overrides)

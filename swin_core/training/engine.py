@@ -1,279 +1,355 @@
-"""The training loop: one config in, one run folder out.
+"""The training loop: one config in, one run folder out, on one device or several.
 
-A run's folder holds `config.json`, `metrics.jsonl` (a line an epoch), `model.safetensors` (the validated weights, with
-labels and preprocessing, so that the zoo can load it alone) and `checkpoints/last.pt` (everything needed to go on).
+`recorder` says what lies in a run's folder. The global batch, the order of pictures and everything random depend on the
+seed, the epoch and the step alone. So a run on two processes gives the losses of the same run on one, and a run that
+was stopped at any step and resumed gives the losses of one that never stopped.
 """
 
 import ctypes
+import errno
 import itertools
-import json
-import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from swin_core.atomic import replacing
-from swin_core.data import DataSet, cifar100, data_root, flower_photos, holdout, image_folder
-from swin_core.errors import ConfigError, DataError, WeightsError
-from swin_core.model import Swin, build
-from swin_core.preprocessing import normalise, to_float
-from swin_core.training.augment import augment
-from swin_core.training.checkpoint import read_checkpoint, write_checkpoint
+from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
+from swin_core.model import DropPath, Swin, build
+from swin_core.training.checkpoint import read_checkpoint
 from swin_core.training.config import TrainConfig
-from swin_core.training.evaluation import BATCH_SIZE, Figures, evaluate
-from swin_core.training.optim import MovingAverage, build_optimizers, learning_rate
-from swin_core.weights import load_weights, save_weights
+from swin_core.training.distributed import ALONE, World, exchanging, left_alone
+from swin_core.training.draws import Draws, pieces, seeded
+from swin_core.training.evaluation import Figures, evaluate
+from swin_core.training.objective import Objective, Teacher
+from swin_core.training.optim import MovingAverage, build_optimizers, freeze, learning_rate
+from swin_core.training.pictures import TrainingData
+from swin_core.training.recorder import Progress, Recorder
+from swin_core.weights import load_weights, read_metadata
 
-__all__ = ["MEAN", "STD", "resume", "splits", "train"]
+__all__ = ["Trainer", "keep_freed_memory", "train"]
 
-MEAN = (0.5071, 0.4866, 0.4409)
-"""Mean of CIFAR-100's training pictures by channel; all recipes share it, so that fine-tuning keeps the first layer."""
-STD = (0.2673, 0.2564, 0.2762)
-"""Standard deviation of the same."""
+LINES_AN_EPOCH = 20
+"""Figures of steps that reach the disk in an epoch, at most."""
 
-Progress = Callable[[dict[str, Any]], None]
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def train(
     config: TrainConfig,
+    folder: Path,
     *,
     init: Path | None = None,
-    root: str | os.PathLike[str] | None = None,
-    runs_root: str | os.PathLike[str] = "runs",
+    teacher: Callable[[tuple[str, ...]], Teacher] | None = None,
+    root: str | Path | None = None,
+    world: World = ALONE,
+    stopping: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
-) -> Path:
-    """Train a model.
+) -> str:
+    """Train a model in a run's folder, from its last checkpoint if there is one.
 
     Args:
         config: all settings.
-        init: the weights file that `config.init` names, if it names one.
+        folder: the run's folder, as `runs.create` makes it.
+        init: the weights file that `config.init` stands for, if it names one.
+        teacher: makes the model that `config.teacher` stands for, given the names of the classes.
         root: data root, as for `swin_core.data.data_root`.
-        runs_root: folder in which the run's own folder is made.
-        progress: called after each step and each epoch with a dictionary of figures.
+        world: the processes that train together, and this one's device.
+        stopping: asked after each step: whether the run shall stop, after having saved.
+        progress: called in rank 0 after each step and each epoch with a dictionary of figures.
 
     Returns:
-        The run's folder.
+        "finished" or "stopped".
 
     Raises:
-        SwinError: data or weights are missing or do not fit.
+        SwinError: data, weights or settings do not fit, the loss is not finite, or there is no space left. The run's
+            status says so too.
     """
-    data = _Data.load(config, root)
-    torch.manual_seed(config.seed)
-    model = build(config.variant, **_shape(config, data))
-    if init is not None:
-        load_weights(model, init)
-    folder = _new_folder(config, Path(runs_root))
-    _Run(config, data, model, folder, progress).go()
-    return folder
+    recorder = Recorder(folder, config, progress) if world.leads else None
+    with _telling(recorder):
+        trainer = Trainer.prepare(config, folder, init, teacher, root, world, recorder)
+        state = trainer.go(stopping)
+    if recorder is not None:
+        recorder.end(state)
+    return state
 
 
-def resume(folder: Path, *, root: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
-    """Go on with a run from its last checkpoint; its config is the run's own.
-
-    Raises:
-        SwinError: no run, or its data or checkpoint are missing or do not fit.
-    """
+@contextmanager
+def _telling(recorder: Recorder | None) -> Iterator[None]:
+    """Say in the run's status what went wrong."""
     try:
-        config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{str(folder)!r} is no run that can be resumed: {error}") from error
-    data = _Data.load(config, root)
-    run = _Run(config, data, build(config.variant, **_shape(config, data)), folder, progress)
-    run.restore(read_checkpoint(folder / "checkpoints" / "last.pt"))
-    run.go()
-    return folder
+        yield
+    except OSError as error:
+        reason = f"a file could not be written: {error.strerror or error}"
+        if error.errno == errno.ENOSPC:
+            reason = "no space is left on the disk"
+        failure = RunError(f"{reason}; free some space and resume the run, its last checkpoint is intact.")
+        if recorder is not None:
+            recorder.end("failed", str(failure))
+        raise failure from error
+    except BaseException as error:
+        if recorder is not None:
+            recorder.end("failed", str(error) if isinstance(error, SwinError) else f"{type(error).__name__}: {error}")
+        raise
 
 
-def splits(config: TrainConfig, root: str | os.PathLike[str] | None = None) -> tuple[DataSet, DataSet]:
-    """The pictures that a config trains on, and those that validate it."""
-    if config.data == "cifar100":
-        return holdout(cifar100(data_root(root), "train"), config.holdout, config.seed)
-    if config.data == "flowers":
-        place = data_root(root)
-        return flower_photos(place, "train"), flower_photos(place, "val")
-    return holdout(image_folder(config.data), config.holdout, config.seed)
+@dataclass
+class _Place:
+    """Where a run stands; the sums are of the pictures since the epoch began, over all processes."""
 
-
-def _new_folder(config: TrainConfig, runs_root: Path) -> Path:
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
-    for number in itertools.count(1):
-        folder = runs_root / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            (folder / "checkpoints").mkdir()
-            with replacing(folder / "config.json") as file:
-                file.write(json.dumps(config.to_dict(), indent=2).encode())
-            return folder
-        except FileExistsError:  # a run of that name started within the same second
-            continue
-        except OSError as error:
-            raise ConfigError(f"no run can be made in {str(runs_root)!r}: {error.strerror}; choose another.") from error
-    raise AssertionError("the count has no end")
-
-
-def _shape(config: TrainConfig, data: "_Data") -> dict[str, Any]:
-    return {
-        "num_classes": len(data.classes),
-        "image_size": config.image_size,
-        "patch_size": config.patch_size,
-        "window_size": config.window_size,
-        "drop_path": config.drop_path,
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """Training and validation pictures in memory, as bytes."""
-
-    classes: tuple[str, ...]
-    pictures: Tensor  # (N, S, S, 3) uint8
-    labels: Tensor
-    held_pictures: Tensor
-    held_labels: Tensor
+    epoch: int = 0
+    """Epochs that are over."""
+    index: int = 0
+    """Steps that are done in the epoch that is under way."""
+    loss: float = 0.0
+    pictures: int = 0
+    seconds: float = 0.0
+    elapsed: float = 0.0
+    """Seconds of training since the first step, over all sittings of the run."""
+    best: list[float] = field(default_factory=lambda: [-1.0, 0.0])
+    """Top-1 and negative loss of the best epoch."""
 
     @classmethod
-    def load(cls, config: TrainConfig, root: str | os.PathLike[str] | None) -> "_Data":
-        train_set, held = splits(config, root)
-        if config.limit:
-            train_set, held = (_first(part, config) for part in (train_set, held))
-        if not len(train_set) or not len(held):
-            raise DataError(f"{config.data}: too few pictures for training and validation; add some.")
-        # A random crop finds more in a larger picture; validation sees exactly the size of the model.
-        larger = round(config.image_size * 1.15) if config.crop_scale < 1 else config.image_size
-        return cls(
-            train_set.classes,
-            torch.tensor(train_set.array(larger)),
-            torch.tensor(train_set.labels),
-            torch.tensor(held.array(config.image_size)),
-            torch.tensor(held.labels),
-        )
-
-    def held_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for pictures, labels in zip(
-            self.held_pictures.split(BATCH_SIZE), self.held_labels.split(BATCH_SIZE), strict=True
-        ):
-            yield normalise(to_float(pictures), MEAN, STD), labels
+    def from_dict(cls, values: dict[str, Any]) -> "_Place":
+        return cls(**{key: type(getattr(cls(), key))(value) for key, value in values.items()})
 
 
-def _first(part: DataSet, config: TrainConfig) -> DataSet:
-    order = np.random.default_rng(config.seed).permutation(len(part))
-    return part.subset(order[: config.limit], part.split)
-
-
-class _Run:
+class Trainer:
     """A run under way: the model, its optimizers, and where it stands."""
 
-    def __init__(self, config: TrainConfig, data: _Data, model: Swin, folder: Path, progress: Progress | None):
-        self.config, self.data, self.folder = config, data, folder
-        self._metrics = folder / "metrics.jsonl"
-        self.progress = progress or (lambda figures: None)
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        model: Swin,
+        world: World = ALONE,
+        recorder: Recorder | None = None,
+        teacher: Teacher | None = None,
+    ):
+        self.config, self.data, self.world, self.recorder = config, data, world, recorder
         self.model = model
+        freeze(model, config.freeze)
+        model.set_checkpointing(config.checkpointing)
         self.averaged = deepcopy(model)
         self.optimizers = build_optimizers(model, config)
         self.average = MovingAverage(model.parameters(), config.ema) if config.ema else None
-        self.epoch = 0
-        self.steps_an_epoch = -(-len(data.labels) // config.batch_size)
+        self.place = _Place()
+        count = len(data.train)
+        self.steps_an_epoch = -(-count // config.batch_size)
+        smallest = count // self.steps_an_epoch
+        if smallest < 2 * world.size * config.accumulate:
+            raise ConfigError(
+                f"a step of {smallest} pictures is too small for {world.size} processes of {config.accumulate} pieces: "
+                "each piece needs two pictures at least."
+            )
+        self._learner = world.join_gradients(_compiled(model) if config.compile else model)
+        self._objective = Objective(
+            config,
+            data,
+            self._learner,
+            tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate),
+            world.device,
+            config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(world.device)),
+            teacher,
+        )
 
-    def go(self) -> None:
-        """Train until the last epoch is done."""
-        _keep_freed_memory()
-        while self.epoch < self.config.epochs:
-            started = time.perf_counter()
-            loss = self._train_epoch()
-            seconds = time.perf_counter() - started
-            figures = self._validate()
-            self.epoch += 1
-            self._record(figures, loss, seconds)
-
-    def _train_epoch(self) -> float:
-        config, data = self.config, self.data
-        count = len(data.labels)
-        order = torch.randperm(count, generator=_generator(config.seed, self.epoch))
-        self.model.train()
-        total = 0.0
-        for index in range(self.steps_an_epoch):
-            step = self.epoch * self.steps_an_epoch + index
-            chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
-            generator = _generator(config.seed, self.epoch, index)
-            pictures = normalise(augment(data.pictures[chosen], config, generator), MEAN, STD)
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # drop path draws from it
-            loss = self._step(pictures, data.labels[chosen], step)
-            total += loss * len(chosen)
-            self.progress({"epoch": self.epoch, "step": step, "steps": self._steps, "loss": loss})
-        return total / count
+    @classmethod
+    def prepare(
+        cls,
+        config: TrainConfig,
+        folder: Path,
+        init: Path | None,
+        teacher: Callable[[tuple[str, ...]], Teacher] | None,
+        root: str | Path | None,
+        world: World,
+        recorder: Recorder | None,
+    ) -> "Trainer":
+        """Read pictures and weights, and take up the last checkpoint if there is one."""
+        checkpoint = folder / "checkpoints" / "last.pt"
+        resumed = checkpoint.is_file()
+        data = TrainingData.load(config, root, world.device, None if init is None else _scale(init))
+        model = new_model(config, data)
+        if init is not None and not resumed:
+            load_weights(model, init)
+        taught = teacher(data.classes) if teacher is not None else None
+        trainer = cls(config, data, model.to(world.device), world, recorder, taught)
+        if resumed:
+            trainer.restore(read_checkpoint(checkpoint))
+        if recorder is not None:
+            recorder.describe(labels=data.classes, mean=data.mean, std=data.std, image_size=config.image_size)
+            if resumed:
+                recorder.drop_after(trainer.place.epoch, trainer.step)
+        return trainer
 
     @property
-    def _steps(self) -> int:
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.place.epoch * self.steps_an_epoch + self.place.index
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
         return self.config.epochs * self.steps_an_epoch
 
-    def _step(self, pictures: Tensor, labels: Tensor, step: int) -> float:
-        config = self.config
-        rate = learning_rate(step, self._steps, config)
+    def go(self, stopping: Callable[[], bool]) -> str:
+        """Train until the last epoch is over or `stopping` says so; "finished" or "stopped"."""
+        keep_freed_memory()
+        if self.recorder is not None:
+            self.recorder.start(epoch=self.place.epoch, step=self.step, steps=self.steps, **self._where())
+        while self.place.epoch < self.config.epochs:
+            if not self._train_epoch(stopping):
+                self._save()
+                return "stopped"
+            self._end_epoch()
+        return "finished"
+
+    def _where(self) -> dict[str, Any]:
+        return {"processes": self.world.size, "pictures": len(self.data.train)}
+
+    def _batches(self) -> list[Tensor]:
+        """The batches of this epoch, nearly equal in size; the order depends on the seed and the epoch alone."""
+        count = len(self.data.train)
+        order = torch.randperm(count, generator=seeded(self.config.seed, self.place.epoch))
+        bounds = [step * count // self.steps_an_epoch for step in range(self.steps_an_epoch + 1)]
+        return [order[start:stop] for start, stop in itertools.pairwise(bounds)]
+
+    def _train_epoch(self, stopping: Callable[[], bool]) -> bool:
+        """Train to the end of the epoch; false if the run is to stop before that."""
+        place, world = self.place, self.world
+        batches = self._batches()[place.index :]
+        mine = [self.rows(len(chosen)) for chosen in batches]
+        read = self.data.train.batches(
+            [chosen[rows] for chosen, parts in zip(batches, mine, strict=True) for rows in parts]
+        )
+        every = -(-self.steps_an_epoch // LINES_AN_EPOCH)
+        loss_since = torch.zeros((), dtype=torch.float64, device=world.device)
+        count_since, since = 0, time.perf_counter()
+        self._learner.train()
+        for chosen, parts in zip(batches, mine, strict=True):
+            loss = self.train_step(len(chosen), parts, read)
+            loss_since += loss
+            count_since += len(chosen)
+            place.index += 1
+            if self.recorder is not None:
+                part = loss / (parts[-1].stop - parts[0].start)
+                self.recorder.step({"epoch": place.epoch, "step": self.step, "steps": self.steps, "loss": part})
+            over = place.index == self.steps_an_epoch
+            stop = world.any(stopping()) and not over
+            if place.index % every == 0 or over or stop:
+                self._take_in(loss_since, count_since, time.perf_counter() - since)
+                loss_since, count_since, since = torch.zeros_like(loss_since), 0, time.perf_counter()
+            if stop:
+                return False
+        return True
+
+    def rows(self, count: int) -> list[slice]:
+        """The rows of a batch that this process computes, in the pieces in which it does."""
+        pieces_each = self.config.accumulate
+        return pieces(count, self.world.size * pieces_each)[self.world.rank * pieces_each :][:pieces_each]
+
+    def train_step(self, count: int, parts: Sequence[slice], read: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """One step: a batch in pieces, then the optimizers.
+
+        Args:
+            count: pictures of the global batch.
+            parts: this process's rows of it, piece by piece.
+            read: gives pictures and labels of these pieces, one after the other.
+
+        Returns:
+            The sum of the losses of this process's pictures, float64, on the device.
+        """
+        config, place, device = self.config, self.place, self.world.device
+        rate = learning_rate(self.step, self.steps, config)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = self.model(pictures)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-        loss.backward()
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for number, rows in enumerate(parts, 1):
+            pictures, labels = next(read)
+            draws = Draws((config.seed, place.epoch, place.index), count, rows, device)
+            # Gradients are exchanged once a step, while the last piece's backward pass goes on.
+            with exchanging(self._learner, number == len(parts)):
+                loss = self._objective.loss(pictures, labels, draws)
+                # Several processes' gradients are averaged; what is wanted is the mean over the batch.
+                _backward(loss * (self.world.size / count), self.world)
+            total += loss.detach().double()
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         if self.average:
-            self.average.update(self.model.parameters(), step)
-        return loss.item()
+            self.average.update(self.model.parameters(), self.step)
+        return total
 
-    def _validate(self) -> Figures:
+    def _take_in(self, loss: Tensor, count: int, seconds: float) -> None:
+        """Add up the figures of some steps and write them."""
+        place = self.place
+        total = float(self.world.sum(loss))
+        if not total < float("inf"):
+            raise RunError(
+                f"the loss is not a finite number after step {self.step}; lower --lr, or raise --warmup or --clip."
+            )
+        place.loss += total
+        place.pictures += count
+        place.seconds += seconds
+        place.elapsed += seconds
+        if self.recorder is not None:
+            line = {
+                "step": self.step,
+                "epoch": self.step / self.steps_an_epoch,
+                "loss": total / count,
+                "lr": learning_rate(self.step - 1, self.steps, self.config),
+                "images_per_second": count / seconds,
+                "elapsed": place.elapsed,
+            }
+            self.recorder.interval(line, place.elapsed / self.step * (self.steps - self.step))
+
+    def _end_epoch(self) -> None:
+        place = self.place
+        figures = self.validate()
+        line = {
+            "epoch": place.epoch + 1,
+            "train_loss": place.loss / place.pictures,
+            "loss": figures.loss,
+            "top1": figures.top1,
+            "top5": figures.top5,
+            "lr": learning_rate(self.step - 1, self.steps, self.config),
+            "seconds": place.seconds,
+            "images_per_second": place.pictures / place.seconds,
+            "elapsed": place.elapsed,
+        }
+        rating = [figures.top1, -figures.loss]
+        best = rating > place.best
+        self.place = _Place(place.epoch + 1, elapsed=place.elapsed, best=max(rating, place.best))
+        if self.recorder is not None:
+            self.recorder.epoch(line, best, figures, self.averaged)
+        self._save(epoch=self.place.epoch, top1=figures.top1, best_top1=self.place.best[0])
+
+    def validate(self) -> Figures:
+        """Figures of the averaged weights on the pictures that are held out."""
         if self.average:
             self.average.copy_to(self.averaged.parameters())
         else:
             self.averaged.load_state_dict(self.model.state_dict())
-        return evaluate(self.averaged, self.data.held_batches())
+        return evaluate(self.averaged, self.data.held_batches(self.world.rank, self.world.size), self.world)
 
-    def _record(self, figures: Figures, loss: float, seconds: float) -> None:
-        line = {
-            "epoch": self.epoch,
-            "train_loss": loss,
-            "loss": figures.loss,
-            "top1": figures.top1,
-            "top5": figures.top5,
-            "lr": learning_rate(self.epoch * self.steps_an_epoch - 1, self._steps, self.config),
-            "seconds": seconds,
-            "images_per_second": len(self.data.labels) / seconds,
-        }
-        with self._metrics.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        save_weights(self.averaged, self.folder / "model.safetensors", self._metadata())
-        write_checkpoint(
-            self.folder / "checkpoints" / "last.pt",
-            {
-                "epoch": self.epoch,
+    def _save(self, **facts: Any) -> None:
+        if self.recorder is not None:
+            state = {
+                "place": asdict(self.place),
                 "model": self.model.state_dict(),
                 "average": self.average.values if self.average else [],
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            },
-        )
-        self.progress(line)
-
-    def _metadata(self) -> dict[str, Any]:
-        return {
-            "labels": self.data.classes,
-            "mean": MEAN,
-            "std": STD,
-            "image_size": self.config.image_size,
-            "training": {**self.config.to_dict(), "epochs_done": self.epoch},
-        }
+            }
+            self.recorder.checkpoint(state, step=self.step, **facts)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up the state of a checkpoint.
@@ -282,7 +358,7 @@ class _Run:
             WeightsError: it is of a run with other settings, or damaged.
         """
         try:
-            self.epoch = int(state["epoch"])
+            self.place = _Place.from_dict(state["place"])
             self.model.load_state_dict(state["model"])
             if self.average:
                 self.average.restore(state["average"])
@@ -290,22 +366,59 @@ class _Run:
                 optimizer.load_state_dict(saved)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError("the checkpoint is of a run with other settings, or damaged; start anew.") from error
-        self._drop_lines_after(self.epoch)
-
-    def _drop_lines_after(self, epoch: int) -> None:
-        """Keep the figures of the first `epoch` epochs: a crash may leave half a line, or an epoch that is repeated."""
-        lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.is_file() else []
-        with replacing(self._metrics) as file:
-            file.write("".join(lines[:epoch]).encode())
 
 
-def _generator(*key: int) -> Generator:
-    """A generator that depends on the key alone, so that a step draws the same whether or not a run was resumed."""
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-    return Generator().manual_seed(seed)
+def new_model(config: TrainConfig, data: TrainingData) -> Swin:
+    """A model of the config's shape for the data's classes and channels, with the random weights of the seed."""
+    torch.manual_seed(config.seed)
+    return build(
+        config.variant,
+        num_classes=len(data.classes),
+        in_chans=data.channels,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        window_size=config.window_size,
+        drop_path=config.drop_path,
+    )
 
 
-def _keep_freed_memory() -> None:
+def _scale(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that weights were trained with: the file's own, else ImageNet's."""
+    metadata = read_metadata(weights)
+    try:
+        return tuple(map(float, metadata["mean"])), tuple(map(float, metadata["std"]))
+    except (KeyError, TypeError, ValueError):
+        return _IMAGENET
+
+
+def _backward(loss: Tensor, world: World) -> None:
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        # The exchange of gradients is a part of the backward pass, and its errors have no class of their own.
+        if world.size > 1 and not isinstance(error, torch.OutOfMemoryError):
+            raise left_alone() from error
+        raise
+
+
+def _compiled(model: Swin) -> nn.Module:
+    if not torch.cuda.is_available() and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise ConfigError(
+            "torch.compile needs a C++ compiler, and none was found; install g++, or leave --compile out."
+        )
+    compiled = torch.compile(model)
+    assert isinstance(compiled, nn.Module)
+    return compiled
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 numbers by itself; where it does not, they are slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks instead of returning them to the system.
 
     Every step allocates the same large tensors; by default each comes as fresh pages that the kernel must clear, which

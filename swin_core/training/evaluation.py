@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_core.errors import DataError
 from swin_core.modes import evaluation_mode
+from swin_core.training.distributed import ALONE, World
 
 __all__ = ["BATCH_SIZE", "Figures", "evaluate"]
 
@@ -52,29 +54,39 @@ class Figures:
         }
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Figures:
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], world: World = ALONE) -> Figures:
     """Evaluate a model on batches of `(pictures (B, channels, H, W), labels (B,))`, which are summed in float64.
 
     The model's mode is restored afterwards.
+
+    Args:
+        model: the classifier.
+        batches: this process's share of the batches; no picture may be in two shares.
+        world: the processes that evaluate together; each gets the figures of all pictures.
+
+    Raises:
+        DataError: there is no picture in any share.
     """
-    count = hits = hits5 = 0
-    loss = 0.0
-    confusion = torch.zeros(0, 0, dtype=torch.long)
+    sums = torch.zeros(3, dtype=torch.float64)  # loss, hits, hits among five
+    confusion = torch.zeros(0, dtype=torch.float64)
+    classes = 0
     with evaluation_mode(model), torch.inference_mode():
         for pictures, labels in batches:
             logits = model(pictures).float()
             classes = logits.shape[1]
-            if not count:
-                confusion = torch.zeros(classes, classes, dtype=torch.long)
-            count += len(labels)
-            loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
+            if not len(confusion):
+                confusion = torch.zeros(classes**2, dtype=torch.float64)
             predicted = logits.argmax(1)
-            hits += int((predicted == labels).sum())
-            if classes >= _TOP5_FROM:
-                hits5 += int((logits.topk(5).indices == labels[:, None]).any(1).sum())
-            pairs = labels.cpu() * classes + predicted.cpu()
-            confusion += pairs.bincount(minlength=classes**2).view(classes, classes)
-    if not count:
-        raise ValueError("an evaluation needs at least one picture.")
-    top5 = hits5 / count if len(confusion) >= _TOP5_FROM else None
-    return Figures(count, loss / count, hits / count, top5, confusion.numpy())
+            among_five = (logits.topk(min(5, classes)).indices == labels[:, None]).any(1)
+            loss = F.cross_entropy(logits, labels, reduction="none").double().sum()
+            sums += torch.stack([loss, (predicted == labels).sum(), among_five.sum()]).double().cpu()
+            confusion += (labels * classes + predicted).bincount(minlength=classes**2).double().cpu()
+    # A process without a batch does not know the number of classes.
+    classes = max(world.each(classes))
+    if not classes:
+        raise DataError("an evaluation needs at least one picture.")
+    confusion = confusion if len(confusion) else torch.zeros(classes**2, dtype=torch.float64)
+    loss, hits, hits5, *counts = world.sum(torch.cat([sums, confusion])).tolist()
+    matrix = np.array(counts, dtype=np.int64).reshape(classes, classes)
+    count = int(matrix.sum())
+    return Figures(count, loss / count, hits / count, hits5 / count if classes >= _TOP5_FROM else None, matrix)

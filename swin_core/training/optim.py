@@ -1,14 +1,18 @@
 """Optimizers with the right groups, the learning rate as a function of the step, and the moving average of weights."""
 
+import itertools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from swin_core.errors import ConfigError
+from swin_core.model import Swin
 from swin_core.training.config import TrainConfig
 
-__all__ = ["MovingAverage", "build_optimizers", "learning_rate", "parameter_groups"]
+__all__ = ["MovingAverage", "build_optimizers", "depths", "freeze", "learning_rate", "parameter_groups"]
 
 _HIDDEN = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "reduction.weight")
 
@@ -32,30 +36,68 @@ def parameter_groups(model: nn.Module) -> dict[str, list[str]]:
     return groups
 
 
-def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Optimizers for all parameters of a model: Muon (Jordan et al. 2024) and AdamW, or AdamW alone."""
-    parameters = dict(model.named_parameters())
-    groups = {key: [parameters[name] for name in names] for key, names in parameter_groups(model).items()}
-    decayed = groups["decayed"]
+def depths(model: Swin) -> dict[str, int]:
+    """For each parameter how many blocks lie before it: 0 for the patch embedding, blocks + 1 for last norm and head.
+
+    A patch merging counts as a part of the block before it.
+    """
+    first = list(itertools.accumulate(model.config.depths, initial=1))
+    found = {}
+    for name, _ in model.named_parameters():
+        parts = name.split(".")
+        if parts[0] in ("patch_embed", "absolute_pos_embed"):
+            found[name] = 0
+        elif parts[0] == "layers":
+            stage = int(parts[1])
+            found[name] = first[stage] + int(parts[3]) if parts[2] == "blocks" else first[stage + 1] - 1
+        else:
+            found[name] = first[-1]
+    return found
+
+
+def freeze(model: Swin, parts: int) -> None:
+    """Let the first parts of a model keep their weights: 1 the patch embedding, 2 also stage 1, and so on.
+
+    Raises:
+        ConfigError: the model has fewer parts than that.
+    """
+    stages = len(model.config.depths)
+    if parts > stages + 1:
+        raise ConfigError(f"freeze is at most {stages + 1} for a model of {stages} stages, so that the head learns.")
+    frozen = ("patch_embed.", "absolute_pos_embed", *(f"layers.{stage}." for stage in range(parts - 1)))
+    if parts:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+
+
+def build_optimizers(model: Swin, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Optimizers for all parameters that learn: Muon (Jordan et al. 2024) and AdamW, or AdamW alone.
+
+    Each group has a `scale`, the factor on the learning rate that layer decay gives its depth (Bao et al. 2021).
+    """
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    groups = {key: [name for name in names if name in parameters] for key, names in parameter_groups(model).items()}
+    if config.optimizer == "adamw":
+        groups = {"hidden": [], "decayed": groups["hidden"] + groups["decayed"], "undecayed": groups["undecayed"]}
+    depth = depths(model)
+    deepest = max(depth.values())
+
+    def by_depth(names: Iterable[str], decay: float) -> list[dict[str, Any]]:
+        scales: dict[float, list[Tensor]] = {}
+        for name in names:
+            scales.setdefault(config.layer_decay ** (deepest - depth[name]), []).append(parameters[name])
+        return [
+            {"params": members, "weight_decay": decay, "lr": config.lr * scale, "scale": scale}
+            for scale, members in scales.items()
+        ]
+
     optimizers: list[torch.optim.Optimizer] = []
-    if config.optimizer == "muon":
-        optimizers.append(
-            torch.optim.Muon(
-                groups["hidden"],
-                lr=config.lr,
-                weight_decay=config.weight_decay,
-                momentum=0.95,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    else:
-        decayed = groups["hidden"] + decayed
-    adamw_groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": groups["undecayed"], "weight_decay": 0.0},
-    ]
+    if groups["hidden"]:
+        hidden = by_depth(groups["hidden"], config.weight_decay)
+        optimizers.append(torch.optim.Muon(hidden, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+    rest = by_depth(groups["decayed"], config.weight_decay) + by_depth(groups["undecayed"], 0.0)
     betas = (0.9, 0.99) if config.optimizer == "muon" else (0.9, 0.999)
-    optimizers.append(torch.optim.AdamW(adamw_groups, lr=config.lr, betas=betas, fused=True))
+    optimizers.append(torch.optim.AdamW(rest, betas=betas, fused=True))
     return optimizers
 
 

@@ -1,0 +1,193 @@
+"""The processes that train one model together: torch.distributed under torchrun, or one process alone.
+
+Everything in here does nothing where there is one process, so that training has one code path.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from swin_core.errors import ConfigError, LeftAloneError
+
+__all__ = ["ALONE", "World", "exchanging", "joined", "left_alone", "under_torchrun", "watch_parent"]
+
+Shared = TypeVar("Shared")
+
+_PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others: one of them may be decoding a data set or compiling."""
+
+_GRACE = 20.0
+"""Seconds in which an orphaned process may finish its step and save."""
+
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in float64 on the CPU."""
+        total = values.detach().double().cpu()
+        if self.size > 1:
+            with _telling_who_left():
+                dist.all_reduce(total, group=_control())
+        return total
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all must ask at the same step."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag))))
+
+    def each(self, value: Shared) -> list[Shared]:
+        """What every process passes, by rank."""
+        values: list[Shared] = [value] * self.size
+        if self.size > 1:
+            with _telling_who_left():
+                dist.all_gather_object(values, value, group=_control())
+        return values
+
+    def from_first(self, value: Shared | None) -> Shared:
+        """What rank 0 passes, in every process."""
+        if self.size > 1:
+            held = [value]
+            with _telling_who_left():
+                dist.broadcast_object_list(held, 0, group=_control())
+            value = held[0]
+        assert value is not None
+        return value
+
+    def join_gradients(self, model: nn.Module) -> nn.Module:
+        """The model wrapped so that a backward pass averages gradients over all processes, while the pass goes on."""
+        if self.size == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+
+
+ALONE = World()
+"""One process on the CPU."""
+
+
+def exchanging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """A block whose backward pass exchanges the gradients, or only adds them up until one does."""
+    if now or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    return model.no_sync()
+
+
+_groups: list[dist.ProcessGroup] = []
+
+
+def _control() -> dist.ProcessGroup:
+    """A group of processes that exchanges CPU tensors, so that asking does not wait for a GPU."""
+    return _groups[-1]
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return dist.is_torchelastic_launched() and "RANK" in os.environ
+
+
+@contextmanager
+def joined(devices: Sequence[str]) -> Iterator[World]:
+    """Join the processes that torchrun started; leave them at the end of the block.
+
+    Args:
+        devices: names such as "cpu" or "cuda:1", one for each process of this machine in turn.
+
+    Raises:
+        ConfigError: a device that is not there.
+    """
+    local = int(os.environ.get("LOCAL_RANK", 0)) if under_torchrun() else 0
+    device = _device(devices[local % len(devices)])
+    if not under_torchrun():
+        yield World(device=device)
+        return
+    _share_cores(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    assert isinstance(control, dist.ProcessGroup)
+    _groups.append(control)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        _groups.clear()
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        elif device.type != "cpu":
+            raise RuntimeError
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"there is no device {name[:40]!r} here; choose cpu or one of the GPUs.") from error
+    return device
+
+
+def _share_cores(device: torch.device) -> None:
+    """Give each of a machine's processes its part of the cores: torchrun asks for one thread where nothing is set."""
+    if device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
+
+
+@contextmanager
+def _telling_who_left() -> Iterator[None]:
+    """Turn the network's error into a line: another process is gone, and its own story is what matters."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise left_alone() from error
+
+
+def left_alone() -> LeftAloneError:
+    """What to say where the exchange with another process failed."""
+    return LeftAloneError("another process of this run is gone, so this one cannot go on.")
+
+
+def watch_parent(stop: Callable[[], None]) -> None:
+    """Stop when the process that started this one is gone, and end for good if that takes too long.
+
+    torchrun's workers have sessions of their own, so that nothing else tells them that torchrun was killed.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        stop()
+        time.sleep(_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,113 @@
+"""Before a run starts: how much memory and time it will take, measured on a few of its own steps."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from swin_core.training.config import TrainConfig
+from swin_core.training.distributed import World
+from swin_core.training.engine import Trainer, keep_freed_memory, new_model
+from swin_core.training.pictures import TrainingData, splits
+
+__all__ = ["Preflight", "preflight"]
+
+_STEPS = 3
+_HELD = 64
+"""Validation pictures that are timed."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a run will take."""
+
+    pictures: int
+    """Training pictures."""
+    steps: int
+    """Steps of the whole run."""
+    seconds_a_step: float
+    images_per_second: float
+    seconds: float
+    """The whole run with its validations; reading the data set and compiling come on top."""
+    memory_bytes: int
+    """Peak of this process, or of the GPU's memory, over a few steps."""
+    memory_free_bytes: int
+    """What was free before."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is free is enough."""
+        return self.memory_bytes <= self.memory_free_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**self.__dict__, "fits": self.fits}
+
+
+def preflight(config: TrainConfig, device: str, count: int, root: str | Path | None = None) -> Preflight:
+    """Train for a few steps on a few pictures, and conclude.
+
+    One process measures its own share of the batch; the exchange of gradients between several is not in it.
+
+    Args:
+        config: the settings of the run.
+        device: where the first process will compute.
+        count: processes that share the work.
+        root: data root, as for `swin_core.data.data_root`.
+
+    Raises:
+        SwinError: data or settings do not fit.
+    """
+    keep_freed_memory()
+    world = World(device=torch.device(device))
+    train_set, held_set = splits(config, root)
+    pictures = min(len(train_set), config.limit or len(train_set))
+    held = min(len(held_set), config.limit or len(held_set))
+    share = -(-min(config.batch_size, pictures) // count)
+    few = replace(config, limit=max(share, 2 * config.accumulate), batch_size=max(share, 2 * config.accumulate))
+    free = _free(world.device)
+    data = TrainingData.load(few, root, world.device)
+    trainer = Trainer(few, data, new_model(few, data).to(world.device), world)
+    rows = trainer.rows(len(data.train))
+    everything = torch.arange(len(data.train))
+    seconds = []
+    for _ in range(_STEPS + 1):
+        batch = data.train.batches([everything[part] for part in rows])
+        begin = time.perf_counter()
+        trainer.train_step(len(data.train), rows, batch).item()
+        seconds.append(time.perf_counter() - begin)
+    step = min(seconds[1:])  # the first one allocates
+    begin = time.perf_counter()
+    trainer.validate()
+    validation = (time.perf_counter() - begin) / len(data.held) * held / count
+    steps = -(-pictures // config.batch_size)
+    return Preflight(
+        pictures=pictures,
+        steps=steps * config.epochs,
+        seconds_a_step=step,
+        images_per_second=pictures / steps / step,
+        seconds=config.epochs * (steps * step + validation),
+        memory_bytes=_used(world.device) * (count if world.device.type == "cpu" else 1)
+        + _kept(config, data, pictures, held),
+        memory_free_bytes=free,
+    )
+
+
+def _kept(config: TrainConfig, data: TrainingData, pictures: int, held: int) -> int:
+    """Bytes that the decoded pictures will take."""
+    return data.train.first().nbytes * (pictures + held)
+
+
+def _free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def _used(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
