@@ -231,7 +231,7 @@ def layers(rounds: int) -> list[dict[str, Any]]:
     """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
     from swin_core.data import flower_photos
     from swin_core.explain import offered_layers
-    from swin_core.explain.trust import layer_focus, mosaics
+    from swin_core.explain.mosaics import layer_focus, mosaics
 
     classifier = swin_core.load("swin_micro_flowers")
     scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))

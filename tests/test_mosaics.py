@@ -11,7 +11,7 @@ from PIL import Image
 import swin_core
 from swin_core.data import image_folder
 from swin_core.errors import DataError
-from swin_core.explain.trust import Mosaic, focus, layer_focus, mosaics
+from swin_core.explain.mosaics import Mosaic, focus, layer_focus, mosaics
 
 LEFT = np.array([[True, False], [True, False]])
 
