@@ -136,6 +136,13 @@ _ALL = (
         "Weights each channel by how much the class's score falls without it (Desai and Ramaswamy 2020).",
     ),
     Method(
+        "sess",
+        "SESS",
+        "layer",
+        "many passes",
+        "Grad-CAM of many crops at several scales, put together; its strengths are relative (Tursun et al. 2022).",
+    ),
+    Method(
         "gradient",
         "Input gradient",
         "pixels",
