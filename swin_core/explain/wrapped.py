@@ -141,13 +141,16 @@ def _run(cam: Any, call: _Call, targets: Sequence[Target]) -> np.ndarray:
         return base.raw
     finally:
         hook.remove()
-        _release(base)
+        _release(base, call.module)
 
 
-def _release(base: Any) -> None:
+def _release(base: Any, module: nn.Module) -> None:
     """Remove the hooks of a method; its own `release` fails before that where a captured tensor is a view."""
     base.activations_and_grads.activations, base.activations_and_grads.gradients = [], []
     base.activations_and_grads.release()
+    for key, hook in list(module._forward_hooks.items()):
+        if getattr(hook, "__self__", None) is base:  # Ablation-CAM's own, if the model failed meanwhile
+            del module._forward_hooks[key]
 
 
 def _recording(base: type) -> type:
@@ -253,14 +256,20 @@ def _shapley_cam() -> type:
     from pytorch_grad_cam import ShapleyCAM
 
     class OnTokens(ShapleyCAM):
-        """pytorch-grad-cam rearranges the weights but not the activations, which fails on any layout but its own."""
+        """pytorch-grad-cam arranges the weights but not the activations, which fails on any layout but its own.
+
+        It also fails where the score is linear in the activations, so that there is no second derivative.
+        """
 
         def get_cam_image(
             self, x: Tensor, layer: Any, targets: Any, activations: Tensor, grads: Tensor, _: bool
         ) -> Any:
-            weights = self.get_cam_weights(x, layer, targets, activations, grads)
-            arranged = self.activations_and_grads.reshape_transform(activations).detach().cpu().numpy()
-            self.raw = np.einsum("bchw,bc->bhw", arranged, weights)
+            arrange = self.activations_and_grads.reshape_transform
+            if grads.requires_grad:
+                weights = self.get_cam_weights(x, layer, targets, activations, grads)
+            else:
+                weights = arrange(grads).mean((2, 3)).cpu().numpy()
+            self.raw = np.einsum("bchw,bc->bhw", arrange(activations).detach().cpu().numpy(), weights)
             return self.raw
 
     return OnTokens
@@ -296,7 +305,7 @@ def _scales(call: _Call) -> np.ndarray:
         pairs = zip(call.x.split(1), call.targets, strict=True)
         return np.stack([cam.forward_single_image(picture, target) for picture, target in pairs])
     finally:
-        _release(cam.base_cam)
+        _release(cam.base_cam, call.module)
 
 
 WRAPPED: dict[str, tuple[Callable[[_Call], np.ndarray], bool]] = {
