@@ -14,7 +14,7 @@ from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import class_index
 from swin_core.explain.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
 from swin_core.explain.methods import METHOD_FACTS, METHODS, NOT_OFFERED
-from swin_core.explain.questions import RUNNER_UP, ask_picture
+from swin_core.explain.questions import RUNNER_UP, Answer, ask_picture
 from swin_core.zoo import Classifier
 
 __all__ = [
@@ -90,6 +90,18 @@ def explain(
         raise ImageError("the picture is of a single colour, so that no place in it differs; choose another one.")
     with classifier.lock:
         found = answer(classifier.model, classifier.tensor(view), ask, known, names, reshape_transform)
+    return _explanation(classifier, image, view, found, method, names, fuse)
+
+
+def _explanation(
+    classifier: Classifier,
+    image: Image.Image,
+    view: np.ndarray,
+    found: Answer,
+    method: str,
+    layers: tuple[str, ...],
+    fuse: str | None,
+) -> Explanation:
     logits = found.logits[0].float()
     if len(logits) != classifier.num_classes:
         raise ConfigError(f"{classifier.name} has {classifier.num_classes} labels for {len(logits)} logits.")
@@ -105,7 +117,7 @@ def explain(
         logits=logits.cpu().numpy(),
         probabilities=logits.softmax(-1).cpu().numpy(),
         targets=tuple(int(one.targets[0]) for one in found.questions),
-        layers=names if fuse is None else (" + ".join(names),),
+        layers=layers if fuse is None else (" + ".join(layers),),
         maps=(maps if fuse is None else _fused(maps, fuse)).cpu().numpy(),
         region=classifier.region(image),
         completeness=None if found.completeness is None else torch.cat(found.completeness).float().cpu().numpy(),
