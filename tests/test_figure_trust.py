@@ -112,3 +112,17 @@ def test_room_for_a_badge_is_the_same_with_trust_and_without(make: Make) -> None
     assert left == pytest.approx(domain[0])
     assert share == pytest.approx(plain.layout.cell_fraction)
     assert plain.layout.head < pixels < plain.layout.head + plain.layout.caption
+
+
+def test_a_map_of_the_pixels_is_light_and_its_values_can_be_read(make: Make) -> None:
+    fine = replace(make(), maps=np.random.default_rng(1).normal(size=(1, 1, 224, 224)).astype(np.float32))
+    shown = one_row(Cell(fine), Cell(make()))
+    traces = [trace for trace in shown.to_plotly().data if trace.type == "heatmap" and trace.xaxis == "x2"]
+    drawn, pointer = traces
+    top = np.abs(fine.maps).max()
+    np.testing.assert_allclose(drawn.z * top / drawn.zmax, fine.maps[0, 0], atol=top / 250)
+    assert (drawn.zmin, drawn.zmax) == (-127, 127)
+    assert pointer.opacity == 0
+    assert pointer.customdata.shape == (64, 64, 2)
+    assert pointer.customdata[3, 5, 0] == fine.maps[0, 0, int(3.5 / 64 * 224), int(5.5 / 64 * 224)]
+    assert len(shown.to_plotly().to_json()) < 400_000

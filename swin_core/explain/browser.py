@@ -34,6 +34,8 @@ TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 5
 """Height that Plotly gives a line of a caption, and the room between a picture and the first one."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same for the reason in a cell that failed, with its padding."""
+CELLS_AT_MOST, LEVELS = 64, 127
+"""Finer maps are drawn in steps of one byte, and their values are shown at so many places a side."""
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
 HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 16, 32, 9
@@ -190,23 +192,23 @@ def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
         # Without a trace a cell's axes are not drawn, and what is placed by them would be lost.
         return [{"type": "scatter", "x": [0.5], "y": [0.5], "opacity": 0, "hoverinfo": "skip", **axes}]
     values = shown[0].map
-    height, width = values.shape
-    top = grid.top(shown[0]) or 1
-    trace = {
-        "type": "heatmap",
-        "z": values,
-        "zmin": -top if grid.signed else 0,
-        "zmax": top,
-        "zsmooth": "best",
-        "showscale": False,
-        "colorscale": color_scale(grid.look, signed=grid.signed),
+    height, width = (min(side, CELLS_AT_MOST) for side in values.shape)
+    pointer = {
         "customdata": _values_of_row(row, height, width),
         "hovertemplate": _hover_text(grid.columns, row, j),
-        **_spread("x", width),
-        **_spread("y", height),
-        **axes,
     }
-    return [trace if j else trace | {"opacity": 0}]
+    top = grid.top(shown[0]) or 1
+    drawn = {"showscale": False, "colorscale": color_scale(grid.look, signed=grid.signed), "type": "heatmap"} | axes
+    drawn |= {"zmin": -top if grid.signed else 0, "zmax": top}
+    coarse = drawn | {"zsmooth": "best", **_spread("x", width), **_spread("y", height), **pointer}
+    if (height, width) == values.shape:
+        return [coarse | {"z": values} | ({} if j else {"opacity": 0})]
+    # A map of the pixels: a byte each is enough for the eye, and the pointer reads them through fewer places.
+    steps = np.rint(np.clip(values / top, -1, 1) * LEVELS).astype(np.int8)
+    fine = drawn | {"z": steps, "zmin": -LEVELS if grid.signed else 0, "zmax": LEVELS, "hoverinfo": "skip"}
+    fine |= {**_spread("x", values.shape[1]), **_spread("y", values.shape[0])}
+    read = coarse | {"z": np.zeros((height, width), np.int8), "opacity": 0}
+    return [fine, read] if j else [read]
 
 
 def _spread(axis: str, count: int) -> Drawn:
