@@ -83,7 +83,8 @@ def test_randomisation_equals_its_definition() -> None:
 
 def test_random_logit(small: Classifier) -> None:
     batch, targets, others = torch.randn(3, 3, 32, 32), torch.tensor([0, 1, 2]), torch.tensor([3, 2, 2])
-    found = random_logit(small, batch, targets, others, "gradcam", "norm")
+    maps = attribute(small, batch, targets, "gradcam", "norm")[:, 0]
+    found = random_logit(small, batch, maps, others, "gradcam", "norm")
     assert float(found[2]) == pytest.approx(1)  # the same class
     for n in range(2):
         one = attribute(small, batch[n : n + 1], targets[n : n + 1], "gradcam", "norm")[0]

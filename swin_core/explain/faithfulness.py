@@ -19,11 +19,13 @@ from swin_core.zoo import Classifier
 __all__ = [
     "ROAD_SHARES",
     "Faithfulness",
+    "Gain",
     "Probe",
     "areas",
     "blur",
     "centred_gaussian",
     "enlarge",
+    "gain",
     "measure",
     "ranks",
     "step_counts",
@@ -46,8 +48,8 @@ def _batch_size(device: torch.device) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Faithfulness:
-    """Curves and figures of M maps; see `trust.Measures` for what each means."""
+class Gain:
+    """Curves of M maps from both ends; see `trust.Measures` for what each means."""
 
     shares: Tensor
     """`(P,)`: share of the pixels changed at each point of a curve."""
@@ -55,15 +57,21 @@ class Faithfulness:
     """`(M, P)`."""
     retention: Tensor
     """`(M, P)`."""
-    insertion: Tensor
-    """`(M, P)`."""
-    road: Tensor
-    """`(M,)`."""
 
     @property
     def srg(self) -> Tensor:
         """Symmetric relevance gain, `(M,)`."""
         return areas(self.shares, self.retention) - areas(self.shares, self.deletion)
+
+
+@dataclass(frozen=True, eq=False)
+class Faithfulness(Gain):
+    """The same with the measures that are dearer."""
+
+    insertion: Tensor
+    """`(M, P)`."""
+    road: Tensor
+    """`(M,)`."""
 
 
 class Probe:
@@ -87,6 +95,11 @@ class Probe:
     ):
         self.classifier, self.pictures, self.tick = classifier, pictures, tick
         self.owner, self.targets = owner.to(pictures.device), targets.to(pictures.device)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.pictures.shape[2], self.pictures.shape[3]
 
     @cached_property
     def blurred(self) -> Tensor:
@@ -156,35 +169,53 @@ class Probe:
         return found
 
 
-def measure(probe: Probe, maps: Tensor, steps: int, seed: int = 0) -> Faithfulness:
-    """Deletion, retention, insertion and ROAD of M maps, `(M, h, w)`; only the order of their values counts.
+def gain(probe: Probe, maps: Tensor, steps: int) -> Gain:
+    """Deletion and retention of M maps, `(M, h, w)`; only the order of their values counts.
 
-    Deletion and insertion are those of Petsiuk et al. 2018 (section 3.2), but for the width of the blur, which follows
-    the picture's side. Retention is deletion from the other end. ROAD is Rong et al. 2022 with the pixels chosen by
-    rank: a threshold would take all the zeros of a map at once.
+    Deletion is that of Petsiuk et al. 2018 (section 3.2); retention is deletion from the other end.
 
     Args:
         probe: the pictures, and which of them and which class each map is of.
         maps: on any grid.
         steps: points of a curve beyond the first; pixels change in equal numbers, the last step may have fewer.
+    """
+    values = enlarge(maps, probe.size)
+    counts = step_counts(values[0].numel(), steps)
+    whole, blank = probe.whole_probability, probe.blank_probability
+
+    def curve(largest_first: bool) -> Tensor:
+        return _closed(whole, probe.curve(probe.pictures, probe.blank, ranks(values, largest_first), counts), blank)
+
+    return Gain(torch.tensor(counts, device=maps.device) / counts[-1], curve(True), curve(False))
+
+
+def measure(probe: Probe, maps: Tensor, steps: int, seed: int = 0) -> Faithfulness:
+    """Deletion, retention, insertion and ROAD of M maps, `(M, h, w)`; only the order of their values counts.
+
+    Insertion is that of Petsiuk et al. 2018 but for the width of the blur, which follows the picture's side. ROAD is
+    Rong et al. 2022 with the pixels chosen by rank: a threshold would take all the zeros of a map at once.
+
+    Args:
+        probe, maps, steps: as for `gain`.
         seed: of ROAD's noise.
     """
-    size = (probe.pictures.shape[2], probe.pictures.shape[3])
-    values = enlarge(maps, size)
+    found = gain(probe, maps, steps)
+    values = enlarge(maps, probe.size)
     first, last = ranks(values, largest_first=True), ranks(values, largest_first=False)
-    counts = step_counts(size[0] * size[1], steps)
-    whole, blank, blurred = probe.whole_probability, probe.blank_probability, probe.blurred_probability
-
-    def closed(start: Tensor, inner: Tensor, end: Tensor) -> Tensor:
-        return torch.cat([start[:, None], inner, end[:, None]], 1)
-
+    counts = step_counts(values[0].numel(), steps)
+    inserted = probe.curve(probe.blurred, probe.pictures, first, counts)
     return Faithfulness(
-        shares=torch.tensor(counts, device=maps.device) / counts[-1],
-        deletion=closed(whole, probe.curve(probe.pictures, probe.blank, first, counts), blank),
-        retention=closed(whole, probe.curve(probe.pictures, probe.blank, last, counts), blank),
-        insertion=closed(blurred, probe.curve(probe.blurred, probe.pictures, first, counts), whole),
+        found.shares,
+        found.deletion,
+        found.retention,
+        insertion=_closed(probe.blurred_probability, inserted, probe.whole_probability),
         road=road(probe, first, last, ROAD_SHARES, seed),
     )
+
+
+def _closed(start: Tensor, inner: Tensor, end: Tensor) -> Tensor:
+    """A curve with its first and its last point, `(M, P)`."""
+    return torch.cat([start[:, None], inner, end[:, None]], 1)
 
 
 def road(probe: Probe, first: Tensor, last: Tensor, shares: Sequence[float], seed: int = 0) -> Tensor:

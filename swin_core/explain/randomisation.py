@@ -74,14 +74,21 @@ def randomisation(
 
 
 def random_logit(
-    classifier: Classifier, batch: Tensor, targets: Tensor, others: Tensor, method: str, layer: str | None = None
+    classifier: Classifier, batch: Tensor, maps: Tensor, others: Tensor, method: str, layer: str | None = None
 ) -> Tensor:
     """Spearman's rank correlation of the maps of two classes of each picture (Sixt et al. 2020), `(B,)`.
 
     Low is good: a map that stays the same whatever class is asked about does not explain the class.
+
+    Args:
+        classifier: the model.
+        batch: normalised pictures, `(B, C, H, W)`.
+        maps: of the first class, `(B, h, w)`, by the same method at the same layer.
+        others: the second class of each picture, `(B,)`.
+        method: a key of `METHODS`.
+        layer: the target layer, or None for the default.
     """
-    one, other = (attribute(classifier, batch, classes, method, layer)[:, 0] for classes in (targets, others))
-    return spearman(one, other)
+    return spearman(maps, attribute(classifier, batch, others, method, layer)[:, 0])
 
 
 def parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
