@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,18 @@ from swin_core.explain.batch import attribute
 from swin_core.explain.faithfulness import Probe, areas, measure
 from swin_core.explain.randomisation import randomisation
 from swin_core.explain.ranking import choices, rank
+from swin_core.explain.world import World
 from swin_core.zoo import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIDE = 16
+MOSAICS = 12
+
+
+@pytest.fixture(autouse=True)
+def _few_mosaics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("swin_core.explain.survey"), "_MOSAICS", MOSAICS)
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def test_figures_equal_those_of_each_picture(nano: Classifier, noise: DataSet) -
     assert [row.srg, row.deletion, row.insertion, row.road] == pytest.approx(mean.tolist(), abs=2e-4)
     assert row.srg_error == pytest.approx(np.std(figures, 0, ddof=1)[0] / np.sqrt(len(noise)), abs=2e-4)
     assert rows["random"].focus is rows["random"].milliseconds is rows["centred"].better is None
-    assert (found.pictures, found.mosaics, found.steps) == (20, 200, 3)
+    assert (found.pictures, found.mosaics, found.steps) == (20, MOSAICS, 3)
     assert row.focus is not None
     assert 0 < row.focus < 1
     batch = torch.cat(
@@ -75,12 +83,10 @@ def test_figures_equal_those_of_each_picture(nano: Classifier, noise: DataSet) -
 
 
 @dataclass(frozen=True)
-class Recording:
+class Recording(World):
     """One process of several, which keeps what it would send to the others."""
 
-    rank: int
-    size: int
-    sent: list[Tensor]
+    sent: list[Tensor] = field(default_factory=list)
     total: list[Tensor] | None = None
 
     def sum(self, values: Tensor) -> Tensor:
@@ -88,7 +94,7 @@ class Recording:
         return values if self.total is None else self.total[len(self.sent) - 1]
 
 
-def test_processes_share_the_pictures(nano: Classifier, noise: DataSet) -> None:
+def test_shards_add_up(nano: Classifier, noise: DataSet) -> None:
     whole = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, pictures=7)
     parts: list[list[Tensor]] = []
     for number in range(3):

@@ -13,7 +13,8 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.explain.batch import INPUT, attribute
 from swin_core.explain.layers import offered_layers
 from swin_core.explain.methods import METHOD_FACTS, METHODS
-from swin_core.explain.survey import BASELINES, Alone, Choice, Found, Grid, Survey, World
+from swin_core.explain.survey import BASELINES, Choice, Found, Grid, Survey
+from swin_core.explain.world import ALONE, World
 from swin_core.zoo import Classifier
 
 __all__ = ["Ranking", "Row", "choices", "rank"]
@@ -132,7 +133,7 @@ def rank(
     steps: int = 8,
     quick: bool = False,
     seed: int = 0,
-    world: World | None = None,
+    world: World = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranking:
     """Rank methods and layers by how far their maps can be believed.
@@ -159,7 +160,7 @@ def rank(
     grids, left_out = _able(survey, choices(classifier, methods, layers))
     if not grids:
         raise ConfigError(f"no method can explain {classifier.name}: {next(iter(left_out.values()))}")
-    found = survey.run(grids, steps, quick, world or Alone(), progress)
+    found = survey.run(grids, steps, quick, world, progress)
     rows = [_row(found, choice) for choice in found.choices]
     return Ranking(
         model=classifier.name,

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,10 +20,11 @@ from swin_core.explain.faithfulness import Faithfulness, Gain, Probe, areas, cen
 from swin_core.explain.methods import METHOD_FACTS
 from swin_core.explain.mosaics import Mosaic, focus, mosaics
 from swin_core.explain.randomisation import parts, random_logit, randomisation
+from swin_core.explain.world import World
 from swin_core.modes import evaluation_mode
 from swin_core.zoo import Classifier
 
-__all__ = ["BASELINES", "Alone", "Choice", "Found", "Grid", "Survey", "World"]
+__all__ = ["BASELINES", "Choice", "Found", "Grid", "Survey"]
 
 BASELINES = {"random": "random map", "centred": "centred Gaussian"}
 """Maps that know nothing, by the name that their rows bear."""
@@ -40,33 +40,6 @@ _SEEDS = (0, 1, 2)  # of the parameter randomisation
 _RANDOMISED = 16  # pictures that it explains, at each part and seed
 _FIGURES = ("count", "srg", "srg2", "deletion", "insertion", "road", "better", "random_logit", "seconds")
 """What is summed up over the pictures: `srg2` is the square of `srg`."""
-
-
-class World(Protocol):
-    """The processes that share a survey."""
-
-    @property
-    def rank(self) -> int:
-        """Number of this process, from 0."""
-
-    @property
-    def size(self) -> int:
-        """Number of processes."""
-
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
-
-
-@dataclass(frozen=True)
-class Alone:
-    """One process that does all of it."""
-
-    rank: int = 0
-    size: int = 1
-
-    def sum(self, values: Tensor) -> Tensor:
-        """What is there already."""
-        return values
 
 
 @dataclass(frozen=True, eq=False)
