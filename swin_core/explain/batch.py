@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from swin_core.errors import ConfigError, LayerError
 from swin_core.explain.cam import layer_maps, resize_maps
-from swin_core.explain.gradients import asked, input_gradient, integrated_gradients, smooth_grad
+from swin_core.explain.gradients import input_gradient, integrated_gradients, smooth_grad
 from swin_core.explain.layers import default_layer
 from swin_core.explain.methods import METHOD_FACTS, NOT_OFFERED, Method
 from swin_core.explain.questions import Answer, Ask, ask_batch
+from swin_core.explain.relevance import relevance_maps
+from swin_core.explain.rollout import gradient_rollout, plain_rollout
 from swin_core.explain.weighting import RULES
 from swin_core.explain.wrapped import WRAPPED, wrapped_maps
 from swin_core.zoo import Classifier
@@ -105,39 +107,12 @@ def answer(
     return PIXELS[method.name](model, x, ask)
 
 
-def _rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
-    from swin_core.explain.rollout import rollout
-
-    logits, questions = asked(model, x, ask)
-    found = rollout(model, x)
-    return Answer(logits, questions, [[found] for _ in questions])
-
-
-def _gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
-    from swin_core.explain.rollout import rollout
-
-    logits, questions = asked(model, x, ask)
-    return Answer(logits, questions, [[rollout(model, x, one.targets, one.against)] for one in questions])
-
-
-def _relevance(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
-    """Relevance is linear in the score, so that of a difference is the difference of two."""
-    from swin_core.explain.relevance import relevance
-
-    logits, questions = asked(model, x, ask)
-    maps = []
-    for one in questions:
-        found = relevance(model, x, one.targets).pixels
-        maps.append([found if one.against is None else found - relevance(model, x, one.against).pixels])
-    return Answer(logits, questions, maps)
-
-
 PIXELS: dict[str, Callable[[nn.Module, Tensor, Ask], Answer]] = {
     "gradient": input_gradient,
     "smoothgrad": smooth_grad,
     "integrated": integrated_gradients,
-    "rollout": _rollout,
-    "gradrollout": _gradient_rollout,
-    "relevance": _relevance,
+    "rollout": plain_rollout,
+    "gradrollout": gradient_rollout,
+    "relevance": relevance_maps,
 }
 """What explains the input, by the name of its method."""

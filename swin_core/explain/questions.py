@@ -142,7 +142,12 @@ def ask_batch(targets: Tensor, against: Tensor | None = None) -> Ask:
             check_targets([int(index) for index in classes], logits[0])
         if against is not None and bool((targets.to(against.device) == against).any()):
             raise TargetError("a class cannot be explained rather than itself; name two classes for each picture.")
-        where = logits.device
-        return [Question(targets.to(where).long(), None if against is None else against.to(where).long())]
+        # Copies: gradients cannot be taken through an index that was made in inference mode.
+        chosen, other = (
+            None if classes is None else classes.to(logits.device, torch.long, copy=True)
+            for classes in (targets, against)
+        )
+        assert chosen is not None
+        return [Question(chosen, other)]
 
     return ask
