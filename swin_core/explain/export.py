@@ -171,7 +171,9 @@ def encode(grid: "Grid", kind: str) -> bytes:
         np.savez_compressed(stream, allow_pickle=False, **_arrays(grid))
     else:
         marks = {"Title": "SwinLens"} if kind == "pdf" else {"Software": "SwinLens"}
-        matplotlib_figure(grid).savefig(stream, format=kind, dpi=DOTS_PER_INCH, metadata=marks)
+        # Pillow's own level takes most of the time that the whole figure takes, for a tenth fewer bytes.
+        quick: dict[str, Any] = {} if kind == "pdf" else {"pil_kwargs": {"compress_level": 3}}
+        matplotlib_figure(grid).savefig(stream, format=kind, dpi=DOTS_PER_INCH, metadata=marks, **quick)
     return stream.getvalue()
 
 

@@ -1,0 +1,114 @@
+"""Explanations beside pytorch-grad-cam: one map, many classes, and a grid of pictures and models."""
+
+import io
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import show_cam_on_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+import swin_core
+from scripts.benchmarks.measuring import Contenders, measure, swins
+from swin_core.explain.cam import grad_cam
+from swin_core.explain.compare import Wish, compare
+
+
+def gradcam(rounds: int) -> list[dict[str, Any]]:
+    """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's."""
+    models = swins()
+    ours: nn.Module = models["swinlens"]
+    theirs: Any = models["timm"]
+    layer = "layers.3.blocks.1"
+    x = torch.randn(1, 3, 224, 224)
+    cam = GradCAM(theirs, [theirs.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2))
+
+    def plain() -> object:
+        with torch.inference_mode():
+            return ours(x)
+
+    results = []
+    for classes in (1, 4, 16):
+        targets = list(range(classes))
+
+        def mine(targets: list[int] = targets) -> object:
+            return grad_cam(ours, x, targets, [layer])
+
+        def peer(targets: list[int] = targets) -> object:
+            return cam(x.expand(len(targets), -1, -1, -1), [ClassifierOutputTarget(k) for k in targets])
+
+        title = f"Grad-CAM, Swin-T, 224 px, classes: {classes}"
+        # The peer's hooks stay, and its backward pass leaves gradients: neither touches our model.
+        calls: Contenders = {"swinlens": mine, "pytorch-grad-cam on timm": peer}
+        if classes == 1:
+            calls["swinlens, inference alone"] = plain
+        results.append(measure(title, calls, rounds, "pytorch-grad-cam on timm"))
+        if classes == 1:
+            medians = results[-1]["median_ms"]
+            share = medians["swinlens"] / medians["swinlens, inference alone"]
+            results[-1]["over_inference"] = share
+            print(f"    one class takes {share:.2f} times our own inference")
+    return results
+
+
+def grid4x4(rounds: int) -> list[dict[str, Any]]:
+    """A grid of 4 pictures and 4 Swin-T at 224 pixels as a PNG, against pytorch-grad-cam with its own overlay.
+
+    From the pictures to the bytes of the file, each model's likeliest class at the last block; the grid of ours has
+    titles, captions and a scale besides. pytorch-grad-cam takes the pictures one by one, and as a batch.
+    """
+    layer = "layers.3.blocks.1"
+    draw = np.random.default_rng(0)
+    pictures = [
+        (f"picture {number}", Image.fromarray(draw.integers(0, 256, (16, 20, 3), np.uint8)).resize((400, 320)))
+        for number in range(4)
+    ]
+    labels = [f"class {number}" for number in range(1000)]
+    ours, theirs = [], []
+    for number in range(4):
+        model = swin_core.build("swin_tiny").eval()
+        ours.append(swin_core.Classifier(model, labels, (0.5,) * 3, (0.5,) * 3, 224, name=f"model {number}"))
+        peer: Any = timm.create_model("swin_tiny_patch4_window7_224").eval()
+        theirs.append(GradCAM(peer, [peer.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2)))
+    wish = Wish(layers=(layer,))
+
+    def mine() -> object:
+        return compare(pictures, ours, wish=wish).encode("png")
+
+    def peers(together: int) -> object:
+        views = [ours[0].view(image) for _, image in pictures]
+        columns = []
+        for cam in theirs:
+            maps = [cam(ours[0].tensor(np.stack(views[at : at + together])), None) for at in range(0, 4, together)]
+            pairs = zip(views, np.concatenate(maps), strict=True)
+            columns.append([show_cam_on_image(np.float32(view) / 255, found, use_rgb=True) for view, found in pairs])
+        sheet = np.concatenate([np.concatenate(column) for column in (views, *columns)], 1)
+        stream = io.BytesIO()
+        Image.fromarray(sheet).save(stream, "PNG")
+        return stream.getvalue()
+
+    calls: Contenders = {
+        "swinlens": mine,
+        "pytorch-grad-cam on timm": lambda: peers(1),
+        "pytorch-grad-cam, batched": lambda: peers(4),
+    }
+    return [measure("grid of 4 pictures x 4 Swin-T, 224 px, as PNG", calls, rounds, "pytorch-grad-cam on timm")]
+
+
+def layers(rounds: int) -> list[dict[str, Any]]:
+    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
+    from swin_core.data import flower_photos
+    from swin_core.explain import offered_layers
+    from swin_core.explain.mosaics import layer_focus, mosaics
+
+    classifier = swin_core.load("swin_micro_flowers")
+    scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))
+    found = layer_focus(classifier, offered_layers(classifier), scenes)
+    print(f"focus of {classifier.name} on {len(scenes)} mosaics; chance is 0.5, higher is better")
+    for row in sorted(found, key=lambda row: -row.mean):
+        print(f"    {row.layer:32s} {row.mean:.3f} +- {row.error:.3f}   empty maps: {row.empty}")
+    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in found]}]
