@@ -34,7 +34,11 @@ def parser() -> argparse.ArgumentParser:
         "--split", help="as for evaluate.py (default: test of cifar100, val of flowers, all of a folder)"
     )
     result.add_argument(
-        "--methods", nargs="+", default=[], metavar="METHOD", help="which methods (default: all of one pass)"
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="which methods, or METHOD@LAYER for one at a layer of its own (default: all of one pass)",
     )
     result.add_argument(
         "--layers", nargs="+", default=[], metavar="NAME", help="which target layers (default: all on offer)"

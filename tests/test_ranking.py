@@ -196,6 +196,10 @@ def test_what_cannot_explain_is_left_out_with_its_reason(nano: Classifier, noise
 def test_choices_name_pixel_methods_once(nano: Classifier) -> None:
     found = choices(nano, ["gradcam", "gradient"], ["norm", "layers.0"])
     assert found == [("gradcam", "norm"), ("gradcam", "layers.0"), ("gradient", "input")]
+    assert choices(nano, ["gradcam", "hirescam@layers.1", "gradcam@norm"], ["norm"]) == [
+        ("gradcam", "norm"),
+        ("hirescam", "layers.1"),
+    ]
     methods = {method for method, _ in choices(nano)}
     assert "gradcam" in methods
     assert "scorecam" not in methods  # of many passes

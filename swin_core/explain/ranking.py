@@ -109,17 +109,20 @@ def choices(classifier: Classifier, methods: Sequence[str] = (), layers: Sequenc
 
     Args:
         classifier: the model.
-        methods: keys of `METHODS`; by default those of one pass.
+        methods: keys of `METHODS`, or `method@layer` for a method at one layer only; by default those of one pass.
         layers: target layers; by default all that are offered.
 
     Raises:
         ConfigError: an unknown method.
     """
-    if unknown := [name for name in methods if name not in METHOD_FACTS]:
-        raise ConfigError(f"unknown method {unknown[0][:80]!r}; known are {', '.join(METHOD_FACTS)}.")
-    chosen = methods or [name for name, facts in METHOD_FACTS.items() if facts.cost == "one pass"]
-    places = layers or offered_layers(classifier)
-    found = [(name, layer) for name in chosen for layer in ([INPUT] if METHOD_FACTS[name].kind == "pixels" else places)]
+    found: list[Choice] = []
+    for wanted in methods or [name for name, facts in METHOD_FACTS.items() if facts.cost == "one pass"]:
+        name, _, layer = wanted.partition("@")
+        if name not in METHOD_FACTS:
+            raise ConfigError(f"unknown method {name[:80]!r}; known are {', '.join(METHOD_FACTS)}.")
+        pixels = METHOD_FACTS[name].kind == "pixels"
+        places = [layer] if layer else [INPUT] if pixels else layers or offered_layers(classifier)
+        found += [(name, place) for place in places]
     return list(dict.fromkeys(found))
 
 
@@ -141,8 +144,7 @@ def rank(
     Args:
         classifier: the model.
         dataset: the pictures; their labels matter for the mosaics alone.
-        methods: keys of `METHODS`; by default those of one pass.
-        layers: target layers; by default all that are offered.
+        methods, layers: as for `choices`.
         pictures: how many to explain, drawn by the seed; None for all.
         steps: points of a curve beyond the first.
         quick: leave out insertion and ROAD, which take most of the time.
