@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from swin_core.errors import LayerError
 from swin_core.explain.questions import Answer, Ask, Question, ask_batch
+from swin_core.linear import linear
 from swin_core.model import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock, WindowAttention
 from swin_core.windows import fit_window, pad_to_windows, window_partition, window_reverse
 
@@ -128,7 +129,7 @@ def _attend(attention: WindowAttention, x: Tensor) -> Tensor:
     heads, weight, bias = attention.heads, attention.qkv.weight.detach(), attention.qkv.bias
     with torch.no_grad():
         q, k = (
-            F.linear(windows, weight[part], None if bias is None else bias[part])
+            linear(windows, weight[part], None if bias is None else bias[part])
             .unflatten(-1, (heads, -1))
             .transpose(1, 2)
             for part in (slice(0, channels), slice(channels, 2 * channels))
@@ -177,18 +178,18 @@ class _Gamma(torch.autograd.Function):
     """A linear layer that hands relevance back by the gamma rule (Montavon et al. 2019), for inputs of any sign.
 
     Output j is a sum of contributions `c_ij = x_i w_ij`, and of the bias as one more. Those with the sign of the sum
-    count `1 + gamma` times: with `d_ij = c_ij + gamma * (c_ij if it has the sign of z_j, else 0)`,
+    count `1 + gamma` times: with `d_ij = c_ij + gamma / 2 (c_ij + sign(z_j) |c_ij|)`,
 
         R_i = sum_j d_ij / (sum_i d_ij) R_j
 
     The denominator is never smaller than `z_j` in size, so that nothing grows. What comes and goes are gradients, with
-    `R = value * gradient` on either side.
+    `R = value * gradient` on either side. Four matrix products in all, as `|c_ij| = |x_i| |w_ij|`.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """`(..., in)` to `(..., out)`, as `F.linear` does it."""
-        z = F.linear(x, weight, bias)
+        z = linear(x, weight, bias)
         ctx.save_for_backward(x, weight, bias, z)
         return z
 
@@ -196,13 +197,9 @@ class _Gamma(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """The gradient whose product with x is the relevance of x."""
         x, weight, bias, z = ctx.saved_tensors
-        signs = torch.cat([weight.clamp_min(0), weight.clamp_max(0)], 1)  # (out, 2 * in)
-        # Sum of the positive contributions; the negative ones are the rest of z.
-        gains = F.linear(torch.cat([x.clamp_min(0), x.clamp_max(0)], -1), signs, None if bias is None else bias.relu())
-        same = torch.where(z > 0, gains, z - gains)
-        share = torch.where(z == 0, 0, z / (z + _GAMMA * same)) * gradients[0]
-        up, down = torch.where(z > 0, share, 0), torch.where(z > 0, 0, share)
-        # A positive input adds to positive sums by positive weights and to negative ones by negative weights.
-        agree = torch.cat([up, down], -1) @ torch.cat([weight.clamp_min(0), weight.clamp_max(0)])
-        differ = torch.cat([up, down], -1) @ torch.cat([weight.clamp_max(0), weight.clamp_min(0)])
-        return agree + differ + _GAMMA * torch.where(x > 0, agree, differ), None, None
+        sizes = linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
+        total = z + _GAMMA / 2 * (z + z.sign() * sizes)
+        share = torch.where(total == 0, 0, z / total) * gradients[0]
+        plain = linear(share, weight.t().contiguous())
+        favour = linear(share * z.sign(), weight.t().abs().contiguous())
+        return plain + _GAMMA / 2 * (plain + x.sign() * favour), None, None
