@@ -12,8 +12,6 @@ from swin_core.explain.methods import METHOD_FACTS, NOT_OFFERED, Method
 from swin_core.explain.questions import Answer, Ask, ask_batch
 from swin_core.explain.relevance import relevance_maps
 from swin_core.explain.rollout import gradient_rollout, plain_rollout
-from swin_core.explain.relevance import relevance
-from swin_core.explain.rollout import rollout
 from swin_core.explain.weighting import RULES
 from swin_core.explain.wrapped import WRAPPED, wrapped_maps
 from swin_core.zoo import Classifier
