@@ -28,7 +28,7 @@ import torchvision
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from scripts.benchmarks import attending, explaining
+from scripts.benchmarks import attending, believing, explaining
 from scripts.benchmarks.measuring import measure, swins
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,6 +157,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "page": page,
     "layers": explaining.layers,
     "rollout": attending.rollout,
+    "trust": believing.trust,
 }
 
 

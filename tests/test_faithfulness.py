@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_grad_cam.metrics.perturbation_confidence import (
+    PerturbationConfidenceMetric,
+    RemoveLeastRelevantFirst,
+    RemoveMostRelevantFirst,
+)
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from swin_core.explain.faithfulness import (
@@ -13,9 +22,7 @@ from swin_core.explain.faithfulness import (
     areas,
     blur,
     centred_gaussian,
-    enlarge,
     measure,
-    ranks,
     road,
     step_counts,
 )
@@ -114,8 +121,7 @@ def test_road_equals_a_slow_loop(small_classifier: Classifier) -> None:
     maps = torch.randperm(144).view(1, 12, 12).float()
     shares = (0.1, 0.5, 0.9)
     asked = probe(small_classifier, picture, target=2)
-    values = enlarge(maps, (12, 12))
-    found = road(asked, ranks(values, largest_first=True), ranks(values, largest_first=False), shares, seed=5)
+    found = road(asked, maps, shares, seed=5)
     noise = 0.01 * torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(5))
     difference = 0.0
     for share in shares:
@@ -125,6 +131,26 @@ def test_road_equals_a_slow_loop(small_classifier: Classifier) -> None:
             with torch.no_grad():
                 difference += sign * float(small_classifier.model.eval()(x).softmax(1)[0, 2])
     assert float(found) == pytest.approx(difference / 6, abs=1e-6)
+
+
+def test_road_equals_pytorch_grad_cam(small_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no two pixels are equal, its thresholds choose the pixels that ranks do; without noise both must agree."""
+    monkeypatch.setattr(importlib.import_module("swin_core.explain.faithfulness"), "_NOISE", 0)
+    picture, model = torch.randn(1, 3, 16, 16), small_classifier.model.eval()
+    values = torch.randperm(256).view(1, 16, 16) / 256
+    # Of 256 values, these percentiles fall on one: 51, 102, 153 and 204 lie below.
+    kept = {20: 51, 40: 102, 60: 153, 80: 204}
+    found = road(probe(small_classifier, picture, 2), values, [1 - count / 256 for count in kept.values()])
+    differences = []
+    for percentile in kept:
+        least, most = (
+            PerturbationConfidenceMetric(remove(percentile, NoisyLinearImputer(noise=0)))(
+                picture, values.numpy(), [ClassifierOutputSoftmaxTarget(2)], model
+            )
+            for remove in (RemoveLeastRelevantFirst, RemoveMostRelevantFirst)
+        )
+        differences.append(float(least[0] - most[0]) / 2)
+    assert float(found) == pytest.approx(np.mean(differences), abs=1e-6)
 
 
 def test_a_map_of_zeros_takes_nothing_at_once(small_classifier: Classifier) -> None:

@@ -24,10 +24,13 @@ __all__ = [
     "areas",
     "blur",
     "centred_gaussian",
+    "deletion",
     "enlarge",
     "gain",
+    "insertion",
     "measure",
     "ranks",
+    "road",
     "step_counts",
 ]
 
@@ -169,47 +172,46 @@ class Probe:
         return found
 
 
-def gain(probe: Probe, maps: Tensor, steps: int) -> Gain:
-    """Deletion and retention of M maps, `(M, h, w)`; only the order of their values counts.
-
-    Deletion is that of Petsiuk et al. 2018 (section 3.2); retention is deletion from the other end.
+def deletion(probe: Probe, maps: Tensor, steps: int, largest_first: bool = True) -> Tensor:
+    """Probabilities while pixels become zeros, the data's mean colour (Petsiuk et al. 2018, section 3.2), `(M, P)`.
 
     Args:
         probe: the pictures, and which of them and which class each map is of.
-        maps: on any grid.
+        maps: `(M, h, w)`, on any grid; only the order of their values counts.
         steps: points of a curve beyond the first; pixels change in equal numbers, the last step may have fewer.
+        largest_first: whether the most important pixels go first, or the least important ones.
     """
     values = enlarge(maps, probe.size)
-    counts = step_counts(values[0].numel(), steps)
-    whole, blank = probe.whole_probability, probe.blank_probability
+    order, counts = ranks(values, largest_first), step_counts(values[0].numel(), steps)
+    inner = probe.curve(probe.pictures, probe.blank, order, counts)
+    return _closed(probe.whole_probability, inner, probe.blank_probability)
 
-    def curve(largest_first: bool) -> Tensor:
-        return _closed(whole, probe.curve(probe.pictures, probe.blank, ranks(values, largest_first), counts), blank)
 
-    return Gain(torch.tensor(counts, device=maps.device) / counts[-1], curve(True), curve(False))
+def insertion(probe: Probe, maps: Tensor, steps: int) -> Tensor:
+    """Probabilities while pixels of the blurred picture become those of the picture, `(M, P)`.
+
+    That of Petsiuk et al. 2018 (section 3.2), but for the width of the blur, which follows the picture's side.
+    Arguments as for `deletion`.
+    """
+    values = enlarge(maps, probe.size)
+    order, counts = ranks(values, largest_first=True), step_counts(values[0].numel(), steps)
+    inner = probe.curve(probe.blurred, probe.pictures, order, counts)
+    return _closed(probe.blurred_probability, inner, probe.whole_probability)
+
+
+def gain(probe: Probe, maps: Tensor, steps: int) -> Gain:
+    """Deletion from both ends; arguments as for `deletion`."""
+    counts = step_counts(probe.size[0] * probe.size[1], steps)
+    shares = torch.tensor(counts, device=maps.device) / counts[-1]
+    both = (deletion(probe, maps, steps, largest_first) for largest_first in (True, False))
+    return Gain(shares, *both)
 
 
 def measure(probe: Probe, maps: Tensor, steps: int, seed: int = 0) -> Faithfulness:
-    """Deletion, retention, insertion and ROAD of M maps, `(M, h, w)`; only the order of their values counts.
-
-    Insertion is that of Petsiuk et al. 2018 but for the width of the blur, which follows the picture's side. ROAD is
-    Rong et al. 2022 with the pixels chosen by rank: a threshold would take all the zeros of a map at once.
-
-    Args:
-        probe, maps, steps: as for `gain`.
-        seed: of ROAD's noise.
-    """
+    """Deletion from both ends, insertion and ROAD; arguments as for `deletion`, and the seed of ROAD's noise."""
     found = gain(probe, maps, steps)
-    values = enlarge(maps, probe.size)
-    first, last = ranks(values, largest_first=True), ranks(values, largest_first=False)
-    counts = step_counts(values[0].numel(), steps)
-    inserted = probe.curve(probe.blurred, probe.pictures, first, counts)
     return Faithfulness(
-        found.shares,
-        found.deletion,
-        found.retention,
-        insertion=_closed(probe.blurred_probability, inserted, probe.whole_probability),
-        road=road(probe, first, last, ROAD_SHARES, seed),
+        found.shares, found.deletion, found.retention, insertion(probe, maps, steps), road(probe, maps, seed=seed)
     )
 
 
@@ -218,21 +220,22 @@ def _closed(start: Tensor, inner: Tensor, end: Tensor) -> Tensor:
     return torch.cat([start[:, None], inner, end[:, None]], 1)
 
 
-def road(probe: Probe, first: Tensor, last: Tensor, shares: Sequence[float], seed: int = 0) -> Tensor:
+def road(probe: Probe, maps: Tensor, shares: Sequence[float] = ROAD_SHARES, seed: int = 0) -> Tensor:
     """ROAD of M maps (Rong et al. 2022): `(LeRF - MoRF) / 2`, the mean over some shares of removed pixels, `(M,)`.
+
+    The pixels are chosen by rank: a threshold would take all the zeros of a map at once.
 
     Args:
         probe: the pictures.
-        first: `(M, H, W)`, ranks with the most important pixel first.
-        last: likewise with the least important one first.
+        maps: `(M, h, w)`, on any grid.
         shares: shares of the pixels that are removed.
         seed: of the noise that is added to what takes their place; one field of noise for all pictures.
     """
-    pixels = first[0].numel()
-    removed = torch.tensor([round(share * pixels) for share in shares], device=first.device)
+    values = enlarge(maps, probe.size)
+    removed = torch.tensor([round(share * values[0].numel()) for share in shares], device=maps.device)
     draw = torch.Generator().manual_seed(seed)
     noise = _NOISE * torch.randn(probe.pictures.shape[1:], generator=draw).to(probe.pictures)
-    sides = torch.stack([last, first], 1).flatten(0, 1)  # (2M, H, W)
+    sides = torch.stack([ranks(values, False), ranks(values, True)], 1).flatten(0, 1)  # (2M, H, W)
     points = len(shares)
 
     def make(numbers: Tensor) -> Tensor:
@@ -242,7 +245,7 @@ def road(probe: Probe, first: Tensor, last: Tensor, shares: Sequence[float], see
         return torch.where(missing[:, None], filled + noise, filled)
 
     found = probe.ask(len(sides) * points, make, probe.targets.repeat_interleave(2 * points))
-    least, most = found.view(len(first), 2, points).mean(2).unbind(1)
+    least, most = found.view(len(maps), 2, points).mean(2).unbind(1)
     return (least - most) / 2
 
 
