@@ -24,6 +24,7 @@ from swin_core.explain import (
     default_layer,
     explain,
     stage_layers,
+    wrapped,
 )
 from swin_core.explain.cam import grad_cam
 
@@ -268,29 +269,51 @@ def test_the_callers_mode_changes_nothing(
     np.testing.assert_allclose(inside, plain, rtol=1e-4, atol=1e-6 * plain.max())
 
 
-@pytest.mark.parametrize("method", ["ablationcam", "scorecam", "shapleycam", "finercam", "kpcacam", "sess", "gradient"])
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [
+        ("ablationcam", 2),  # its own hook is set
+        ("ablationcam", 3),  # the layer is replaced
+        ("scorecam", 2),
+        ("shapleycam", 1),
+        ("finercam", 1),
+        ("kpcacam", 1),
+        ("sess", 2),
+        ("gradient", 1),
+    ],
+)
 def test_a_failure_midway_leaves_no_trace(
-    tiny: swin_core.Classifier, noise: Image.Image, method: str, no_hooks_left: Watch
+    tiny: swin_core.Classifier, noise: Image.Image, method: str, passes: int, no_hooks_left: Watch
 ) -> None:
-    """The model fails at its second or third pass, when hooks are set and layers may be replaced."""
+    """The model fails after some passes, when hooks are set and layers may be replaced."""
     added = no_hooks_left(tiny.model)
     modules = dict(tiny.model.named_modules())
     runs = []
 
     def fails(module: nn.Module, inputs: object) -> None:
         runs.append(1)
-        if len(runs) > (3 if method == "ablationcam" else 1):
+        if len(runs) > passes:
             raise RuntimeError("broken")
 
     hook = tiny.model.head.register_forward_pre_hook(fails)
     try:
         with pytest.raises(RuntimeError, match="broken"):
-            explain(tiny, noise, 0, method)
+            explain(tiny, noise, 0, method, None if method == "gradient" else "norm")
     finally:
         hook.remove()
     assert added() == 0
     assert dict(tiny.model.named_modules()) == modules
     assert all(parameter.requires_grad for parameter in tiny.model.parameters())
+
+
+def test_second_order_takes_turns(tiny: swin_core.Classifier, noise: Image.Image) -> None:
+    """The choice of attention kernels is the whole process's: two models must not restore each other's."""
+    seen = []
+    hook = tiny.model.head.register_forward_pre_hook(lambda module, inputs: seen.append(wrapped._second_order.locked()))
+    explain(tiny, noise, 0, "shapleycam")
+    hook.remove()
+    assert seen[-1]
+    assert not wrapped._second_order.locked()
 
 
 @pytest.mark.parametrize(
