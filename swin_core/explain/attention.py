@@ -148,8 +148,9 @@ def _is(module: object, path: str) -> bool:
     return any(f"{kind.__module__}.{kind.__qualname__}" == path for kind in type(module).__mro__)
 
 
+@torch.no_grad()
 def attention_of(block: AttentionBlock, windows: Windows, qkv: Tensor) -> Tensor:
-    """The attention matrices of a block: `SoftMax(Q K^T / sqrt(d) + B)` (Liu et al. 2021, eq. 4).
+    """The attention matrices of a block: `SoftMax(Q K^T / sqrt(d) + B)` (Liu et al. 2021, eq. 4), without a graph.
 
     Args:
         block: the block.
@@ -167,7 +168,7 @@ def attention_of(block: AttentionBlock, windows: Windows, qkv: Tensor) -> Tensor
     per_picture = (windows.padded[0] // windows.window[0]) * (windows.padded[1] // windows.window[1])
     scores = scores.unflatten(0, (-1, per_picture))
     term = block.additive_term(windows, qkv.device)
-    return (scores if term is None else scores + term).softmax(-1)
+    return (scores if term is None else scores.add_(term.contiguous())).softmax(-1)
 
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,8 +30,9 @@ from swin_core.windows import fit_window, pad_to_windows, window_partition, wind
 
 __all__ = ["Relevance", "relevance", "relevance_maps"]
 
-_GAMMA = 0.25
-"""How much more a contribution counts that has the sign of the sum."""
+_GAMMA = 0.05
+"""How much more a contribution counts that has the sign of the sum. Of 0, 0.05, 0.25 and 1 it ranks pixels best (SRG)
+on the bundled flower model; more of it makes maps smoother and less exact, none of it leaves noise."""
 
 
 @dataclass(frozen=True, eq=False)

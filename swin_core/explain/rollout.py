@@ -68,8 +68,11 @@ def plain_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
     handed: list[_Handed] = []
 
     def read(block: AttentionBlock, windows: Windows, qkv: Tensor) -> None:
-        among = _among_real(windows, attention_of(block, windows, qkv).mean(2))
-        handed.append(_Handed(windows, among / (2 * among.sum(-1, keepdim=True).clamp_min(1e-12))))
+        among = attention_of(block, windows, qkv).mean(2)
+        if windows.padded != windows.grid:
+            among = _among_real(windows, among)
+            among = among / among.sum(-1, keepdim=True).clamp_min(1e-12)
+        handed.append(_Handed(windows, among / 2))
 
     with watch_attention(model, x, blocks, read) as logits:
         check_logits(logits)
@@ -126,14 +129,12 @@ def _raising(block: AttentionBlock, windows: Windows, qkv: Tensor, gradient: Ten
     attention = attention_of(block, windows, qkv)
     values = split_heads(qkv, block.heads)[2]
     pulled = gradient.unflatten(-1, (block.heads, -1)).transpose(1, 2) @ values.transpose(-2, -1)
-    raising = _among_real(windows, (attention * pulled.view_as(attention)).mean(2).relu())
+    raising = _among_real(windows, attention.mul_(pulled.view_as(attention)).mean(2).relu_())
     return _Handed(windows, raising / (1 + raising.sum(-1, keepdim=True)))
 
 
 def _among_real(windows: Windows, matrix: Tensor) -> Tensor:
     """A matrix `(B, windows, N, N)` without what it hands to padded tokens."""
-    if windows.padded == windows.grid:
-        return matrix
     real = windows.cut(matrix.new_ones(1, *windows.grid, 1))
     return matrix * real.transpose(-2, -1)
 
