@@ -14,6 +14,7 @@ import swin_core
 from swin_core.data import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError
 from swin_core.explain.class_mean import BORDER_AREA, border_share, class_mean
+from swin_core.explain.render import Look, overlay
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,3 +123,12 @@ def test_faults_are_one_line(
     with pytest.raises(error) as raised:
         ask(small_classifier, flowers)
     assert "\n" not in str(raised.value)
+
+
+def test_mean_and_spread_are_drawn_over_the_mean_picture(
+    small_classifier: swin_core.Classifier, flowers: DataSet
+) -> None:
+    found = class_mean(small_classifier, flowers, "rose", 3)
+    picture = np.asarray(Image.fromarray(found.picture).resize((50, 50)))
+    for drawn, values in zip(found.drawn(Look(), 50), (found.mean, found.spread), strict=True):
+        np.testing.assert_array_equal(drawn, overlay(picture, values, float(values.max()), Look()))

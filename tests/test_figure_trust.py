@@ -13,7 +13,7 @@ from fixtures_grids import Make, heat_maps, maker, one_row, values_of
 from pypdf import PdfReader
 
 from swin_core.explain.figure import Cell, Row
-from swin_core.explain.render import DIVERGING, NO_BREAK, Look, color_scale, overlay, percent
+from swin_core.explain.render import DIVERGING, NO_BREAK, Look, color_scale, overlay
 from swin_core.explain.trust import Curve, Measures, Trust
 
 
@@ -70,7 +70,7 @@ def test_scale_of_maps_with_a_sign_has_zero_in_its_middle(make: Make) -> None:
 def test_caption_names_the_class_to_compare_with(make: Make) -> None:
     found = replace(make(predicted=0, target=0), against=(2,))
     caption = one_row(Cell(found, note="layers.0")).caption(Row("", found.picture, []), Cell(found, note="layers.0"))
-    assert caption.notes[0] == f"rather than roses · {percent(float(found.probabilities[2]))}"
+    assert caption.notes[0] == "rather than roses"
     assert caption.notes[-1] == "layers.0"
 
 
@@ -119,10 +119,23 @@ def test_a_map_of_the_pixels_is_light_and_its_values_can_be_read(make: Make) -> 
     shown = one_row(Cell(fine), Cell(make()))
     traces = [trace for trace in shown.to_plotly().data if trace.type == "heatmap" and trace.xaxis == "x2"]
     drawn, pointer = traces
-    top = np.abs(fine.maps).max()
-    np.testing.assert_allclose(drawn.z * top / drawn.zmax, fine.maps[0, 0], atol=top / 250)
+    top = np.percentile(np.abs(fine.maps), 99)
+    np.testing.assert_allclose(drawn.z * top / drawn.zmax, fine.maps[0, 0].clip(-top, top), atol=top / 250)
     assert (drawn.zmin, drawn.zmax) == (-127, 127)
     assert pointer.opacity == 0
     assert pointer.customdata.shape == (64, 64, 2)
     assert pointer.customdata[3, 5, 0] == fine.maps[0, 0, int(3.5 / 64 * 224), int(5.5 / 64 * 224)]
     assert len(shown.to_plotly().to_json()) < 400_000
+
+
+def test_single_pixels_far_above_the_rest_do_not_darken_a_fine_map(make: Make) -> None:
+    fine = replace(make(), maps=np.random.default_rng(1).random((1, 1, 100, 80)).astype(np.float32))
+    fine.maps[0, 0, 3, 3] = 50
+    cell = Cell(fine)
+    assert cell.top == pytest.approx(np.sort(fine.maps.ravel())[-81], rel=0.01)
+    assert cell.magnitude == 50
+    assert "99th percentile" in one_row(cell).scale_name
+    assert "percentile" not in one_row(Cell(make())).scale_name
+    rare = replace(fine, maps=np.zeros_like(fine.maps))
+    rare.maps[0, 0, 3, 3] = 2
+    assert Cell(rare).top == 2

@@ -12,6 +12,7 @@ from PIL import Image
 
 import swin_core
 from swin_core.errors import ConfigError, ModelError, WeightsError
+from swin_core.explain.render import Look, overlay
 from swin_core.explain.timeline import CHECKPOINTS_AT_MOST, Checkpoint, checkpoints_of, timeline
 
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -118,3 +119,14 @@ def test_faults_are_one_line(run: Path, tulip: Image.Image, tmp_path: Path) -> N
     with pytest.raises(WeightsError) as error:
         checkpoints_of(damaged)
     assert "\n" not in str(error.value)
+
+
+def test_the_strip_is_drawn_as_a_cell_of_the_grid_is(run: Path, tulip: Image.Image) -> None:
+    found = timeline(checkpoints_of(run), tulip)
+    picture = np.asarray(Image.fromarray(found.explanations[0].picture).resize((40, 40)))
+    tops = {"cell": [one.maps.max() for one in found.explanations]}
+    tops["shared"] = [max(tops["cell"])] * len(found.epochs)
+    for scale, expected in tops.items():
+        look = Look(opacity=0.5, scale=scale)
+        for drawn, one, top in zip(found.drawn(look, 40), found.explanations, expected, strict=True):
+            np.testing.assert_array_equal(drawn, overlay(picture, one.maps[0, 0], float(top), look))

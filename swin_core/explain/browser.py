@@ -18,7 +18,7 @@ from swin_core.explain.render import NO_BREAK, bar_colors, color_scale, data_uri
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
 
-__all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
+__all__ = ["CONFIG", "FINE", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 
 CONFIG = {"showSendToCloud": False, "displayModeBar": False}
 """Plotly's own settings, wherever the figure is shown: nothing is sent elsewhere, and no bar covers a title.
@@ -30,15 +30,18 @@ CELL_PIXELS = 160
 """Least width of a cell: on a narrower page the grid scrolls."""
 CAPTION_COLUMNS, FONT_PIXELS, LINE_PIXELS = 22, 13, 18
 """Captions: columns of text that fit into `CELL_PIXELS`, size of the letters, height of a line."""
-TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 5
+TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 4
 """Height that Plotly gives a line of a caption, and the room between a picture and the first one."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same for the reason in a cell that failed, with its padding."""
-CELLS_AT_MOST, LEVELS = 64, 127
-"""Finer maps are drawn in steps of one byte, and their values are shown at so many places a side."""
+FINE, LEVELS = 64, 127
+"""A map of more places a side is one of single pixels: drawn in so many steps, which a byte holds, and read by the
+pointer at fewer places."""
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
-HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 16, 32, 9
+HEAD_PIXELS, CAPTION_GAP_PIXELS, PADDING_PIXELS = 10, 16, 9
+FOOT_PIXELS = 40
+"""As much as the bar of the scale needs: with less Plotly takes it from the rows, and badges are misplaced."""
 BAR_PIXELS = 90
 PANEL_COLOR = "rgba(128,128,128,0.14)"
 
@@ -192,7 +195,7 @@ def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
         # Without a trace a cell's axes are not drawn, and what is placed by them would be lost.
         return [{"type": "scatter", "x": [0.5], "y": [0.5], "opacity": 0, "hoverinfo": "skip", **axes}]
     values = shown[0].map
-    height, width = (min(side, CELLS_AT_MOST) for side in values.shape)
+    height, width = (min(side, FINE) for side in values.shape)
     pointer = {
         "customdata": _values_of_row(row, height, width),
         "hovertemplate": _hover_text(grid.columns, row, j),

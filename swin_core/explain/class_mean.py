@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
 from swin_core.data import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
 from swin_core.explain.batch import attribute
 from swin_core.explain.figure import class_index
+from swin_core.explain.render import Look, overlay
 from swin_core.zoo import Classifier
 
 __all__ = ["BORDER", "BORDER_AREA", "ClassMean", "border_share", "class_mean"]
@@ -46,6 +48,12 @@ class ClassMean:
     """`(h, w)`, float32: the standard deviation of the same maps."""
     border: float
     """Share of the mean map's mass in the outer eighth on each side, 0 to 1; an even map has `BORDER_AREA`."""
+
+    def drawn(self, look: Look, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """The mean picture with the mean map, and with the spread, each to its own maximum, `(side, side, 3)` uint8."""
+        picture = np.asarray(Image.fromarray(self.picture).resize((side, side)))
+        mean, spread = (overlay(picture, values, float(values.max()), look) for values in (self.mean, self.spread))
+        return mean, spread
 
 
 def class_mean(

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from swin_core.errors import ConfigError
-from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
+from swin_core.explain.browser import FINE, PageLayout, page_layout, plotly_figure
 from swin_core.explain.explanation import Explanation, common_parts
 from swin_core.explain.export import encode, kind_of, matplotlib_figure
 from swin_core.explain.render import Look, percent, spearman, wrap
@@ -52,6 +52,18 @@ class Cell:
     def magnitude(self) -> float:
         """Greatest value of the map, of whichever sign, in the map's own units; 0 without a map."""
         return 0.0 if self.map is None else float(np.abs(self.map).max())
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the map is of single pixels, a few of which may be far above the rest."""
+        return self.map is not None and max(self.map.shape) > FINE
+
+    @cached_property
+    def top(self) -> float:
+        """The top of the map's own scale: its magnitude, or of a fine map the value that one place in 100 exceeds."""
+        if self.map is None or not self.is_fine:
+            return self.magnitude
+        return float(np.percentile(np.abs(self.map), 99)) or self.magnitude
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,7 @@ class Grid:
     @cached_property
     def greatest(self) -> float:
         """Greatest value of all maps, of whichever sign: the top of the shared scale."""
-        return max((cell.magnitude for row in self.rows for cell in row.cells), default=0.0)
+        return max((cell.top for row in self.rows for cell in row.cells), default=0.0)
 
     @cached_property
     def signed(self) -> bool:
@@ -151,7 +163,7 @@ class Grid:
         """The value at the top of the cell's scale."""
         if self.look.scale == "shared" or cell.map is None:
             return self.greatest
-        return cell.magnitude
+        return cell.top
 
     @property
     def scale_name(self) -> str:
@@ -161,6 +173,8 @@ class Grid:
             words = f"scale: shared, {bottom} to {self.greatest:.3g}"
         else:
             words = f"scale: per cell, {'minus to plus' if self.signed else '0 to'} its magnitude"
+        fine = any(cell.is_fine for row in self.rows for cell in row.cells)
+        words += ", of maps of the pixels to their 99th percentile" if fine else ""
         words += ", orange for, blue against" if self.signed else ""
         return words + (f"; plain below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
 
@@ -171,7 +185,7 @@ class Grid:
             return Caption("", ())
         target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
         other = None if found.against is None else found.against[cell.target]
-        notes = [] if other is None else [f"rather than {found.labels[other]} · {_sure(found, other)}"]
+        notes = [] if other is None else [f"rather than {found.labels[other]}"]
         notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else EMPTY_MAP)
         prediction = []
         if predicted != target:

@@ -219,8 +219,8 @@ def wrap(text: str, width: int) -> list[str]:
     It breaks at spaces, then after `_ - . / ,`, and inside a word only where a part is longer than a line.
     """
     text = re.sub(r"[\t\r\n]+", " ", text)
-    # A part is what ends in spaces or in one of the marks; a no-break space ends none.
-    parts = re.findall(r"[^ _\-./,]*(?:[_\-./,]+ *| +|$)", text)
+    # A part is what ends in spaces or in one of the marks; a no-break space ends none, nor does the point of a number.
+    parts = re.findall(r"(?:[^ _\-./,]|(?<=\d)[.,](?=\d))*(?:[_\-./,]+ *| +|$)", text)
     lines = [""]
     for part in parts:
         if _columns((lines[-1] + part).rstrip()) > width and lines[-1].strip():

@@ -12,8 +12,9 @@ from PIL import Image
 from swin_core.errors import ConfigError, ModelError
 from swin_core.explain import explain
 from swin_core.explain.explanation import Explanation
+from swin_core.explain.figure import Cell
 from swin_core.explain.methods import METHOD_FACTS
-from swin_core.explain.render import spearman
+from swin_core.explain.render import Look, overlay, spearman
 from swin_core.weights import read_metadata
 from swin_core.zoo import load
 
@@ -82,6 +83,16 @@ class Timeline:
         """The class's probability at each checkpoint, `(N,)`."""
         target = self.explanations[-1].targets[0]
         return np.array([found.probabilities[target] for found in self.explanations])
+
+    def drawn(self, look: Look, side: int) -> list[np.ndarray]:
+        """The picture with each checkpoint's heat map, N of `(side, side, 3)` uint8, as a strip of small pictures."""
+        picture = np.asarray(Image.fromarray(self.explanations[-1].picture).resize((side, side)))
+        maps = [found.maps[0, 0] for found in self.explanations]
+        signed = any(values.min() < 0 for values in maps)
+        tops = [Cell(found).top for found in self.explanations]
+        if look.scale == "shared":
+            tops = [max(tops)] * len(tops)
+        return [overlay(picture, values, top, look, signed) for values, top in zip(maps, tops, strict=True)]
 
 
 def timeline(
