@@ -70,11 +70,17 @@ def _flipping(ours: nn.Module, timm_model: nn.Module, picture: torch.Tensor, val
         np.put_along_axis(arr, indices, np.take_along_axis(whole.reshape(1, -1), indices, 1), 1)
         return arr
 
-    # Its features are pixels times channels, so three times as many make the same step.
+    class Flipping(quantus.PixelFlipping):
+        """Without its check that a step divides the number of pixels: it counts pixels times channels as it goes."""
+
+        def custom_preprocess(self, x_batch: np.ndarray, **rest: object) -> None:
+            return None
+
+    # So three times as many make a step of ours.
     settings: dict[str, Any] = {"features_in_step": 3 * pixels, "abs": False, "normalise": False}
     settings["disable_warnings"] = True
-    deleting = quantus.PixelFlipping(perturb_baseline=0.0, **settings)
-    inserting = quantus.PixelFlipping(perturb_func=put_back, **settings)
+    deleting = Flipping(perturb_baseline=0.0, **settings)
+    inserting = Flipping(perturb_func=put_back, **settings)
 
     def mine() -> np.ndarray:
         probe = _probe(ours, picture)
