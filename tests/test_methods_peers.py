@@ -150,7 +150,7 @@ def test_layers_equal_captum(resnet: nn.Module, swin: nn.Module, x: Tensor) -> N
 def test_input_gradient_equals_captum(swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([3, 2])
     ours = answer(swin, x, ask_batch(classes), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
-    theirs = Saliency(swin).attribute(x.clone(), classes).amax(1)
+    theirs = Saliency(swin).attribute(x.clone().requires_grad_(), classes).amax(1)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 

@@ -8,6 +8,7 @@ import difflib
 import re
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,16 +146,19 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
     Raises:
         LayerError: a name that the model does not have, or none at all.
     """
-    modules = dict(model.named_modules())
-    modules.pop("", None)
     if not names:
         raise LayerError("name at least one target layer.")
-    for name in names:
-        if name not in modules:
-            near = difflib.get_close_matches(name, modules, 3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "model.named_modules() lists them."
-            raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
-    return {name: modules[name] for name in names}
+    return {name: _module(model, name) for name in names}
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    with suppress(AttributeError):
+        if name:
+            return model.get_submodule(name)
+    known = [known for known, _ in model.named_modules() if known]
+    near = difflib.get_close_matches(name, known, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "model.named_modules() lists them."
+    raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
 
 
 def prefix_tokens(model: nn.Module) -> int | None:
