@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from reference import randomise
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -79,6 +80,14 @@ def timm_swin(**changes: Any) -> SwinTransformer:
     """timm's Swin of the shape of `small()`."""
     shape = {"img_size": 32, "patch_size": 2, "num_classes": 7, "embed_dim": 12, "depths": (2, 2), "num_heads": (2, 3)}
     model = SwinTransformer(**(shape | {"window_size": 4} | changes))
+    randomise(model)
+    return model.double().eval()
+
+
+def timm_swin_v2(**changes: Any) -> SwinTransformerV2:
+    """timm's second Swin of the same shape."""
+    shape = {"img_size": 32, "patch_size": 2, "num_classes": 7, "embed_dim": 12, "depths": (2, 2), "num_heads": (2, 3)}
+    model = SwinTransformerV2(**(shape | {"window_size": 4} | changes))
     randomise(model)
     return model.double().eval()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from fixtures_attention import softmaxes, timm_swin, token_numbers, vit, whole
+from fixtures_attention import softmaxes, timm_swin, timm_swin_v2, token_numbers, vit, whole
 from reference import relative_error, small
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +23,7 @@ import swin_core
 from swin_core.errors import LayerError, TargetError
 from swin_core.explain import rollout as module
 from swin_core.explain.questions import ask_batch
-from swin_core.explain.rollout import gradient_rollout, rollout
+from swin_core.explain.rollout import gradient_rollout, plain_rollout, rollout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,8 +109,11 @@ def test_rollout_follows_the_config() -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (28, 36), (22, 18)])
 @pytest.mark.parametrize("targets", [None, TARGETS])
-def test_rollout_of_timms_swin_equals_the_explicit_product(size: tuple[int, int], targets: Tensor | None) -> None:
-    model = timm_swin(img_size=size)
+@pytest.mark.parametrize("make", [timm_swin, timm_swin_v2])
+def test_rollout_of_timms_swin_equals_the_explicit_product(
+    make: Callable[..., nn.Module], size: tuple[int, int], targets: Tensor | None
+) -> None:
+    model = make(img_size=size)
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     assert relative_error(rollout(model, x, targets), explicit_rollout(model, x, targets, rolls_first=True)) < 1e-9
 
@@ -194,6 +197,14 @@ def test_mass_is_one_at_every_step(
         assert torch.allclose(held.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
         assert torch.allclose(shares.still.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
         assert float(held.min()) >= 0
+
+
+@pytest.mark.parametrize("make", [small, timm_swin, timm_swin_v2, vit])
+def test_attention_step_by_step_gives_the_models_logits(make: Callable[[], nn.Module]) -> None:
+    model = make().double().requires_grad_(False)
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    for found in (plain_rollout(model, x, ask_batch(TARGETS)), gradient_rollout(model, x, ask_batch(TARGETS))):
+        assert relative_error(found.logits, model(x)) < 1e-12
 
 
 def test_contrast_and_questions_come_from_one_forward_pass() -> None:

@@ -15,14 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_core.errors import LayerError
-from swin_core.explain.attention import (
-    AttentionBlock,
-    Windows,
-    attention_blocks,
-    attention_of,
-    split_heads,
-    watch_attention,
-)
+from swin_core.explain.attention import AttentionBlock, Windows, attention_blocks, watch_attention
 from swin_core.explain.layers import Layout, find_layout, prefix_tokens
 from swin_core.explain.questions import Answer, Ask, ask_batch, check_logits
 from swin_core.windows import pad_to_windows
@@ -36,7 +29,7 @@ def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against:
     Calls on one model must hold its `Classifier.lock`.
 
     Args:
-        model: our Swin, timm's first Swin, or a timm ViT.
+        model: our Swin, timm's, or a timm ViT.
         x: normalised pictures, `(B, channels, H, W)`.
         targets: the class of each picture, `(B,)`; None for the attention alone, whatever the class.
         against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
@@ -67,8 +60,8 @@ def plain_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
     blocks = attention_blocks(model)
     handed: list[_Handed] = []
 
-    def read(block: AttentionBlock, windows: Windows, qkv: Tensor) -> None:
-        among = attention_of(block, windows, qkv).mean(2)
+    def read(block: AttentionBlock, windows: Windows, attention: Tensor) -> None:
+        among = attention.mean(2)
         if windows.padded != windows.grid:
             among = _among_real(windows, among)
             among = among / among.sum(-1, keepdim=True).clamp_min(1e-12)
@@ -87,8 +80,7 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
     """Where attention that raises a class's score leads to: a map for each question, from one forward pass.
 
     `W = max(0, mean over heads of A * dy/dA)` is what a token hands on, beside the 1 of its shortcut (Chefer et al.
-    2021, eq. 5, with rows that sum to 1): `v <- v (1 + W) / (1 + sum W)`. The model keeps its fused attention: `dy/dA`
-    is the gradient at what the attention has mixed, times the values.
+    2021, eq. 5, with rows that sum to 1): `v <- v (1 + W) / (1 + sum W)`.
 
     The gradients are small beside 1, and most of every share comes straight down the shortcuts, the same for each
     picture. The map is what a cell has gained over that: how much more attention it is paid than it pays.
@@ -97,17 +89,21 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
         `(B, h, w)` for each question, non-negative; its unit is that of the score.
     """
     blocks = attention_blocks(model)
-    seen: list[tuple[AttentionBlock, Windows, Tensor]] = []
-    mixed: list[Tensor] = []
-    with watch_attention(model, x, blocks, lambda *one: seen.append(one), mixed.append) as logits:
+    seen: list[tuple[Windows, Tensor]] = []
+
+    def read(block: AttentionBlock, windows: Windows, attention: Tensor) -> None:
+        seen.append((windows, attention))
+
+    with watch_attention(model, x, blocks, read, graph=True) as logits:
         check_logits(logits)
         questions = ask(logits.detach())
-        layout = _first_layout(model, x, seen[0][1])
-        start = _start(model, len(x), seen[-1][1], x)
+        layout = _first_layout(model, x, seen[0][0])
+        start = _start(model, len(x), seen[-1][0], x)
         maps = []
         for place, question in enumerate(questions):
             score = question.score(logits).sum()
-            gradients = torch.autograd.grad(score, mixed, retain_graph=place < len(questions) - 1)
+            attentions = [attention for _, attention in seen]
+            gradients = torch.autograd.grad(score, attentions, retain_graph=place < len(questions) - 1)
             with torch.no_grad():
                 handed = [_raising(*one, gradient) for one, gradient in zip(seen, gradients, strict=True)]
                 *_, last = walk_back(start, handed)
@@ -124,17 +120,16 @@ class _Handed:
     """`(B, windows, N, N)`, from query to key: shares of what a token holds; the rest of 1 it keeps."""
 
 
-def _raising(block: AttentionBlock, windows: Windows, qkv: Tensor, gradient: Tensor) -> _Handed:
-    """What tokens hand on by attention that raises the score; `gradient`: `(B * windows, N, C)` at the mixed values."""
-    attention = attention_of(block, windows, qkv)
-    values = split_heads(qkv, block.heads)[2]
-    pulled = gradient.unflatten(-1, (block.heads, -1)).transpose(1, 2) @ values.transpose(-2, -1)
-    raising = _among_real(windows, attention.mul_(pulled.view_as(attention)).mean(2).relu_())
+def _raising(windows: Windows, attention: Tensor, gradient: Tensor) -> _Handed:
+    """What tokens hand on by attention that raises the score; both `(B, windows, heads, N, N)`."""
+    raising = _among_real(windows, (attention * gradient).mean(2).relu())
     return _Handed(windows, raising / (1 + raising.sum(-1, keepdim=True)))
 
 
 def _among_real(windows: Windows, matrix: Tensor) -> Tensor:
     """A matrix `(B, windows, N, N)` without what it hands to padded tokens."""
+    if windows.padded == windows.grid:
+        return matrix
     real = windows.cut(matrix.new_ones(1, *windows.grid, 1))
     return matrix * real.transpose(-2, -1)
 
@@ -221,7 +216,7 @@ def token_attention(
     Calls on one model must hold its `Classifier.lock`.
 
     Args:
-        model: our Swin, timm's first Swin, or a timm ViT.
+        model: our Swin, timm's, or a timm ViT.
         x: normalised pictures, `(B, channels, H, W)`.
         block: its name, one of `attention_blocks`.
         head: the head, counted from 0; None for the mean over heads.
@@ -241,8 +236,7 @@ def token_attention(
         raise LayerError(f"block {block!r} has heads 0 to {blocks[block].heads - 1}, not {head}.")
     rows: list[tuple[Windows, Tensor]] = []
 
-    def read(one: AttentionBlock, windows: Windows, qkv: Tensor) -> None:
-        attention = attention_of(one, windows, qkv)
+    def read(one: AttentionBlock, windows: Windows, attention: Tensor) -> None:
         rows.append((windows, attention.mean(2) if head is None else attention[:, :, head]))
 
     with watch_attention(model, x, [blocks[block]], read):
