@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from swin_core.data import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
@@ -95,33 +96,33 @@ def class_mean(
         raise TargetError(f"{classifier.name} has no class {name[:80]!r}; it knows {listed(classifier.labels)}.")
     views = np.zeros((classifier.image_size, classifier.image_size, 3))
     maps: list[np.ndarray] = []
-    empty = 0
     for start in range(0, len(chosen), _BATCH):
         part = chosen[start : start + _BATCH]
         seen = np.stack([classifier.view(dataset.image(int(index))) for index in part])
         views += seen.sum(0, dtype=np.float64)
-        targets = torch.full((len(part),), target)
-        found = attribute(classifier, classifier.tensor(seen), targets, method, layer)[:, 0].double()
-        means = found.mean((1, 2), keepdim=True)
-        kept = means[:, 0, 0] > 0
-        empty += int((~kept).sum())
-        maps.extend((found / means)[kept].cpu().numpy().astype(np.float32))
+        found = attribute(classifier, classifier.tensor(seen), torch.full((len(part),), target), method, layer)
+        maps.extend(_scaled(found[:, 0]))
         if progress is not None:
             progress(start + len(part), len(chosen))
     if not maps:
         raise LayerError(f"all {len(chosen)} maps of {name[:80]!r} are empty; choose another layer or method.")
-    every = np.stack(maps)
-    mean = every.mean(0)
+    mean = np.mean(maps, 0)
     return ClassMean(
         model=classifier.name,
         label=classifier.labels[target],
         count=len(chosen),
-        empty=empty,
+        empty=len(chosen) - len(maps),
         picture=np.rint(views / len(chosen)).astype(np.uint8),
         mean=mean,
-        spread=every.std(0),
+        spread=np.std(maps, 0),
         border=border_share(mean),
     )
+
+
+def _scaled(maps: Tensor) -> np.ndarray:
+    """Maps, `(B, h, w)`, each divided by its own mean; without the empty ones."""
+    means = maps.double().mean((1, 2), keepdim=True)
+    return (maps / means)[means[:, 0, 0] > 0].float().cpu().numpy()
 
 
 def _draw(dataset: DataSet, name: str, count: int, seed: int) -> np.ndarray:

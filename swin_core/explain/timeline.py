@@ -48,18 +48,19 @@ def checkpoints_of(run: str | os.PathLike[str]) -> list[Checkpoint]:
     folder = Path(run)
     found: dict[int, Path] = {}
     for file in (folder / "model.safetensors", folder / "checkpoints" / "best.safetensors"):
-        if file.is_file():
-            found.setdefault(_epochs_done(file), file)
+        done = _epochs_done(file) if file.is_file() else None
+        if done is not None:
+            found.setdefault(done, file)
     for file in (folder / "checkpoints").glob("epoch-*.safetensors"):
         if name := _KEPT.fullmatch(file.name):
             found[int(name[1])] = file
     return [Checkpoint(epoch, file) for epoch, file in sorted(found.items())]
 
 
-def _epochs_done(file: Path) -> int:
+def _epochs_done(file: Path) -> int | None:
     training = read_metadata(file).get("training")
     done = training.get("epochs_done") if isinstance(training, dict) else None
-    return done if isinstance(done, int) else 0
+    return done if isinstance(done, int) else None
 
 
 @dataclass(frozen=True, eq=False)
