@@ -316,7 +316,7 @@ def test_a_forward_pass_of_another_thread_is_not_looked_at() -> None:
             thread.start()
             thread.join()
 
-    model.layers[0].blocks[0].mlp.register_forward_hook(interrupt)
+    model.layers[0].blocks[0].attn.qkv.register_forward_hook(interrupt)
     assert relative_error(rollout(model, x, TARGETS[:1]), expected) < 1e-5
     assert started
 
