@@ -7,6 +7,7 @@ apart.
 
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -19,11 +20,15 @@ from PIL import Image
 import swin_core
 from dashboard.choices import model_source, weights_state
 from swin_core.errors import ModelError, SwinError
+from swin_core.explain import METHOD_FACTS, stage_layers
 from swin_core.explain.compare import middle
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import Grid
+from swin_core.explain.strip import explain_stages, has_stages, strip_layers
 
 __all__ = [
+    "FUSED",
+    "STAGES",
     "Picture",
     "Request",
     "Shelf",
@@ -35,9 +40,14 @@ __all__ = [
     "page_figure",
     "read_picture",
     "refusal",
+    "stages",
 ]
 
 Held = TypeVar("Held")
+STAGES = "*stages"
+"""In place of a layer's name, which holds no star: one map for each stage."""
+FUSED = {"*mean": "mean", "*max": "max"}
+"""In place of a layer's name: the maps of the stages as one, by their mean or their greatest value."""
 REFUSED_SECONDS = 60
 """How long a model that could not be loaded is not tried again: without a network a download takes long."""
 
@@ -116,12 +126,14 @@ class Request:
     """Class indices, or None for the model's own first choice."""
     method: str
     layer: str | None
-    """A layer's name, or None for the model's default."""
+    """A layer's name, `STAGES`, a key of `FUSED`, or None for the model's default."""
+    against: int | str | None = None
+    """A class by its index, or "runner-up", to explain the targets rather than that; or None."""
 
     @property
     def key(self) -> Hashable:
         """What the result depends on, for one state of the model's weights."""
-        return self.model, self.picture.key, self.targets, self.method, self.layer
+        return self.model, self.picture.key, self.targets, self.method, self.layer, self.against
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,8 @@ _refusals: Shelf[_Refusal] = Shelf(64)
 _pictures: Shelf[Picture] = Shelf(16)
 _explanations: Shelf[Explanation | _Refusal] = Shelf(128)
 _drawings: Shelf[go.Figure] = Shelf(16)
+_stages: "weakref.WeakKeyDictionary[swin_core.Classifier, dict[str, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
+"""The stages' layers by model and method: to find them costs a forward pass."""
 
 
 def read_picture(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> Picture:
@@ -195,6 +209,20 @@ def _load(name: str, weights: Hashable) -> swin_core.Classifier:
     return loaded
 
 
+def stages(name: str, method: str) -> tuple[str, ...]:
+    """The layers at which the stages of a model are explained; none of a model that is not loaded or has none."""
+    model = held_classifier(name)
+    if model is None or not has_stages(method):
+        return ()
+    known = _stages.setdefault(model, {})
+    if method not in known:
+        try:
+            known[method] = strip_layers(model, method)
+        except SwinError:
+            known[method] = ()
+    return known[method]
+
+
 def is_settled(request: Request) -> bool:
     """Whether the explanation, or the reason why there is none, can be had without waiting."""
     return _explanations.peek((request.model, weights_state(request.model), request.key)) is not None
@@ -215,9 +243,14 @@ def explanation(request: Request) -> Explanation:
 
 
 def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Refusal:
-    layers = None if request.layer is None else [request.layer]
+    image, targets, method, against = request.picture.image, request.targets, request.method, request.against
+    layer = request.layer if METHOD_FACTS[method].kind == "layer" or request.layer == STAGES else None
     try:
-        return swin_core.explain(model, request.picture.image, request.targets, method=request.method, layers=layers)
+        if layer == STAGES:
+            return explain_stages(model, image, targets, method, against=against)
+        layers = list(stage_layers(model)) if layer in FUSED else None if layer is None else [layer]
+        fuse = None if layer is None else FUSED.get(layer)
+        return swin_core.explain(model, image, targets, method=method, layers=layers, against=against, fuse=fuse)
     except SwinError as error:
         return _Refusal(str(error), time.monotonic())
 

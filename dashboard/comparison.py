@@ -2,16 +2,20 @@
 
 import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dashboard import cache
-from dashboard.cache import Picture, Request
+from dashboard.cache import STAGES, Picture, Request
+from dashboard.choices import column_titles
 from swin_core.errors import SwinError, TargetError
+from swin_core.explain import RUNNER_UP
 from swin_core.explain.figure import Cell, Row, class_index
 
 __all__ = ["Comparison", "Line", "own_classes"]
 
 log = logging.getLogger(__name__)
+
+_USUAL_STAGES = 4
 
 
 @dataclass(frozen=True)
@@ -27,18 +31,42 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows and models to compare. Cells are computed when they are asked for, and found again after that."""
+    """Rows and models to compare. Cells are computed when they are asked for, and found again after that.
+
+    A row is a line, and a column a model; or, where the stages are compared, a row is a line and a model, and a column
+    a stage.
+    """
 
     lines: tuple[Line, ...]
     models: tuple[str, ...]
     method: str
-    layer: str | None
+    layer: str | None = None
+    """A layer's name, `STAGES`, a key of `FUSED`, or None for each model's default."""
+    against: str | None = None
+    """A class's name or `RUNNER_UP`, to explain the targets rather than that; or None."""
 
     @property
     def key(self) -> Hashable:
         """What the finished rows depend on."""
         lines = tuple((line.picture.key, line.picture.title, line.target, line.title) for line in self.lines)
-        return lines, self.models, self.method, self.layer
+        return lines, self.models, self.method, self.layer, self.against
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the columns are called."""
+        if self.layer != STAGES:
+            return column_titles(self.models)
+        layers = max((cache.stages(model, self.method) for model in self.models), key=len, default=())
+        pixels = layers[:1] == ("input",)
+        count = len(layers) - pixels if layers else _USUAL_STAGES
+        return (*(["Pixels"] if pixels else []), *(f"Stage {number + 1}" for number in range(count)))
+
+    def place(self, row: int, column: int) -> tuple[Line, str]:
+        """The line and the model of a cell."""
+        if self.layer != STAGES:
+            return self.lines[row], self.models[column]
+        line, model = divmod(row, len(self.models))
+        return self.lines[line], self.models[model]
 
     def slow_models(self) -> list[str]:
         """The models for whose cells one has to wait."""
@@ -48,15 +76,39 @@ class Comparison:
         """The rows of the grid; what the models in `waiting` have still to compute says so in its place."""
         rows = []
         for line in self.lines:
+            title = line.title or line.picture.title
             cells = [
                 self._cell(line, model)
                 if model not in waiting or self._settled(line, model)
                 else Cell(None, error=_waiting_for(model))
                 for model in self.models
             ]
-            title = line.title or line.picture.title
-            rows.append(Row(title, line.picture.shown, cells, line.picture.truth))
+            if self.layer == STAGES:
+                for model, cell in zip(self.models, cells, strict=True):
+                    stages = self._stage_cells(cell)
+                    rows.append(Row(f"{model} · {title}", line.picture.shown, stages, line.picture.truth))
+            else:
+                rows.append(Row(title, line.picture.shown, cells, line.picture.truth))
         return rows
+
+    def _stage_cells(self, cell: Cell) -> list[Cell]:
+        """One cell a stage, of the cell that holds all of them."""
+        found = cell.explanation
+        if found is None:
+            return [cell] * len(self.columns)
+        cells = []
+        for place, column in enumerate(self.columns):
+            if place >= len(found.layers):
+                cells.append(Cell(None, error=f"This model has no {column.lower()}."))
+                continue
+            note = found.layers[place]
+            if self.method == "relevance":
+                total = float(found.maps[cell.target, place].sum(dtype=float))
+                score = float(found.logits[found.targets[cell.target]])
+                score -= 0.0 if found.against is None else float(found.logits[found.against[cell.target]])
+                note = f"sum {total:.3g} of score {score:.3g}"
+            cells.append(replace(cell, layer=place, note=note))
+        return cells
 
     def _settled(self, line: Line, model: str) -> bool:
         """Whether the cell can be had without waiting."""
@@ -64,31 +116,46 @@ class Comparison:
             return True
         if cache.held_classifier(model) is None:
             return False
-        request = self._request(line, model)
-        return request is None or cache.is_settled(request)
+        try:
+            request = self._request(line, model)
+        except SwinError:
+            return True
+        return cache.is_settled(request)
 
-    def _request(self, line: Line, model: str) -> Request | None:
-        """The explanation in which the cell is found, or None if the model has no such class.
+    def _request(self, line: Line, model: str) -> Request:
+        """The explanation in which the cell is found.
 
-        The classes of all rows with this picture are explained together, from one forward pass.
+        The classes of all rows with this picture are explained together, from one forward pass; but not in contrast to
+        another class, where one of them may be that class itself.
+
+        Raises:
+            TargetError: the model has no such class.
         """
+        against = self._against(model)
         if line.target is None:
-            return Request(model, line.picture, None, self.method, self.layer)
+            return Request(model, line.picture, None, self.method, self.layer, against)
         labels = cache.classifier(model).labels
         if class_index(labels, line.target) is None:
-            return None
-        same = [other for other in self.lines if other.picture.key == line.picture.key]
-        named = [other.target for other in same if other.target]
-        found = [class_index(labels, name) for name in named]
+            raise TargetError(f"This model has no class {line.target}.")
+        same = [line]
+        if against is None:
+            same = [other for other in self.lines if other.picture.key == line.picture.key]
+        found = [class_index(labels, other.target) for other in same if other.target]
         targets = tuple(dict.fromkeys(index for index in found if index is not None))
-        return Request(model, line.picture, targets, self.method, self.layer)
+        return Request(model, line.picture, targets, self.method, self.layer, against)
+
+    def _against(self, model: str) -> int | str | None:
+        """The class to compare with, by its index in the model."""
+        if self.against is None or self.against == RUNNER_UP:
+            return self.against
+        index = class_index(cache.classifier(model).labels, self.against)
+        if index is None:
+            raise TargetError(f"This model has no class {self.against}.")
+        return index
 
     def _cell(self, line: Line, model: str) -> Cell:
         try:
-            request = self._request(line, model)
-            if request is None:
-                raise TargetError(f"This model has no class {line.target}.")
-            found = cache.explanation(request)
+            found = cache.explanation(self._request(line, model))
         except SwinError as error:
             return Cell(None, error=str(error))
         except Exception as error:
@@ -109,6 +176,6 @@ def _waiting_for(model: str) -> str:
 def own_classes(picture: Picture, models: Sequence[str], method: str) -> list[str]:
     """The first choice of each model that can be had, each class once."""
     line = Line(picture)
-    rows = Comparison((line,), tuple(models), method, None).rows()
+    rows = Comparison((line,), tuple(models), method).rows()
     found = [cell.explanation for cell in rows[0].cells if cell.explanation is not None]
     return list(dict.fromkeys(explanation.label(0) for explanation in found))

@@ -1,19 +1,29 @@
-"""The controls above the grid: what its rows are, which class is explained, and at which layer."""
+"""The controls above the grid: the rows, the class and what it is set against, the method and the layer."""
 
 from contextlib import suppress
 
 import streamlit as st
 
 from dashboard.address import not_offered
-from dashboard.cache import Picture, held_classifier
+from dashboard.cache import FUSED, STAGES, Picture, held_classifier
 from dashboard.choices import PICTURES_AT_MOST, once
 from dashboard.comparison import Line, own_classes
 from dashboard.theme import plain
 from swin_core.errors import LayerError
-from swin_core.explain import METHODS, offered_layers
+from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP, offered_layers
 from swin_core.explain.figure import is_class
+from swin_core.explain.strip import has_stages
 
-__all__ = ["ROWS", "choose_classes", "choose_layer", "choose_method", "choose_rows", "ignored_classes", "name_classes"]
+__all__ = [
+    "ROWS",
+    "choose_against",
+    "choose_classes",
+    "choose_layer",
+    "choose_method",
+    "choose_rows",
+    "ignored_classes",
+    "name_classes",
+]
 
 ROWS = {
     "top": "Pictures, each model's own first choice",
@@ -21,28 +31,63 @@ ROWS = {
     "classes": "Classes of one picture",
 }
 OWN_LAYER = "default"
+LAYERS = {
+    OWN_LAYER: "Each model's default",
+    STAGES: "All stages, side by side",
+    "*mean": "All stages, fused by mean",
+    "*max": "All stages, fused by maximum",
+}
+NO_OTHER = "none"
+OTHERS = {NO_OTHER: "No other class", RUNNER_UP: "Its strongest rival"}
 
 
 def choose_rows() -> str:
     """What a row is and which class it explains: "top", "named" or "classes"."""
-    return st.selectbox("Rows", list(ROWS), format_func=ROWS.__getitem__, key="rows", width=330, bind="query-params")
+    return st.selectbox("Rows", list(ROWS), format_func=ROWS.__getitem__, key="rows", width=300, bind="query-params")
 
 
 def choose_method() -> str:
     """The attribution method."""
     return st.selectbox(
-        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method", width=130, bind="query-params"
+        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method", width=230, bind="query-params"
     )
 
 
-def choose_layer(models: list[str]) -> str | None:
-    """One target layer for all models, or None for each model's own default."""
+def choose_against(models: list[str], method: str) -> str | None:
+    """The class rather than which the targets are explained, by its name or `RUNNER_UP`; None for no other class."""
+    if not METHOD_FACTS[method].by_class:
+        help_text = f"{METHODS[method]} is the same for every class, so that there is nothing to compare."
+        st.selectbox("Rather than", [OTHERS[NO_OTHER]], disabled=True, key="no_other", width=190, help=help_text)
+        return None
+    chosen = st.selectbox(
+        "Rather than",
+        [*OTHERS, *_labels(models)],
+        format_func=lambda name: OTHERS.get(name, name),
+        help="Asks what speaks for the class rather than for this one: the likeliest of the others, or one by name.",
+        key="against",
+        width=190,
+        bind="query-params",
+    )
+    return None if chosen == NO_OTHER else chosen
+
+
+def choose_layer(models: list[str], method: str) -> str | None:
+    """A target layer for all models, all stages or what is fused of them, or None for each model's own default."""
+    if METHOD_FACTS[method].kind == "layer":
+        offered = [OWN_LAYER, STAGES, *FUSED, *once(map(_layers, models))]
+    elif has_stages(method):
+        offered = [OWN_LAYER, STAGES]
+    else:
+        help_text = f"{METHODS[method]} explains the pixels themselves: there is no layer to choose."
+        st.selectbox("Layer", ["The pixels"], disabled=True, key="no_layer", width=230, help=help_text)
+        return None
+    names = LAYERS if METHOD_FACTS[method].kind == "layer" else LAYERS | {OWN_LAYER: "The pixels"}
     chosen = st.selectbox(
         "Layer",
-        [OWN_LAYER, *once(map(_layers, models))],
-        format_func=lambda name: "Each model's default" if name == OWN_LAYER else name,
+        offered,
+        format_func=lambda name: names.get(name, name),
         key="layer",
-        width=210,
+        width=230,
         bind="query-params",
     )
     return None if chosen == OWN_LAYER else chosen

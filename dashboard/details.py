@@ -1,5 +1,6 @@
 """What stands around the grid: agreement of the maps, each model's first choices, link and exports."""
 
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlencode
 
@@ -90,17 +91,26 @@ def show_link(uploads: bool) -> None:
             st.caption("Your own pictures are not in it: they stay on this machine; choose them again.")
 
 
-def show_exports(grid: Grid) -> None:
-    """Buttons that save the grid as a file; it is written when a button is clicked."""
+def show_exports(rows: int, latest: Callable[[], Grid]) -> None:
+    """Buttons that save the grid as a file.
+
+    Args:
+        rows: of the grid.
+        latest: the grid with what is known when a button is clicked, which is when the file is written.
+    """
     names = {"png": "Picture (PNG)", "pdf": "Page (PDF)", "npz": "Raw arrays (NPZ)", "json": "Numbers (JSON)"}
-    with st.popover("Export", icon=":material/download:", disabled=not grid.rows):
+    with st.popover("Export", icon=":material/download:", disabled=not rows):
         for kind, media_type in KINDS.items():
             st.download_button(
                 names[kind],
-                partial(grid.encode, kind),
+                partial(_encoded, latest, kind),
                 file_name=f"swinlens.{kind}",
                 mime=media_type,
                 on_click="ignore",
                 width="stretch",
                 key=f"export_{kind}",
             )
+
+
+def _encoded(latest: Callable[[], Grid], kind: str) -> bytes:
+    return latest().encode(kind)

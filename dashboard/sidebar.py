@@ -16,7 +16,7 @@ from swin_core.explain.render import COLORMAPS, SCALES, Look
 from swin_core.images import PICTURE_SUFFIXES, read_image
 from swin_core.zoo import available
 
-__all__ = ["SCALE_NAMES", "choose_look", "choose_models", "choose_pictures"]
+__all__ = ["SCALE_NAMES", "choose_look", "choose_models", "choose_pictures", "choose_trust"]
 
 FIRST_SAMPLE = "rose"
 MODELS_AT_START = 2
@@ -147,3 +147,15 @@ def choose_look() -> Look:
         bind="query-params",
     )
     return Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)
+
+
+def choose_trust() -> bool:
+    """Whether each map is measured for how far it can be believed."""
+    return st.toggle(
+        "Measure trust",
+        True,
+        help="Changes the pixels that each map marks and watches the class's probability: some 300 runs of the model "
+        "a map, after everything else is shown.",
+        key="trust",
+        bind="query-params",
+    )

@@ -1,7 +1,7 @@
 """The grid on the page: it is filled column by column, in place."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -9,10 +9,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.cache import classifier, drawing, held_classifier, page_figure, refusal
-from dashboard.choices import column_titles
 from dashboard.comparison import Comparison
 from swin_core.errors import SwinError
-from swin_core.explain.browser import CONFIG, PageLayout
+from swin_core.explain.browser import CAPTION_COLUMNS, CONFIG
 from swin_core.explain.figure import Grid, grid
 from swin_core.explain.render import Look
 
@@ -30,26 +29,33 @@ class Stage:
     Three things that Streamlit cannot do are done in style sheets. Square cells make the height depend on the
     width, so the place measures its own width (`cqw`); on a narrow page the grid keeps its least width and is
     swiped sideways, for which its pictures must let go of the finger. A changed figure is drawn anew and
-    loses its zoom, so the opacity, which is only a factor, is laid on the drawn heat maps. And text takes
-    the theme's colour.
+    loses its zoom, so the opacity, which is only a factor, is laid on the drawn heat maps, and badges of trust, which
+    come late, are laid over a line that the captions leave free. And text takes the theme's colour.
+
+    Args:
+        badges: whether captions leave that line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, badges: bool = False) -> None:
+        self._badges = badges
         with st.container(key="frame", gap=None):
             self._style = st.container()
             self._chart = st.container(key="grid")
+            self.badges = st.container(key="badges", gap=None)
 
-    def show(self, figure: go.Figure, room: PageLayout, opacity: float, alt: str) -> None:
-        """Show a figure that was drawn at full opacity."""
+    def show(self, figure: go.Figure, shown: Grid, opacity: float, alt: str) -> None:
+        """Show the figure of a grid that was drawn at full opacity."""
+        room = shown.layout
         width = f"clamp({room.least_width}px, 100cqw, {round(CELL_AT_MOST / room.cell_fraction)}px)"
         height = f"calc({room.fixed_height}px + {room.rows * room.cell_fraction:.5f} * {width})"
         # Streamlit moves what is a style sheet only to another place, where later ones pile up; hence the span.
         self._style = self._style.html(
             f"""<style>
-            .st-key-frame {{ container-type: inline-size; overflow: auto hidden; }}
+            .st-key-frame {{ container-type: inline-size; overflow: auto hidden; position: relative; }}
             .st-key-grid {{ flex: none; min-width: {width}; width: {width}; height: {height}; }}
             .st-key-grid .heatmaplayer {{ opacity: {opacity:.2f}; }}
             .st-key-grid :is(.annotation-text, .hovertext text) {{ fill: currentColor !important; }}
+            {"".join(_badge_styles(shown, width))}
             @media (pointer: coarse) and (max-width: 640px) {{
                 .st-key-grid .draglayer * {{ pointer-events: none !important; }}
                 .st-key-hint {{ display: none; }}
@@ -82,14 +88,31 @@ class Stage:
         return self._draw(comparison, look, [])
 
     def _draw(self, comparison: Comparison, look: Look, waiting: Sequence[str]) -> Grid:
-        result = grid(comparison.rows(waiting), column_titles(comparison.models), **asdict(look))
+        result = grid(comparison.rows(waiting), comparison.columns, **asdict(look))
+        result = replace(result, badge_room=self._badges)
         opaque = replace(look, opacity=1.0)
         drawn = replace(result, look=opaque)
         # What is wrong with a cell now may be right later, and a run trains on: both are part of what the drawing is
         # known by.
         found = [(cell.error, cell.explanation) for row in result.rows for cell in row.cells]
         state = tuple(error or (explanation and explanation.weights_hash) for error, explanation in found)
-        figure = page_figure(drawn) if waiting else drawing((comparison.key, opaque, state), drawn)
+        figure = page_figure(drawn) if waiting else drawing((comparison.key, opaque, state, self._badges), drawn)
         alt = f"Heat maps by {', '.join(result.columns)}; {len(result.rows)} rows; {result.scale_name}"
-        self.show(figure, result.layout, look.opacity, alt)
+        self.show(figure, result, look.opacity, alt)
         return result
+
+
+def _badge_styles(shown: Grid, width: str) -> Iterator[str]:
+    """Where each cell's badge lies, for a grid as wide as the style says."""
+    room = shown.layout
+    if not shown.badge_room:
+        return
+    for i, row in enumerate(shown.rows):
+        for j, cell in enumerate(row.cells):
+            headline, _ = shown.caption(row, cell).lines(CAPTION_COLUMNS)
+            left, pixels, share = room.badge_place(i, j + 1, len(headline))
+            yield (
+                f".st-key-badge_{i}_{j} {{ position: absolute; max-width: none; "
+                f"width: calc({room.cell_fraction:.5f} * {width}); "
+                f"left: calc({left:.5f} * {width}); top: calc({pixels:.1f}px + {share:.5f} * {width}); }}\n"
+            )

@@ -25,55 +25,13 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-import swin_core
-from swin_core.explain.cam import grad_cam
+from scripts.benchmarks import attending, believing, explaining
+from scripts.benchmarks.measuring import measure, swins
 
 ROOT = Path(__file__).resolve().parent.parent
-Contenders = dict[str, Callable[[], object]]
-
-
-def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[str, Any]:
-    """Time contenders in turn.
-
-    Args:
-        title: what is measured.
-        contenders: name to call; the first is ours.
-        rounds: rounds that count, after two that do not.
-        over: what the ratio is taken over: "fastest" or "slowest" of the others, or a name.
-
-    Returns:
-        The medians in milliseconds, and the ratio of the other's median to ours.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 2):
-        for name, call in contenders.items():
-            start = time.perf_counter()
-            call()
-            if number >= 2:
-                seconds[name].append(time.perf_counter() - start)
-    medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
-    ours, *others = contenders
-    against = min(others, key=medians.__getitem__) if over == "fastest" else over
-    ratio = medians[against] / medians[ours]
-    print(f"{title}: {ratio:.2f} times as fast as {against}")
-    for name, values in seconds.items():
-        print(f"    {name:32s} median {medians[name]:8.1f} ms   fastest {1000 * min(values):8.1f} ms")
-    return {"title": title, "median_ms": medians, "against": against, "ratio": ratio, "rounds": rounds}
-
-
-def swins() -> dict[str, nn.Module]:
-    """Swin-T three times, in evaluation mode, with the same weights where the layouts agree."""
-    torch.manual_seed(0)
-    return {
-        "swinlens": swin_core.build("swin_tiny").eval(),
-        "timm": timm.create_model("swin_tiny_patch4_window7_224").eval(),
-        "torchvision": torchvision.models.swin_t().eval(),
-    }
 
 
 def inference(rounds: int) -> list[dict[str, Any]]:
@@ -92,43 +50,6 @@ def inference(rounds: int) -> list[dict[str, Any]]:
 
         calls = {name: contender(model) for name, model in models.items()}
         results.append(measure(f"inference, Swin-T, 224 px, batch {batch}", calls, rounds, "fastest"))
-    return results
-
-
-def gradcam(rounds: int) -> list[dict[str, Any]]:
-    """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's."""
-    models = swins()
-    ours: nn.Module = models["swinlens"]
-    theirs: Any = models["timm"]
-    layer = "layers.3.blocks.1"
-    x = torch.randn(1, 3, 224, 224)
-    cam = GradCAM(theirs, [theirs.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2))
-
-    def plain() -> object:
-        with torch.inference_mode():
-            return ours(x)
-
-    results = []
-    for classes in (1, 4, 16):
-        targets = list(range(classes))
-
-        def mine(targets: list[int] = targets) -> object:
-            return grad_cam(ours, x, targets, [layer])
-
-        def peer(targets: list[int] = targets) -> object:
-            return cam(x.expand(len(targets), -1, -1, -1), [ClassifierOutputTarget(k) for k in targets])
-
-        title = f"Grad-CAM, Swin-T, 224 px, classes: {classes}"
-        # The peer's hooks stay, and its backward pass leaves gradients: neither touches our model.
-        calls: Contenders = {"swinlens": mine, "pytorch-grad-cam on timm": peer}
-        if classes == 1:
-            calls["swinlens, inference alone"] = plain
-        results.append(measure(title, calls, rounds, "pytorch-grad-cam on timm"))
-        if classes == 1:
-            medians = results[-1]["median_ms"]
-            share = medians["swinlens"] / medians["swinlens, inference alone"]
-            results[-1]["over_inference"] = share
-            print(f"    one class takes {share:.2f} times our own inference")
     return results
 
 
@@ -227,28 +148,16 @@ def _open(tab: Any, address: str) -> None:
     raise SystemExit("benchmark.py: the dashboard did not start within 30 s; run it by hand to see why.")
 
 
-def layers(rounds: int) -> list[dict[str, Any]]:
-    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
-    from swin_core.data import flower_photos
-    from swin_core.explain import offered_layers
-    from swin_core.explain.trust import layer_focus, mosaics
-
-    classifier = swin_core.load("swin_micro_flowers")
-    scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))
-    found = layer_focus(classifier, offered_layers(classifier), scenes)
-    print(f"focus of {classifier.name} on {len(scenes)} mosaics; chance is 0.5, higher is better")
-    for row in sorted(found, key=lambda row: -row.mean):
-        print(f"    {row.layer:32s} {row.mean:.3f} +- {row.error:.3f}   empty maps: {row.empty}")
-    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in found]}]
-
-
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "inference": inference,
-    "gradcam": gradcam,
+    "gradcam": explaining.gradcam,
+    "grid4x4": explaining.grid4x4,
     "linear": linear,
     "training": training,
     "page": page,
-    "layers": layers,
+    "layers": explaining.layers,
+    "rollout": attending.rollout,
+    "trust": believing.trust,
 }
 
 

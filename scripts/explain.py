@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from PIL import Image
 
 from swin_core.errors import ConfigError, SwinError
-from swin_core.explain import METHODS
-from swin_core.explain.compare import MODELS_AT_MOST, Missing, compare
+from swin_core.explain import FUSIONS, METHOD_FACTS, METHODS, RUNNER_UP
+from swin_core.explain.compare import MODELS_AT_MOST, Missing, Wish, compare
 from swin_core.explain.export import kind_of
 from swin_core.explain.figure import Grid
 from swin_core.explain.render import COLORMAPS, SCALES, Look
@@ -26,8 +26,10 @@ Found = TypeVar("Found")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     bundled = "\n".join(f"  {name}: {line}" for name, line in available().items()) or "  none"
+    methods = "\n".join(f"  {name}: {method.summary}" for name, method in METHOD_FACTS.items())
     result = argparse.ArgumentParser(
         description=f"Draw heat maps of pictures by models as one grid.\n\nbundled models:\n{bundled}",
+        epilog=f"methods:\n{methods}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="picture files")
@@ -43,8 +45,18 @@ def parser() -> argparse.ArgumentParser:
         help="class to explain: one for all pictures, one for each, or several for a single picture "
         "(default: each model's own first choice)",
     )
-    result.add_argument("--method", choices=list(METHODS), default="gradcam", help="attribution method")
-    result.add_argument("--layer", help="target layer of all models (default: each model's own)")
+    result.add_argument(
+        "--rather-than", metavar="CLASS", help=f"explain the class rather than this one, or {RUNNER_UP!r}"
+    )
+    result.add_argument("--method", choices=list(METHODS), default="gradcam", metavar="METHOD", help="see below")
+    result.add_argument(
+        "--layer",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="target layers of all models, a row each; 'stages' for one a stage of each model (default: its own layer)",
+    )
+    result.add_argument("--fuse", choices=FUSIONS, help="make one map of several layers")
     result.add_argument("--colormap", choices=COLORMAPS, default=Look.colormap)
     result.add_argument("--opacity", type=float, default=Look.opacity, help="0 to 1 (default: %(default)s)")
     result.add_argument("--threshold", type=float, default=Look.threshold, help="share of the scale, 0 to 1")
@@ -92,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(given.models)}: name fewer.")
         pictures = [_picture(path) for path in given.images]
         models = [_model(name, given.runs_root) for name in given.models]
-        drawn = compare(pictures, models, given.target, method=given.method, layer=given.layer, look=look)
+        wish = Wish(given.method, tuple(given.layer), given.rather_than, given.fuse)
+        drawn = compare(pictures, models, given.target, wish=wish, look=look)
         if _print_failed(drawn):
             raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
         drawn.save(given.out)

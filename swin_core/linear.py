@@ -1,12 +1,10 @@
 """A linear layer that takes the fastest road through PyTorch for the device it is on."""
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "linear"]
 
 _ONEDNN = torch.backends.mkldnn.is_available()
 _DIRECT = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _ONEDNN else None
@@ -15,7 +13,15 @@ _FEW = 1024
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` whose float32 products on a CPU go through oneDNN.
+    """`nn.Linear` whose float32 products on a CPU go through oneDNN; see `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., in)` to `(..., out)`."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, `(..., in)` to `(..., out)`, whose float32 products on a CPU go through oneDNN.
 
     PyTorch multiplies float32 matrices on a CPU by MKL, which holds back on processors of other makers; its
     convolutions go through oneDNN, which does not. A linear layer is a convolution with a 1 x 1 kernel over a
@@ -25,23 +31,19 @@ class Linear(nn.Linear):
 
     A thread that is alone gets PyTorch's slow convolution for a batch of fewer than 16 maps, so the row is cut.
     """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(..., in)` to `(..., out)`."""
-        narrow = torch.is_autocast_enabled("cpu") or x.dtype != torch.float32 or self.weight.dtype != torch.float32
-        if not _ONEDNN or narrow or x.device.type != "cpu" or x.numel() == 0:
-            return super().forward(x)
-        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        few = x.numel() <= _FEW * self.in_features
-        if few and _DIRECT is not None and not learns and not torch.compiler.is_compiling():
-            return _DIRECT(x, self.weight, self.bias, "none", [], "")
-        rows = _rows(x.numel() // self.in_features)
-        tokens = x.reshape(rows, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (rows, in, 1, tokens), channels last
-        y = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)
-        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+    narrow = torch.is_autocast_enabled("cpu") or x.dtype != torch.float32 or weight.dtype != torch.float32
+    if not _ONEDNN or narrow or x.device.type != "cpu" or x.numel() == 0:
+        return F.linear(x, weight, bias)
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    few = x.numel() <= _FEW * weight.shape[1]
+    if few and _DIRECT is not None and not learns and not torch.compiler.is_compiling():
+        return _DIRECT(x, weight, bias, "none", [], "")
+    rows = _rows(x.numel() // weight.shape[1])
+    tokens = x.reshape(rows, 1, -1, weight.shape[1]).permute(0, 3, 1, 2)  # (rows, in, 1, tokens), channels last
+    y = F.conv2d(tokens, weight[:, :, None, None], bias)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], weight.shape[0])
 
 
-@cache
 def _rows(tokens: int) -> int:
     """Into how many equal rows to cut some tokens: the fewest from 16 on, or one where no small number divides them."""
     return next((rows for rows in range(16, 65) if tokens % rows == 0), 1)

@@ -281,11 +281,15 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, H, W, C)` to `(B, ceil(H / 2), ceil(W / 2), 2C)`; odd sides are zero-padded."""
+        return self.reduction(self.norm(self.neighbourhoods(x)))
+
+    def neighbourhoods(self, x: Tensor) -> Tensor:
+        """The four tokens of each neighbourhood side by side, `(B, ceil(H / 2), ceil(W / 2), 4C)`."""
         x = pad_to_windows(x, (2, 2))
         batch, height, width, channels = x.shape
         # Order of the published weights: top left, bottom left, top right, bottom right.
         x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
+        return x.reshape(batch, height // 2, width // 2, 4 * channels)
 
 
 class Stage(nn.Module):
@@ -370,18 +374,26 @@ class Swin(nn.Module):
         return cast(list[Stage], list(self.layers))
 
     def _embed(self, x: Tensor) -> Tensor:
+        self.check_input(x)
+        x = self.patch_embed(x)
+        embedding = self.position_embedding((x.shape[1], x.shape[2]))
+        return x if embedding is None else x + embedding
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise `ConfigError` for what is no batch of pictures with the model's channels."""
         if x.dim() != 4 or x.shape[1] != self.config.in_chans or 0 in x.shape:
             raise ConfigError(f"the model takes (B, {self.config.in_chans}, height, width) and got {tuple(x.shape)}.")
-        x = self.patch_embed(x)
+
+    def position_embedding(self, grid: Pair) -> Tensor | None:
+        """The absolute position embedding, resized to a grid of patches: `(1, H, W, C)`; None without one."""
         if self.absolute_pos_embed is None:
-            return x
+            return None
         side = round(self.absolute_pos_embed.shape[1] ** 0.5)
         embedding = self.absolute_pos_embed.view(1, side, side, -1)
-        if x.shape[1:3] != (side, side):
-            channels_first = embedding.permute(0, 3, 1, 2)
-            resized = F.interpolate(channels_first, x.shape[1:3], mode="bicubic", align_corners=False)
-            embedding = resized.permute(0, 2, 3, 1)
-        return x + embedding
+        if grid == (side, side):
+            return embedding
+        resized = F.interpolate(embedding.permute(0, 3, 1, 2), grid, mode="bicubic", align_corners=False)
+        return resized.permute(0, 2, 3, 1)
 
 
 def _initialise(module: nn.Module) -> None:

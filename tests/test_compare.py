@@ -13,7 +13,7 @@ import pytest
 
 import swin_core
 from swin_core.errors import ConfigError
-from swin_core.explain.compare import Missing, compare
+from swin_core.explain.compare import STAGES, Missing, Wish, compare
 from swin_core.explain.figure import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,28 @@ def test_a_layer_that_is_not_there_fails_in_its_cell(
     small_classifier: swin_core.Classifier, samples: dict[str, Path]
 ) -> None:
     picture = swin_core.read_image(samples["cat"])
-    assert "no layer" in compare([("cat", picture)], [small_classifier], layer="nowhere").rows[0].cells[0].error
+    assert (
+        "no layer"
+        in compare([("cat", picture)], [small_classifier], wish=Wish(layers=("nowhere",))).rows[0].cells[0].error
+    )
+
+
+def test_a_strip_of_stages_has_a_row_for_each(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    """A model with fewer stages than another says so; fused, the stages are one row."""
+    picture = swin_core.read_image(samples["cat"])
+    shallow = swin_core.build("swin_nano", num_classes=5, depths=(2, 2), num_heads=(2, 4))
+    other = swin_core.Classifier(shallow, small_classifier.labels, (0.5,) * 3, (0.5,) * 3, 32, name="shallow")
+    columns = [small_classifier, other, Missing("far", "no model")]
+    drawn = compare([("cat", picture)], columns, ["daisy"], wish=Wish(layers=(STAGES,)))
+    assert [row.title for row in drawn.rows] == ["cat: stage 1", "cat: stage 2", "cat: stage 3"]
+    expected = swin_core.explain(small_classifier, picture, 0, layers=["layers.0", "layers.1", "layers.2"])
+    for place, row in enumerate(drawn.rows):
+        np.testing.assert_array_equal(row.cells[0].map, expected.maps[0, place])
+    assert [row.cells[1].error for row in drawn.rows] == ["", "", "This model has 2 stages."]
+    assert [row.cells[2].error for row in drawn.rows] == ["no model"] * 3
+    (fused,) = compare([("cat", picture)], columns[:2], ["daisy"], wish=Wish(layers=(STAGES,), fuse="max")).rows
+    assert fused.title == "cat"
+    assert all(cell.explanation is not None and cell.explanation.fused == "max" for cell in fused.cells)
 
 
 def test_what_is_missing_stands_in_its_cells(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
@@ -82,6 +103,15 @@ def test_shell_draws_the_same_grid(
     written = json.loads(out.read_text("utf-8"))["rows"][0]["cells"][0]
     expected = swin_core.explain(small_classifier, swin_core.read_image(samples["cat"]), ["roses"])
     np.testing.assert_allclose(np.float32(written["map"]), expected.maps[0, 0], rtol=1e-4, atol=1e-6)
+    wish = ["--method", "hirescam", "--layer", "norm", "layers.1", "--rather-than", "daisy"]
+    done = shell(tmp_path, samples["cat"], "--models", weights, "--out", out, "--target", "rose", *wish)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(out.read_text("utf-8"))["rows"]
+    assert [row["title"].split(": ")[1] for row in rows] == ["norm", "layers.1"]
+    picture = swin_core.read_image(samples["cat"])
+    expected = swin_core.explain(small_classifier, picture, 2, "hirescam", ["norm", "layers.1"], against=0)
+    for place, row in enumerate(rows):
+        np.testing.assert_allclose(np.float32(row["cells"][0]["map"]), expected.maps[0, place], rtol=1e-3, atol=1e-6)
     failed = shell(tmp_path, samples["cat"], "--models", weights, "--out", tmp_path / "grid.svg")
     assert failed.returncode == 1
     assert re.fullmatch(r"error: .*\.png.*\n", failed.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures_pages import FLOWERS, OTHERS, SHELVES, figure, opened, picture, run, save_model, texts
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -27,17 +27,7 @@ from swin_core.explain.export import KINDS
 from swin_core.explain.figure import grid
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
-OTHERS = ("rose", "tulip", "rocket", "mountain", "<img src=x onerror=alert(1)>", "[x](https://example.org)")
-SHELVES = {"_classifiers": 6, "_refusals": 64, "_pictures": 16, "_explanations": 128, "_drawings": 16}
 GPS = 0x8825
-
-
-def save_model(folder: Path, name: str, labels: tuple[str, ...], seed: int) -> None:
-    torch.manual_seed(seed)
-    model = swin_core.build("swin_micro", num_classes=len(labels), image_size=32)
-    described = {"labels": labels, "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "description": "random"}
-    swin_core.save_weights(model, folder / f"{name}.safetensors", described)
 
 
 @pytest.fixture(scope="module")
@@ -75,35 +65,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def page() -> AppTest:
     """The page at its first view."""
     return opened()
-
-
-def opened(**query: str | list[str]) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return run(app)
-
-
-def run(app: AppTest) -> AppTest:
-    app.run()
-    assert not app.exception, app.exception
-    return app
-
-
-def figure(app: AppTest) -> dict[str, Any]:
-    """The grid's figure; the other chart of the page is the agreement."""
-    found: dict[str, Any] = json.loads(app.get("plotly_chart")[0].proto.spec)
-    return found
-
-
-def texts(app: AppTest) -> str:
-    """All text of the grid, with lines joined."""
-    return " ".join(note["text"] for note in figure(app)["layout"]["annotations"]).replace("<br>", " ")
-
-
-def picture(name: str = "tulip", key: str = "a picture") -> Picture:
-    image = swin_core.read_image(choices.samples()[name])
-    return Picture(key, name, image, np.asarray(image), name)
 
 
 def photo(**options: Any) -> bytes:

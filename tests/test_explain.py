@@ -20,9 +20,10 @@ from torch import Tensor, nn
 import swin_core
 from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
 from swin_core.explain import default_layer, explain, offered_layers, reshape_transform_for
-from swin_core.explain.cam import check_targets, grad_cam, resize_maps
+from swin_core.explain.cam import grad_cam, resize_maps
 from swin_core.explain.explanation import common_parts
 from swin_core.explain.layers import Layout, find_layout
+from swin_core.explain.questions import check_targets
 from swin_core.explain.render import spearman
 
 Watch = Callable[[nn.Module], Callable[[], int]]

@@ -6,76 +6,40 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 import scipy.stats
 import torch
+from fixtures_grids import Make, heat_maps, maker, one_row, values_of
 from PIL import Image
 from pypdf import PdfReader
 
 from swin_core.errors import ConfigError
-from swin_core.explain.explanation import Explanation
-from swin_core.explain.figure import Cell, Grid, Row, class_index, grid
-from swin_core.explain.render import COLORMAPS, Look, bilinear, color_scale, overlay, percent, shorten, spearman, wrap
+from swin_core.explain.figure import Cell, Row, class_index, grid
+from swin_core.explain.render import (
+    COLORMAPS,
+    DIVERGING,
+    Look,
+    bilinear,
+    color_scale,
+    overlay,
+    percent,
+    shorten,
+    spearman,
+    wrap,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOWERS = ("daisy", "dandelion", "roses")
 ATTACK = "<img src=x onerror=alert(1)>"
-
-Make = Callable[..., Explanation]
 
 
 @pytest.fixture
 def make() -> Make:
-    """Made-up explanations: random maps of any shape, and the prediction that is asked for."""
-    generator = np.random.default_rng(0)
-
-    def explanation(
-        labels: tuple[str, ...] = FLOWERS,
-        predicted: int = 0,
-        target: int | None = None,
-        shape: tuple[int, int] = (7, 7),
-    ) -> Explanation:
-        logits = np.zeros(len(labels), np.float32)
-        logits[predicted] = 3
-        picture = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        return Explanation(
-            model="a model",
-            method="gradcam",
-            labels=labels,
-            weights_hash="0123abcd",
-            view=picture[::2, ::2],
-            picture=picture,
-            logits=logits,
-            probabilities=np.exp(logits) / np.exp(logits).sum(),
-            targets=(predicted if target is None else target,),
-            layers=("norm",),
-            maps=generator.random((1, 1, *shape)).astype(np.float32) * generator.uniform(0.5, 5),
-        )
-
-    return explanation
-
-
-def one_row(*cells: Cell, truth: str = "", title: str = "photo.jpg", **look: float | str) -> Grid:
-    picture = np.zeros((40, 40, 3), np.uint8)
-    names = [f"model {number}" for number in range(len(cells))]
-    return grid([Row(title, picture, cells, truth)], names, **look)  # type: ignore[arg-type]
-
-
-def values_of(cell: Cell) -> np.ndarray:
-    assert cell.map is not None, cell.error
-    return cell.map
-
-
-def label_of(cell: Cell) -> str:
-    assert cell.explanation is not None, cell.error
-    return cell.explanation.label(cell.target)
+    return maker()
 
 
 # -- rendering
@@ -109,8 +73,9 @@ def test_weight_is_opacity_times_value_and_nothing_below_the_threshold(colormap:
 
 def test_lightness_of_every_colour_map_rises() -> None:
     """So that grey printing and colour blindness keep the order."""
-    for name in COLORMAPS:
-        luminance = matplotlib.colormaps[name](np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    for name in (*COLORMAPS, DIVERGING):
+        colors = matplotlib.colormaps[name] if isinstance(name, str) else name
+        luminance = colors(np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
         assert (np.diff(luminance) > 0).all(), name
 
 
@@ -239,12 +204,6 @@ def test_a_class_is_found_by_its_name_before_a_similar_one() -> None:
 
 
 # -- the browser's figure
-
-
-def heat_maps(drawn: Grid) -> list[go.Heatmap]:
-    """The heat maps of cells, without those over the pictures and without the scale's bar."""
-    traces = drawn.to_plotly().data
-    return [t for t in traces if t.type == "heatmap" and t.opacity != 0 and t.customdata is not None]
 
 
 def test_all_cells_zoom_together_and_keep_their_shape(make: Make) -> None:

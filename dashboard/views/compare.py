@@ -1,12 +1,19 @@
-"""The Compare page: what did each model look at?"""
+"""The Compare page: what did each model look at, and can it be believed?"""
+
+from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
 from dashboard.address import models_too_many, not_offered
+from dashboard.badges import show_badges
+from dashboard.cache import STAGES
 from dashboard.choices import samples
+from dashboard.class_view import show_class_means
 from dashboard.comparison import Comparison, Line
 from dashboard.controls import (
     ROWS,
+    choose_against,
     choose_classes,
     choose_layer,
     choose_method,
@@ -15,19 +22,16 @@ from dashboard.controls import (
     name_classes,
 )
 from dashboard.details import show_agreement, show_exports, show_link, show_top_classes
-from dashboard.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures
+from dashboard.evidence import with_trust
+from dashboard.gaze import show_gaze
+from dashboard.reading import how_to_read
+from dashboard.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures, choose_trust
 from dashboard.stage import Stage
 from dashboard.theme import plain
 from swin_core.errors import ConfigError
 from swin_core.explain import METHODS
 from swin_core.explain.render import COLORMAPS, Look
 
-READ = "Bright areas raised the score of the class named under the picture. "
-READ_SCALE = {
-    "shared": "One scale for all cells: equal colour is equal magnitude, which compares within one model and layer, "
-    "and between models only with care.",
-    "cell": "Each cell has its own scale: compare places, not strengths.",
-}
 AGREEMENT = (
     "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "
     "0 is unrelated, -1 the reverse."
@@ -44,6 +48,7 @@ with st.sidebar:
     except ConfigError as error:
         look = Look()
         faults.append(str(error))
+    trusted = choose_trust()
 
 title, actions = st.columns([3, 1], vertical_alignment="bottom")
 title.title("What did each model look at?")
@@ -52,18 +57,20 @@ with st.container(horizontal=True):
     rows = choose_rows()
     method = choose_method()
     layer_place = st.container(width="content")
+    against_place = st.container(width="content")
 classes_place = st.container()
 for fault in faults:
     st.error(plain(fault), icon=":material/error:")
 ignored_place = st.container()
-st.caption(READ + READ_SCALE[look.scale])
+reading_place = st.container()
 
 if not pictures or not models:
     missing = "a picture" if not pictures else "a model"
     st.info(f"Choose {missing} in the sidebar to see what it looked at.", icon=":material/arrow_back:")
     st.stop()
 
-stage = Stage()
+reading_place.caption(how_to_read(method, look))
+stage = Stage(badges=trusted)
 st.container(key="hint").caption(
     "Drag over a cell to zoom all of them; double-click to go back. Point at one to read every model there."
 )
@@ -74,9 +81,21 @@ before: Comparison | None = st.session_state.get("before")
 lines = list(map(Line, pictures))
 if before and {line.picture.key for line in before.lines} <= {picture.key for picture in pictures}:
     lines = list(before.lines)
-stage.load(Comparison(tuple(lines), tuple(models), method, before.layer if before else None), look)
+unchanged = before is not None and before.method == method
+stage.load(
+    Comparison(
+        tuple(lines),
+        tuple(models),
+        method,
+        before.layer if before and unchanged else None,
+        before.against if before and unchanged else None,
+    ),
+    look,
+)
 with layer_place:
-    layer = choose_layer(models)
+    layer = choose_layer(models, method)
+with against_place:
+    against = choose_against(models, method)
 ignored += ignored_classes(rows, pictures, models)
 if ignored:
     ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
@@ -85,12 +104,12 @@ with classes_place:
         lines = choose_classes(pictures, models, method)
     else:
         lines = name_classes(pictures, models) if rows == "named" else [Line(picture) for picture in pictures]
-comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer)
+comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer, against)
 result = stage.fill(comparison, look)
 
 with actions:
     show_link(uploads=bool(st.session_state.uploads))
-    show_exports(result)
+    show_exports(len(result.rows), partial(with_trust, comparison, result))
 
 with below:
     number = 0
@@ -104,4 +123,15 @@ with below:
         show_agreement(result.agreement()[number], result.columns)
     with right:
         st.subheader("First choices of each model")
-        show_top_classes(result.rows[number], result.columns)
+        line, model = comparison.place(number, 0)
+        row = result.rows[number]
+        if layer == STAGES:
+            show_top_classes(replace(row, cells=row.cells[:1]), (model,))
+        else:
+            show_top_classes(row, result.columns)
+    st.space("small")
+    show_gaze(comparison, line, look)
+    explained = [cell.explanation.label(cell.target) for cell in result.rows[number].cells if cell.explanation]
+    show_class_means(comparison, explained[0] if explained else "", look)
+if trusted:
+    show_badges(stage.badges, comparison, result)

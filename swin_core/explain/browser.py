@@ -6,19 +6,19 @@ outside is escaped, because Plotly reads a little HTML.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from swin_core.explain.render import bar_colors, color_scale, data_uri, shorten, wrap
+from swin_core.explain.render import NO_BREAK, bar_colors, color_scale, data_uri, shorten, wrap
 
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
 
-__all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
+__all__ = ["CONFIG", "FINE", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 
 CONFIG = {"showSendToCloud": False, "displayModeBar": False}
 """Plotly's own settings, wherever the figure is shown: nothing is sent elsewhere, and no bar covers a title.
@@ -30,11 +30,18 @@ CELL_PIXELS = 160
 """Least width of a cell: on a narrower page the grid scrolls."""
 CAPTION_COLUMNS, FONT_PIXELS, LINE_PIXELS = 22, 13, 18
 """Captions: columns of text that fit into `CELL_PIXELS`, size of the letters, height of a line."""
+TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 4
+"""Height that Plotly gives a line of a caption, and the room between a picture and the first one."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same for the reason in a cell that failed, with its padding."""
+FINE, LEVELS = 64, 127
+"""A map of more places a side is one of single pixels: drawn in so many steps, which a byte holds, and read by the
+pointer at fewer places."""
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
-HEAD_PIXELS, CAPTION_GAP_PIXELS, FOOT_PIXELS, PADDING_PIXELS = 10, 16, 32, 9
+HEAD_PIXELS, CAPTION_GAP_PIXELS, PADDING_PIXELS = 10, 16, 9
+FOOT_PIXELS = 40
+"""As much as the bar of the scale needs: with less Plotly takes it from the rows, and badges are misplaced."""
 BAR_PIXELS = 90
 PANEL_COLOR = "rgba(128,128,128,0.14)"
 
@@ -54,6 +61,21 @@ class PageLayout:
     """Height of the columns' titles."""
     caption: int
     """Height of the captions under one row."""
+
+    def badge_place(self, row: int, column: int, headline: int) -> tuple[float, float, float]:
+        """Where the free line of a cell is; see `Grid.badge_room`.
+
+        Args:
+            row: counted from 0.
+            column: likewise; 0 holds the pictures.
+            headline: lines of the caption's headline.
+
+        Returns:
+            Left side as a share of the figure's width; top in pixels, and what to add to it as a share of the width.
+        """
+        left = column * (self.cell_fraction + GAP)
+        pixels = self.head + row * self.caption + BADGE_GAP_PIXELS + headline * TEXT_PIXELS
+        return left, pixels, (row + 1) * self.cell_fraction
 
     @property
     def least_width(self) -> int:
@@ -78,14 +100,16 @@ class PageLayout:
 def page_layout(grid: "Grid") -> PageLayout:
     """The room that the grid needs: lines for its longest title and caption, and at least 3 under a row.
 
-    The least keeps the page still when a late cell gets its caption.
+    The least, 4 where a line is left for badges, keeps the page still when a late cell gets its caption.
     """
+    least = 4 if grid.badge_room else 3
     head = max((len(wrap(shorten(name), CAPTION_COLUMNS)) for name in grid.columns), default=1)
-    lines = 3
+    lines = least
     for row in grid.rows:
         lines = max(lines, len(wrap(row.title, CAPTION_COLUMNS)))
         for cell in row.cells:
-            lines = max(lines, sum(len(part) for part in grid.caption(row, cell).lines(CAPTION_COLUMNS)))
+            headline, notes = _caption_lines(grid, row, cell)
+            lines = max(lines, len(headline) + len(notes))
             # A long reason grows over the foot of its cell into the room for captions.
             reason = REASON_LINE_PIXELS * len(wrap(cell.error, REASON_COLUMNS)) + 2 * PADDING_PIXELS
             lines = max(lines, math.ceil((reason - CELL_PIXELS) / LINE_PIXELS))
@@ -171,22 +195,23 @@ def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
         # Without a trace a cell's axes are not drawn, and what is placed by them would be lost.
         return [{"type": "scatter", "x": [0.5], "y": [0.5], "opacity": 0, "hoverinfo": "skip", **axes}]
     values = shown[0].map
-    height, width = values.shape
-    trace = {
-        "type": "heatmap",
-        "z": values,
-        "zmin": 0,
-        "zmax": grid.top(shown[0]) or 1,
-        "zsmooth": "best",
-        "showscale": False,
-        "colorscale": color_scale(grid.look),
+    height, width = (min(side, FINE) for side in values.shape)
+    pointer = {
         "customdata": _values_of_row(row, height, width),
         "hovertemplate": _hover_text(grid.columns, row, j),
-        **_spread("x", width),
-        **_spread("y", height),
-        **axes,
     }
-    return [trace if j else trace | {"opacity": 0}]
+    top = grid.top(shown[0]) or 1
+    drawn = {"showscale": False, "colorscale": color_scale(grid.look, signed=grid.signed), "type": "heatmap"} | axes
+    drawn |= {"zmin": -top if grid.signed else 0, "zmax": top}
+    coarse = drawn | {"zsmooth": "best", **_spread("x", width), **_spread("y", height), **pointer}
+    if (height, width) == values.shape:
+        return [coarse | {"z": values} | ({} if j else {"opacity": 0})]
+    # A map of the pixels: a byte each is enough for the eye, and the pointer reads them through fewer places.
+    steps = np.rint(np.clip(values / top, -1, 1) * LEVELS).astype(np.int8)
+    fine = drawn | {"z": steps, "zmin": -LEVELS if grid.signed else 0, "zmax": LEVELS, "hoverinfo": "skip"}
+    fine |= {**_spread("x", values.shape[1]), **_spread("y", values.shape[0])}
+    read = coarse | {"z": np.zeros((height, width), np.int8), "opacity": 0}
+    return [fine, read] if j else [read]
 
 
 def _spread(axis: str, count: int) -> Drawn:
@@ -224,8 +249,17 @@ def escaped_lines(text: str, columns: int) -> str:
     return "<br>".join(_safe(line) for line in wrap(text, columns))
 
 
+def _caption_lines(grid: "Grid", row: "Row", cell: "Cell") -> tuple[list[str], list[str]]:
+    """Headline and what follows it, in lines; with room for a badge the first of these is left free."""
+    caption = grid.caption(row, cell)
+    if not grid.badge_room or cell.explanation is None:
+        return caption.lines(CAPTION_COLUMNS)
+    headline, notes = replace(caption, badge="").lines(CAPTION_COLUMNS)
+    return headline, [NO_BREAK, *notes]
+
+
 def _caption(grid: "Grid", row: "Row", cell: "Cell") -> str:
-    headline, notes = grid.caption(row, cell).lines(CAPTION_COLUMNS)
+    headline, notes = _caption_lines(grid, row, cell)
     return "<br>".join([f"<b>{_safe(line)}</b>" for line in headline] + [_safe(line) for line in notes])
 
 
@@ -275,7 +309,7 @@ def _scale_bar(grid: "Grid") -> Drawn:
         "outlinewidth": 0,
         "showticklabels": False,
     }
-    scale = [(stop / 15, f"rgb({r},{g},{b})") for stop, (r, g, b) in enumerate(bar_colors(grid.look, 16))]
+    scale = [(stop / 15, f"rgb({r},{g},{b})") for stop, (r, g, b) in enumerate(bar_colors(grid.look, 16, grid.signed))]
     return {"type": "heatmap", "z": [[0]], "x": [2], "y": [2], "zmin": 0, "zmax": 1} | {
         "colorscale": scale,
         "colorbar": bar,

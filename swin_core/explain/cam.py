@@ -1,8 +1,8 @@
-"""Grad-CAM (Selvaraju et al. 2017) without the cost of a backward pass through the whole network.
+"""Grad-CAM (Selvaraju et al. 2017) and its family without a backward pass through the whole network.
 
 The forward pass keeps no graph until the earliest target layer. There its output becomes the leaf of a small graph, and
 gradients are taken from the logits to the target layers' outputs only: not to parameters, not to the picture. Many
-classes and many layers come from that one forward pass.
+classes, layers and pictures come from that one forward pass.
 """
 
 import threading
@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_core.errors import LayerError, TargetError
+from swin_core.errors import LayerError
 from swin_core.explain.layers import find_layout, prefix_tokens, target_modules
+from swin_core.explain.questions import Answer, Ask, Question, ask_picture
+from swin_core.explain.weighting import RULES, Rule
 from swin_core.modes import evaluation_mode
 
-__all__ = ["Activations", "GradCam", "forward_to_layers", "grad_cam"]
+__all__ = ["Activations", "GradCam", "forward_to_layers", "grad_cam", "layer_maps", "resize_maps"]
 
 
 @dataclass(frozen=True)
@@ -120,66 +122,91 @@ def grad_cam(
         TargetError: a class outside the model's.
         LayerError: a layer that cannot be explained.
     """
-    with forward_to_layers(model, x, layers) as seen:
-        logits = seen.logits
-        if logits.dim() != 2:
-            raise TargetError(f"the model gives {tuple(logits.shape)}, no logits (B, classes); explain a classifier.")
-        chosen = check_targets(targets, logits[0])
-        arrange = _arrangements(model, x, seen.outputs, reshape_transform)
-        activations = {name: arrange[name](output.detach())[0] for name, output in seen.outputs.items()}
-        maps, completeness = [], []
-        for place, target in enumerate(chosen):
-            gradients = torch.autograd.grad(
-                logits[0, target],
-                [seen.outputs[name] for name in layers],
-                retain_graph=place < len(chosen) - 1,
-                allow_unused=True,
-            )
-            row = []
-            for name, gradient in zip(layers, gradients, strict=True):
-                if gradient is None:
-                    raise LayerError(f"the logits do not depend on layer {name!r}; choose another one.")
-                pulled = arrange[name](gradient)[0]
-                if gradient.any() and not pulled.any():
-                    raise LayerError(
-                        f"only the class token of layer {name!r} reaches the logits; choose an earlier layer."
-                    )
-                row.append(torch.einsum("chw,c->hw", activations[name], pulled.mean((1, 2))).relu())
-                if name == layers[0]:
-                    completeness.append(_completeness(model, activations[name], pulled, logits[0], target))
-            maps.append(row)
-    exact = [value for value in completeness if value is not None]
-    whole = torch.stack(exact) if len(exact) == len(chosen) else None
-    return GradCam(logits.detach()[0], chosen, maps, whole)
+    found = layer_maps(model, x, ask_picture(targets), layers, RULES["gradcam"], reshape_transform)
+    return GradCam(
+        found.logits[0],
+        tuple(int(question.targets[0]) for question in found.questions),
+        [[one[0] for one in row] for row in found.maps],
+        None if found.completeness is None else torch.cat(found.completeness),
+    )
 
 
-def check_targets(targets: Sequence[int] | None, logits: Tensor) -> tuple[int, ...]:
-    """Class indices in range, or the likeliest class where None is asked for.
+def layer_maps(
+    model: nn.Module,
+    x: Tensor,
+    ask: Ask,
+    layers: Sequence[str],
+    rule: Rule,
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+) -> Answer:
+    """Maps of a method of the CAM family, for each question and layer, from one forward pass of a whole batch.
+
+    A picture's score does not depend on the others', so the gradient of the scores' sum is that of each.
+
+    Args:
+        model: any classifier.
+        x: normalised pictures, `(B, channels, H, W)`.
+        ask: what to ask of the logits.
+        layers: target layers by name.
+        rule: from activations and gradients to the map.
+        reshape_transform: from a layer's output to `(B, C, h, w)`, as in pytorch-grad-cam; None finds the layout.
+
+    Returns:
+        Non-negative maps at each layer's own resolution. Completeness is that at the first layer, where the rule and
+        the model have it.
 
     Raises:
-        TargetError: an index outside the model's classes, or no index.
+        TargetError: a class outside the model's.
+        LayerError: a layer that cannot be explained.
     """
-    if targets is None:
-        return (int(logits.argmax()),)
-    if not targets:
-        raise TargetError("name at least one class.")
-    for target in targets:
-        if not 0 <= target < len(logits):
-            raise TargetError(f"class {target} is outside the model's {len(logits)} classes, 0 to {len(logits) - 1}.")
-    return tuple(int(target) for target in targets)
+    with forward_to_layers(model, x, layers) as seen:
+        logits = seen.logits
+        questions = ask(logits.detach())
+        arrange = _arrangements(model, x, seen.outputs, reshape_transform)
+        activations = [arrange[name](seen.outputs[name].detach()) for name in layers]
+        if not rule.gradients:
+            maps = [rule.weigh(activation, activation).relu() for activation in activations]
+            return Answer(logits.detach(), questions, [maps for _ in questions])
+        rows, completeness = [], []
+        for place, question in enumerate(questions):
+            score = question.score(logits)
+            outputs = [seen.outputs[name] for name in layers]
+            keep = place < len(questions) - 1
+            gradients = torch.autograd.grad(score.sum(), outputs, retain_graph=keep, allow_unused=True)
+            pulled = [_pulled(name, gradient, arrange[name]) for name, gradient in zip(layers, gradients, strict=True)]
+            rows.append([rule.weigh(a, g).relu() for a, g in zip(activations, pulled, strict=True)])
+            if rule.complete:
+                completeness.append(_completeness(model, activations[0], pulled[0], logits.detach(), question))
+    exact = [value for value in completeness if value is not None]
+    return Answer(logits.detach(), questions, rows, exact if exact and len(exact) == len(questions) else None)
+
+
+def _pulled(name: str, gradient: Tensor | None, arrange: Callable[[Tensor], Tensor]) -> Tensor:
+    """The gradient at a layer as `(B, C, h, w)`."""
+    if gradient is None:
+        raise LayerError(f"the logits do not depend on layer {name!r}; choose another one.")
+    pulled = arrange(gradient)
+    if gradient.any() and not pulled.any():
+        raise LayerError(f"only the class token of layer {name!r} reaches the logits; choose an earlier layer.")
+    return pulled
 
 
 def resize_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Maps of several layers on the finest of their grids, `(L, h, w)`; bilinear, values are not rescaled."""
-    grid = max((tuple(one.shape) for one in maps), key=lambda shape: shape[0] * shape[1])
-    return torch.stack(
-        [
-            one
-            if tuple(one.shape) == grid
-            else F.interpolate(one[None, None], grid, mode="bilinear", align_corners=False)[0, 0]
-            for one in maps
-        ]
-    )
+    """Maps of L layers on the finest of their grids, `(..., L, h, w)`; bilinear, values are not rescaled.
+
+    Args:
+        maps: for each layer `(h, w)` or `(B, h, w)`.
+    """
+    grid = max((tuple(one.shape[-2:]) for one in maps), key=lambda shape: shape[0] * shape[1])
+    fine = [
+        one
+        if tuple(one.shape[-2:]) == grid
+        else F.interpolate(one.view(-1, 1, *one.shape[-2:]), grid, mode="bilinear", align_corners=False).view(
+            *one.shape[:-2], *grid
+        )
+        for one in maps
+    ]
+    return torch.stack(fine, -3)
 
 
 def _arrangements(
@@ -203,20 +230,29 @@ def _arrangements(
     }
 
 
-def _completeness(model: nn.Module, activation: Tensor, gradient: Tensor, logits: Tensor, target: int) -> Tensor | None:
-    """How far the signed map's sum is from the logit, where the model is linear behind the layer.
+def _completeness(
+    model: nn.Module, activation: Tensor, gradient: Tensor, logits: Tensor, question: Question
+) -> Tensor | None:
+    """How far the signed maps' sums are from the explained scores, `(B,)`, where the model is linear behind the layer.
 
     With mean pooling and a linear head the gradient in every cell is the head's row over the number of cells, and the
     signed map sums to the logit less its bias. None where the gradient is another one.
     """
     get_classifier = getattr(model, "get_classifier", None)
     head = get_classifier() if callable(get_classifier) else getattr(model, "head", None)
-    if not isinstance(head, nn.Linear) or head.weight.shape != (len(logits), len(activation)):
+    if not isinstance(head, nn.Linear) or head.weight.shape != (logits.shape[1], activation.shape[1]):
         return None
-    row = head.weight[target].detach() / gradient[0].numel()
-    if not torch.allclose(
-        gradient, row[:, None, None].expand_as(gradient), rtol=1e-3, atol=1e-6 * float(row.abs().max())
-    ):
+    row = _of_classes(head.weight, question) / gradient[0, 0].numel()
+    expected = row[:, :, None, None].expand_as(gradient)
+    if not torch.allclose(gradient, expected, rtol=1e-3, atol=1e-6 * float(row.abs().max())):
         return None
-    bias = 0.0 if head.bias is None else head.bias[target].double()
-    return ((activation * gradient).double().sum() + bias - logits[target]).abs().detach()
+    bias = 0.0 if head.bias is None else _of_classes(head.bias, question).double()
+    total = (activation * gradient).double().sum((1, 2, 3))
+    return (total + bias - question.score(logits)).abs()
+
+
+def _of_classes(parameter: Tensor, question: Question) -> Tensor:
+    """The head's rows or biases that make the explained scores, `(B, ...)`."""
+    parameter = parameter.detach()
+    chosen = parameter[question.targets]
+    return chosen if question.against is None else chosen - parameter[question.against]

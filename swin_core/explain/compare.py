@@ -7,15 +7,18 @@ import numpy as np
 from PIL import Image
 
 from swin_core.errors import ConfigError, SwinError
-from swin_core.explain import explain
+from swin_core.explain import explain, stage_layers
 from swin_core.explain.figure import Cell, Grid, Row, class_index, grid
 from swin_core.explain.render import Look
 from swin_core.zoo import Classifier
 
-__all__ = ["MODELS_AT_MOST", "Missing", "compare", "middle"]
+__all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "compare", "middle"]
 
 MODELS_AT_MOST = 4
 """Columns of one grid: more do not fit a screen or a page."""
+
+STAGES = "stages"
+"""In place of target layers: one layer for each stage of a model."""
 
 BLANK = 237
 """Grey level in place of a picture that is missing."""
@@ -44,13 +47,26 @@ def middle(image: Image.Image) -> np.ndarray:
     return np.asarray(square)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How every cell of a grid is explained; see `explain`."""
+
+    method: str = "gradcam"
+    layers: tuple[str, ...] = ()
+    """Target layers of all models, one row each unless they are fused; `(STAGES,)` for each model's own stages, and
+    none for each model's default."""
+    against: str | None = None
+    """The class rather than which the targets are explained."""
+    fuse: str | None = None
+    """How maps of several layers become one."""
+
+
 def compare(
     pictures: Pictures,
     classifiers: Sequence[Classifier | Missing],
     targets: Sequence[str] = (),
     *,
-    method: str = "gradcam",
-    layer: str | None = None,
+    wish: Wish | None = None,
     look: Look | None = None,
 ) -> Grid:
     """Explain every picture by every model.
@@ -60,8 +76,7 @@ def compare(
         classifiers: the models, one a column, or what is missing in their place.
         targets: class names: none, for each model's own first choice; one, for all pictures; one a picture; or
             several for a single picture, which is then repeated with one class a row.
-        method: the attribution method.
-        layer: the target layer of all models; None for each model's default.
+        wish: method, layers, and what the targets are compared with.
         look: colours, opacity, threshold and scale.
 
     Returns:
@@ -70,15 +85,16 @@ def compare(
     Raises:
         ConfigError: neither one target, nor one a picture, nor a single picture.
     """
-    rows = _rows(pictures, targets)
-    return grid(
-        [
-            Row(title, _shown(image), [_cell(one, image, name, method, layer) for one in classifiers])
-            for title, image, name in rows
-        ],
-        [classifier.name for classifier in classifiers],
-        **asdict(look or Look()),
-    )
+    wish = wish or Wish()
+    rows = []
+    for title, image, name in _rows(pictures, targets):
+        columns = [_cells(one, image, name, wish) for one in classifiers]
+        shown = _shown(image)
+        deep = max(map(len, columns))
+        for place in range(deep):
+            below = f"{title}: {_layer_title(wish, place)}" if deep > 1 else title
+            rows.append(Row(below, shown, [_at(column, place) for column in columns]))
+    return grid(rows, [classifier.name for classifier in classifiers], **asdict(look or Look()))
 
 
 def _rows(pictures: Pictures, targets: Sequence[str]) -> list[tuple[str, Image.Image | Missing, str | None]]:
@@ -98,18 +114,29 @@ def _shown(image: Image.Image | Missing) -> np.ndarray:
     return np.full((SHOWN_PIXELS, SHOWN_PIXELS, 3), BLANK, np.uint8) if isinstance(image, Missing) else middle(image)
 
 
-def _cell(
-    classifier: Classifier | Missing, image: Image.Image | Missing, name: str | None, method: str, layer: str | None
-) -> Cell:
+def _layer_title(wish: Wish, place: int) -> str:
+    return f"stage {place + 1}" if wish.layers == (STAGES,) else wish.layers[place]
+
+
+def _at(column: list[Cell], place: int) -> Cell:
+    """A column's cell of one layer; what went wrong stands at all of them."""
+    if place < len(column):
+        return column[place]
+    return column[0] if column[0].error else Cell(None, error=f"This model has {len(column)} stages.")
+
+
+def _cells(classifier: Classifier | Missing, image: Image.Image | Missing, name: str | None, wish: Wish) -> list[Cell]:
+    """One model's cells of one picture: one for each layer that is not fused."""
     if isinstance(image, Missing):
-        return Cell(None, error=image.reason)
+        return [Cell(None, error=image.reason)]
     if isinstance(classifier, Missing):
-        return Cell(None, error=classifier.reason)
+        return [Cell(None, error=classifier.reason)]
+    index = None if name is None else class_index(classifier.labels, name)
+    if name is not None and index is None:
+        return [Cell(None, error=f"This model has no class {name}.")]
     try:
-        index = None if name is None else class_index(classifier.labels, name)
-        if name is not None and index is None:
-            return Cell(None, error=f"This model has no class {name}.")
-        targets = None if index is None else [index]
-        return Cell(explain(classifier, image, targets, method, None if layer is None else [layer]))
+        layers = stage_layers(classifier) if wish.layers == (STAGES,) else wish.layers or None
+        found = explain(classifier, image, index, wish.method, layers, against=wish.against, fuse=wish.fuse)
     except SwinError as error:
-        return Cell(None, error=str(error))
+        return [Cell(None, error=str(error))]
+    return [Cell(found, layer=place) for place in range(len(found.layers))]

@@ -35,7 +35,7 @@ def common_parts(first: Region, second: Region) -> tuple[Region, Region] | None:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Attribution maps of K target classes at L target layers: one model, one picture, one forward pass.
+    """Attribution maps of K target classes at L target layers: one model, one picture.
 
     Attributes:
         model: the classifier's name.
@@ -47,10 +47,15 @@ class Explanation:
         logits: `(classes,)`, float32.
         probabilities: softmax of the logits, `(classes,)`, float32.
         targets: the explained class indices, K of them.
-        layers: the names of the target layers, L of them.
-        maps: `(K, L, h, w)`, float32, non-negative, not rescaled.
-        completeness: `(K,)`, |sum of the signed map + bias - logit|, where that identity is exact; else None.
+        layers: the names of the target layers, L of them; "input" for a method that explains the pixels, and all names
+            joined by " + " for a map that is fused of several layers.
+        maps: `(K, L, h, w)`, float32, not rescaled; non-negative, but of methods with a sign below zero where something
+            speaks against the class.
+        completeness: `(K,)`, how far the maps' sum is from what theory says it is; else None. At the last norm
+            |sum of the signed map + bias - logit|; of integrated gradients |sum of the map - change of the logit|.
         region: what the model saw of the picture that it was given: left, top, right and bottom, in pixels.
+        against: for each target the class rather than which it is explained, K of them; None for the targets alone.
+        fused: how maps of several layers became one: "mean" or "max", or an empty string if they did not.
     """
 
     model: str
@@ -66,6 +71,8 @@ class Explanation:
     maps: np.ndarray
     completeness: np.ndarray | None = None
     region: Region = (0, 0, 1, 1)
+    against: tuple[int, ...] | None = None
+    fused: str = ""
 
     def label(self, k: int) -> str:
         """Class name of the k-th target."""

@@ -15,12 +15,13 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from swin_core.errors import ConfigError
-from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
+from swin_core.explain.browser import FINE, PageLayout, page_layout, plotly_figure
 from swin_core.explain.explanation import Explanation, common_parts
 from swin_core.explain.export import encode, kind_of, matplotlib_figure
 from swin_core.explain.render import Look, percent, spearman, wrap
+from swin_core.explain.trust import Trust
 
-__all__ = ["Caption", "Cell", "Grid", "Row", "class_index", "grid", "is_class"]
+__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "class_index", "grid", "is_class"]
 
 EMPTY_MAP = "empty map: nothing at this layer speaks for it"
 """What stands in place of the magnitude where the map is zero everywhere."""
@@ -37,11 +38,32 @@ class Cell:
     """Index into the explanation's layers."""
     error: str = ""
     """What stands in the cell where there is no explanation."""
+    note: str = ""
+    """What else to say in the caption."""
+    trust: Trust | None = None
+    """How far to believe the map, where it was measured."""
 
     @property
     def map(self) -> np.ndarray | None:
         """The attribution map, `(h, w)`, or None."""
         return None if self.explanation is None else self.explanation.maps[self.target, self.layer]
+
+    @property
+    def magnitude(self) -> float:
+        """Greatest value of the map, of whichever sign, in the map's own units; 0 without a map."""
+        return 0.0 if self.map is None else float(np.abs(self.map).max())
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the map is of single pixels, a few of which may be far above the rest."""
+        return self.map is not None and max(self.map.shape) > FINE
+
+    @cached_property
+    def top(self) -> float:
+        """The top of the map's own scale: its magnitude, or of a fine map the value that one place in 100 exceeds."""
+        if self.map is None or not self.is_fine:
+            return self.magnitude
+        return float(np.percentile(np.abs(self.map), 99)) or self.magnitude
 
 
 @dataclass(frozen=True)
@@ -61,10 +83,18 @@ class Caption:
 
     headline: str
     notes: tuple[str, ...]
+    badge: str = ""
+    """How far to believe the map, if that was measured; it stands between the two."""
 
     def lines(self, columns: int) -> tuple[list[str], list[str]]:
-        """Headline and notes, wrapped to lines of at most `columns` columns."""
-        return wrap(self.headline, columns), [line for note in self.notes for line in wrap(note, columns)]
+        """Headline, and badge and notes, wrapped to lines of at most `columns` columns."""
+        notes = (self.badge, *self.notes)
+        return wrap(self.headline, columns), [line for note in notes for line in wrap(note, columns)]
+
+
+def badge(trust: Trust) -> str:
+    """In one line, whether a map is better than maps that know nothing, with its symmetric relevance gain."""
+    return f"{'believe' if trust.better else 'doubt'} · SRG {trust.srg:+.2f}"
 
 
 def is_class(label: str, truth: str) -> bool:
@@ -115,26 +145,37 @@ class Grid:
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
     look: Look
+    badge_room: bool = False
+    """Whether a browser's figure leaves a line under each headline free, for a badge that the page lays there."""
 
     @cached_property
     def greatest(self) -> float:
-        """Greatest value of all maps: the top of the shared scale."""
+        """Greatest value of all maps, of whichever sign: the top of the shared scale."""
+        return max((cell.top for row in self.rows for cell in row.cells), default=0.0)
+
+    @cached_property
+    def signed(self) -> bool:
+        """Whether a map says what speaks against its class; the scale then goes from -top to top."""
         maps = [cell.map for row in self.rows for cell in row.cells]
-        return max((float(values.max()) for values in maps if values is not None), default=0.0)
+        return any(values is not None and float(values.min()) < 0 for values in maps)
 
     def top(self, cell: Cell) -> float:
         """The value at the top of the cell's scale."""
         if self.look.scale == "shared" or cell.map is None:
             return self.greatest
-        return float(cell.map.max())
+        return cell.top
 
     @property
     def scale_name(self) -> str:
         """The scale in words; it stands in every picture of the grid."""
         if self.look.scale == "shared":
-            words = f"scale: shared, 0 to {self.greatest:.3g}"
+            bottom = f"-{self.greatest:.3g}" if self.signed else "0"
+            words = f"scale: shared, {bottom} to {self.greatest:.3g}"
         else:
-            words = "scale: per cell, 0 to its magnitude"
+            words = f"scale: per cell, {'minus to plus' if self.signed else '0 to'} its magnitude"
+        fine = any(cell.is_fine for row in self.rows for cell in row.cells)
+        words += ", of maps of the pixels to their 99th percentile" if fine else ""
+        words += ", orange for, blue against" if self.signed else ""
         return words + (f"; plain below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
 
     def caption(self, row: Row, cell: Cell) -> Caption:
@@ -143,19 +184,21 @@ class Grid:
         if found is None:
             return Caption("", ())
         target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
-        magnitude = found.magnitude(cell.target, cell.layer)
-        notes = [EMPTY_MAP if magnitude == 0 else f"magnitude {magnitude:.3g}"]
+        other = None if found.against is None else found.against[cell.target]
+        notes = [] if other is None else [f"rather than {found.labels[other]}"]
+        notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else EMPTY_MAP)
         prediction = []
         if predicted != target:
-            sure = percent(float(found.probabilities[predicted]))
-            prediction.append(f"predicts {found.labels[predicted]} · {sure}")
+            prediction.append(f"predicts {found.labels[predicted]} · {_sure(found, predicted)}")
         # A model that does not know the true class is neither right nor wrong.
         if row.truth and class_index(found.labels, row.truth) is not None:
             right = is_class(found.labels[predicted], row.truth)
             prediction.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
         if prediction:
             notes.append(" ".join(prediction))
-        return Caption(f"{found.labels[target]} · {percent(float(found.probabilities[target]))}", tuple(notes))
+        notes += [cell.note] if cell.note else []
+        mark = badge(cell.trust) if cell.trust else ""
+        return Caption(f"{found.labels[target]} · {_sure(found, target)}", tuple(notes), mark)
 
     def agreement(self) -> list[np.ndarray]:
         """Spearman's rank correlation between the maps of each two columns, one `(C, C)` matrix a row.
@@ -215,3 +258,7 @@ class Grid:
             path.write_bytes(content)
         except OSError as error:
             raise ConfigError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
+
+
+def _sure(found: Explanation, index: int) -> str:
+    return percent(float(found.probabilities[index]))

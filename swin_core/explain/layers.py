@@ -5,8 +5,10 @@ Which one it is, is found from the real grid: the picture's size divided by a st
 """
 
 import difflib
+import re
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,12 +23,16 @@ __all__ = [
     "Layout",
     "default_layer",
     "find_layout",
+    "layer_arrangement",
     "offered_layers",
     "reshape_transform_for",
+    "stage_layers",
     "target_modules",
 ]
 
 _PREFIXES = (0, 1, 2, 5)  # class token; class and distillation token; class token and four registers
+
+_STAGES = 4  # of a Swin, and so of a strip that compares with one
 
 
 @dataclass(frozen=True)
@@ -140,16 +146,19 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
     Raises:
         LayerError: a name that the model does not have, or none at all.
     """
-    modules = dict(model.named_modules())
-    modules.pop("", None)
     if not names:
         raise LayerError("name at least one target layer.")
-    for name in names:
-        if name not in modules:
-            near = difflib.get_close_matches(name, modules, 3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "model.named_modules() lists them."
-            raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
-    return {name: modules[name] for name in names}
+    return {name: _module(model, name) for name in names}
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    with suppress(AttributeError):
+        if name:
+            return model.get_submodule(name)
+    known = [known for known, _ in model.named_modules() if known]
+    near = difflib.get_close_matches(name, known, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "model.named_modules() lists them."
+    raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
 
 
 def prefix_tokens(model: nn.Module) -> int | None:
@@ -212,6 +221,31 @@ def _find_offered(classifier: Classifier) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*norm_first, last, *inside, *earlier]))
 
 
+def stage_layers(classifier: Classifier) -> tuple[str, ...]:
+    """One layer a stage, from the finest grid to the coarsest: where the maps of a strip of stages are taken.
+
+    Of the numbered layers of a model, such as `layers.0` to `layers.3` or `layer1` to `layer4`, those that pass through
+    the most resolutions, the outermost of them; of each resolution the last. A model of one resolution, such as a ViT,
+    has no stages: four of its blocks, evenly spaced, stand for them.
+
+    Raises:
+        LayerError: no layer of the model has a grid.
+    """
+    layouts = _trace(classifier)
+    families: dict[str, dict[tuple[int, int], str]] = {}
+    for name, layout in layouts.items():
+        family = re.sub(r"\d+", "#", name)
+        if family != name and "attn" not in name and "head" not in name:
+            families.setdefault(family, {})[layout.grid] = name
+    if families:
+        best = max(families, key=lambda family: (len(families[family]), -family.count("."), -len(family)))
+        if len(families[best]) > 1:
+            return tuple(sorted(families[best].values(), key=list(layouts).index))
+    blocks = [name for name in layouts if name.endswith(".norm1")] or [default_layer(classifier)]
+    places = {round((number + 1) * len(blocks) / _STAGES) - 1 for number in range(_STAGES)}
+    return tuple(blocks[max(place, 0)] for place in sorted(places))
+
+
 def _finishes_first(order: Sequence[str], first: str, second: str) -> bool:
     return first in order and second in order and order.index(first) < order.index(second)
 
@@ -247,11 +281,18 @@ def reshape_transform_for(classifier: Classifier, layer: str) -> Callable[[Tenso
 
     The grid is found at each call from the output itself, for pictures of the classifier's size.
     """
-    module = target_modules(classifier.model, [layer])[layer]
-    size = (classifier.image_size, classifier.image_size)
+    return layer_arrangement(classifier.model, layer, (classifier.image_size, classifier.image_size))
 
-    def transform(output: Tensor) -> Tensor:
-        prefix = prefix_tokens(classifier.model)
-        return find_layout(layer, module, output, size, len(output), prefix).channels_first(output)
 
-    return transform
+def layer_arrangement(model: nn.Module, layer: str, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    """From a layer's output or gradient to `(B, C, h, w)`, for inputs of `size` pixels, `(H, W)`.
+
+    Raises:
+        LayerError: the model has no such layer; and at a call, what `find_layout` raises.
+    """
+    module = target_modules(model, [layer])[layer]
+
+    def arrange(output: Tensor) -> Tensor:
+        return find_layout(layer, module, output, size, len(output), prefix_tokens(model)).channels_first(output)
+
+    return arrange

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
 from swin_core.errors import ConfigError
 
 __all__ = [
     "COLORMAPS",
+    "DIVERGING",
+    "NO_BREAK",
     "SCALES",
     "Look",
     "bar_colors",
@@ -33,11 +36,18 @@ __all__ = [
 COLORMAPS = ("viridis", "cividis", "inferno", "magma")
 """Perceptually uniform, of rising lightness: they survive colour blindness and grey printing."""
 
+DIVERGING = LinearSegmentedColormap.from_list(
+    "against and for",
+    [(0.0, "#08306B"), (0.3, "#0F5EA8"), (0.5, "#8C8C8C"), (0.7, "#E69F00"), (1.0, "#FFC933")],
+)
+"""Colours of maps with a sign: blue speaks against, orange for. Lightness rises here too, so that grey printing keeps
+the two apart; in the middle, where the grey is, a map is transparent."""
+
 SCALES = ("shared", "cell")
 """One scale for all cells of a grid, or one for each cell."""
 
 
-_NO_BREAK = "\N{NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -69,34 +79,36 @@ class Look:
             raise ConfigError(f"Threshold {self.threshold} is outside 0 to 1, 1 excluded.")
 
     def weight(self, fraction: np.ndarray) -> np.ndarray:
-        """Weight of the colour where the map is `fraction` of the scale, any shape, in [0, 1]."""
-        return np.where(fraction < self.threshold, 0.0, self.opacity * fraction)
+        """Weight of the colour where the map is `fraction` of the scale, -1 to 1, any shape; in [0, 1]."""
+        return np.where(np.abs(fraction) < self.threshold, 0.0, self.opacity * np.abs(fraction))
 
 
-def colors(colormap: str, fraction: np.ndarray) -> np.ndarray:
-    """RGB colours in [0, 1] of values that are fractions of the scale; the shape gains a last axis of 3."""
-    return matplotlib.colormaps[colormap](fraction)[..., :3]
+def colors(look: Look, fraction: np.ndarray, signed: bool) -> np.ndarray:
+    """RGB colours in [0, 1] of values that are fractions of the scale; the shape gains a last axis of 3.
+
+    Fractions are 0 to 1, or -1 to 1 of maps with a sign, which have `DIVERGING` in place of the look's colours.
+    """
+    return DIVERGING((fraction + 1) / 2)[..., :3] if signed else matplotlib.colormaps[look.colormap](fraction)[..., :3]
 
 
-def color_scale(look: Look, stops: int = 48) -> list[tuple[float, str]]:
-    """The look as a Plotly colour scale, whose colours carry the weight as their alpha."""
-    positions = np.linspace(0.0, 1.0, stops)
+def color_scale(look: Look, stops: int = 48, signed: bool = False) -> list[tuple[float, str]]:
+    """The look as a Plotly colour scale from the bottom to the top, whose colours carry the weight as their alpha."""
+    fractions = np.linspace(-1.0 if signed else 0.0, 1.0, stops)
     if look.threshold > 0:
         # Two stops at the threshold make its edge sharp; interpolation over one gap between stops would blur
         # it.
-        below = np.nextafter(look.threshold, 0)
-        positions = np.unique(np.concatenate([positions, [below, look.threshold]]))
-    rgb = np.rint(255 * colors(look.colormap, positions)).astype(int)
-    alpha = look.weight(positions)
+        edges = np.array([np.nextafter(look.threshold, 0), look.threshold])
+        fractions = np.unique(np.concatenate([fractions, edges, -edges if signed else edges]))
+    rgb = np.rint(255 * colors(look, fractions, signed)).astype(int)
     return [
-        (float(position), f"rgba({r},{g},{b},{a:.3f})")
-        for position, (r, g, b), a in zip(positions, rgb, alpha, strict=True)
+        (float((fraction + 1) / 2 if signed else fraction), f"rgba({r},{g},{b},{a:.3f})")
+        for fraction, (r, g, b), a in zip(fractions, rgb, look.weight(fractions), strict=True)
     ]
 
 
-def bar_colors(look: Look, steps: int) -> np.ndarray:
+def bar_colors(look: Look, steps: int, signed: bool = False) -> np.ndarray:
     """The look's opaque colours from the bottom to the top of the scale, `(steps, 3)`, uint8."""
-    return np.rint(255 * colors(look.colormap, np.linspace(0, 1, steps))).astype(np.uint8)
+    return np.rint(255 * colors(look, np.linspace(-1 if signed else 0, 1, steps), signed)).astype(np.uint8)
 
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -130,21 +142,24 @@ def _neighbours(
     return (first, second), (position - first).astype(np.float32)
 
 
-def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look) -> np.ndarray:
+def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look, signed: bool = False) -> np.ndarray:
     """The picture with its heat map.
 
     Args:
         picture: `(H, W, 3)`, uint8.
-        values: the attribution map, `(h, w)`, non-negative; it is enlarged to the picture.
+        values: the attribution map, `(h, w)`; it is enlarged to the picture.
         top: the value at the top of the scale.
         look: colours, opacity and threshold.
+        signed: whether the scale goes from -top to top.
 
     Returns:
         `(H, W, 3)`, uint8.
     """
-    fraction = np.clip(bilinear(values, *picture.shape[:2]) / top, 0, 1) if top > 0 else np.zeros(picture.shape[:2])
+    fraction = np.zeros(picture.shape[:2])
+    if top > 0:
+        fraction = np.clip(bilinear(values, *picture.shape[:2]) / top, -1 if signed else 0, 1)
     weight = look.weight(fraction)[..., None]
-    blended = picture * (1 - weight) + 255 * colors(look.colormap, fraction) * weight
+    blended = picture * (1 - weight) + 255 * colors(look, fraction, signed) * weight
     return np.rint(blended).astype(np.uint8)
 
 
@@ -185,9 +200,9 @@ def percent(probability: float) -> str:
     """A probability as a short percentage: "93 %", "99.7 %", "4.2 %", "<0.1 %"."""
     value = 100 * probability
     if value < 0.05:
-        return f"<0.1{_NO_BREAK}%"
+        return f"<0.1{NO_BREAK}%"
     digits = 1 if value < 9.95 or 99.5 <= value < 99.95 else 0
-    return f"{value:.{digits}f}{_NO_BREAK}%"
+    return f"{value:.{digits}f}{NO_BREAK}%"
 
 
 def shorten(text: str, length: int = 40) -> str:
@@ -204,8 +219,8 @@ def wrap(text: str, width: int) -> list[str]:
     It breaks at spaces, then after `_ - . / ,`, and inside a word only where a part is longer than a line.
     """
     text = re.sub(r"[\t\r\n]+", " ", text)
-    # A part is what ends in spaces or in one of the marks; a no-break space ends none.
-    parts = re.findall(r"[^ _\-./,]*(?:[_\-./,]+ *| +|$)", text)
+    # A part is what ends in spaces or in one of the marks; a no-break space ends none, nor does the point of a number.
+    parts = re.findall(r"(?:[^ _\-./,]|(?<=\d)[.,](?=\d))*(?:[_\-./,]+ *| +|$)", text)
     lines = [""]
     for part in parts:
         if _columns((lines[-1] + part).rstrip()) > width and lines[-1].strip():

@@ -1,0 +1,66 @@
+"""Attention rollout and relevance propagation: their time beside plain inference, and rollout's memory by size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import swin_core
+from scripts.benchmarks.measuring import Contenders, measure
+from swin_core.explain.relevance import relevance
+from swin_core.explain.rollout import rollout as attention_rollout
+
+
+def rollout(rounds: int) -> list[dict[str, Any]]:
+    """Attention rollout of Swin-T: time at 224 pixels over plain inference, and peak memory from 224 to 896."""
+    model = swin_core.build("swin_tiny").eval()
+    x, target = torch.randn(1, 3, 224, 224), torch.tensor([0])
+
+    def plain(x: torch.Tensor = x) -> object:
+        with torch.inference_mode():
+            return model(x)
+
+    calls: Contenders = {
+        "rollout": lambda: attention_rollout(model, x),
+        "inference alone": plain,
+        "rollout x gradient": lambda: attention_rollout(model, x, target),
+        "relevance propagation": lambda: relevance(model, x, target),
+    }
+    result = measure("attention rollout, Swin-T, 224 px", calls, rounds, "inference alone")
+    result["over_inference"] = 1 / result["ratio"]
+    print(f"    rollout takes {result['over_inference']:.2f} times our own inference")
+    sizes = []
+    for side in (224, 448, 896):
+        picture = torch.randn(1, 3, side, side)
+
+        def walk(picture: torch.Tensor = picture) -> object:
+            return attention_rollout(model, picture)
+
+        def run(picture: torch.Tensor = picture) -> object:
+            return plain(picture)
+
+        row = {"side": side, "rollout_mb": peak_memory(walk), "inference_mb": peak_memory(run)}
+        row["bytes_a_pixel"] = row["rollout_mb"] * 1e6 / side**2
+        sizes.append(row)
+        print(
+            f"    {side} px: peak {row['rollout_mb']:7.1f} MB, {row['bytes_a_pixel']:.0f} bytes a pixel"
+            f"   inference alone {row['inference_mb']:7.1f} MB"
+        )
+    return [result, {"title": "memory of attention rollout, Swin-T", "sizes": sizes}]
+
+
+def peak_memory(call: Callable[[], object]) -> float:
+    """The most memory that tensors made in a call hold at one time, in MB (10^6 bytes), by PyTorch's profiler."""
+    call()  # what is kept between calls is not counted
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    kineto = profiler.profiler
+    assert kineto is not None
+    assert kineto.kineto_results is not None
+    events = [event for event in kineto.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 1e6

@@ -1,0 +1,121 @@
+"""Explanations beside pytorch-grad-cam: one map, many classes, and a grid of pictures and models."""
+
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import show_cam_on_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+import swin_core
+from scripts.benchmarks.measuring import Contenders, measure, swins
+from swin_core.explain.cam import grad_cam
+from swin_core.explain.compare import Wish, compare
+from swin_core.explain.render import overlay
+
+
+def gradcam(rounds: int) -> list[dict[str, Any]]:
+    """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's."""
+    models = swins()
+    ours: nn.Module = models["swinlens"]
+    theirs: Any = models["timm"]
+    layer = "layers.3.blocks.1"
+    x = torch.randn(1, 3, 224, 224)
+    cam = GradCAM(theirs, [theirs.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2))
+
+    def plain() -> object:
+        with torch.inference_mode():
+            return ours(x)
+
+    results = []
+    for classes in (1, 4, 16):
+        targets = list(range(classes))
+
+        def mine(targets: list[int] = targets) -> object:
+            return grad_cam(ours, x, targets, [layer])
+
+        def peer(targets: list[int] = targets) -> object:
+            return cam(x.expand(len(targets), -1, -1, -1), [ClassifierOutputTarget(k) for k in targets])
+
+        title = f"Grad-CAM, Swin-T, 224 px, classes: {classes}"
+        # The peer's hooks stay, and its backward pass leaves gradients: neither touches our model.
+        calls: Contenders = {"swinlens": mine, "pytorch-grad-cam on timm": peer}
+        if classes == 1:
+            calls["swinlens, inference alone"] = plain
+        results.append(measure(title, calls, rounds, "pytorch-grad-cam on timm"))
+        if classes == 1:
+            medians = results[-1]["median_ms"]
+            share = medians["swinlens"] / medians["swinlens, inference alone"]
+            results[-1]["over_inference"] = share
+            print(f"    one class takes {share:.2f} times our own inference")
+    return results
+
+
+def grid4x4(rounds: int) -> list[dict[str, Any]]:
+    """A grid of 4 pictures and 4 Swin-T at 224 pixels, rendered, against pytorch-grad-cam with its own overlay.
+
+    Each model's likeliest class at the last block, from the pictures to the overlays side by side as pixels; ours also
+    as the figure that the page shows, with titles, captions and a scale. pytorch-grad-cam takes the pictures one by
+    one, and as a batch.
+    """
+    draw = np.random.default_rng(0)
+    pictures = [
+        (f"picture {number}", Image.fromarray(draw.integers(0, 256, (16, 20, 3), np.uint8)).resize((400, 320)))
+        for number in range(4)
+    ]
+    labels = [f"class {number}" for number in range(1000)]
+    ours, theirs = [], []
+    for number in range(4):
+        model = swin_core.build("swin_tiny").eval()
+        ours.append(swin_core.Classifier(model, labels, (0.5,) * 3, (0.5,) * 3, 224, name=f"model {number}"))
+        peer: Any = timm.create_model("swin_tiny_patch4_window7_224").eval()
+        theirs.append(GradCAM(peer, [peer.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2)))
+    wish = Wish(layers=("layers.3.blocks.1",))
+
+    def sheet(together: int) -> np.ndarray:
+        views = [ours[0].view(image) for _, image in pictures]
+        columns = [np.concatenate(views)]
+        for cam in theirs:
+            maps = [cam(ours[0].tensor(np.stack(views[at : at + together])), None) for at in range(0, 4, together)]
+            pairs = zip(views, np.concatenate(maps), strict=True)
+            overlays = [show_cam_on_image(np.float32(view) / 255, found, use_rgb=True) for view, found in pairs]
+            columns.append(np.concatenate(overlays))
+        return np.concatenate(columns, 1)
+
+    def own_sheet() -> np.ndarray:
+        drawn = compare(pictures, ours, wish=wish)
+        rows = []
+        for row, (_, image) in zip(drawn.rows, pictures, strict=True):
+            view = ours[0].view(image)
+            maps = [(cell.map, drawn.top(cell)) for cell in row.cells]
+            overlays = [overlay(view, found, top, drawn.look) for found, top in maps if found is not None]
+            rows.append(np.concatenate([view, *overlays], 1))
+        return np.concatenate(rows)
+
+    peers = "pytorch-grad-cam on timm"
+    others: Contenders = {peers: lambda: sheet(1), f"{peers}, batched": lambda: sheet(4)}
+    shown: Contenders = {"swinlens": lambda: compare(pictures, ours, wish=wish).to_plotly().to_json()}
+    title = "4 pictures x 4 Swin-T, 224 px"
+    return [
+        measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),
+        measure(f"{title}, as the page's figure", shown | others, rounds, peers),
+    ]
+
+
+def layers(rounds: int) -> list[dict[str, Any]]:
+    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
+    from swin_core.data import flower_photos
+    from swin_core.explain import offered_layers
+    from swin_core.explain.mosaics import layer_focus, mosaics
+
+    classifier = swin_core.load("swin_micro_flowers")
+    scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))
+    found = layer_focus(classifier, offered_layers(classifier), scenes)
+    print(f"focus of {classifier.name} on {len(scenes)} mosaics; chance is 0.5, higher is better")
+    for row in sorted(found, key=lambda row: -row.mean):
+        print(f"    {row.layer:32s} {row.mean:.3f} +- {row.error:.3f}   empty maps: {row.empty}")
+    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in found]}]

@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Rank methods and layers by how far to believe them: `python scripts/trust.py swin_micro_flowers --data flowers`.
+
+Several processes share the pictures under torchrun: `torchrun --nproc-per-node 2 scripts/trust.py ...`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm
+
+from swin_core.accuracy import open_split
+from swin_core.atomic import replacing
+from swin_core.errors import SwinError
+from swin_core.explain import METHOD_FACTS
+from swin_core.explain.ranking import Ranking, rank
+from swin_core.explain.world import joined
+from swin_core.zoo import load
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    methods = "\n".join(f"  {name} ({facts.cost})" for name, facts in METHOD_FACTS.items())
+    result = argparse.ArgumentParser(
+        description=f"{__doc__}\n\nmethods:\n{methods}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
+    result.add_argument("--data", required=True, help="cifar100, flowers, or a folder of class folders")
+    result.add_argument(
+        "--split", help="as for evaluate.py (default: test of cifar100, val of flowers, all of a folder)"
+    )
+    result.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="which methods, or METHOD@LAYER for one at a layer of its own (default: all of one pass)",
+    )
+    result.add_argument(
+        "--layers", nargs="+", default=[], metavar="NAME", help="which target layers (default: all on offer)"
+    )
+    result.add_argument("--pictures", type=int, metavar="N", help="explain N pictures of the split (default: all)")
+    result.add_argument(
+        "--steps", type=int, default=8, help="points of a curve beyond the first (default: %(default)s)"
+    )
+    result.add_argument(
+        "--quick", action="store_true", help="leave out insertion and ROAD, which take most of the time"
+    )
+    result.add_argument("--json", metavar="FILE", type=Path, help="write all figures here")
+    result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
+    result.add_argument("--runs-root", default="runs", help="folder of the runs (default: runs)")
+    return result
+
+
+class Bar:
+    """A progress bar, which appears with the first maps done."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def __call__(self, done: int, count: int) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=count, unit=" maps")
+        self.bar.update(done - self.bar.n)
+        if done == count:
+            self.bar.close()
+
+
+def lines(found: Ranking) -> str:
+    """The figures as text."""
+    left_out = [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
+    about = (
+        f"{found.model} on {found.pictures} pictures of {found.data}, split {found.split}: "
+        f"{found.steps} steps, {found.mosaics} mosaics"
+    )
+    return "\n".join([*left_out, about, "", found.table()])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 1 and one line for an error that a user can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        with joined() as world:
+            found = rank(
+                load(options.model, options.runs_root),
+                open_split(options.data, options.split, root=options.data_root),
+                options.methods,
+                options.layers,
+                pictures=options.pictures,
+                steps=options.steps,
+                quick=options.quick,
+                world=world,
+                progress=Bar() if world.leads else None,
+            )
+        if not world.leads:
+            return 0
+        print(lines(found))
+        if options.json:
+            with replacing(options.json) as file:
+                file.write(json.dumps(found.to_dict()).encode())
+    except SwinError as error:
+        print(f"trust.py: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"trust.py: {str(options.json)!r} cannot be written: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

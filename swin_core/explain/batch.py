@@ -1,0 +1,118 @@
+"""Every attribution method behind one call: maps of a whole batch of pictures, as tensors on the model's device."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from swin_core.errors import ConfigError, LayerError
+from swin_core.explain.cam import layer_maps, resize_maps
+from swin_core.explain.gradients import input_gradient, integrated_gradients, smooth_grad
+from swin_core.explain.layers import default_layer
+from swin_core.explain.methods import METHOD_FACTS, NOT_OFFERED, Method
+from swin_core.explain.questions import Answer, Ask, ask_batch
+from swin_core.explain.relevance import relevance_maps
+from swin_core.explain.rollout import gradient_rollout, plain_rollout
+from swin_core.explain.weighting import RULES
+from swin_core.explain.wrapped import WRAPPED, wrapped_maps
+from swin_core.zoo import Classifier
+
+__all__ = ["INPUT", "answer", "attribute", "chosen_layers", "chosen_method"]
+
+INPUT = "input"
+"""In place of a target layer's name, for methods that explain the input itself."""
+
+
+def attribute(
+    classifier: Classifier,
+    batch: Tensor,
+    targets: Tensor,
+    method: str = "gradcam",
+    layers: Sequence[str] | str | None = None,
+    against: Tensor | None = None,
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Attribution maps of a batch, one class a picture; of the methods with one pass, from one forward pass.
+
+    A batch gives what each of its pictures gives alone. Safe under concurrent calls: the model's lock is taken here.
+
+    Args:
+        classifier: the model.
+        batch: normalised pictures, `(B, C, H, W)`, as `Classifier.tensor` gives them.
+        targets: the class of each picture, `(B,)`.
+        method: a key of `METHODS`.
+        layers: target layers by name, one or L of them; None for the default of the architecture.
+        against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
+        reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
+
+    Returns:
+        `(B, L, h, w)`, float32, non-negative, not rescaled; of several layers on the finest of their grids. L is 1 for
+        a method that explains the pixels.
+
+    Raises:
+        ConfigError: an unknown method, or a comparison of classes where a method does not depend on the class.
+        TargetError: a class outside the model's, or not one a picture.
+        LayerError: a layer that does not exist or has no grid.
+    """
+    known = chosen_method(method, compares=against is not None)
+    names = chosen_layers(classifier, known, layers)
+    with classifier.lock:
+        found = answer(classifier.model, batch, ask_batch(targets, against), known, names, reshape_transform)
+    return resize_maps(found.maps[0]).relu().float()
+
+
+def chosen_method(name: str, compares: bool) -> Method:
+    """The facts of a method.
+
+    Raises:
+        ConfigError: an unknown method; or classes are to be compared where it does not depend on the class.
+    """
+    if name not in METHOD_FACTS:
+        reason = NOT_OFFERED.get(name)
+        raise ConfigError(reason or f"unknown method {name[:80]!r}; known are {', '.join(METHOD_FACTS)}.")
+    method = METHOD_FACTS[name]
+    if compares and not method.by_class:
+        raise ConfigError(f"{method.title} is the same for every class; choose another method to compare two.")
+    return method
+
+
+def chosen_layers(classifier: Classifier, method: Method, layers: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The names of the layers to explain, `(INPUT,)` where the method explains the input.
+
+    Raises:
+        LayerError: the method takes no layer, or the model has none with a grid.
+    """
+    if method.kind == "pixels":
+        if layers is not None and tuple([layers] if isinstance(layers, str) else layers) != (INPUT,):
+            raise LayerError(
+                f"{method.title} explains the input itself; leave the layer out, or choose another method."
+            )
+        return (INPUT,)
+    layers = default_layer(classifier) if layers is None else layers
+    return (layers,) if isinstance(layers, str) else tuple(layers)
+
+
+def answer(
+    model: nn.Module,
+    x: Tensor,
+    ask: Ask,
+    method: Method,
+    layers: Sequence[str],
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+) -> Answer:
+    """Ask a model by a method; the caller holds the model's lock. See `attribute` for arguments and errors."""
+    if method.name in RULES:
+        return layer_maps(model, x, ask, layers, RULES[method.name], reshape_transform)
+    if method.name in WRAPPED:
+        return wrapped_maps(model, x, ask, layers, method.name, reshape_transform)
+    return PIXELS[method.name](model, x, ask)
+
+
+PIXELS: dict[str, Callable[[nn.Module, Tensor, Ask], Answer]] = {
+    "gradient": input_gradient,
+    "smoothgrad": smooth_grad,
+    "integrated": integrated_gradients,
+    "rollout": plain_rollout,
+    "gradrollout": gradient_rollout,
+    "relevance": relevance_maps,
+}
+"""What explains the input, by the name of its method."""
