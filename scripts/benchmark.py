@@ -28,7 +28,7 @@ import torchvision
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from scripts.benchmarks import attending, believing, explaining
+from scripts.benchmarks import attending, believing, explaining, learning
 from scripts.benchmarks.measuring import measure, swins
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,26 +74,6 @@ def linear(rounds: int) -> list[dict[str, Any]]:
         calls = {"swinlens": contender(ours), "nn.Linear": contender(theirs)}
         results.append(measure(title, calls, 4 * rounds, "nn.Linear"))
     return results
-
-
-def training(rounds: int) -> list[dict[str, Any]]:
-    """One training step with AdamW, float32: Swin-T at 224 pixels, batch 8."""
-    models = swins()
-    x, labels = torch.randn(8, 3, 224, 224), torch.randint(0, 1000, (8,))
-
-    def contender(model: nn.Module) -> Callable[[], object]:
-        model.train()
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-
-        def call() -> object:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), labels).backward()
-            return optimizer.step()
-
-        return call
-
-    calls = {name: contender(model) for name, model in models.items()}
-    return [measure("training step, Swin-T, 224 px, batch 8", calls, rounds, "fastest")]
 
 
 def page(rounds: int) -> list[dict[str, Any]]:
@@ -153,8 +133,11 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "gradcam": explaining.gradcam,
     "grid4x4": explaining.grid4x4,
     "linear": linear,
-    "training": training,
+    "training": learning.training,
+    "around": learning.around,
+    "processes": learning.processes,
     "page": page,
+    "train_page": learning.train_page,
     "layers": explaining.layers,
     "rollout": attending.rollout,
     "trust": believing.trust,

@@ -150,15 +150,10 @@ class Trainer:
                 "each piece needs two pictures at least."
             )
         self._learner = world.join_gradients(_compiled(model) if config.compile else model)
-        self._objective = Objective(
-            config,
-            data,
-            self._learner,
-            tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate),
-            world.device,
-            config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(world.device)),
-            teacher,
-        )
+        self.is_narrow = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(world.device))
+        """Whether matrix products are in bfloat16."""
+        drop_paths = tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate)
+        self._objective = Objective(config, data, self._learner, drop_paths, world.device, self.is_narrow, teacher)
 
     @classmethod
     def prepare(
@@ -204,7 +199,7 @@ class Trainer:
         if self.recorder is not None:
             self.recorder.start(epoch=self.place.epoch, step=self.step, steps=self.steps, **self._where())
         while self.place.epoch < self.config.epochs:
-            if not self._train_epoch(stopping):
+            if not self.train_epoch(stopping):
                 self._save()
                 return "stopped"
             self._end_epoch()
@@ -220,7 +215,7 @@ class Trainer:
         bounds = [step * count // self.steps_an_epoch for step in range(self.steps_an_epoch + 1)]
         return [order[start:stop] for start, stop in itertools.pairwise(bounds)]
 
-    def _train_epoch(self, stopping: Callable[[], bool]) -> bool:
+    def train_epoch(self, stopping: Callable[[], bool]) -> bool:
         """Train to the end of the epoch; false if the run is to stop before that."""
         place, world = self.place, self.world
         batches = self._batches()[place.index :]
