@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def training(rounds: int) -> list[dict[str, Any]]:
     """One training step with AdamW, float32: a small Swin at 32 pixels, batch 128, and Swin-T at 224, batch 8."""
     keep_freed_memory()
-    shape = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
+    shape: dict[str, Any] = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
     small: dict[str, nn.Module] = {
         "swinlens": swin_core.build("swin_micro"),
         "timm": timm.models.swin_transformer.SwinTransformer(
