@@ -433,7 +433,7 @@ def test_a_missing_compiler_is_one_line(pictures: Path, monkeypatch: pytest.Monk
         (0, (), 0, "0 processes do not fit"),
     ],
 )
-def test_devices_and_processes(
+def test_devices_are_chosen_by_name_and_number(
     gpus: int, names: tuple[str, ...], count: int | None, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)

@@ -141,14 +141,7 @@ class Trainer:
         self.optimizers = build_optimizers(model, config)
         self.average = MovingAverage(model.parameters(), config.ema) if config.ema else None
         self.place = _Place()
-        count = len(data.train)
-        self.steps_an_epoch = -(-count // config.batch_size)
-        smallest = count // self.steps_an_epoch
-        if smallest < 2 * world.size * config.accumulate:
-            raise ConfigError(
-                f"a step of {smallest} pictures is too small for {world.size} processes of {config.accumulate} pieces: "
-                "each piece needs two pictures at least."
-            )
+        self.steps_an_epoch = steps_an_epoch(len(data.train), config, world.size)
         self._learner = world.join_gradients(_compiled(model) if config.compile else model)
         self.is_narrow = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(world.device))
         """Whether matrix products are in bfloat16."""
@@ -361,6 +354,22 @@ class Trainer:
                 optimizer.load_state_dict(saved)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError("the checkpoint is of a run with other settings, or damaged; start anew.") from error
+
+
+def steps_an_epoch(pictures: int, config: TrainConfig, processes: int) -> int:
+    """Steps in which some pictures are seen once.
+
+    Raises:
+        ConfigError: a step is too small to be divided among the processes and pieces.
+    """
+    steps = -(-pictures // config.batch_size)
+    smallest = pictures // steps
+    if smallest < 2 * processes * config.accumulate:
+        raise ConfigError(
+            f"a step of {smallest} pictures is too small for {processes} processes of {config.accumulate} pieces: "
+            "each piece needs two pictures at least."
+        )
+    return steps
 
 
 def new_model(config: TrainConfig, data: TrainingData) -> Swin:

@@ -17,7 +17,7 @@ from swin_core.preprocessing import normalise, to_float
 from swin_core.training.config import TrainConfig
 from swin_core.training.evaluation import BATCH_SIZE
 
-__all__ = ["MEAN", "STD", "Pictures", "TrainingData", "has_own_split", "open_folder", "splits"]
+__all__ = ["MEAN", "STD", "Pictures", "TrainingData", "has_own_split", "kept_bytes", "open_folder", "splits"]
 
 MEAN = (0.5071, 0.4866, 0.4409)
 """Mean of CIFAR-100's training pictures by channel; runs from random weights share it, whatever the pictures."""
@@ -88,8 +88,9 @@ class Pictures:
         self.labels = torch.tensor(dataset.labels, device=device)
         self._dataset, self._size, self._device = dataset, size, device
         self._kept: Tensor | None = None
-        if self._fits():
+        if kept_bytes(self, len(dataset)):
             self._kept = torch.tensor(dataset.array(size), device=device)
+            self._dataset = dataset.subset([], dataset.split)  # or all that it has decoded would be in memory twice
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,14 +126,20 @@ class Pictures:
             return self._kept[chosen.to(self._device)]
         return torch.tensor(self._dataset.subset(chosen.numpy(), self._dataset.split).array(self._size))
 
-    def _fits(self) -> bool:
-        one = self._dataset.subset([0], self._dataset.split).array(self._size)
-        wanted = one.nbytes * len(self._dataset)
-        # Decoding holds the pictures twice for a moment: each alone, and all together.
-        free = psutil.virtual_memory().available * _SHARE_OF_MEMORY / 2
-        if self._device.type == "cuda":
-            free = min(free, torch.cuda.mem_get_info(self._device)[0] * _SHARE_OF_MEMORY)
-        return wanted <= free
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self._device
+
+
+def kept_bytes(pictures: Pictures, count: int) -> int:
+    """Bytes of `count` decoded pictures like these that would be kept in memory; 0 where there is no room for them."""
+    wanted = pictures.first().nbytes * count
+    # Decoding holds the pictures twice for a moment: each alone, and all together.
+    free = psutil.virtual_memory().available * _SHARE_OF_MEMORY / 2
+    if pictures.device.type == "cuda":
+        free = min(free, torch.cuda.mem_get_info(pictures.device)[0] * _SHARE_OF_MEMORY)
+    return wanted if wanted <= free else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,12 @@ import torch
 
 from swin_core.training.config import TrainConfig
 from swin_core.training.distributed import World
-from swin_core.training.engine import Trainer, keep_freed_memory, new_model
-from swin_core.training.pictures import TrainingData, splits
+from swin_core.training.engine import Trainer, keep_freed_memory, new_model, steps_an_epoch
+from swin_core.training.pictures import TrainingData, kept_bytes, splits
 
 __all__ = ["Preflight", "preflight"]
 
 _STEPS = 3
-_HELD = 64
-"""Validation pictures that are timed."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,7 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
     few = replace(config, limit=max(share, 2 * config.accumulate), batch_size=max(share, 2 * config.accumulate))
     free = _free(world.device)
     data = TrainingData.load(few, root, world.device)
+    steps = steps_an_epoch(pictures, config, count)
     trainer = Trainer(few, data, new_model(few, data).to(world.device), world)
     rows = trainer.rows(len(data.train))
     everything = torch.arange(len(data.train))
@@ -83,7 +82,6 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
     begin = time.perf_counter()
     trainer.validate()
     validation = (time.perf_counter() - begin) / len(data.held) * held / count
-    steps = -(-pictures // config.batch_size)
     return Preflight(
         pictures=pictures,
         steps=steps * config.epochs,
@@ -91,14 +89,10 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
         images_per_second=pictures / steps / step,
         seconds=config.epochs * (steps * step + validation),
         memory_bytes=_used(world.device) * (count if world.device.type == "cpu" else 1)
-        + _kept(config, data, pictures, held),
+        + kept_bytes(data.train, pictures)
+        + kept_bytes(data.held, held),
         memory_free_bytes=free,
     )
-
-
-def _kept(config: TrainConfig, data: TrainingData, pictures: int, held: int) -> int:
-    """Bytes that the decoded pictures will take."""
-    return data.train.first().nbytes * (pictures + held)
 
 
 def _free(device: torch.device) -> int:

@@ -52,7 +52,7 @@ class Recorder:
         self._over = threading.Event()
         self._log = logging.FileHandler(folder / "log.txt", delay=True)
         self._log.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        self._board = _board(folder) if config.tensorboard else None
+        self._board: Any = None
         for draft in (*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp")):
             draft.unlink(missing_ok=True)  # a kill in the middle of saving leaves one
         (folder / "checkpoints").mkdir(exist_ok=True)
@@ -64,7 +64,13 @@ class Recorder:
         self._metadata = metadata
 
     def start(self, **facts: Any) -> None:
-        """Say that the run goes on, and keep saying so."""
+        """Say that the run goes on, and keep saying so.
+
+        Raises:
+            RunError: the run is to write for TensorBoard, which is not installed.
+        """
+        if self.config.tensorboard:
+            self._board = _board(self.folder)
         self._set(state="running", **facts)
         threading.Thread(target=self._beat, daemon=True).start()
 
