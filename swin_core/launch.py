@@ -5,6 +5,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -104,11 +105,12 @@ def train_under_torchrun(
     """
     with joined(devices) as world:
         folder = world.from_first(str(_folder_of_agent(make, root)) if world.leads else None)
-        # The first process of each machine holds its devices; two machines may be one, in a trial.
-        first_here = int(os.environ["LOCAL_RANK"]) == 0
-        busy = {} if not first_here else runs.busy(devices)
-        mine = first_here and not any(Path(holder) == Path(folder).resolve() for holder in busy.values())
-        with runs.device_locks(devices, Path(folder)) if mine else nullcontext():
+        # Of the processes of one machine, which may have come as several nodes, the first holds the devices of all.
+        host = socket.gethostname()
+        places = world.each((host, tuple(devices)))
+        first = [name for name, _ in places].index(host) == world.rank
+        used = {device for name, there in places if name == host for device in there}
+        with runs.device_locks(sorted(used), Path(folder)) if first else nullcontext():
             return _train_in(Path(folder), world, data_root, progress)
 
 

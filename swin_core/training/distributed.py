@@ -4,6 +4,7 @@ Everything in here does nothing where there is one process, so that training has
 """
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -131,13 +132,14 @@ def joined(devices: Sequence[str]) -> Iterator[World]:
     if not under_torchrun():
         yield World(device=device)
         return
-    _share_cores(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert isinstance(control, dist.ProcessGroup)
     _groups.append(control)
+    world = World(dist.get_rank(), dist.get_world_size(), device)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        _share_cores(world)
+        yield world
     finally:
         _groups.clear()
         dist.destroy_process_group()
@@ -155,11 +157,15 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _share_cores(device: torch.device) -> None:
-    """Give each of a machine's processes its part of the cores: torchrun asks for one thread where nothing is set."""
-    if device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+def _share_cores(world: World) -> None:
+    """Give each of a machine's processes its part of the cores: torchrun asks for one thread where nothing is set.
+
+    The processes of a machine may have come as several nodes, so that torchrun's own count of them is too small.
+    """
+    places = world.each((socket.gethostname(), world.device.type))
+    if world.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
+        torch.set_num_threads(max(1, cores // places.count(places[world.rank])))
 
 
 @contextmanager
