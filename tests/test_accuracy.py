@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import swin_core
+from swin_core import runs
 from scripts import evaluate as command
 from swin_core.accuracy import evaluate_classifier, evaluate_named, match_classes, open_split
 from swin_core.data import DataSet, cifar100, flower_photos, image_folder
@@ -88,7 +89,7 @@ def test_modes_are_restored_after_a_failure() -> None:
     with pytest.raises(RuntimeError):
         evaluate(model, [(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long))])
     assert [module.training for module in model.modules()] == modes
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(DataError, match="at least one picture"):
         evaluate(model, [])
 
 
@@ -199,7 +200,8 @@ def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path:
     config = TrainConfig(
         data=str(folder), variant="swin_nano", image_size=8, epochs=2, batch_size=8, holdout=0.4, seed=2, cutout=2
     )
-    run = train(config, runs_root=tmp_path / "runs")
+    run = runs.create(config.to_dict(), tmp_path / "runs")
+    train(config, run)
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     for name in (run.name, str(run), str(run / "model.safetensors")):
         found = evaluate_named(name, str(folder), "val", runs_root=tmp_path / "runs")
