@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import swin_core
-from swin_core import runs
 from scripts import evaluate as command
+from swin_core import runs
 from swin_core.accuracy import evaluate_classifier, evaluate_named, match_classes, open_split
 from swin_core.data import DataSet, cifar100, flower_photos, image_folder
 from swin_core.errors import ConfigError, DataError
