@@ -48,7 +48,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--rather-than", metavar="CLASS", help=f"explain the class rather than this one, or {RUNNER_UP!r}"
     )
-    result.add_argument("--method", choices=list(METHODS), default="gradcam", metavar="METHOD", help="see below")
+    result.add_argument(
+        "--method",
+        choices=list(METHODS),
+        metavar="METHOD",
+        help="see below (default: the best one measured for each model)",
+    )
     result.add_argument(
         "--layer",
         nargs="+",

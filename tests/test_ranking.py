@@ -26,12 +26,14 @@ from swin_core.zoo import Classifier
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIDE = 16
-MOSAICS = 12
+MOSAICS, RANDOMISED = 6, 4
 
 
 @pytest.fixture(autouse=True)
-def _few_mosaics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("swin_core.explain.survey"), "_MOSAICS", MOSAICS)
+def _little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = importlib.import_module("swin_core.explain.survey")
+    monkeypatch.setattr(survey, "_MOSAICS", MOSAICS)
+    monkeypatch.setattr(survey, "_RANDOMISED", RANDOMISED)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_figures_equal_those_of_each_picture(nano: Classifier, noise: DataSet) -
     assert row.focus is not None
     assert 0 < row.focus < 1
     batch = torch.cat(
-        [nano.tensor(nano.view(noise.image(int(n)))) for n in np.random.default_rng(0).permutation(20)[:16]]
+        [nano.tensor(nano.view(noise.image(int(n)))) for n in np.random.default_rng(0).permutation(20)[:RANDOMISED]]
     )
     targets = nano.model(batch).argmax(1).detach()
     alike = randomisation(nano, batch, targets, "gradcam", "layers.0")

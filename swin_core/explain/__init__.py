@@ -10,6 +10,7 @@ from torch import Tensor
 from swin_core.errors import ConfigError, ImageError, TargetError, listed
 from swin_core.explain.batch import answer, attribute, chosen_layers, chosen_method
 from swin_core.explain.cam import resize_maps
+from swin_core.explain.defaults import default_method
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import class_index
 from swin_core.explain.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
@@ -26,6 +27,7 @@ __all__ = [
     "Explanation",
     "attribute",
     "default_layer",
+    "default_method",
     "explain",
     "offered_layers",
     "reshape_transform_for",
@@ -42,7 +44,7 @@ def explain(
     classifier: Classifier,
     image: Image.Image,
     targets: Sequence[int | str] | int | str | None = None,
-    method: str = "gradcam",
+    method: str | None = None,
     layers: Sequence[str] | str | None = None,
     reshape_transform: Callable[[Tensor], Tensor] | None = None,
     *,
@@ -57,7 +59,8 @@ def explain(
         classifier: the model with its preprocessing.
         image: a picture, RGB, as `read_image` gives it.
         targets: classes by index or by name, one or K of them; None for the likeliest class.
-        method: a key of `METHODS`.
+        method: a key of `METHODS`; None for the best one measured for the architecture, of those that take a layer if
+            layers are named.
         layers: target layers by name, one or L of them; None for the default of the architecture. A method that
             explains the pixels takes none.
         reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
@@ -77,6 +80,8 @@ def explain(
         TargetError: a class that the model does not have.
         LayerError: a layer that does not exist or has no grid.
     """
+    if method is None:
+        method = default_method(classifier, at_layer=layers is not None or reshape_transform is not None)
     known = chosen_method(method, compares=against is not None)
     if fuse is not None and fuse not in FUSIONS:
         raise ConfigError(f"maps can be fused by {' or '.join(FUSIONS)}, not {fuse!r}.")

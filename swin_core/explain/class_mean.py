@@ -15,6 +15,7 @@ from torch import Tensor
 from swin_core.data import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
 from swin_core.explain.batch import attribute
+from swin_core.explain.defaults import default_method
 from swin_core.explain.figure import class_index
 from swin_core.explain.render import Look, overlay
 from swin_core.zoo import Classifier
@@ -63,7 +64,7 @@ def class_mean(
     name: str,
     count: int = 64,
     *,
-    method: str = "gradcam",
+    method: str | None = None,
     layer: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -77,8 +78,7 @@ def class_mean(
         dataset: the pictures, best of a split that the model was not trained on.
         name: the class, by a name that data set and model know.
         count: pictures at most; of a class that has more, they are drawn by `seed`.
-        method: a key of `METHODS`.
-        layer: the target layer; None for the default of the architecture.
+        method, layer: as for `explain`.
         seed: which pictures are drawn.
         progress: called with the pictures done and their number.
 
@@ -90,6 +90,7 @@ def class_mean(
     """
     if count < 1:
         raise ConfigError(f"a mean needs at least 1 picture, not {count}.")
+    method = method or default_method(classifier, at_layer=layer is not None)
     chosen = _draw(dataset, name, count, seed)
     target = class_index(classifier.labels, name)
     if target is None:

@@ -51,7 +51,8 @@ def middle(image: Image.Image) -> np.ndarray:
 class Wish:
     """How every cell of a grid is explained; see `explain`."""
 
-    method: str = "gradcam"
+    method: str | None = None
+    """A key of `METHODS`; None for the best one measured for each model."""
     layers: tuple[str, ...] = ()
     """Target layers of all models, one row each unless they are fused; `(STAGES,)` for each model's own stages, and
     none for each model's default."""

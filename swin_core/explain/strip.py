@@ -9,6 +9,7 @@ from PIL import Image
 
 from swin_core.explain import explain
 from swin_core.explain.batch import INPUT
+from swin_core.explain.defaults import default_method
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.layers import stage_layers
 from swin_core.explain.methods import METHOD_FACTS
@@ -40,7 +41,7 @@ def explain_stages(
     classifier: Classifier,
     image: Image.Image,
     targets: Sequence[int | str] | int | str | None = None,
-    method: str = "gradcam",
+    method: str | None = None,
     *,
     against: Sequence[int | str] | int | str | None = None,
 ) -> Explanation:
@@ -57,6 +58,7 @@ def explain_stages(
         LayerError: a method that has no map at a stage, or a model that relevance does not know; and what `explain`
             raises.
     """
+    method = method or default_method(classifier, at_layer=True)
     if method != _STAGED:
         return explain(classifier, image, targets, method, stage_layers(classifier), against=against)
     base = explain(classifier, image, targets, method, against=against)

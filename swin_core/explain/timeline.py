@@ -100,7 +100,7 @@ def timeline(
     checkpoints: Sequence[Checkpoint],
     image: Image.Image,
     target: int | str | None = None,
-    method: str = "gradcam",
+    method: str | None = None,
     layer: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Timeline:
@@ -110,8 +110,7 @@ def timeline(
         checkpoints: as `checkpoints_of` lists them; more than `CHECKPOINTS_AT_MOST` are thinned out evenly.
         image: a picture, RGB, as `read_image` gives it.
         target: the class by index or name; None for the last checkpoint's own first choice.
-        method: a key of `METHODS`.
-        layer: the target layer; None for the default of the architecture.
+        method, layer: as for `explain`.
         progress: called with the checkpoints done and their number.
 
     Raises:
@@ -129,8 +128,8 @@ def timeline(
     tick(1, len(chosen))
     found = []
     for checkpoint in chosen[:-1]:
-        layers = last.layers[0] if METHOD_FACTS[method].kind == "layer" else None
-        one = _explained(checkpoint, image, last.targets[0], method, layers)
+        layers = last.layers[0] if METHOD_FACTS[last.method].kind == "layer" else None
+        one = _explained(checkpoint, image, last.targets[0], last.method, layers)
         if one.labels != last.labels:
             raise ConfigError(f"{checkpoint.file.name!r} knows other classes than the run's last checkpoint.")
         # All of them see the same pixels: they are kept once.
@@ -145,6 +144,6 @@ def timeline(
 
 
 def _explained(
-    checkpoint: Checkpoint, image: Image.Image, target: int | str | None, method: str, layer: str | None
+    checkpoint: Checkpoint, image: Image.Image, target: int | str | None, method: str | None, layer: str | None
 ) -> Explanation:
     return explain(load(checkpoint.file), image, target, method, layer)

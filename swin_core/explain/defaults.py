@@ -1,0 +1,39 @@
+"""The method to start with, by measurement: `docs/trust.md` has the tables and the commands.
+
+Measured were the bundled models. On both data sets attention rollout x gradient is above every other method by SRG, and
+of the methods that explain a layer HiResCAM at the last block's first norm is above Grad-CAM at the same one. Of other
+architectures no trained weights come with the program: they keep Grad-CAM, the method that works on all of them.
+"""
+
+from torch import nn
+
+from swin_core.errors import LayerError
+from swin_core.explain.attention import attention_blocks
+from swin_core.zoo import Classifier
+
+__all__ = ["default_method"]
+
+_SWINS = ("swin_core.model.Swin", "timm.models.swin_transformer.SwinTransformer")
+"""Swin of the first version, by name, since timm is imported only where a model of it is made."""
+
+
+def default_method(classifier: Classifier, at_layer: bool = False) -> str:
+    """The name of the method whose maps can be believed most for a model's architecture, as far as it was measured.
+
+    Args:
+        classifier: the model.
+        at_layer: whether a target layer is to be explained, which a method that explains the pixels cannot.
+    """
+    if not _is_swin(classifier.model):
+        return "gradcam"
+    return "hirescam" if at_layer else "gradrollout"
+
+
+def _is_swin(model: nn.Module) -> bool:
+    """Whether a model is a Swin of the first version whose attention can be read; one of MLPs has none."""
+    if not any(f"{kind.__module__}.{kind.__qualname__}" in _SWINS for kind in type(model).__mro__):
+        return False
+    try:
+        return bool(attention_blocks(model))
+    except LayerError:
+        return False

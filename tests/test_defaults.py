@@ -1,0 +1,54 @@
+"""The method to start with: what was measured for a Swin, and what works everywhere for the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+
+import swin_core
+from swin_core.explain import default_layer, default_method
+from swin_core.zoo import Classifier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+
+
+def test_a_swin_starts_with_rollout_and_hirescam_at_a_layer(small_classifier: Classifier, picture: Image.Image) -> None:
+    assert default_method(small_classifier) == "gradrollout"
+    assert default_method(small_classifier, at_layer=True) == "hirescam"
+    assert default_layer(small_classifier).endswith("norm1")
+    found = swin_core.explain(small_classifier, picture)
+    assert (found.method, found.layers) == ("gradrollout", ("input",))
+    asked = swin_core.explain(small_classifier, picture, method="gradrollout")
+    np.testing.assert_array_equal(found.maps, asked.maps)
+    at_norm = swin_core.explain(small_classifier, picture, layers="norm")
+    assert (at_norm.method, at_norm.layers) == ("hirescam", ("norm",))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("swin_tiny_patch4_window7_224", "gradrollout"),
+        ("swinv2_cr_tiny_224", "gradcam"),
+        ("vit_tiny_patch16_224", "gradcam"),
+        ("resnet18", "gradcam"),
+    ],
+)
+def test_timm_models_have_a_default_that_works(name: str, expected: str, picture: Image.Image) -> None:
+    model = timm.create_model(name, num_classes=3)
+    classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 224)
+    assert default_method(classifier) == expected
+    assert swin_core.explain(classifier, picture).method == expected
+
+
+def test_windows_without_attention_have_one_too(picture: Image.Image) -> None:
+    model = swin_core.build("swin_nano", num_classes=3, image_size=32, mixer="mlp")
+    classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
+    assert default_method(classifier) == default_method(classifier, at_layer=True) == "gradcam"
+    assert swin_core.explain(classifier, picture).maps.max() > 0
