@@ -96,8 +96,8 @@ def run_folder(model: str) -> Path | None:
         place = Path(model_source(model))
     except ModelError:
         return None
-    if place.parent.name == "checkpoints":
-        place = place.parent.parent
+    if place.suffix:  # the newest weights, or a checkpoint's
+        place = place.parent.parent if place.parent.name == "checkpoints" else place.parent
     return place if (place / "checkpoints").is_dir() else None
 
 

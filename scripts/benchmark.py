@@ -135,7 +135,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "linear": linear,
     "training": learning.training,
     "around": learning.around,
-    "processes": learning.processes,
+    "two_ranks": learning.two_ranks,
     "page": page,
     "train_page": learning.train_page,
     "layers": explaining.layers,

@@ -193,12 +193,15 @@ def weights_file(name: str, runs_root: str | Path = "runs") -> Path:
     """The weights file that a bundled name, a run or a path stands for.
 
     Args:
-        name: a bundled name; a run's folder, or its name under `runs_root`; or a weights file.
+        name: a bundled name; a run's folder, or its name under `runs_root`; a weights file; or `timm/<model>`, whose
+            weights are fetched if they are not in the cache.
         runs_root: folder of the runs.
 
     Raises:
         ModelError: there is nothing of that name, or a run that has saved nothing yet.
     """
+    if name.startswith(_TIMM):
+        return _timm_file(name.removeprefix(_TIMM))
     bundled = {file.stem: file for file in _bundled()}
     if name in bundled:
         return bundled[name]
@@ -317,6 +320,17 @@ def _timm_model(name: str) -> nn.Module:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         advice = f"delete {kept['file']} and try again" if kept else "try again, or choose a bundled model"
         raise ModelError(f"the weights of {_TIMM}{name} could not be loaded ({reason}); {advice}.") from error
+
+
+def _timm_file(name: str) -> Path:
+    """The file of a timm model's pretrained weights, fetched if it is not in the cache."""
+    kept = _kept_weights(_timm_settings(name))
+    if kept is None:
+        _timm_model(name)
+        kept = _kept_weights(_timm_settings(name))
+    if kept is None:
+        raise ModelError(f"the weights of {_TIMM}{name} come in no file of their own; save them and name the file.")
+    return Path(kept["file"])
 
 
 def _timm_settings(name: str) -> Any:

@@ -114,7 +114,7 @@ def visit(server: tuple[str, psutil.Process], browser: Browser) -> Iterator[Open
 
 def at_rest(page: Page) -> None:
     """Wait until the page's script has run and everything is drawn."""
-    expect(page.locator(".st-key-grid .js-plotly-plot")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".st-key-grid .js-plotly-plot").first).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=PATIENCE)
 

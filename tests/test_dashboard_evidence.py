@@ -262,6 +262,7 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a run that kept three epochs, in a project's folder of its own."""
     folder = tmp_path / "runs" / "20260101-120000-mine"
     (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text('{"name": "mine"}')
     for epoch in (1, 2, 3):
         save_model(folder / "checkpoints", f"epoch-{epoch:04}", FLOWERS, epoch)
     save_model(folder, "model", FLOWERS, 3)

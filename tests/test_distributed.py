@@ -49,7 +49,7 @@ def state(run: Path) -> tuple[Any, Any]:
     return status.get("state"), status.get("reason", "")
 
 
-def test_two_processes_give_the_figures_of_one(shell: Shell, config: TrainConfig, whole: Path) -> None:
+def test_two_ranks_give_the_figures_of_one(shell: Shell, config: TrainConfig, whole: Path) -> None:
     assert shell.do(TRAIN, "fast-cifar100", *options(config), "--devices", "cpu", "--processes", "2") == 0, shell.said()
     run = shell.only_run()
     assert_same_figures(run, whole)
@@ -77,7 +77,7 @@ def test_two_nodes_give_the_figures_of_one_in_one_folder(shell: Shell, config: T
     assert runs.busy(["cpu"]) == {}
 
 
-def test_evaluation_by_two_processes_counts_each_picture_once(shell: Shell, whole: Path, pictures: Path) -> None:
+def test_evaluation_by_two_ranks_counts_each_picture_once(shell: Shell, whole: Path, pictures: Path) -> None:
     file, model = shell.folder / "figures.json", str(whole / "model.safetensors")
     script = str(ROOT / "scripts" / "evaluate.py")
     options = ("--nproc-per-node", "2", script, model, "--data", str(pictures), "--split", "all", "--json", str(file))

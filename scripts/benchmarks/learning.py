@@ -66,7 +66,7 @@ def _steps(
     return measure(title, {name: contender(model) for name, model in models.items()}, rounds, over)
 
 
-def processes(rounds: int) -> list[dict[str, Any]]:
+def two_ranks(rounds: int) -> list[dict[str, Any]]:
     """Images a second of two processes with a thread each beside one with two, on a slice of CIFAR-100."""
     speeds: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as root:
@@ -79,8 +79,8 @@ def processes(rounds: int) -> list[dict[str, Any]]:
                 run = runs.list_runs(root)[0]
                 found.append(statistics.median(line["images_per_second"] for line in run.steps()[2:]))
     one, two = (statistics.median(found) for found in speeds.values())
-    print(f"processes: {two:.0f} images/s by two, {one:.0f} by one with two threads: {two / one:.2f} times as many")
-    return [{"title": "processes", "one": one, "two": two, "ratio": two / one, "each": speeds}]
+    print(f"two ranks: {two:.0f} images/s by two, {one:.0f} by one with two threads: {two / one:.2f} times as many")
+    return [{"title": "two ranks", "one": one, "two": two, "ratio": two / one, "each": speeds}]
 
 
 def around(rounds: int) -> list[dict[str, Any]]:

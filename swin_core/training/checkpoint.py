@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run in one file, replaced atomically."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
             torch.save(state, file)
     except OSError as error:
         raise WeightsError(f"{path.name!r} could not be saved: {error.strerror or error}.") from error
+    except RuntimeError as error:  # PyTorch's own writer, where the file cannot grow
+        cause = error.__context__ if isinstance(error.__context__, OSError) else OSError(errno.EIO, "it cannot grow")
+        raise WeightsError(f"{path.name!r} could not be saved: {cause.strerror}.") from cause
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -132,7 +132,11 @@ def joined(devices: Sequence[str]) -> Iterator[World]:
     if not under_torchrun():
         yield World(device=device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    # A restarted run finds the store of its agent with the addresses of those that are gone in it.
+    store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert isinstance(control, dist.ProcessGroup)
     _groups.append(control)

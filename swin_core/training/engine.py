@@ -86,17 +86,16 @@ def _telling(recorder: Recorder | None) -> Iterator[None]:
     """Say in the run's status what went wrong."""
     try:
         yield
-    except OSError as error:
-        reason = f"a file could not be written: {error.strerror or error}"
-        if error.errno == errno.ENOSPC:
-            reason = "no space is left on the disk"
-        failure = RunError(f"{reason}; free some space and resume the run, its last checkpoint is intact.")
-        if recorder is not None:
-            recorder.end("failed", str(failure))
-        raise failure from error
     except BaseException as error:
+        reason = str(error) if isinstance(error, SwinError) else f"{type(error).__name__}: {error}"
+        cause = error if isinstance(error, OSError) else error.__cause__
+        full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+        if full:
+            reason = "no space is left on the disk; free some and resume the run, its last checkpoint is intact."
         if recorder is not None:
-            recorder.end("failed", str(error) if isinstance(error, SwinError) else f"{type(error).__name__}: {error}")
+            recorder.end("failed", reason)
+        if full:
+            raise RunError(reason) from error
         raise
 
 
