@@ -20,7 +20,7 @@ from PIL import Image
 import swin_core
 from dashboard.choices import model_source, weights_state
 from swin_core.errors import ModelError, SwinError
-from swin_core.explain import METHOD_FACTS, stage_layers
+from swin_core.explain import METHOD_FACTS, default_method, stage_layers
 from swin_core.explain.compare import middle
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import Grid
@@ -124,7 +124,8 @@ class Request:
     picture: Picture
     targets: tuple[int, ...] | None
     """Class indices, or None for the model's own first choice."""
-    method: str
+    method: str | None
+    """None for the best one measured for the model."""
     layer: str | None
     """A layer's name, `STAGES`, a key of `FUSED`, or None for the model's default."""
     against: int | str | None = None
@@ -209,10 +210,13 @@ def _load(name: str, weights: Hashable) -> swin_core.Classifier:
     return loaded
 
 
-def stages(name: str, method: str) -> tuple[str, ...]:
+def stages(name: str, method: str | None) -> tuple[str, ...]:
     """The layers at which the stages of a model are explained; none of a model that is not loaded or has none."""
     model = held_classifier(name)
-    if model is None or not has_stages(method):
+    if model is None:
+        return ()
+    method = method or default_method(model, at_layer=True)
+    if not has_stages(method):
         return ()
     known = _stages.setdefault(model, {})
     if method not in known:
@@ -244,7 +248,8 @@ def explanation(request: Request) -> Explanation:
 
 def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Refusal:
     image, targets, method, against = request.picture.image, request.targets, request.method, request.against
-    layer = request.layer if METHOD_FACTS[method].kind == "layer" or request.layer == STAGES else None
+    at_layer = method is None or METHOD_FACTS[method].kind == "layer" or request.layer == STAGES
+    layer = request.layer if at_layer else None
     try:
         if layer == STAGES:
             return explain_stages(model, image, targets, method, against=against)

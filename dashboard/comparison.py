@@ -8,7 +8,7 @@ from dashboard import cache
 from dashboard.cache import STAGES, Picture, Request
 from dashboard.choices import column_titles
 from swin_core.errors import SwinError, TargetError
-from swin_core.explain import RUNNER_UP
+from swin_core.explain import METHODS, RUNNER_UP
 from swin_core.explain.figure import Cell, Row, class_index
 
 __all__ = ["Comparison", "Line", "own_classes"]
@@ -39,7 +39,8 @@ class Comparison:
 
     lines: tuple[Line, ...]
     models: tuple[str, ...]
-    method: str
+    method: str | None = None
+    """None for the best one measured for each model."""
     layer: str | None = None
     """A layer's name, `STAGES`, a key of `FUSED`, or None for each model's default."""
     against: str | None = None
@@ -101,7 +102,7 @@ class Comparison:
             if place >= len(found.layers):
                 cells.append(Cell(None, error=f"This model has no {column.lower()}."))
                 continue
-            note = found.layers[place]
+            note = f"{cell.note} at {found.layers[place]}" if cell.note else found.layers[place]
             if self.method == "relevance":
                 total = float(found.maps[cell.target, place].sum(dtype=float))
                 score = float(found.logits[found.targets[cell.target]])
@@ -163,17 +164,18 @@ class Comparison:
             log.exception("explaining with %s failed", model)
             reason = f"This cell failed unexpectedly ({type(error).__name__}); the server's log says more."
             return Cell(None, error=reason)
+        note = METHODS[found.method] if self.method is None else ""
         if line.target is None:
-            return Cell(found)
+            return Cell(found, note=note)
         index = class_index(found.labels, line.target)
-        return Cell(found, target=found.targets.index(index if index is not None else -1))
+        return Cell(found, target=found.targets.index(index if index is not None else -1), note=note)
 
 
 def _waiting_for(model: str) -> str:
     return "Explaining ..." if cache.held_classifier(model) else "Loading the model ..."
 
 
-def own_classes(picture: Picture, models: Sequence[str], method: str) -> list[str]:
+def own_classes(picture: Picture, models: Sequence[str], method: str | None) -> list[str]:
     """The first choice of each model that can be had, each class once."""
     line = Line(picture)
     rows = Comparison((line,), tuple(models), method).rows()

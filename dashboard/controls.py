@@ -15,6 +15,7 @@ from swin_core.explain.figure import is_class
 from swin_core.explain.strip import has_stages
 
 __all__ = [
+    "BEST_TITLE",
     "ROWS",
     "choose_against",
     "choose_classes",
@@ -37,6 +38,8 @@ LAYERS = {
     "*mean": "All stages, fused by mean",
     "*max": "All stages, fused by maximum",
 }
+BEST_METHOD = "best"
+BEST_TITLE = "Each model's best measured"
 NO_OTHER = "none"
 OTHERS = {NO_OTHER: "No other class", RUNNER_UP: "Its strongest rival"}
 
@@ -46,16 +49,22 @@ def choose_rows() -> str:
     return st.selectbox("Rows", list(ROWS), format_func=ROWS.__getitem__, key="rows", width=300, bind="query-params")
 
 
-def choose_method() -> str:
-    """The attribution method."""
-    return st.selectbox(
-        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method", width=230, bind="query-params"
+def choose_method() -> str | None:
+    """The attribution method, or None for the best one measured for each model."""
+    chosen = st.selectbox(
+        "Method",
+        [BEST_METHOD, *METHODS],
+        format_func=lambda name: METHODS.get(name, BEST_TITLE),
+        key="method",
+        width=230,
+        bind="query-params",
     )
+    return None if chosen == BEST_METHOD else chosen
 
 
-def choose_against(models: list[str], method: str) -> str | None:
+def choose_against(models: list[str], method: str | None) -> str | None:
     """The class rather than which the targets are explained, by its name or `RUNNER_UP`; None for no other class."""
-    if not METHOD_FACTS[method].by_class:
+    if method and not METHOD_FACTS[method].by_class:
         help_text = f"{METHODS[method]} is the same for every class, so that there is nothing to compare."
         st.selectbox("Rather than", [OTHERS[NO_OTHER]], disabled=True, key="no_other", width=190, help=help_text)
         return None
@@ -71,17 +80,19 @@ def choose_against(models: list[str], method: str) -> str | None:
     return None if chosen == NO_OTHER else chosen
 
 
-def choose_layer(models: list[str], method: str) -> str | None:
+def choose_layer(models: list[str], method: str | None) -> str | None:
     """A target layer for all models, all stages or what is fused of them, or None for each model's own default."""
-    if METHOD_FACTS[method].kind == "layer":
+    facts = METHOD_FACTS[method] if method else None
+    at_layer = facts is None or facts.kind == "layer"
+    if at_layer:
         offered = [OWN_LAYER, STAGES, *FUSED, *once(map(_layers, models))]
-    elif has_stages(method):
+    elif facts is not None and has_stages(facts.name):
         offered = [OWN_LAYER, STAGES]
     else:
-        help_text = f"{METHODS[method]} explains the pixels themselves: there is no layer to choose."
+        help_text = "This method explains the pixels themselves: there is no layer to choose."
         st.selectbox("Layer", ["The pixels"], disabled=True, key="no_layer", width=230, help=help_text)
         return None
-    names = LAYERS if METHOD_FACTS[method].kind == "layer" else LAYERS | {OWN_LAYER: "The pixels"}
+    names = LAYERS if at_layer else LAYERS | {OWN_LAYER: "The pixels"}
     chosen = st.selectbox(
         "Layer",
         offered,
@@ -114,7 +125,7 @@ def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
     return lines
 
 
-def choose_classes(pictures: list[Picture], models: list[str], method: str) -> list[Line]:
+def choose_classes(pictures: list[Picture], models: list[str], method: str | None) -> list[Line]:
     """One row for each chosen class of one picture; the models' own first choices until one is chosen."""
     titles = [picture.title for picture in pictures]
     which, what = st.columns([1, 3])

@@ -109,7 +109,7 @@ class TimelineRequest:
     picture: Picture
     target: str | None
     """A class's name, or None for the last checkpoint's own first choice."""
-    method: str
+    method: str | None
     layer: str | None
 
     @property
@@ -152,7 +152,7 @@ class MeanRequest:
     name: str
     """The class."""
     count: int
-    method: str
+    method: str | None
     layer: str | None
 
     @property

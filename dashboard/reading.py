@@ -16,10 +16,13 @@ _SCALE = {
     "and between models only with care.",
     "cell": "Each cell has its own scale: compare places, not strengths.",
 }
+_BEST = "Each model is explained by the method whose maps were most to be believed when measured; the caption names it."
 
 
-def how_to_read(method: str, look: Look) -> str:
+def how_to_read(method: str | None, look: Look) -> str:
     """What bright means, how far colours compare, and what the method does; as Markdown."""
+    if method is None:
+        return f"{_READ['for']} {_SCALE[look.scale]}  \n{_BEST}"
     facts = METHOD_FACTS[method]
     kind = "for and against" if facts.signed else "for" if facts.by_class else "whatever"
     slow = " It takes many runs of the model." if facts.cost == "many passes" else ""

@@ -85,11 +85,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(server: tuple[str, psutil.Process], browser: Browser) -> Iterator[Open]:
-    """Open the page in a window of its own; when the test ends, its console must hold no error."""
+    """Open the page in a window of its own; when the test ends, its console must hold no error.
+
+    Trust, which takes long on a busy machine, is measured only where a test asks for it.
+    """
     faults: list[str] = []
     windows = []
 
-    def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light") -> Page:
+    def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light", trust: bool = False) -> Page:
         small = size[0] < 640
         window = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -102,6 +105,8 @@ def visit(server: tuple[str, psutil.Process], browser: Browser) -> Iterator[Open
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
+        if not trust:
+            query = f"{query}&trust=false" if query else "?trust=false"
         page.goto(f"{server[0]}/{query}")
         at_rest(page)
         return page
@@ -281,7 +286,7 @@ def test_a_link_holds_every_picture_and_model(visit: Open) -> None:
     page = visit(f"?{urlencode(values)}")
     page.get_by_role("button", name="Link").click()
     link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
-    assert sorted(parse_qsl(urlsplit(link).query)) == sorted(values)
+    assert sorted(parse_qsl(urlsplit(link).query)) == sorted([*values, ("trust", "false")])
 
 
 def test_what_the_address_asks_in_vain_is_named(visit: Open) -> None:
@@ -298,3 +303,55 @@ def test_the_grid_can_be_saved(visit: Open, tmp_path: Path) -> None:
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 400
+
+
+LINES = """() => [...document.querySelectorAll('.st-key-grid .annotation-text')].flatMap(text => {
+    const lines = [...text.querySelectorAll('tspan.line')];
+    return (lines.length ? lines : [text]).filter(line => line.textContent.trim()).map(line => {
+        const {x, y, width, height} = line.getBoundingClientRect(); return {x, y: y + 2, width, height: height - 4};
+    });
+})"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+@pytest.mark.parametrize("layer", ["Each model's default", "All stages, side by side"])
+def test_a_badge_lies_in_the_line_that_its_caption_leaves_free(visit: Open, size: tuple[int, int], layer: str) -> None:
+    model = "swin_micro_cifar100"  # the quick one
+    page = visit(
+        "?" + urlencode([("sample", "tulip"), ("sample", "cat"), ("layer", layer), ("model", model)]), size, trust=True
+    )
+    badges = boxes(page, ".st-key-badges button")
+    cells = boxes(page, ".st-key-grid .imagelayer image")
+    assert len(badges) == (2 if layer.startswith("Each") else 6)
+    lines = page.evaluate(LINES)
+    for badge in badges:
+        assert 40 < badge["width"] < 160
+        assert not [line for line in lines if overlap(badge, line)]
+        assert not [cell for cell in cells if overlap(badge, cell)]
+        above = [cell for cell in cells if abs(cell["x"] - badge["x"]) < 3 and cell["y"] < badge["y"]]
+        assert min(badge["y"] - cell["y"] - cell["height"] for cell in above) < 40
+
+
+def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
+    page = visit("?model=swin_micro_cifar100", trust=True)
+    page.locator(".st-key-badges button").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Can this map be believed?")
+    expect(dialog.locator(".js-plotly-plot")).to_have_count(3)
+    expect(dialog).to_contain_text("random maps")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    at_rest(page)
+    assert len(boxes(page, ".st-key-badges button")) == 1
+
+
+def test_what_is_drawn_stays_while_trust_is_measured(visit: Open) -> None:
+    page = visit("?model=swin_micro_cifar100", trust=True)
+    place = boxes(page, ".st-key-grid")
+    page.get_by_test_id("stSidebar").get_by_text("tulip", exact=True).click()
+    expect(page.locator(".st-key-badges").get_by_text("trust: waiting").first).to_be_visible(timeout=PATIENCE)
+    drawn = boxes(page, ".st-key-grid .imagelayer image")
+    at_rest(page)
+    assert len(boxes(page, ".st-key-badges button")) == 2
+    assert boxes(page, ".st-key-grid .imagelayer image") == drawn
+    assert boxes(page, ".st-key-grid")[0]["y"] == place[0]["y"]

@@ -18,11 +18,12 @@ import swin_core
 from dashboard import cache, choices, evidence
 from dashboard.cache import STAGES, Shelf
 from dashboard.comparison import Comparison, Line
+from dashboard.controls import BEST_TITLE
 from dashboard.evidence import trust, with_trust
 from swin_core import zoo
 from swin_core.data import DataSet
 from swin_core.errors import DataError, SwinError
-from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP, stage_layers
+from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP, default_method, stage_layers
 from swin_core.explain.class_mean import class_mean
 from swin_core.explain.figure import grid
 from swin_core.explain.timeline import checkpoints_of, timeline
@@ -113,7 +114,7 @@ def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str]) -> 
     run(app)
     assert len(app.get("plotly_chart")) == charts + 3
     line = Line(cache._pictures.get((choices.samples()["tulip"], "tulip.jpg"), lambda: picture()))
-    cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
+    cell = Comparison((line,), ("first",)).rows()[0].cells[0]
     found = trust(line, "first", cell, lambda done, count: None)
     assert isinstance(found, Trust)
     assert found.sentence in words(app)
@@ -153,13 +154,31 @@ def test_every_kind_of_method_is_offered_and_shown_with_its_summary(method: str)
     facts = METHOD_FACTS[method]
     app = opened(method=METHODS[method], model="first", sample="tulip")
     assert app.selectbox(key="method").value == method
-    assert app.selectbox(key="method").options == list(METHODS.values())
+    assert app.selectbox(key="method").options == [BEST_TITLE, *METHODS.values()]
     assert facts.summary in words(app)
     assert "failed" not in texts(app)
     assert "magnitude" in texts(app) or "empty map" in texts(app)
     keys = [box.key for box in app.selectbox]
     assert ("no_other" in keys) == (not facts.by_class)
     assert ("no_layer" in keys) == (facts.kind == "pixels" and method != "relevance")
+
+
+def test_each_model_starts_with_its_own_best_method_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = swin_core.load
+
+    def fixed(name: str) -> swin_core.Classifier:
+        if not name.startswith("timm/"):
+            return load(name)
+        model = timm.create_model("resnet18", num_classes=2).eval()
+        return swin_core.Classifier(model, ("a", "b"), (0.5,) * 3, (0.5,) * 3, 64, name=name)
+
+    monkeypatch.setattr(swin_core, "load", fixed)
+    app = opened(model=["first", "timm/resnet18"], sample="tulip")
+    for name, title in (("first", "Attention rollout x gradient"), ("timm/resnet18", "Grad-CAM")):
+        assert METHODS[default_method(fixed(name))] == title
+        assert title in texts(app)
+    app.selectbox(key="layer").set_value(STAGES)
+    assert "HiResCAM at layers.2" in texts(run(app))
 
 
 def test_all_stages_stand_side_by_side() -> None:

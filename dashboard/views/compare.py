@@ -12,6 +12,7 @@ from dashboard.choices import samples
 from dashboard.class_view import show_class_means
 from dashboard.comparison import Comparison, Line
 from dashboard.controls import (
+    BEST_TITLE,
     ROWS,
     choose_against,
     choose_classes,
@@ -39,7 +40,7 @@ AGREEMENT = (
 
 ignored = not_offered("sample", list(samples())) + models_too_many()
 ignored += not_offered("rows", list(ROWS.values())) + not_offered("scale", list(SCALE_NAMES.values()))
-ignored += not_offered("colors", COLORMAPS) + not_offered("method", list(METHODS.values()))
+ignored += not_offered("colors", COLORMAPS) + not_offered("method", [BEST_TITLE, *METHODS.values()])
 with st.sidebar:
     pictures, faults = choose_pictures()
     models = choose_models()
