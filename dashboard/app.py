@@ -11,9 +11,19 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
+from dashboard.heading import BROWSE, COMPARE, INSIDE, TRAIN  # noqa: E402  needs the path above
+
 HERE = Path(__file__).parent
 
+# Streamlit writes in white on the primary colour, which in the dark theme is too light for that: 3 to 1. And its links
+# to the pages do not show that they have the focus of the keyboard.
+STYLE = """<style>
+:is([data-testid^="stBaseButton-primary"], [data-tag]) * { color: light-dark(#FFFFFF, #12161C); }
+[data-testid="stTopNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
+</style>"""
+
 st.set_page_config(page_title="SwinLens", page_icon=str(HERE / "icon.svg"), layout="wide")
+st.html(STYLE)
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 
 page = st.navigation(
@@ -23,13 +33,25 @@ page = st.navigation(
             title="Compare",
             icon=":material/compare:",
             default=True,
-            help="Heat maps of up to four models on the same pictures, side by side.",
+            help=COMPARE.sentence,
+        ),
+        st.Page(
+            "views/browse.py",
+            title="Browse",
+            icon=":material/photo_library:",
+            help=BROWSE.sentence,
         ),
         st.Page(
             "views/train.py",
             title="Train",
             icon=":material/model_training:",
-            help="Start training runs, watch their curves, stop and resume them, and open their checkpoints.",
+            help=TRAIN.sentence,
+        ),
+        st.Page(
+            "views/inside.py",
+            title="Inside",
+            icon=":material/grid_view:",
+            help=INSIDE.sentence,
         ),
     ],
     position="top",

@@ -1,8 +1,7 @@
 """Models, pictures, explanations and drawings, held once for all sessions, each kind up to a count.
 
 Streamlit's own resource cache cannot tell whether something is held without computing it; the page has to
-know, so that it can say what it waits for. A classifier's own lock keeps explanations by several threads
-apart.
+know, so that it can say what it waits for.
 """
 
 import threading
@@ -10,6 +9,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -50,6 +50,9 @@ FUSED = {"*mean": "mean", "*max": "max"}
 """In place of a layer's name: the maps of the stages as one, by their mean or their greatest value."""
 REFUSED_SECONDS = 60
 """How long a model that could not be loaded is not tried again: without a network a download takes long."""
+_asking = ThreadPoolExecutor(1, thread_name_prefix="explanations")
+"""The one thread that explains. OpenMP keeps threads for each thread that computes; where they outnumber the cores they
+sleep between two steps instead of waiting awake, and explanations by many threads in turn took a quarter longer."""
 
 
 class Shelf(Generic[Held]):
@@ -196,7 +199,9 @@ def _load(name: str, weights: Hashable) -> swin_core.Classifier:
     if refusal(name):
         raise ModelError(refusal(name))
     try:
-        loaded = swin_core.load(model_source(name))
+        # In a thread that ends: the thread that asks may be kept for other requests, with OpenMP's beside it.
+        with ThreadPoolExecutor(1) as loading:
+            loaded = loading.submit(swin_core.load, model_source(name)).result()
     except SwinError as error:
         _refusals.put((name, weights), _Refusal(str(error), time.monotonic()))
         raise
@@ -240,7 +245,9 @@ def explanation(request: Request) -> Explanation:
     """
     weights = weights_state(request.model)
     model = _classifier(request.model, weights)
-    outcome = _explanations.get((request.model, weights, request.key), lambda: _explain(model, request))
+    outcome = _explanations.get(
+        (request.model, weights, request.key), lambda: _asking.submit(_explain, model, request).result()
+    )
     if isinstance(outcome, _Refusal):
         raise SwinError(outcome.message)
     return outcome
@@ -248,8 +255,7 @@ def explanation(request: Request) -> Explanation:
 
 def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Refusal:
     image, targets, method, against = request.picture.image, request.targets, request.method, request.against
-    at_layer = method is None or METHOD_FACTS[method].kind == "layer" or request.layer == STAGES
-    layer = request.layer if at_layer else None
+    layer = request.layer if method is None or _takes(method, request.layer) else None
     try:
         if layer == STAGES:
             return explain_stages(model, image, targets, method, against=against)
@@ -258,6 +264,12 @@ def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Re
         return swin_core.explain(model, image, targets, method=method, layers=layers, against=against, fuse=fuse)
     except SwinError as error:
         return _Refusal(str(error), time.monotonic())
+
+
+def _takes(method: str, layer: str | None) -> bool:
+    """Whether a method knows what is chosen as its layer, which may have been chosen for the method before it."""
+    facts = METHOD_FACTS[method]
+    return facts.kind == "layer" or layer == STAGES or (facts.staged and layer not in FUSED)
 
 
 def drawing(key: Hashable, grid: Grid) -> go.Figure:

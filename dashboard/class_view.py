@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard.cache import FUSED, STAGES, held_classifier
 from dashboard.comparison import Comparison
 from dashboard.evidence import DATA_SETS, MeanRequest, mean_of_class, open_data_set
+from dashboard.gaze import ALONE
 from dashboard.theme import plain
 from swin_core.errors import SwinError
 from swin_core.explain.class_mean import BORDER_AREA, ClassMean
@@ -34,13 +35,15 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
         likely: the class to start with, if the pictures have it.
         look: colours, opacity and threshold.
     """
-    section = st.expander("The mean map of a class", icon=":material/stacks:", key="means", on_change="rerun")
+    section = st.expander(
+        "The mean map of a class", icon=":material/stacks:", key="means", on_change="rerun", bind="query-params"
+    )
     if not section.open:
         return
     with section:
-        st.caption(EXPLAINED)
+        st.caption(EXPLAINED if comparison.against is None else f"{EXPLAINED} {ALONE}")
         with st.container(horizontal=True):
-            data = st.selectbox("Pictures", list(DATA_SETS), key="means_data", width=260)
+            data = st.selectbox("Pictures", list(DATA_SETS), key="means_data", width=260, bind="query-params")
             try:
                 classes = open_data_set(data).classes
             except SwinError as error:
@@ -50,8 +53,12 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
             if not known:
                 st.info("None of the models knows a class of these pictures.", icon=":material/info:")
                 return
-            name = st.selectbox("Class", known, class_index(known, likely) or 0, key="means_class", width=230)
-            count = st.selectbox("Pictures at most", COUNTS, COUNTS.index(32), key="means_count", width=150)
+            name = st.selectbox(
+                "Class", known, class_index(known, likely) or 0, key="means_class", width=230, bind="query-params"
+            )
+            count = st.selectbox(
+                "Pictures at most", COUNTS, COUNTS.index(32), key="means_count", width=150, bind="query-params"
+            )
         layer = None if comparison.layer in (STAGES, *FUSED) else comparison.layer
         requests = [
             MeanRequest(model, data, name, count, comparison.method, layer)
@@ -103,7 +110,8 @@ def _show_mean(found: ClassMean, request: MeanRequest, look: Look) -> None:
     mean, spread = found.drawn(look, SIDE)
     empty = f", {found.empty} empty maps left out" if found.empty else ""
     left, right = st.columns(2, gap="small", wrap=False)
-    left.image(mean, f"mean, 0 to {found.mean.max():.2g}", width="stretch", output_format="JPEG")
-    right.image(spread, f"spread, 0 to {found.spread.max():.2g}", width="stretch", output_format="JPEG")
+    for place, drawn, kind, values in ((left, mean, "mean", found.mean), (right, spread, "spread", found.spread)):
+        words, alt = f"{kind}, 0 to {values.max():.2g}", f"{kind.capitalize()} of the maps of {found.label}"
+        place.image(drawn, words, width="stretch", output_format="JPEG", alt=alt)
     border = f"{percent(found.border)} of its mass at the border, which is {percent(BORDER_AREA)} of the picture"
     st.caption(plain(f"{found.count} pictures of {found.label}{empty}: {border}. On the scale 1 is an even share."))

@@ -8,7 +8,7 @@ from dashboard import cache
 from dashboard.cache import STAGES, Picture, Request
 from dashboard.choices import column_titles
 from swin_core.errors import SwinError, TargetError
-from swin_core.explain import METHODS, RUNNER_UP
+from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP
 from swin_core.explain.figure import Cell, Row, class_index
 
 __all__ = ["Comparison", "Line", "own_classes"]
@@ -77,7 +77,7 @@ class Comparison:
         """The rows of the grid; what the models in `waiting` have still to compute says so in its place."""
         rows = []
         for line in self.lines:
-            title = line.title or line.picture.title
+            title, picture = line.title or line.picture.title, line.picture
             cells = [
                 self._cell(line, model)
                 if model not in waiting or self._settled(line, model)
@@ -87,9 +87,9 @@ class Comparison:
             if self.layer == STAGES:
                 for model, cell in zip(self.models, cells, strict=True):
                     stages = self._stage_cells(cell)
-                    rows.append(Row(f"{model} · {title}", line.picture.shown, stages, line.picture.truth))
+                    rows.append(Row(f"{model} · {title}", picture.shown, stages, picture.truth, picture.image))
             else:
-                rows.append(Row(title, line.picture.shown, cells, line.picture.truth))
+                rows.append(Row(title, picture.shown, cells, picture.truth, picture.image))
         return rows
 
     def _stage_cells(self, cell: Cell) -> list[Cell]:
@@ -103,7 +103,7 @@ class Comparison:
                 cells.append(Cell(None, error=f"This model has no {column.lower()}."))
                 continue
             note = f"{cell.note} at {found.layers[place]}" if cell.note else found.layers[place]
-            if self.method == "relevance":
+            if self.method and METHOD_FACTS[self.method].staged:
                 total = float(found.maps[cell.target, place].sum(dtype=float))
                 score = float(found.logits[found.targets[cell.target]])
                 score -= 0.0 if found.against is None else float(found.logits[found.against[cell.target]])

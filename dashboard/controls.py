@@ -5,12 +5,12 @@ from contextlib import suppress
 import streamlit as st
 
 from dashboard.address import not_offered
-from dashboard.cache import FUSED, STAGES, Picture, held_classifier
+from dashboard.cache import FUSED, STAGES, Picture, held_classifier, stages
 from dashboard.choices import PICTURES_AT_MOST, once
 from dashboard.comparison import Line, own_classes
 from dashboard.theme import plain
 from swin_core.errors import LayerError
-from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP, offered_layers
+from swin_core.explain import METHOD_FACTS, METHODS, NOT_OFFERED, RUNNER_UP, offered_layers
 from swin_core.explain.figure import is_class
 from swin_core.explain.strip import has_stages
 
@@ -55,6 +55,7 @@ def choose_method() -> str | None:
         "Method",
         [BEST_METHOD, *METHODS],
         format_func=lambda name: METHODS.get(name, BEST_TITLE),
+        help="\n".join(["What is not offered, and why:", *(f"- {reason}" for reason in NOT_OFFERED.values())]),
         key="method",
         width=230,
         bind="query-params",
@@ -87,10 +88,10 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     if at_layer:
         offered = [OWN_LAYER, STAGES, *FUSED, *once(map(_layers, models))]
     elif facts is not None and has_stages(facts.name):
-        offered = [OWN_LAYER, STAGES]
+        offered = [OWN_LAYER, STAGES, *once(stages(name, facts.name)[1:] for name in models)]  # the pixels come first
     else:
-        help_text = "This method explains the pixels themselves: there is no layer to choose."
-        st.selectbox("Layer", ["The pixels"], disabled=True, key="no_layer", width=230, help=help_text)
+        help_text = "This method has one map for the whole model: there is no layer to choose."
+        st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=help_text)
         return None
     names = LAYERS if at_layer else LAYERS | {OWN_LAYER: "The pixels"}
     chosen = st.selectbox(

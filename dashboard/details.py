@@ -13,6 +13,7 @@ from swin_core.explain.browser import CONFIG, escaped_lines
 from swin_core.explain.export import KINDS
 from swin_core.explain.figure import Grid, Row
 from swin_core.explain.render import percent, shorten
+from swin_core.explain.report import too_large
 
 __all__ = ["show_agreement", "show_exports", "show_link", "show_top_classes"]
 
@@ -91,25 +92,35 @@ def show_link(uploads: bool) -> None:
             st.caption("Your own pictures are not in it: they stay on this machine; choose them again.")
 
 
-def show_exports(rows: int, latest: Callable[[], Grid]) -> None:
+def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
     """Buttons that save the grid as a file.
 
     Args:
-        rows: of the grid.
+        grid: what is shown.
         latest: the grid with what is known when a button is clicked, which is when the file is written.
     """
-    names = {"png": "Picture (PNG)", "pdf": "Page (PDF)", "npz": "Raw arrays (NPZ)", "json": "Numbers (JSON)"}
-    with st.popover("Export", icon=":material/download:", disabled=not rows):
-        for kind, media_type in KINDS.items():
+    names = {
+        "png": "Picture (PNG)",
+        "pdf": "Page (PDF)",
+        "html": "Report (HTML)",
+        "json": "Report to compute again (JSON)",
+        "npz": "Raw arrays (NPZ)",
+    }
+    with st.popover("Export", icon=":material/download:", disabled=not grid.rows):
+        fault = too_large(grid)
+        for kind, name in names.items():
             st.download_button(
-                names[kind],
+                name,
                 partial(_encoded, latest, kind),
                 file_name=f"swinlens.{kind}",
-                mime=media_type,
+                mime=KINDS[kind],
                 on_click="ignore",
                 width="stretch",
                 key=f"export_{kind}",
+                disabled=kind == "json" and bool(fault),
             )
+        if fault:  # when the button is clicked it is too late: Streamlit would not show the reason
+            st.caption(f"Without JSON: {fault}")
 
 
 def _encoded(latest: Callable[[], Grid], kind: str) -> bytes:

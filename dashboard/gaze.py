@@ -16,7 +16,7 @@ from swin_core.explain.browser import CONFIG
 from swin_core.explain.render import Look, data_uri, percent
 from swin_core.explain.timeline import Timeline
 
-__all__ = ["show_gaze"]
+__all__ = ["ALONE", "show_gaze"]
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ EXPLAINED = (
     "One picture and one class, explained by the weights that the run kept on its way. Likeness is Spearman's rank "
     "correlation with the last map: 1 is the same order of bright and dark."
 )
+ALONE = "The class is explained by itself here, not rather than another one."
 STYLE = """<style>
-.gaze { display: flex; gap: 8px; overflow-x: auto; padding: 3px 3px 8px; }
+.gaze { position: relative; display: flex; gap: 8px; overflow-x: auto; padding: 3px 3px 8px; }
 .gaze figure { margin: 0; flex: 1 0 34px; max-width: 96px; text-align: center; font-size: 12px; line-height: 1.4; }
 .gaze img { display: block; width: 100%; height: auto; margin-bottom: 4px; border-radius: 4px; }
 .gaze img { outline: 3px solid transparent; }
@@ -35,6 +36,13 @@ STYLE = """<style>
 .gaze figure.here figcaption { font-weight: 650; }
 @media (max-width: 640px) { .gaze figure { flex-basis: 64px; } }
 </style>"""
+SCROLL = """<script>
+for (const strip of document.querySelectorAll(".gaze")) {
+  const here = strip.querySelector(".here");
+  strip.scrollLeft = here.offsetLeft - (strip.clientWidth - here.offsetWidth) / 2;
+}
+</script>"""
+"""Brings the chosen epoch into the middle of a strip that is wider than the page."""
 
 
 def show_gaze(comparison: Comparison, line: Line, look: Look) -> None:
@@ -43,13 +51,19 @@ def show_gaze(comparison: Comparison, line: Line, look: Look) -> None:
     if not runs:
         return
     section = st.expander(
-        "How the gaze formed over the epochs", icon=":material/timeline:", key="gaze", on_change="rerun"
+        "How the gaze formed over the epochs",
+        icon=":material/timeline:",
+        key="gaze",
+        on_change="rerun",
+        bind="query-params",
     )
     if not section.open:
         return
     with section:
-        st.caption(EXPLAINED)
-        model = st.selectbox("Run", list(runs), key="gaze_run", width=330) if len(runs) > 1 else next(iter(runs))
+        st.caption(EXPLAINED if comparison.against is None else f"{EXPLAINED} {ALONE}")
+        model = next(iter(runs))
+        if len(runs) > 1:
+            model = st.selectbox("Run", list(runs), key="gaze_run", width=330, bind="query-params")
         layer = None if comparison.layer in (STAGES, *FUSED) else comparison.layer
         request = TimelineRequest(runs[model], line.picture, line.target, comparison.method, layer)
         place = st.empty()
@@ -73,14 +87,15 @@ def _tell(place: st.delta_generator.DeltaGenerator, done: int, count: int) -> No
 def _show(found: Timeline, line: Line, look: Look) -> None:
     st.markdown(f"**{plain(found.label)}** in {plain(line.picture.title)}")
     names = [f"epoch {epoch}" for epoch in found.epochs]
-    name = st.select_slider("Epoch", names, names[-1], key="gaze_epoch")
+    name = st.select_slider("Epoch", names, names[-1], key="gaze_epoch", bind="query-params")
     here = names.index(name) if name in names else len(names) - 1
-    st.html(STYLE + _strip(found, look, here))
+    st.html(STYLE + _strip(found, look, here) + SCROLL, unsafe_allow_javascript=True)
     left, right = st.columns([2, 3], gap="large")
     large = found.drawn(look, LARGE_PIXELS)[here]
     sure = percent(float(found.probabilities[here]))
     with left:
-        st.image(large, f"{names[here]}: {sure}, likeness {found.likeness[here]:.2f}", output_format="JPEG")
+        words = f"{names[here]}: {sure}, likeness {found.likeness[here]:.2f}"
+        st.image(large, words, output_format="JPEG", alt=f"Heat map after {names[here]}")
     with right:
         least = min(0.0, float(np.nanmin(found.likeness))) - 0.04
         curves = (

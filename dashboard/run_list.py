@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.curves import CHARTS, Curve, colours, described, figure
+from dashboard.heading import TRAIN, show_heading
 from dashboard.quantities import UNKNOWN, count, duration
 from dashboard.records import BUNDLED, Record, bundled_records, run_record
 from dashboard.theme import SERIES, plain
@@ -43,9 +44,7 @@ _POSITIONS = {"Epoch": "epoch", "Time": "elapsed"}
 
 def show_list() -> None:
     """All trainings, and the curves of those that are ticked."""
-    title, actions = st.columns([3, 1], vertical_alignment="bottom")
-    title.title("What is running, and what did it learn?")
-    with actions.container(horizontal=True, horizontal_alignment="right"):
+    with show_heading(TRAIN):
         st.button("New run", icon=":material/add:", type="primary", on_click=open_form)
     try:
         there = runs.list_runs()
@@ -56,7 +55,7 @@ def show_list() -> None:
     if not there:
         st.markdown("There is no run yet: pick a recipe.")
         _show_recipes()
-        st.subheader("The bundled models, as they were trained")
+        st.header("The bundled models, as they were trained")
     st.fragment(_show, run_every=REFRESH_SECONDS if alive else None)(alive)
 
 

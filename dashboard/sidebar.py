@@ -1,7 +1,10 @@
-"""The sidebar: which pictures, which models, how the maps look; all but uploads is kept in the address."""
+"""The sidebar: which pictures, which models, how the maps look.
 
-import hashlib
+All but uploads is kept in the address, and all is still chosen after a visit to another page.
+"""
+
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,30 +12,34 @@ import streamlit as st
 
 from dashboard.cache import Picture, read_picture
 from dashboard.choices import PICTURES_AT_MOST, from_words, in_words, offered_models, once, samples, truth_of
+from dashboard.collection import data_picture
 from dashboard.theme import plain
+from dashboard.uploads import choose_uploads
 from swin_core.errors import SwinError
 from swin_core.explain.compare import MODELS_AT_MOST
 from swin_core.explain.render import COLORMAPS, SCALES, Look
-from swin_core.images import PICTURE_SUFFIXES, read_image
+from swin_core.images import read_image
 from swin_core.zoo import available
 
-__all__ = ["SCALE_NAMES", "choose_look", "choose_models", "choose_pictures", "choose_trust"]
+__all__ = [
+    "FIRST_SAMPLE",
+    "SCALE_NAMES",
+    "choose_look",
+    "choose_models",
+    "choose_picked",
+    "choose_pictures",
+    "choose_trust",
+]
 
-FIRST_SAMPLE = "rose"
+FIRST_SAMPLE = "tulip"
 MODELS_AT_START = 2
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
 
 def choose_pictures() -> tuple[list[Picture], list[str]]:
     """The chosen pictures, uploads first, and a line for each that cannot be shown."""
-    st.subheader("Pictures")
-    uploads = st.file_uploader(
-        "Your own",
-        type=[suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES],
-        accept_multiple_files=True,
-        key="uploads",
-        on_change=_leave_first_sample,
-    )
+    st.header("Pictures")
+    uploads = choose_uploads(_leave_first_sample)
     known = samples()
     chosen = st.pills(
         "Samples",
@@ -44,12 +51,11 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
         bind="query-params",
     )
     # What each picture is found again by, its file's name, what it shows, and where its bytes come from.
-    contents = [upload.getvalue() for upload in uploads]
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
-        (hashlib.sha256(content).hexdigest(), upload.name, "", content)
-        for upload, content in zip(uploads, contents, strict=True)
+        (upload.digest, upload.name, "", upload.content) for upload in uploads
     ]
     sources += [(known[name], known[name].name, truth_of(name), known[name]) for name in chosen if name in known]
+    picked = choose_picked()
     pictures: list[Picture] = []
     faults = []
     for key, name, truth, source in sources:
@@ -58,10 +64,41 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
             pictures.append(read_picture((key, title), title, truth, partial(read_image, source)))
         except SwinError as error:
             faults.append(f"{name}: {error}")
+    for name in picked:
+        try:
+            found = data_picture(name)
+        except SwinError as error:
+            faults.append(str(error))
+        else:
+            pictures.append(replace(found, title=_new_title(found.title, pictures)))
     if len(pictures) > PICTURES_AT_MOST:
         left_out = len(pictures) - PICTURES_AT_MOST
         faults.append(f"One grid holds {PICTURES_AT_MOST} pictures; the last {left_out} are left out.")
     return pictures[:PICTURES_AT_MOST], faults
+
+
+def choose_picked(always: bool = False) -> list[str]:
+    """The names of the pictures that were taken from data sets, such as `cifar100/test/1234`; not yet checked.
+
+    Args:
+        always: whether the widget is there before anything is picked. The page that picks needs that: the address takes
+            up what a program sets only from a widget that was there before.
+    """
+    # What is picked is also what can be chosen, so that a picture that is removed leaves no trace.
+    offered = once([st.session_state.get("picked") or st.query_params.get_all("picked")])
+    if not offered and not always:
+        return []
+    return st.multiselect(
+        "From data sets",
+        offered,
+        placeholder="cifar100/test/1234",
+        max_selections=PICTURES_AT_MOST,
+        select_all=False,
+        accept_new_options=True,
+        help="Pictures that were picked on the Browse page, by data set, split and place in it.",
+        key="picked",
+        bind="query-params",
+    )
 
 
 def _new_title(name: str, pictures: list[Picture]) -> str:
@@ -72,13 +109,13 @@ def _new_title(name: str, pictures: list[Picture]) -> str:
 
 def _leave_first_sample() -> None:
     """An upload takes the place of the sample that was shown only so that the first page is not empty."""
-    if st.session_state.uploads and st.session_state.get("sample") == [FIRST_SAMPLE]:
+    if st.session_state.get("sample") == [FIRST_SAMPLE]:
         st.session_state.sample = []
 
 
 def choose_models() -> list[str]:
     """The names of the chosen models, in the order of the columns; not yet checked."""
-    st.subheader("Models")
+    st.header("Models")
     bundled = available()
     chosen = st.multiselect(
         f"Up to {MODELS_AT_MOST}, one a column",
@@ -121,7 +158,7 @@ def choose_look() -> Look:
     Raises:
         ConfigError: a value that no widget offers.
     """
-    st.subheader("Look")
+    st.header("Look")
     colormap = st.selectbox("Colours", COLORMAPS, key="colors", bind="query-params")
     start = round(100 * Look.opacity)
     opacity = st.slider("Opacity", 0, 100, start, 5, format="%d %%", key="opacity", bind="query-params")

@@ -21,7 +21,17 @@ __all__ = ["GROUPS", "choose_recipe", "choose_settings", "fill", "label", "start
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Basics": ("name", "data", "init", "epochs", "batch_size", "lr", "limit", "seed"),
-    "Model": ("variant", "image_size", "patch_size", "window_size", "drop_path", "freeze"),
+    "Model": (
+        "variant",
+        "image_size",
+        "patch_size",
+        "window_size",
+        "drop_path",
+        "freeze",
+        "shift",
+        "relative_position_bias",
+        "absolute_embedding",
+    ),
     "Optimizer": (
         "optimizer",
         "schedule",
@@ -63,6 +73,8 @@ _LABELS = {
     "compile": "torch.compile",
     "checkpointing": "Activation checkpointing",
     "keep_every": "Keep weights every",
+    "shift": "Shifted windows",
+    "absolute_embedding": "Absolute position embedding",
 }
 """What a setting is called where its own name is no word."""
 

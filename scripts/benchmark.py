@@ -28,8 +28,9 @@ import torchvision
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from scripts.benchmarks import attending, believing, explaining, learning
+from scripts.benchmarks import attending, believing, browsing, explaining, learning, serving
 from scripts.benchmarks.measuring import measure, swins
+from swin_core.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -138,9 +139,11 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "two_ranks": learning.two_ranks,
     "page": page,
     "train_page": learning.train_page,
+    "browse": browsing.browse,
     "layers": explaining.layers,
     "rollout": attending.rollout,
     "trust": believing.trust,
+    "demo": serving.demo,
 }
 
 
@@ -155,6 +158,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     arguments = parser.parse_args()
+    keep_freed_memory()
     unknown = [what for what in arguments.what if what not in BENCHMARKS]
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads start at 1")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tqdm import tqdm
-
 from swin_core.accuracy import Evaluation, evaluate_named
 from swin_core.atomic import replacing
 from swin_core.errors import SwinError
 from swin_core.launch import choose_devices
+from swin_core.memory import keep_freed_memory
+from swin_core.progress import Bar
 from swin_core.runs import runs_root
-from swin_core.training.distributed import joined
+from swin_core.world import joined
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,20 +36,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
     return result
-
-
-class Bar:
-    """A progress bar, which appears with the first pictures done."""
-
-    def __init__(self) -> None:
-        self.bar: tqdm | None = None
-
-    def __call__(self, done: int, count: int) -> None:
-        if self.bar is None:
-            self.bar = tqdm(total=count, unit=" pictures")
-        self.bar.update(done - self.bar.n)
-        if done == count:
-            self.bar.close()
 
 
 def lines(found: Evaluation) -> str:
@@ -74,6 +60,7 @@ def lines(found: Evaluation) -> str:
 def main() -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     options = parser().parse_args()
+    keep_freed_memory()
     try:
         with joined(choose_devices([], None)[0]) as world:
             found = evaluate_named(
@@ -82,7 +69,7 @@ def main() -> int:
                 options.split,
                 root=options.data_root,
                 runs_root=runs_root(options.runs_root),
-                progress=Bar() if world.leads else None,
+                progress=Bar("pictures") if world.leads else None,
                 world=world,
             )
     except SwinError as error:

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Draw heat maps of pictures by models as one grid: `python scripts/explain.py cat.jpg --models A B --out grid.png`."""
+"""Draw heat maps of pictures by models as one grid: `python scripts/explain.py cat.jpg --models A B --out grid.png`.
+
+`--from report.json` computes a grid that was written as JSON again, and says whether every bit is equal.
+"""
 
 import argparse
 import sys
@@ -12,12 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from PIL import Image
 
 from swin_core.errors import ConfigError, SwinError
-from swin_core.explain import FUSIONS, METHOD_FACTS, METHODS, RUNNER_UP
+from swin_core.explain import FUSIONS, METHOD_FACTS, NOT_OFFERED, RUNNER_UP
+from swin_core.explain.batch import chosen_method
 from swin_core.explain.compare import MODELS_AT_MOST, Missing, Wish, compare
-from swin_core.explain.export import kind_of
+from swin_core.explain.export import KINDS, kind_of
 from swin_core.explain.figure import Grid
 from swin_core.explain.render import COLORMAPS, SCALES, Look
+from swin_core.explain.report_again import find_models, reproduce
+from swin_core.explain.report_reading import read_report
 from swin_core.images import read_image
+from swin_core.memory import keep_freed_memory
 from swin_core.zoo import Classifier, available, load
 
 Found = TypeVar("Found")
@@ -27,16 +34,25 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     bundled = "\n".join(f"  {name}: {line}" for name, line in available().items()) or "  none"
     methods = "\n".join(f"  {name}: {method.summary}" for name, method in METHOD_FACTS.items())
+    left_out = "\n".join(f"  {name}: {reason}" for name, reason in NOT_OFFERED.items())
     result = argparse.ArgumentParser(
         description=f"Draw heat maps of pictures by models as one grid.\n\nbundled models:\n{bundled}",
-        epilog=f"methods:\n{methods}",
+        epilog=f"methods:\n{methods}\n\nnot offered:\n{left_out}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="picture files")
+    result.add_argument("images", nargs="*", default=[], metavar="IMAGE", type=Path, help="picture files")
     result.add_argument(
-        "--models", nargs="+", required=True, metavar="NAME", help="bundled names, runs, weights files or timm/<model>"
+        "--models", nargs="+", default=[], metavar="NAME", help="bundled names, runs, weights files or timm/<model>"
     )
-    result.add_argument("--out", required=True, type=Path, help="file to write: .png, .pdf, .npz or .json")
+    result.add_argument("--out", type=Path, help=f"file to write: .{', .'.join(KINDS)}")
+    result.add_argument(
+        "--from",
+        dest="report",
+        type=Path,
+        metavar="REPORT",
+        help="compute a .json report again and compare it bit for bit; only --models (where weights are that the "
+        "report cannot name), --runs-root and --out go with it",
+    )
     result.add_argument(
         "--target",
         nargs="+",
@@ -50,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--method",
-        choices=list(METHODS),
+        type=_method,
         metavar="METHOD",
         help="see below (default: the best one measured for each model)",
     )
@@ -70,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def _method(name: str) -> str:
+    """A method's name; one that is not known or not offered is refused with the reason."""
+    try:
+        return chosen_method(name).name
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _found(name: str, read: Callable[[], Found]) -> Found | Missing:
     """What `read` returns, or why it cannot: one picture or model that fails must not take the others along."""
     try:
@@ -82,11 +106,12 @@ def _picture(path: Path) -> tuple[str, Image.Image] | Missing:
     return _found(path.name, lambda: (path.name, read_image(path)))
 
 
-def _model(name: str, runs_root: str) -> Classifier | Missing:
+def found_model(name: str, runs_root: str | Path) -> Classifier | Missing:
+    """A model by its name, or why it cannot be loaded."""
     return _found(name, lambda: load(name, runs_root))
 
 
-def _print_failed(drawn: Grid) -> bool:
+def print_failed(drawn: Grid) -> bool:
     """Print a line for each cell that failed; whether all did."""
     failed = [
         f"{row.title}, {column}: {cell.error}"
@@ -99,26 +124,64 @@ def _print_failed(drawn: Grid) -> bool:
     return len(failed) == len(drawn.rows) * len(drawn.columns)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Explain, draw and write; 1 after an error, which is printed as one line, or if every cell failed."""
-    given = parser().parse_args(arguments)
-    try:
+def _reproduce(given: argparse.Namespace) -> int:
+    """Compute a report again; 1 if a bit is not equal."""
+    if given.out:
         kind_of(given.out)
-        look = Look(given.colormap, given.opacity, given.threshold, given.scale)
-        if len(given.models) > MODELS_AT_MOST:
-            raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(given.models)}: name fewer.")
-        pictures = [_picture(path) for path in given.images]
-        models = [_model(name, given.runs_root) for name in given.models]
-        wish = Wish(given.method, tuple(given.layer), given.rather_than, given.fuse)
-        drawn = compare(pictures, models, given.target, wish=wish, look=look)
-        if _print_failed(drawn):
-            raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
-        drawn.save(given.out)
+    report = read_report(given.report)
+    again = reproduce(report, find_models(report, given.models, given.runs_root))
+    for finding in again.findings:
+        print(" ".join(f"{finding.row}, {finding.column}: {finding.words}".split()))
+    if given.out:
+        again.grid.save(given.out)
         print(given.out)
+    equal = sum(finding.equal for finding in again.findings)
+    print(f"{equal} of {len(again.findings)} cells are equal, bit for bit.")
+    if not again.equal:
+        print(f"Other than when the report was made: {'; '.join(again.changed) or 'nothing that is known'}.")
+    return 0 if again.equal else 1
+
+
+def _draw(given: argparse.Namespace) -> int:
+    """Explain, draw and write."""
+    kind_of(given.out)
+    look = Look(given.colormap, given.opacity, given.threshold, given.scale)
+    if len(given.models) > MODELS_AT_MOST:
+        raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(given.models)}: name fewer.")
+    pictures = [_picture(path) for path in given.images]
+    models = [found_model(name, given.runs_root) for name in given.models]
+    wish = Wish(given.method, tuple(given.layer), given.rather_than, given.fuse)
+    drawn = compare(pictures, models, given.target, wish=wish, look=look)
+    if print_failed(drawn):
+        raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
+    drawn.save(given.out)
+    print(given.out)
+    return 0
+
+
+def _check(known: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Leave with a line of usage if what was given does not go together."""
+    if given.report is None:
+        needed = {"IMAGE": given.images, "--models": given.models, "--out": given.out}
+        if missing := [name for name, value in needed.items() if not value]:
+            known.error(f"the following arguments are required: {', '.join(missing)}")
+        return
+    alone = {"report", "models", "runs_root", "out"}
+    if others := [name for name in vars(given) if name not in alone and vars(given)[name] != known.get_default(name)]:
+        known.error(f"with --from everything else is in the report: leave {', '.join(others)} out")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Explain or compute again; 1 after an error, which is one line, if no cell came out, or if one differs."""
+    known = parser()
+    given = known.parse_args(arguments)
+    _check(known, given)
+    keep_freed_memory()
+    try:
+        return _draw(given) if given.report is None else _reproduce(given)
     except SwinError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -16,10 +15,10 @@ from tqdm import tqdm
 
 from swin_core import runs
 from swin_core.errors import LeftAloneError, RunError, SwinError
-from swin_core.launch import LEFT_ALONE, choose_devices, launch, tell_agent, train_under_torchrun
+from swin_core.launch import LEFT_ALONE, choose_devices, launch, launch_new, tell_agent, train_under_torchrun
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
-from swin_core.training.distributed import under_torchrun
 from swin_core.training.preflight import preflight
+from swin_core.world import under_torchrun
 
 FAILED, BUSY = 1, 3
 EXAMPLES = """examples:
@@ -92,14 +91,16 @@ class Bar:
         )
 
 
+def in_full(name: str) -> str:
+    """A name, or where it is one, a path from the root on: a run may be resumed from another folder."""
+    return str(Path(name).absolute()) if name and Path(name).exists() else name
+
+
 def settings_of(given: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
     names = [field.name for field in fields(TrainConfig)]
     settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    for name in ("data", "init", "teacher"):  # a run may be resumed from another folder
-        if settings.get(name) and Path(settings[name]).exists():
-            settings[name] = str(Path(settings[name]).absolute())
-    return settings
+    return settings | {name: in_full(settings[name]) for name in ("data", "init", "teacher") if name in settings}
 
 
 def is_log(stream: TextIO, folder: Path) -> bool:
@@ -144,12 +145,7 @@ def run(given: argparse.Namespace) -> str:
         state = train_under_torchrun(make, root, devices, given.data_root, Bar())
         return state if os.environ["RANK"] == "0" else ""
     folder = make()
-    try:
-        return told(folder, launch(folder, Bar()))
-    except SwinError:
-        if "step" not in runs.read_status(folder):  # a mistake in the command, and no step was made
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    return told(folder, launch_new(folder, Bar()))
 
 
 def main() -> int:

@@ -11,14 +11,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tqdm import tqdm
-
 from swin_core.accuracy import open_split
 from swin_core.atomic import replacing
 from swin_core.errors import SwinError
 from swin_core.explain import METHOD_FACTS
 from swin_core.explain.ranking import Ranking, rank
-from swin_core.explain.world import joined
+from swin_core.launch import choose_devices
+from swin_core.memory import keep_freed_memory
+from swin_core.progress import Bar
+from swin_core.world import joined
 from swin_core.zoo import load
 
 
@@ -41,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
         help="which methods, or METHOD@LAYER for one at a layer of its own (default: all of one pass)",
     )
     result.add_argument(
-        "--layers", nargs="+", default=[], metavar="NAME", help="which target layers (default: all on offer)"
+        "--layers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="which target layers (default: all on offer; relevance at the pixels and stages)",
     )
     result.add_argument("--pictures", type=int, metavar="N", help="explain N pictures of the split (default: all)")
     result.add_argument(
@@ -54,20 +59,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     result.add_argument("--runs-root", default="runs", help="folder of the runs (default: runs)")
     return result
-
-
-class Bar:
-    """A progress bar, which appears with the first maps done."""
-
-    def __init__(self) -> None:
-        self.bar: tqdm | None = None
-
-    def __call__(self, done: int, count: int) -> None:
-        if self.bar is None:
-            self.bar = tqdm(total=count, unit=" maps")
-        self.bar.update(done - self.bar.n)
-        if done == count:
-            self.bar.close()
 
 
 def lines(found: Ranking) -> str:
@@ -83,8 +74,9 @@ def lines(found: Ranking) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     options = parser().parse_args(arguments)
+    keep_freed_memory()
     try:
-        with joined() as world:
+        with joined(choose_devices([], None)[0]) as world:
             found = rank(
                 load(options.model, options.runs_root),
                 open_split(options.data, options.split, root=options.data_root),
@@ -94,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
                 steps=options.steps,
                 quick=options.quick,
                 world=world,
-                progress=Bar() if world.leads else None,
+                progress=Bar("maps") if world.leads else None,
             )
         if not world.leads:
             return 0

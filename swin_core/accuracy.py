@@ -14,13 +14,21 @@ from swin_core.data import DataSet, cifar100, flower_photos
 from swin_core.errors import ConfigError, DataError, listed
 from swin_core.explain.figure import is_class
 from swin_core.training.config import TrainConfig
-from swin_core.training.distributed import ALONE, World
 from swin_core.training.evaluation import BATCH_SIZE, Figures, evaluate
 from swin_core.training.pictures import has_own_split, open_folder, splits
 from swin_core.weights import read_metadata
+from swin_core.world import ALONE, World
 from swin_core.zoo import Classifier, load, weights_file
 
-__all__ = ["Evaluation", "evaluate_classifier", "evaluate_named", "match_classes", "open_split"]
+__all__ = [
+    "Evaluation",
+    "evaluate_classifier",
+    "evaluate_named",
+    "match_classes",
+    "open_split",
+    "recorded_settings",
+    "sees_like_training",
+]
 
 _DEFAULT_SPLIT = {"cifar100": "test", "flowers": "val"}
 
@@ -79,16 +87,17 @@ def evaluate_named(
     classifier = load(name, Path(runs_root))
     if world.size > 1:
         classifier.model.to(world.device)
-    config = TrainConfig() if name.startswith("timm/") else _training(weights_file(name, Path(runs_root)))
+    known = {} if name.startswith("timm/") else recorded_settings(weights_file(name, Path(runs_root)))
+    config = TrainConfig.from_dict(known)
     return evaluate_classifier(classifier, open_split(data, split, config, root), progress, world)
 
 
-def _training(weights: Path) -> TrainConfig:
-    """The settings that weights were trained with, as far as the file tells."""
+def recorded_settings(weights: Path) -> dict[str, Any]:
+    """The settings of `TrainConfig` that weights were trained with, as far as the file tells."""
     recorded = read_metadata(weights).get("training")
     known = {field.name for field in fields(TrainConfig)}
     settings = recorded.items() if isinstance(recorded, dict) else ()
-    return TrainConfig.from_dict({key: value for key, value in settings if key in known})
+    return {key: value for key, value in settings if key in known}
 
 
 def open_split(
@@ -161,10 +170,8 @@ def evaluate_classifier(
 def _batches(
     classifier: Classifier, dataset: DataSet, labels: Tensor, progress: Callable[[int, int], None], world: World
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    size = classifier.image_size
-    # What training validates on; it is decoded by several threads, and kept for the next call.
-    plain = classifier.crop_fraction == 1 and classifier.interpolation == "bicubic" and not classifier.squash
-    views = dataset.array(size) if plain else None
+    # It is decoded by several threads, and kept for the next call.
+    views = dataset.array(classifier.image_size) if sees_like_training(classifier) else None
     for start in range(world.rank * BATCH_SIZE, len(dataset), world.size * BATCH_SIZE):
         stop = min(start + BATCH_SIZE, len(dataset))
         if views is None:
@@ -173,6 +180,11 @@ def _batches(
             batch = views[start:stop]
         yield classifier.tensor(batch), labels[start:stop]
         progress(stop, len(dataset))
+
+
+def sees_like_training(classifier: Classifier) -> bool:
+    """Whether a classifier's views are what training validates on, which a data set decodes by several threads."""
+    return classifier.crop_fraction == 1 and classifier.interpolation == "bicubic" and not classifier.squash
 
 
 def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | None]:

@@ -4,35 +4,68 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from swin_core import runs
 from swin_core.accuracy import Evaluation
-from swin_core.errors import ConfigError, ModelError
+from swin_core.atomic import replacing
+from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.model import build
 from swin_core.training.config import TrainConfig
 from swin_core.training.evaluation import Figures
 from swin_core.training.recipes import RECIPES
 from swin_core.weights import load_weights, read_config, read_metadata, save_weights
 
-__all__ = ["bundle", "training_data"]
+__all__ = ["ALL_BYTES", "FILE_BYTES", "bundle", "check_place", "evaluated_split", "training_data"]
 
+FILE_BYTES, ALL_BYTES = 16_000_000, 60_000_000
+"""What a bundled weights file may have at most, and all bundled files together."""
+
+_POINTS = 0.1
+"""Percentage points by which half precision may move a figure."""
 _CONFUSIONS = 10  # pairs shown on a card; the JSON file has the whole matrix
 
 
 def training_data(run: Path) -> str:
-    """The data set that a run trained on, as its config names it.
+    """The data set that a finished run trained on, as its config names it.
 
-    Raises `ModelError` if the folder holds no run.
+    Raises `ModelError` if the folder holds no run, or one that is not finished.
     """
-    return _config(run).data
+    return _finished(run)[0].data
 
 
-def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Path, note: str = "") -> Path:
+def check_place(name: str, assets: Path) -> None:
+    """Refuse a place for a model before it is evaluated.
+
+    Raises:
+        ConfigError: a name that is none, or a folder that is not there.
+    """
+    if not name.isidentifier():
+        raise ConfigError(f"{name[:80]!r} is no name of a model; use letters, digits and '_'.")
+    if not assets.is_dir():
+        raise ConfigError(f"{assets} is no folder; make it, or name another by --assets.")
+
+
+def evaluated_split(data: str) -> str | None:
+    """The split whose figures stand on a card: of cifar100 and flowers the usual one, of a folder what was held out."""
+    return None if data in ("cifar100", "flowers") else "val"
+
+
+def bundle(
+    run: Path,
+    name: str,
+    description: str,
+    found: Evaluation,
+    assets: Path,
+    note: str = "",
+    again: Callable[[Path], Evaluation] | None = None,
+) -> Path:
     """Copy a run's weights to `assets/NAME.safetensors` and write `NAME.json` and `NAME.md` beside them.
 
     Args:
@@ -42,50 +75,109 @@ def bundle(run: Path, name: str, description: str, found: Evaluation, assets: Pa
         found: the model's figures on the split that was kept for them.
         assets: the folder of bundled models.
         note: a line for the card, on what the figures do not tell.
+        again: evaluates a weights file on the same split. Where it is given, the weights are stored in half precision,
+            and the card bears the figures of what was stored.
 
     Returns:
         The model card.
 
     Raises:
-        ModelError: the folder holds no finished run.
-        ConfigError: a name that is none.
+        ModelError: the folder holds no finished run, or half precision moves a figure by more than 0.1 points.
+        ConfigError: a name that is none, files that are too large, or a folder that cannot be written to.
     """
-    if not name.isidentifier():
-        raise ConfigError(f"{name[:80]!r} is no name of a model; use letters, digits and '_'.")
+    check_place(name, assets)
     weights = run / "model.safetensors"
-    config = _config(run)
-    try:
-        epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{run} is no finished run: {error}") from error
-    metadata = read_metadata(weights)
-    model = build(read_config(weights))
-    load_weights(model, weights)
-    metadata.pop("config")
-    save_weights(model, assets / f"{name}.safetensors", {**metadata, "description": description})
+    config, epochs = _finished(run)
+    found, stored = _store(weights, assets / f"{name}.safetensors", description, found, again)
     facts = {
         "name": name,
         "description": description,
         "command": _command(config),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in build(read_config(weights)).parameters()),
         "training_minutes": round(sum(epoch["seconds"] for epoch in epochs) / 60, 1),
         "machine": _machine(),
+        "precision": "float16" if again else "float32",
+        "bytes": len(stored),
         "note": note,
         "settings": config.to_dict(),
         "epochs": epochs,
         "evaluation": found.to_dict(),
     }
-    (assets / f"{name}.json").write_text(json.dumps(facts) + "\n")
+    _replace(assets / f"{name}.json", (json.dumps(facts) + "\n").encode())
     card = assets / f"{name}.md"
-    card.write_text(_card(facts, found))
+    _replace(card, _card(facts, found).encode())
     return card
 
 
-def _config(run: Path) -> TrainConfig:
+def _replace(file: Path, content: bytes) -> None:
     try:
-        return TrainConfig.of_run(run)
-    except ConfigError as error:
+        with replacing(file) as draft:
+            draft.write(content)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror or error}; choose another folder.") from error
+
+
+def _store(
+    weights: Path, target: Path, description: str, found: Evaluation, again: Callable[[Path], Evaluation] | None
+) -> tuple[Evaluation, bytes]:
+    """Write a run's weights to their place among the bundled ones, unless their size or their figures are refused.
+
+    Returns:
+        The figures of what was stored, and its bytes.
+    """
+    model = build(read_config(weights))
+    load_weights(model, weights)
+    metadata = read_metadata(weights)
+    metadata.pop("config")
+    with tempfile.TemporaryDirectory() as drafts:
+        draft = Path(drafts) / target.name
+        save_weights(model.half() if again else model, draft, {**metadata, "description": description})
+        _check_size(draft, target.parent)
+        if again is not None:
+            before, found = found, again(draft)
+            _check_figures(before.figures, found.figures)
+        content = draft.read_bytes()
+    _replace(target, content)
+    return found, content
+
+
+def _check_size(draft: Path, assets: Path) -> None:
+    """Refuse a file that is too large by itself or beside the other bundled ones."""
+    size = draft.stat().st_size
+    others = sum(file.stat().st_size for file in assets.iterdir() if file.is_file() and file.stem != draft.stem)
+    if size > FILE_BYTES:
+        raise ConfigError(
+            f"{draft.name} would have {size / 1e6:.1f} MB, and a bundled file has at most {FILE_BYTES / 1e6:.0f} MB; "
+            "bundle it in half precision, or a smaller model."
+        )
+    if size + others > ALL_BYTES:
+        raise ConfigError(
+            f"with {draft.name} all bundled files would have {(size + others) / 1e6:.1f} MB, at most "
+            f"{ALL_BYTES / 1e6:.0f} MB are allowed; remove one, or bundle them in half precision."
+        )
+
+
+def _check_figures(before: Figures, after: Figures) -> None:
+    """Refuse half precision where it moves top-1 or top-5 too far."""
+    for title, old, new in (("top-1", before.top1, after.top1), ("top-5", before.top5, after.top5)):
+        # Shares of whole pictures: the addend keeps what is 0.1 points on paper within them.
+        if old is not None and new is not None and 100 * abs(new - old) > _POINTS + 1e-9:
+            raise ModelError(
+                f"half precision moves {title} from {old:.2%} to {new:.2%}, more than {_POINTS} points; "
+                "bundle the weights as they are."
+            )
+
+
+def _finished(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
+    """The settings of a finished run, and a line for each of its epochs."""
+    try:
+        config, found = TrainConfig.of_run(run), runs.find(run.absolute().name, run.absolute().parent)
+    except SwinError as error:
         raise ModelError(str(error)) from error
+    epochs = found.metrics()  # where a run took up an older checkpoint, the later lines
+    if found.state != "finished" or len(epochs) != config.epochs:
+        raise ModelError(f"{run} is no finished run: {len(epochs)} of {config.epochs} epochs, state {found.state}.")
+    return config, epochs
 
 
 def _command(config: TrainConfig) -> str:
@@ -116,6 +208,7 @@ def _machine() -> str:
 def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
     figures = found.figures
     note = f"\n- Note: {facts['note']}" if facts["note"] else ""
+    half = ", computed with as float32; the figures are of the stored file" if facts["precision"] == "float16" else ""
     top5 = "" if figures.top5 is None else f" Top-5: **{figures.top5:.2%}**."
     settings = "\n".join(f"| {key} | {value} |" for key, value in facts["settings"].items())
     curve = "\n".join(
@@ -127,7 +220,7 @@ def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
 
 {facts["description"]}
 
-- Parameters: {facts["parameters"]:,}
+- Parameters: {facts["parameters"]:,}, stored as {facts["precision"]} in {facts["bytes"] / 1e6:.1f} MB{half}
 - Command: `{facts["command"]}`
 - Time: {facts["training_minutes"]} minutes of training
 - Machine: {facts["machine"]}{note}

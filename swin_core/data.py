@@ -71,12 +71,12 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def image(self, index: int) -> Image.Image:
-        """Read picture `index` at its own size, RGB.
+    def image(self, index: int, shorter_side: int | None = None) -> Image.Image:
+        """Read picture `index`, RGB, at its own size; or somewhat smaller if `shorter_side` pixels are enough.
 
         Raises `DataError` if it cannot be read, or has other channels than a picture.
         """
-        picture = self._read(index, None)
+        picture = self._read(index, shorter_side)
         if isinstance(picture, np.ndarray):
             channels = picture.shape[2]
             raise DataError(f"{self.names[index]} is an array of {channels} channels; read it by array()")
@@ -150,8 +150,12 @@ class DataSet:
             except DataError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-            rows = list(pool.map(row, range(len(self))))
+        if all(isinstance(source, Path) for source in self.sources):
+            with ThreadPoolExecutor(_DECODING_THREADS) as pool:
+                rows = list(pool.map(row, range(len(self))))
+        else:
+            # Pictures in memory are small: threads would take longer over handing them out than over decoding them.
+            rows = list(map(row, range(len(self))))
         broken = {index: row for index, row in enumerate(rows) if isinstance(row, str)}
         return [row for row in rows if not isinstance(row, str)], broken
 
@@ -171,7 +175,7 @@ def _square(picture: Image.Image | np.ndarray, size: int | None) -> np.ndarray:
     if size is None:
         return np.asarray(picture)
     if isinstance(picture, Image.Image):
-        return np.asarray(crop_square(picture, size))
+        return np.asarray(picture if picture.size == (size, size) else crop_square(picture, size))
     planes = np.ascontiguousarray(np.moveaxis(picture, 2, 0))
     return np.stack([np.asarray(crop_square(Image.fromarray(plane), size)) for plane in planes], axis=2)
 

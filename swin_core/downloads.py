@@ -2,7 +2,7 @@
 
 A download grows as `<archive>.part` in the data root, so that an interrupted one goes on where it stopped.
 Only after its checksum is right is it unpacked, into a hidden folder beside the final one, whose name is then
-changed in one step.
+changed in one step. An archive that its server packs anew for each request has no checksum: its pictures are counted.
 """
 
 import gzip
@@ -14,7 +14,8 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,8 +24,9 @@ from tqdm import tqdm
 from swin_core.cifar import find_layout
 from swin_core.data import FLOWERS, data_root
 from swin_core.errors import DataError, DownloadError
+from swin_core.images import PICTURE_SUFFIXES
 
-__all__ = ["ARCHIVES", "Archive", "prepare"]
+__all__ = ["ARCHIVES", "Archive", "find", "prepare"]
 
 _CHUNK = 2**20  # bytes
 _TIMEOUT = 30  # seconds without a byte
@@ -36,12 +38,17 @@ class Archive:
 
     url: str
     size: int
-    """Bytes."""
+    """Bytes; at most so many where there is no checksum."""
     sha256: str
+    """Empty where the server packs the file anew for each request, so that no checksum holds."""
     folder: str
     """The folder in the archive, and in the data root."""
     unpacked: int
     """Bytes on disk, for the check of free space."""
+    inside: str = ""
+    """Where the class folders lie below the archive's first folder, if that is not `folder`; the rest is left out."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Least number of pictures of each class, to be counted where there is no checksum."""
 
     @property
     def file(self) -> str:
@@ -65,6 +72,15 @@ ARCHIVES = {
         folder="flower_photos",
         unpacked=240_000_000,
     ),
+    "cats_dogs": Archive(
+        url="https://github.com/ardamavi/Dog-Cat-Classifier/archive/refs/heads/master.tar.gz",
+        size=400_000_000,
+        sha256="",
+        folder="cats_dogs",
+        unpacked=100_000_000,
+        inside="Data/Train_Data",
+        counts={"cat": 600, "dog": 600},
+    ),
 }
 
 
@@ -84,7 +100,7 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
         DownloadError: no network, no space, a broken connection, a wrong checksum. Nothing is half-extracted.
     """
     archive, place = ARCHIVES[name], data_root(root)
-    if found := _find(name, place):
+    if found := find(name, place):
         return found, False
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -98,8 +114,11 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
     return place / archive.folder, True
 
 
-def _find(name: str, place: Path) -> Path | None:
-    """Where the data set lies, in any layout that `swin_core.data` reads."""
+def find(name: str, place: Path) -> Path | None:
+    """Where a data set lies in a data root, in any layout that `swin_core.data` reads; None if it is not there."""
+    if counts := ARCHIVES[name].counts:
+        folder = place / ARCHIVES[name].folder
+        return folder if all((folder / kind).is_dir() for kind in counts) else None
     if name == "flower_photos":
         folders = (place / "flower_photos", place)
         return next((folder for folder in folders if all((folder / kind).is_dir() for kind in FLOWERS)), None)
@@ -136,7 +155,7 @@ def _fetch_and_unpack(archive: Archive, place: Path) -> None:
 
 def _fetch(archive: Archive, part: Path) -> bool:
     """Download to `part`, going on after what it holds; returns whether it held something that was kept."""
-    have = part.stat().st_size if part.exists() else 0
+    have = part.stat().st_size if part.exists() and archive.sha256 else 0
     if have >= archive.size:
         return True
     request = urllib.request.Request(archive.url, headers={"User-Agent": "swinlens"})
@@ -147,7 +166,7 @@ def _fetch(archive: Archive, part: Path) -> bool:
             # Status 200 answers a request for the rest where a server cannot go on: the whole file comes.
             start = have if response.status == 206 else 0
             length = response.headers.get("Content-Length")
-            if length is not None and int(length) != archive.size - start:
+            if archive.sha256 and length is not None and int(length) != archive.size - start:
                 raise _unreachable(archive, part, f"{length} bytes are offered, not {archive.size - start}")
             received = _receive(response, part, start, archive)
     except urllib.error.HTTPError as error:
@@ -156,7 +175,7 @@ def _fetch(archive: Archive, part: Path) -> bool:
         raise _unreachable(archive, part, str(error.reason)) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException, ValueError) as error:
         raise _unreachable(archive, part, str(error) or type(error).__name__) from error
-    if received < archive.size:
+    if archive.sha256 and received < archive.size:
         raise DownloadError(
             f"the connection broke after {received / 1e6:.1f} of {archive.size / 1e6:.1f} MB of {archive.url}; "
             "run this again to go on from there"
@@ -169,7 +188,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, archive
     bar = tqdm(
         desc=archive.file,
         initial=start,
-        total=archive.size,
+        total=archive.size if archive.sha256 else None,
         unit="B",
         unit_scale=True,
         disable=None,  # none where the output is no terminal
@@ -196,6 +215,8 @@ def _unreachable(archive: Archive, part: Path, reason: str) -> DownloadError:
 
 
 def _intact(path: Path, archive: Archive) -> bool:
+    if not archive.sha256:
+        return True  # its pictures are counted when it is unpacked
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == archive.sha256
 
@@ -207,7 +228,9 @@ def _unpack(path: Path, archive: Archive, final: Path) -> None:
     try:
         with tarfile.open(path, "r:gz") as tar:
             for member in tqdm(tar, desc="unpacking", unit=" files", disable=None):
-                _extract(tar, member, unfinished)
+                if _wanted(member, archive):
+                    _extract(tar, member, unfinished)
+        _count(unfinished / archive.folder, archive)
         if not (unfinished / archive.folder).is_dir():
             raise DownloadError(f"{archive.url} holds no folder {archive.folder}")
         (unfinished / archive.folder).rename(final)
@@ -215,6 +238,31 @@ def _unpack(path: Path, archive: Archive, final: Path) -> None:
         raise DownloadError(f"{archive.url} cannot be unpacked ({error}); nothing was kept of it") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _wanted(member: tarfile.TarInfo, archive: Archive) -> bool:
+    """Whether a member is unpacked; of an archive that holds more than the data set it gets its place in it."""
+    if not archive.inside:
+        return True
+    below = member.name.partition("/")[2]
+    if not below.startswith(f"{archive.inside}/"):
+        return False
+    kind, _, name = below.removeprefix(f"{archive.inside}/").partition("/")
+    if kind.lower() not in archive.counts or not name.lower().endswith(PICTURE_SUFFIXES):
+        return False
+    member.name = f"{archive.folder}/{kind.lower()}/{name}"
+    return True
+
+
+def _count(folder: Path, archive: Archive) -> None:
+    """Refuse an archive without a checksum that has fewer pictures than the data set."""
+    for kind, least in archive.counts.items():
+        count = len(list((folder / kind).iterdir())) if (folder / kind).is_dir() else 0
+        if count < least:
+            raise DownloadError(
+                f"{archive.url} holds {count} pictures of {kind!r}, not {least} or more, so it is not the data set "
+                "that it was; nothing was kept of it"
+            )
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:

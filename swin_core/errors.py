@@ -9,6 +9,7 @@
     |-- ModelError      a model that the zoo does not know or cannot load
     |-- RunError        a run that is not there, or that cannot be started, stopped or changed now
     |   `-- LeftAloneError  a process of it that cannot go on without the others
+    |-- ReportError     a report that is damaged, or that cannot be computed again here
     |-- TargetError     a class that the model does not have
     `-- LayerError      a layer that does not exist, or whose layout is ambiguous
 
@@ -25,6 +26,7 @@ __all__ = [
     "LayerError",
     "LeftAloneError",
     "ModelError",
+    "ReportError",
     "RunError",
     "SwinError",
     "TargetError",
@@ -76,6 +78,10 @@ class RunError(SwinError):
 
 class LeftAloneError(RunError):
     """Another process of the run is gone: what it says about itself is the reason, and not this."""
+
+
+class ReportError(SwinError):
+    """A report is damaged, too large, or of models that are not here."""
 
 
 class TargetError(SwinError, ValueError):

@@ -22,6 +22,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from swin_core.errors import ImageError
+from swin_core.lossless import lossless_pixels
 
 __all__ = ["PICTURE_SUFFIXES", "read_array", "read_image"]
 
@@ -129,6 +130,8 @@ def read_image(
     """
     try:
         content = _content(source, max_bytes)
+        if (pixels := lossless_pixels(content, max_pixels)) is not None:
+            return Image.fromarray(pixels)
         kind = _recognise(content)
         try:
             with _quiet_pillow:

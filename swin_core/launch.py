@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -23,16 +24,16 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from swin_core import runs
-from swin_core.errors import ConfigError, RunError, listed
+from swin_core.errors import ConfigError, RunError, SwinError, listed
 from swin_core.modes import evaluation_mode
 from swin_core.preprocessing import normalise
 from swin_core.training.config import TrainConfig
-from swin_core.training.distributed import World, joined, under_torchrun, watch_parent
 from swin_core.training.engine import train
 from swin_core.training.recorder import Progress
+from swin_core.world import World, joined, under_torchrun, watch_parent
 from swin_core.zoo import load, weights_file
 
-__all__ = ["LEFT_ALONE", "choose_devices", "launch", "teacher_of", "tell_agent", "train_under_torchrun"]
+__all__ = ["LEFT_ALONE", "choose_devices", "launch", "launch_new", "teacher_of", "tell_agent", "train_under_torchrun"]
 
 LEFT_ALONE = 17
 """Exit status of a process that cannot go on because another one is gone: not what went wrong, but what came of it."""
@@ -89,6 +90,16 @@ def launch(folder: Path, progress: Progress | None = None) -> str:
         if count == 1 and not restarts:
             return _work(folder, devices, facts.get("data_root"), progress)
         return _lead(folder, count, restarts)
+
+
+def launch_new(folder: Path, progress: Progress | None = None) -> str:
+    """`launch` of a run that was made just now: one that cannot make its first step leaves no folder behind."""
+    try:
+        return launch(folder, progress)
+    except SwinError:
+        if "step" not in runs.read_status(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def train_under_torchrun(

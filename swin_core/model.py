@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from swin_core.errors import ConfigError
-from swin_core.linear import Linear
+from swin_core.linear import Linear, linear_gelu
 from swin_core.variants import VARIANTS, SwinConfig
 from swin_core.windows import (
     Pair,
@@ -65,6 +65,9 @@ def build(variant: str | SwinConfig, **overrides: Any) -> "Swin":
 _KEEP_AT_MOST = 2**24
 """Elements of an additive term that is kept between calls: 64 MB; larger batches make theirs anew each time."""
 
+_FEW_SCORES = 2**21
+"""Scores, over all windows and heads, up to which a CPU attends faster by plain products than by the fused kernel."""
+
 
 @dataclass(frozen=True)
 class _Kept:
@@ -113,10 +116,12 @@ class WindowAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         table = self.relative_position_bias_table
-        if table is not None and table.requires_grad and torch.is_grad_enabled():
-            # The fused kernel has no gradient for its additive term, and would fall back to a slower path.
+        learns = table is not None and table.requires_grad and torch.is_grad_enabled()
+        few = q.device.type == "cpu" and q.shape[:-1].numel() * q.shape[-2] <= _FEW_SCORES
+        # The fused kernel has no gradient for its additive term, and it is slow where a CPU's cache holds all scores.
+        if learns or few:
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            term = self.additive_term(grid, window, shift)
+            term = self.additive_term(grid, window, shift) if learns else self._kept_term(q, 1, grid, window, shift)
             scores = (scores.unflatten(0, (batch, -1)) + term).flatten(0, 1)
             return scores.softmax(-1) @ v
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self._kept_term(q, batch, grid, window, shift))
@@ -198,6 +203,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., C)` to `(..., C)`."""
+        parts = (self.fc1, self.act)
+        # A part that is watched or replaced has to be called for itself.
+        if type(self.act) is nn.GELU and not any(part._forward_hooks or part._forward_pre_hooks for part in parts):
+            return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return self.fc2(self.act(self.fc1(x)))
 
 

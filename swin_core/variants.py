@@ -126,7 +126,19 @@ VARIANTS: dict[str, SwinConfig] = {
     # For inputs of 32 to 96 pixels, where patch 4 and window 7 leave no room for a hierarchy.
     "swin_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
     "swin_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
+    "swin_milli": SwinConfig(embed_dim=96, depths=(2, 4, 2), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mini": SwinConfig(embed_dim=96, depths=(2, 6, 4), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mlp_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
+    # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_micro: one stage whose one window is the whole
+    # picture. Keep window_size at image_size / patch_size.
+    "vit_micro": SwinConfig(
+        embed_dim=192,
+        depths=(6,),
+        num_heads=(6,),
+        shift=False,
+        relative_position_bias=False,
+        absolute_embedding=True,
+        **_SMALL_INPUT | {"patch_size": 4, "window_size": 8},
+    ),
 }
-"""The paper's variants (section 3.3), its 384-pixel and all-MLP ones, and small ones for small pictures."""
+"""The paper's variants (section 3.3), its 384-pixel and all-MLP ones, small ones for small pictures, and a ViT."""

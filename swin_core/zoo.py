@@ -26,7 +26,7 @@ from swin_core.modes import evaluation_mode
 from swin_core.preprocessing import crop_region, crop_square, normalise, to_float
 from swin_core.weights import load_weights, read_config, read_metadata
 
-__all__ = ["Classifier", "available", "load", "weights_file"]
+__all__ = ["Classifier", "available", "describe", "load", "weights_file"]
 
 # timm is imported where it is needed: it would double the time to import this package, and bundled models do without.
 
@@ -246,6 +246,21 @@ def load(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> Classi
         classifier = _own(weights_file(name, runs_root), name)
     classifier.model.to(device).eval()
     return classifier
+
+
+def describe(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> str:
+    """One line on a model, without loading it and without the network; names as `load` takes them.
+
+    Raises:
+        ModelError: unknown name, or a run that has saved nothing yet.
+        WeightsError: a file that is damaged.
+    """
+    name = str(name)
+    if name.startswith(_TIMM):
+        settings = _timm_settings(name.removeprefix(_TIMM))
+        return f"{settings.architecture} from timm, {settings.tag or 'no pretrained tag'}"
+    file = weights_file(name, runs_root)
+    return " ".join(str(read_metadata(file).get("description", "")).split()) or f"weights file {file.name}"
 
 
 def _bundled() -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -78,6 +79,13 @@ def small_classifier() -> swin_core.Classifier:
     torch.manual_seed(0)
     model = swin_core.build("swin_micro", num_classes=len(FLOWERS), image_size=64)
     return swin_core.Classifier(model, FLOWERS, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, name="small")
+
+
+def free_port() -> int:
+    """A port of this machine that no program listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def count_hooks(model: nn.Module) -> int:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard import choices
-from dashboard.cache import Picture
+from dashboard import cache, choices
+from dashboard.cache import Picture, Shelf
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 OTHERS = ("rose", "tulip", "rocket", "mountain", "<img src=x onerror=alert(1)>", "[x](https://example.org)")
-SHELVES = {"_classifiers": 6, "_refusals": 64, "_pictures": 16, "_explanations": 128, "_drawings": 16}
 
 
 def save_model(folder: Path, name: str, labels: tuple[str, ...], seed: int) -> None:
@@ -25,6 +27,29 @@ def save_model(folder: Path, name: str, labels: tuple[str, ...], seed: int) -> N
     model = swin_core.build("swin_micro", num_classes=len(labels), image_size=32)
     described = {"labels": labels, "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "description": "random"}
     swin_core.save_weights(model, folder / f"{name}.safetensors", described)
+
+
+def shelves(*modules: ModuleType) -> Iterator[tuple[ModuleType, str, Shelf[Any, Any]]]:
+    """All shelves of modules: module, name, shelf."""
+    for module in modules:
+        for name, held in list(vars(module).items()):
+            if isinstance(held, Shelf):
+                yield module, name, held
+
+
+def empty_shelves(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+    """Let nothing be held from an earlier test, neither by the cache nor by these modules."""
+    for module, name, held in shelves(cache, *modules):
+        monkeypatch.setattr(module, name, Shelf(held.capacity))
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small bundled models of random weights."""
+    folder = tmp_path_factory.mktemp("assets")
+    save_model(folder, "first", FLOWERS, 1)
+    save_model(folder, "second", OTHERS, 2)
+    return folder
 
 
 def opened(**query: str | list[str]) -> AppTest:

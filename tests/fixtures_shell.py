@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,14 @@ CLASSES = ("ant", "bee", "cow")
 TIMED = ("seconds", "images_per_second", "elapsed")
 
 
-def write_pictures(root: Path) -> Path:
-    """A folder of three classes with eleven, twelve and thirteen pictures of 16 pixels, each class of a colour."""
+def write_pictures(root: Path, counts: Sequence[int] = (11, 12, 13), colour: int = 60) -> Path:
+    """A folder of three classes with so many pictures of 16 pixels, each class with so much of a colour of its own."""
     draw = np.random.default_rng(0)
-    for label, name in enumerate(CLASSES):
+    for label, (name, count) in enumerate(zip(CLASSES, counts, strict=True)):
         (root / name).mkdir(parents=True)
-        for index in range(11 + label):
+        for index in range(count):
             pixels = draw.integers(0, 160, (16, 16, 3), dtype=np.uint8)
-            pixels[:, :, label] += 60
+            pixels[:, :, label] += colour
             Image.fromarray(pixels).save(root / name / f"{index:02}.png")
     return root
 

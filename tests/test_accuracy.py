@@ -197,9 +197,8 @@ def test_splits_of_the_public_sets(data_root: Path) -> None:
 
 
 def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path: Path) -> None:
-    config = TrainConfig(
-        data=str(folder), variant="swin_nano", image_size=8, epochs=2, batch_size=8, holdout=0.4, seed=2, cutout=2
-    )
+    own = {"optimizer": "adamw", "lr": 1e-3, "batch_size": 8, "holdout": 0.4, "seed": 2, "cutout": 2}
+    config = TrainConfig(data=str(folder), variant="swin_nano", image_size=8, epochs=2, **own)
     run = runs.create(config.to_dict(), tmp_path / "runs")
     train(config, run)
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])

@@ -18,8 +18,8 @@ from reference import (
 )
 from torch import Tensor, nn
 
-from swin_core.linear import Linear
-from swin_core.model import PatchMerging, Swin, WindowAttention, WindowMLP
+from swin_core.linear import Linear, linear_gelu
+from swin_core.model import Mlp, PatchMerging, Swin, WindowAttention, WindowMLP
 
 GRIDS = [(8, 8), (9, 13), (4, 4), (4, 11), (3, 10), (5, 2), (1, 1), (1, 6)]
 
@@ -27,13 +27,17 @@ GRIDS = [(8, 8), (9, 13), (4, 4), (4, 11), (3, 10), (5, 2), (1, 1), (1, 6)]
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("position_bias", [True, False])
-def test_window_attention_equals_a_loop(grid: tuple[int, int], shift: int, position_bias: bool) -> None:
+def test_window_attention_equals_a_loop(
+    grid: tuple[int, int], shift: int, position_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = WindowAttention(6, 2, 4, shift, qkv_bias=True, position_bias=position_bias).double()
     randomise(module)
     x = torch.randn(2, *grid, 6, dtype=torch.float64)
     expected = torch.stack([torch.from_numpy(naive_attention(module, picture.numpy())) for picture in x])
-    with torch.inference_mode():
-        assert relative_error(module(x), expected) < 1e-12
+    for most in (2**21, 0):  # by plain products, then by the fused kernel
+        monkeypatch.setattr("swin_core.model._FEW_SCORES", most)
+        with torch.inference_mode():
+            assert relative_error(module(x), expected) < 1e-12
     assert relative_error(module(x).detach(), expected) < 1e-12  # the path that training takes
 
 
@@ -212,6 +216,38 @@ def test_linear_takes_tokens_in_any_memory_order() -> None:
     layer = Linear(8, 8)
     x = torch.randn(8, 3, 5, 4).transpose(0, -1)  # (4, 3, 5, 8), not contiguous
     torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("tokens", [(0,), (1,), (2, 7), (1100,), (3, 700), (1601,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_with_gelu_equals_torch(tokens: tuple[int, ...], bias: bool) -> None:
+    layer = nn.Linear(9, 12, bias=bias)
+    x = 3 * torch.randn(*tokens, 9)
+    expected = F.gelu(F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)).float()
+    with torch.inference_mode():
+        torch.testing.assert_close(linear_gelu(x, layer.weight, layer.bias), expected, rtol=1e-5, atol=1e-6)
+    inputs = x.clone().requires_grad_()
+    linear_gelu(inputs, layer.weight, layer.bias).sum().backward()
+    assert inputs.grad is not None
+    again = x.clone().requires_grad_()
+    F.gelu(layer(again)).sum().backward()
+    torch.testing.assert_close(inputs.grad, again.grad)
+
+
+def test_parts_of_an_mlp_that_are_watched_or_replaced_are_called() -> None:
+    mlp, x = Mlp(4, 8), torch.randn(2, 3, 4)
+    seen: list[Tensor] = []
+    with torch.inference_mode():
+        expected = mlp(x)
+        for part in (mlp.fc1, mlp.act):
+            with part.register_forward_hook(lambda module, inputs, output: seen.append(output)):
+                torch.testing.assert_close(mlp(x), expected)
+            with part.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])):
+                mlp(x)
+        torch.testing.assert_close(seen[2], F.gelu(seen[0]))
+        assert len(seen) == 4
+        mlp.act = nn.Identity()
+        torch.testing.assert_close(mlp(x), mlp.fc2(mlp.fc1(x)))
 
 
 def test_autocast_runs_both_roads() -> None:

@@ -2,126 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psutil
 import pytest
+from fixtures_browser import NARROW, PATIENCE, WIDE, Open, Server, at_rest, boxes, browser, dashboard, visible, windows
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-WIDE, NARROW = (1440, 1000), (390, 844)
-PATIENCE = 120_000  # milliseconds; a busy machine with two cores is slow to draw
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psutil.Process]]:
-    """The address of the dashboard, started by the documented command from the root, as on a fresh account."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    log = home / "log.txt"
-    # PYTHONPATH would hide that Streamlit puts another folder on the import path than a test run does.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "STREAMLIT_"))}
-    command = [str(Path(sys.executable).with_name("streamlit")), "run", "dashboard/app.py"]
-    with log.open("w") as output:
-        started = subprocess.Popen(
-            [*command, "--server.port", str(port), "--server.headless", "true"],
-            cwd=ROOT,
-            env={**kept, "HOME": str(home)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            assert started.poll() is None, log.read_text()
-            if answers(f"{address}/_stcore/health"):
-                break
-            time.sleep(0.5)
-        yield address, psutil.Process(started.pid)
-    finally:
-        started.terminate()
-        started.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        line = f"no browser was found: install one of {', '.join(BROWSERS)}"
-        pytest.fail(line, pytrace=False) if os.environ.get("CI") else pytest.skip(line)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
+__all__ = ["browser", "dashboard"]
 
 
 @pytest.fixture
-def visit(server: tuple[str, psutil.Process], browser: Browser) -> Iterator[Open]:
-    """Open the page in a window of its own; when the test ends, its console must hold no error.
+def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
+    """Open the page in a window of its own; trust, which takes long, is measured only where a test asks for it."""
+    with windows(browser) as open_window:
 
-    Trust, which takes long on a busy machine, is measured only where a test asks for it.
-    """
-    faults: list[str] = []
-    windows = []
+        def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light", trust: bool = False) -> Page:
+            page = open_window(size, scheme)
+            if not trust:
+                query = f"{query}&trust=false" if query else "?trust=false"
+            page.goto(f"{dashboard.address}/{query}")
+            visible(page.locator(".st-key-grid .annotation-text").first)
+            at_rest(page)
+            return page
 
-    def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light", trust: bool = False) -> Page:
-        small = size[0] < 640
-        window = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme=scheme,  # type: ignore[arg-type]
-            has_touch=small,
-            is_mobile=small,
-        )
-        windows.append(window)
-        page = window.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        if not trust:
-            query = f"{query}&trust=false" if query else "?trust=false"
-        page.goto(f"{server[0]}/{query}")
-        at_rest(page)
-        return page
-
-    yield visit
-    for window in windows:
-        window.close()
-    assert not faults
-
-
-def at_rest(page: Page) -> None:
-    """Wait until the page's script has run and everything is drawn."""
-    expect(page.locator(".st-key-grid .js-plotly-plot").first).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=PATIENCE)
+        yield visit
 
 
 def captions(page: Page) -> list[str]:
@@ -144,14 +54,6 @@ def ranges(page: Page) -> list[list[float]]:
     return found
 
 
-def boxes(page: Page, selector: str) -> list[dict[str, float]]:
-    script = """selector => [...document.querySelectorAll(selector)].map(element => {
-        const {x, y, width, height} = element.getBoundingClientRect(); return {x, y, width, height};
-    })"""
-    found: list[dict[str, float]] = page.evaluate(script, selector)
-    return found
-
-
 def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
     return all(
         one[start] + one[size] > other[start] + 1 and other[start] + other[size] > one[start] + 1
@@ -159,8 +61,8 @@ def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
     )
 
 
-def test_the_documented_command_listens_on_this_machine_only(server: tuple[str, psutil.Process]) -> None:
-    _, process = server
+def test_the_documented_command_listens_on_this_machine_only(dashboard: Server) -> None:
+    process = psutil.Process(dashboard.program.pid)
     family = [process, *process.children(recursive=True)]
     listening = [
         connection.laddr.ip
@@ -175,12 +77,11 @@ def test_the_documented_command_listens_on_this_machine_only(server: tuple[str, 
 def test_first_view_is_a_sample_explained_by_the_bundled_models(visit: Open) -> None:
     page = visit()
     text = " ".join(captions(page))
-    for words in ("swin_micro_cifar100", "swin_micro_flowers", "rose.jpg", "magnitude", "scale: per cell"):
+    for words in ("swin_micro_cifar100", "swin_micro_flowers", "tulip.jpg", "magnitude", "scale: per cell"):
         assert words in text
     expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
     expect(page.get_by_text("Agreement of the maps")).to_be_visible()
-    cells = boxes(page, ".st-key-grid .imagelayer image")
-    assert len(cells) == 3
+    cells = boxes(page, ".st-key-grid .imagelayer image", 3)
     for cell in cells:
         assert cell["width"] == pytest.approx(cell["height"], abs=1)
         assert cell["width"] == pytest.approx(cells[0]["width"], abs=1)
@@ -234,18 +135,18 @@ def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_pa
     Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "mine.jpg")
     chooser = page.locator("input[type=file]")
     chooser.set_input_files([tmp_path / "mine.jpg", tmp_path / attack])
-    expect(page.locator(".st-key-grid .annotation-text", has_text="mine.jpg")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".st-key-grid .annotation-text", has_text="mine.jpg").first).to_be_visible(timeout=PATIENCE)
     at_rest(page)
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_have_count(1)
     assert attack in alert.inner_text()
     assert page.evaluate("window.hit") is None
-    assert "rose.jpg" not in " ".join(captions(page))
+    assert "tulip.jpg" not in " ".join(captions(page))
 
 
 def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open) -> None:
     page = visit()
-    cell = boxes(page, ".st-key-grid .imagelayer image")[1]
+    cell = boxes(page, ".st-key-grid .imagelayer image", 3)[1]
     x, y = cell["x"] + cell["width"] / 4, cell["y"] + cell["height"] / 4
     page.mouse.move(x, y)
     page.mouse.move(x + 5, y + 5)
@@ -270,14 +171,14 @@ def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open)
 
 
 def test_a_link_reproduces_the_view_and_names_it(visit: Open) -> None:
-    page = visit("?sample=tulip&opacity=40&colors=cividis&scale=Shared&model=swin_micro_flowers")
+    page = visit("?sample=cat&opacity=40&colors=cividis&scale=Shared&model=swin_micro_flowers")
     text = " ".join(captions(page))
     assert "scale: shared" in text
-    assert "tulip.jpg" in text
+    assert "cat.jpg" in text
     assert "swin_micro_cifar100" not in text
     page.get_by_role("button", name="Link").click()
     link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
-    for part in ("sample=tulip", "opacity=40", "colors=cividis", "scale=Shared", "model=swin_micro_flowers"):
+    for part in ("sample=cat", "opacity=40", "colors=cividis", "scale=Shared", "model=swin_micro_flowers"):
         assert part in link
 
 
@@ -320,9 +221,8 @@ def test_a_badge_lies_in_the_line_that_its_caption_leaves_free(visit: Open, size
     page = visit(
         "?" + urlencode([("sample", "tulip"), ("sample", "cat"), ("layer", layer), ("model", model)]), size, trust=True
     )
-    badges = boxes(page, ".st-key-badges button")
-    cells = boxes(page, ".st-key-grid .imagelayer image")
-    assert len(badges) == (2 if layer.startswith("Each") else 6)
+    badges = boxes(page, ".st-key-badges button", 2 if layer.startswith("Each") else 6)
+    cells = boxes(page, ".st-key-grid .imagelayer image", 4 if layer.startswith("Each") else 8)
     lines = page.evaluate(LINES)
     for badge in badges:
         assert 40 < badge["width"] < 160
@@ -342,16 +242,15 @@ def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     at_rest(page)
-    assert len(boxes(page, ".st-key-badges button")) == 1
+    boxes(page, ".st-key-badges button", 1)
 
 
 def test_what_is_drawn_stays_while_trust_is_measured(visit: Open) -> None:
     page = visit("?model=swin_micro_cifar100", trust=True)
     place = boxes(page, ".st-key-grid")
-    page.get_by_test_id("stSidebar").get_by_text("tulip", exact=True).click()
-    expect(page.locator(".st-key-grid .imagelayer image")).to_have_count(4, timeout=PATIENCE)  # measured or not yet
-    drawn = boxes(page, ".st-key-grid .imagelayer image")
+    page.get_by_test_id("stSidebar").get_by_text("rose", exact=True).click()
+    drawn = boxes(page, ".st-key-grid .imagelayer image", 4)  # measured or not yet
     at_rest(page)
-    assert len(boxes(page, ".st-key-badges button")) == 2
-    assert boxes(page, ".st-key-grid .imagelayer image") == drawn
+    boxes(page, ".st-key-badges button", 2)
+    assert boxes(page, ".st-key-grid .imagelayer image", 4) == drawn
     assert boxes(page, ".st-key-grid")[0]["y"] == place[0]["y"]

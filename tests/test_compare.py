@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import swin_core
+from scripts.explain import main as explain_main
+from scripts.explain import parser
 from swin_core.errors import ConfigError
+from swin_core.explain import NOT_OFFERED
 from swin_core.explain.compare import STAGES, Missing, Wish, compare
 from swin_core.explain.figure import Cell
 
@@ -84,6 +89,14 @@ def shell(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+def called(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has read torch already."""
+    words = list(map(str, arguments))
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+        status = explain_main(words)
+    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+
+
 @pytest.fixture
 def weights(small_classifier: swin_core.Classifier, tmp_path: Path) -> Path:
     """The small model in a file."""
@@ -104,7 +117,7 @@ def test_shell_draws_the_same_grid(
     expected = swin_core.explain(small_classifier, swin_core.read_image(samples["cat"]), ["roses"])
     np.testing.assert_allclose(np.float32(written["map"]), expected.maps[0, 0], rtol=1e-4, atol=1e-6)
     wish = ["--method", "hirescam", "--layer", "norm", "layers.1", "--rather-than", "daisy"]
-    done = shell(tmp_path, samples["cat"], "--models", weights, "--out", out, "--target", "rose", *wish)
+    done = called(samples["cat"], "--models", weights, "--out", out, "--target", "rose", *wish)
     assert (done.returncode, done.stderr) == (0, "")
     rows = json.loads(out.read_text("utf-8"))["rows"]
     assert [row["title"].split(": ")[1] for row in rows] == ["norm", "layers.1"]
@@ -112,7 +125,7 @@ def test_shell_draws_the_same_grid(
     expected = swin_core.explain(small_classifier, picture, 2, "hirescam", ["norm", "layers.1"], against=0)
     for place, row in enumerate(rows):
         np.testing.assert_allclose(np.float32(row["cells"][0]["map"]), expected.maps[0, place], rtol=1e-3, atol=1e-6)
-    failed = shell(tmp_path, samples["cat"], "--models", weights, "--out", tmp_path / "grid.svg")
+    failed = called(samples["cat"], "--models", weights, "--out", tmp_path / "grid.svg")
     assert failed.returncode == 1
     assert re.fullmatch(r"error: .*\.png.*\n", failed.stderr)
 
@@ -122,7 +135,7 @@ def test_shell_names_the_cells_that_failed_and_draws_the_others(
 ) -> None:
     out, torn = tmp_path / "grid.json", tmp_path / "torn.jpg"
     torn.write_bytes(b"this is no picture")
-    done = shell(tmp_path, samples["cat"], torn, "--models", weights, "nowhere", "--out", out)
+    done = called(samples["cat"], torn, "--models", weights, "nowhere", "--out", out)
     assert (done.returncode, done.stdout) == (0, f"{out}\n")
     lines = done.stderr.splitlines()
     assert [line.split(": ")[0].split(", ")[0] for line in lines] == [samples["cat"].name, "torn.jpg", "torn.jpg"]
@@ -133,9 +146,18 @@ def test_shell_names_the_cells_that_failed_and_draws_the_others(
 
 def test_shell_fails_if_every_cell_did_or_there_are_too_many_models(samples: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "grid.json"
-    done = shell(tmp_path, samples["cat"], "--models", "nowhere", "--out", out)
+    done = called(samples["cat"], "--models", "nowhere", "--out", out)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 2)
-    done = shell(tmp_path, samples["cat"], "--models", *"abcde", "--out", out)
+    done = called(samples["cat"], "--models", *"abcde", "--out", out)
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*up to 4 models.*\n", done.stderr)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", NOT_OFFERED)
+def test_shell_says_why_a_method_is_not_offered(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        explain_main(["cat.jpg", "--models", "any", "--out", "grid.png", "--method", name])
+    assert ended.value.code == 2
+    assert NOT_OFFERED[name] in capsys.readouterr().err
+    assert NOT_OFFERED[name] in parser().format_help()

@@ -10,46 +10,36 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-from fixtures_pages import FLOWERS, OTHERS, ROOT, SHELVES, figure, opened, picture, run, save_model, texts
+from fixtures_pages import FLOWERS, ROOT, bundle, empty_shelves, figure, opened, picture, run, save_model, texts
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard import cache, choices, evidence
-from dashboard.cache import STAGES, Shelf
+from dashboard.cache import STAGES
 from dashboard.comparison import Comparison, Line
 from dashboard.controls import BEST_TITLE
 from dashboard.evidence import trust, with_trust
+from dashboard.gaze import ALONE
 from swin_core import zoo
 from swin_core.data import DataSet
 from swin_core.errors import DataError, SwinError
-from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP, default_method, stage_layers
+from swin_core.explain import METHOD_FACTS, METHODS, NOT_OFFERED, RUNNER_UP, default_method, stage_layers
 from swin_core.explain.class_mean import class_mean
 from swin_core.explain.figure import grid
 from swin_core.explain.timeline import checkpoints_of, timeline
 from swin_core.explain.trust import Trust, assess
 
+__all__ = ["bundle"]
+
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-EVIDENCE = {"_trusts": 256, "_timelines": 4, "_means": 64, "_data_sets": 2}
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("assets")
-    save_model(folder, "first", FLOWERS, 1)
-    save_model(folder, "second", OTHERS, 2)
-    return folder
 
 
 @pytest.fixture(autouse=True)
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    for name, capacity in SHELVES.items():
-        monkeypatch.setattr(cache, name, Shelf(capacity))
-    for name, capacity in EVIDENCE.items():
-        monkeypatch.setattr(evidence, name, Shelf(capacity))
+    empty_shelves(monkeypatch, evidence)
 
 
 @pytest.fixture
@@ -155,6 +145,7 @@ def test_every_kind_of_method_is_offered_and_shown_with_its_summary(method: str)
     app = opened(method=METHODS[method], model="first", sample="tulip")
     assert app.selectbox(key="method").value == method
     assert app.selectbox(key="method").options == [BEST_TITLE, *METHODS.values()]
+    assert all(reason in app.selectbox(key="method").help for reason in NOT_OFFERED.values())
     assert facts.summary in words(app)
     assert "failed" not in texts(app)
     assert "magnitude" in texts(app) or "empty map" in texts(app)
@@ -174,7 +165,7 @@ def test_each_model_starts_with_its_own_best_method_and_names_it(monkeypatch: py
 
     monkeypatch.setattr(swin_core, "load", fixed)
     app = opened(model=["first", "timm/resnet18"], sample="tulip")
-    for name, title in (("first", "Attention rollout x gradient"), ("timm/resnet18", "Grad-CAM")):
+    for name, title in (("first", "Relevance of patches"), ("timm/resnet18", "Grad-CAM")):
         assert METHODS[default_method(fixed(name))] == title
         assert title in texts(app)
     app.selectbox(key="layer").set_value(STAGES)
@@ -204,6 +195,16 @@ def test_each_cell_of_a_strip_knows_its_line_and_model() -> None:
         assert found is not None
         assert found.labels == cache.classifier(model).labels
         assert with_trust(comparison, grid(comparison.rows(), comparison.columns)).rows[number].cells == row.cells
+
+
+def test_relevance_at_one_stage_can_be_chosen() -> None:
+    app = opened(method=METHODS["relevance"], layer="layers.0", model="first", sample="tulip")
+    stages = stage_layers(swin_core.load("first"))
+    assert app.selectbox(key="layer").options == ["The pixels", "All stages, side by side", *stages]
+    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    expected = swin_core.explain(model, image, method="relevance", layers="layers.0")
+    assert f"magnitude {expected.maps.max():.3g}" in texts(app)
+    assert f"magnitude {expected.maps.max():.3g}" not in texts(opened(method=METHODS["relevance"], model="first"))
 
 
 def test_relevance_says_what_each_stage_hands_on() -> None:
@@ -252,11 +253,12 @@ def test_one_class_of_several_against_itself_leaves_the_others() -> None:
 
 def test_models_of_timm_are_columns_like_any_other(monkeypatch: pytest.MonkeyPatch, measured: list[str]) -> None:
     """Random weights: there may be no network here, and what is tried is layers, layouts and preprocessing."""
+    four = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
     made = {
-        "timm/resnet50": lambda: timm.create_model("resnet50", num_classes=7),
-        "timm/convnext_atto": lambda: timm.create_model("convnext_atto", num_classes=7),
-        "timm/vit_tiny": lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=7),
-        "timm/swinv2_tiny": lambda: timm.create_model("swinv2_tiny_window8_256", img_size=64, num_classes=7),
+        "timm/resnet": lambda: timm.create_model("test_resnet", num_classes=7),
+        "timm/convnext": lambda: timm.create_model("test_convnext", num_classes=7),
+        "timm/vit": lambda: timm.create_model("test_vit", img_size=64, num_classes=7),
+        "timm/swinv2": lambda: timm.create_model("swinv2_tiny_window8_256", img_size=64, num_classes=7, **four),
     }
 
     def load(name: str) -> swin_core.Classifier:
@@ -320,6 +322,7 @@ def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
     app.session_state["gaze"] = True
     run(app)
     assert made == [1]
+    assert ALONE not in words(app)
     folder = choices.ROOT / "runs" / a_run
     expected = timeline(checkpoints_of(folder), swin_core.read_image(choices.samples()["tulip"]))
     strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
@@ -330,6 +333,8 @@ def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
     run(app)
     strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
     assert re.search(r"<figure class=here>(?:(?!</figure>).)*<figcaption>1<br>", strip)
+    app.selectbox(key="against").set_value(RUNNER_UP)
+    assert ALONE in words(run(app))  # the strip stays what it was, and says so
     assert made == [1]
 
 

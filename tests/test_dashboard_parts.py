@@ -7,10 +7,13 @@ import threading
 import time
 import tomllib
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import swin_core
 from dashboard import cache, choices, theme
@@ -34,6 +37,31 @@ def test_a_hundred_changes_of_model_keep_six(monkeypatch: pytest.MonkeyPatch) ->
         cache.classifier(f"timm/model{number}")
     gc.collect()
     assert len(alive) == 6
+
+
+def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    by: list[int] = []
+
+    def explain(*_given: object, **_named: object) -> str:
+        by.append(threading.get_ident())
+        return "explained"
+
+    model = swin_core.Classifier(torch.nn.Linear(1, 2), ("a", "b"), (0.5,) * 3, (0.5,) * 3, 32, name="any")
+    monkeypatch.setattr(swin_core, "load", lambda _name: model)
+    monkeypatch.setattr(swin_core, "explain", explain)
+    monkeypatch.setattr(cache, "_classifiers", Shelf(6))
+    monkeypatch.setattr(cache, "_explanations", Shelf(6))
+    image = Image.new("RGB", (32, 32))
+
+    def ask(number: int) -> None:
+        picture = cache.Picture(number, "", image, np.asarray(image))
+        assert cache.explanation(cache.Request("timm/any", picture, (0,), "gradcam", None)) == "explained"
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = set(pool.map(lambda number: (ask(number), threading.get_ident())[1], range(16)))
+    assert len(by) == 16
+    assert len(set(by)) == 1
+    assert not asking & set(by)
 
 
 def test_shelf_makes_a_value_once_for_many_threads() -> None:
@@ -118,6 +146,7 @@ def test_configuration_keeps_the_server_local_and_the_palette_one() -> None:
     assert settings["server"]["address"] == "127.0.0.1"
     assert settings["server"]["maxUploadSize"] == 50
     assert settings["browser"]["gatherUsageStats"] is False
+    assert settings["client"]["showErrorDetails"] == "type"
     assert tuple(settings["theme"]["chartCategoricalColors"]) == theme.SERIES
 
 

@@ -19,16 +19,23 @@ def picture() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
 
 
-def test_a_swin_starts_with_rollout_and_hirescam_at_a_layer(small_classifier: Classifier, picture: Image.Image) -> None:
-    assert default_method(small_classifier) == "gradrollout"
+def test_our_swin_starts_with_patches_hirescam_at_a_layer(small_classifier: Classifier, picture: Image.Image) -> None:
+    assert default_method(small_classifier) == "patchrelevance"
     assert default_method(small_classifier, at_layer=True) == "hirescam"
     assert default_layer(small_classifier).endswith("norm1")
     found = swin_core.explain(small_classifier, picture)
-    assert (found.method, found.layers) == ("gradrollout", ("input",))
-    asked = swin_core.explain(small_classifier, picture, method="gradrollout")
+    assert (found.method, found.layers) == ("patchrelevance", ("input",))
+    asked = swin_core.explain(small_classifier, picture, method="patchrelevance")
     np.testing.assert_array_equal(found.maps, asked.maps)
     at_norm = swin_core.explain(small_classifier, picture, layers="norm")
     assert (at_norm.method, at_norm.layers) == ("hirescam", ("norm",))
+
+
+def test_one_stage_starts_with_rollout(picture: Image.Image) -> None:
+    model = swin_core.build("vit_micro", num_classes=3)
+    classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
+    assert default_method(classifier) == "gradrollout"
+    assert swin_core.explain(classifier, picture).maps.max() > 0
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import free_port
 from fixtures_shell import (
     CLASSES,
     ROOT,
@@ -56,12 +56,6 @@ def test_two_ranks_give_the_figures_of_one(shell: Shell, config: TrainConfig, wh
     assert runs.read_status(run)["processes"] == 2
     assert state(run) == ("finished", "")
     assert shell.said().splitlines()[-1] == str(run)
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("localhost", 0))
-        return int(held.getsockname()[1])
 
 
 def test_two_nodes_give_the_figures_of_one_in_one_folder(shell: Shell, config: TrainConfig, whole: Path) -> None:

@@ -17,11 +17,11 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
+from swin_core.explain.baselines import centred_gaussian
 from swin_core.explain.faithfulness import (
     Probe,
     areas,
     blur,
-    centred_gaussian,
     measure,
     road,
     step_counts,

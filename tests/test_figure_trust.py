@@ -128,11 +128,12 @@ def test_a_map_of_the_pixels_is_light_and_its_values_can_be_read(make: Make) -> 
     assert len(shown.to_plotly().to_json()) < 400_000
 
 
-def test_single_pixels_far_above_the_rest_do_not_darken_a_fine_map(make: Make) -> None:
-    fine = replace(make(), maps=np.random.default_rng(1).random((1, 1, 100, 80)).astype(np.float32))
+@pytest.mark.parametrize("size", [(100, 80), (32, 32)], ids=["pixels", "patches"])
+def test_places_far_above_the_rest_do_not_darken_a_fine_map(make: Make, size: tuple[int, int]) -> None:
+    fine = replace(make(), maps=np.random.default_rng(1).random((1, 1, *size)).astype(np.float32))
     fine.maps[0, 0, 3, 3] = 50
     cell = Cell(fine)
-    assert cell.top == pytest.approx(np.sort(fine.maps.ravel())[-81], rel=0.01)
+    assert cell.top == pytest.approx(np.sort(fine.maps.ravel())[-size[0] * size[1] // 100 - 1], rel=0.01)
     assert cell.magnitude == 50
     assert "99th percentile" in one_row(cell).scale_name
     assert "percentile" not in one_row(Cell(make())).scale_name

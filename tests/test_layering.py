@@ -27,21 +27,35 @@ MAY_IMPORT: dict[str, set[str]] = {
     "variants": {"errors"},
     "linear": {"errors"},
     "modes": {"errors"},
+    "memory": set(),
+    "palette": set(),
+    "progress": set(),
+    "world": {"errors"},
     "model": _MODEL,
     "layouts": _MODEL,
+    "complexity": _MODEL,
     "fitting": _MODEL | {"layouts"},
     "weights": _MODEL | _WEIGHTS,
-    "images": {"errors"},
+    "lossless": set(),
+    "images": {"errors", "lossless"},
     "cifar": {"errors", "images"},
     "data": _DATA,
     "downloads": _DATA,
+    "four_classes": _DATA | {"downloads"},
+    "catalog": _DATA,
+    "confusion": {"errors"},
+    "thumbnails": _DATA,
     "zoo": _MODEL | _DATA | _WEIGHTS | {"runs"},
-    "explain": _MODEL | _DATA | _WEIGHTS | {"zoo"},
+    "explain": _MODEL | _DATA | _WEIGHTS | {"zoo", "progress", "world"},
     "runs": {"errors", "atomic"},
     "devices": {"errors", "runs"},
-    "training": _MODEL | _DATA | _WEIGHTS | {"runs"},
-    "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training", "runs"},
-    "launch": _MODEL | _DATA | _WEIGHTS | {"zoo", "training", "runs"},
+    "training": _MODEL | _DATA | _WEIGHTS | {"runs", "memory", "world"},
+    "accuracy": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training", "runs", "world"},
+    "predictions": _MODEL | _DATA | _WEIGHTS | {"zoo", "explain", "training", "accuracy", "runs"},
+    "selection": _MODEL | _DATA | _WEIGHTS | {"accuracy", "catalog", "confusion", "predictions"},
+    "launch": _MODEL | _DATA | _WEIGHTS | {"zoo", "training", "runs", "world"},
+    "figures": _MODEL | _DATA | _WEIGHTS | {"catalog", "explain", "palette", "runs", "training", "zoo"},
+    "ablations": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy", "runs", "launch", "zoo"},
     "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy", "runs"},
 }
 # What is there in a blink and knows no torch: beside the standard library it imports these and nothing else.
@@ -180,7 +194,9 @@ def text_files() -> list[str]:
     kinds = {"", ".py", ".sh", ".md", ".toml", ".txt", ".json", ".css", ".yml"}
     folders = [ROOT / folder for folder in (*CODE_FOLDERS, ".ci")]
     found = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
-    paths = [path for path in [*found, *ROOT.iterdir()] if path.is_file() and path.suffix in kinds]
+    paths = [
+        path for path in [*found, *ROOT.iterdir()] if path.is_file() and path.suffix in kinds and path.name != ".git"
+    ]
     return sorted(str(path.relative_to(ROOT)) for path in paths)
 
 

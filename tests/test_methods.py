@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -324,14 +325,17 @@ def test_second_order_takes_turns(tiny: swin_core.Classifier, noise: Image.Image
         ({"method": "fullgrad"}, ConfigError, "biases"),
         ({"fuse": "median"}, ConfigError, "mean or max"),
         ({"method": "eigencam", "against": 1}, ConfigError, "same for every class"),
-        ({"method": "gradient", "layers": "norm"}, LayerError, "explains the input itself"),
+        ({"method": "gradient", "layers": "norm"}, LayerError, "Input gradient takes no layer; leave it out"),
+        ({"method": "patchrelevance", "layers": "norm"}, LayerError, "Relevance of patches takes no layer"),
         ({"method": "hirescam", "layers": "nrm"}, LayerError, "did you mean norm"),
+        ({"layers": "xyz"}, LayerError, "it has patch_embed, patch_embed.proj, .* and 3 more"),
+        *(({"method": name}, ConfigError, re.escape(reason)) for name, reason in NOT_OFFERED.items()),
         ({"method": "scorecam", "layers": "head"}, LayerError, "before the pooling"),
         ({"method": "smoothgrad", "targets": [5]}, TargetError, "class 5 is outside"),
         ({"method": "ablationcam", "targets": [-1]}, TargetError, "class -1 is outside"),
         ({"against": 9}, TargetError, "class 9 is outside"),
         ({"against": "orchid"}, TargetError, "no class 'orchid'"),
-        ({"targets": 2, "against": "roses"}, TargetError, "rather than itself"),
+        ({"targets": 2, "against": "roses"}, TargetError, "'roses' cannot be explained rather than itself"),
         ({"targets": [0, 1, 2], "against": [3, 4]}, TargetError, "2 classes to compare 3 with"),
     ],
 )

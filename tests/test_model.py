@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,6 +132,26 @@ def test_state_dict_keys_are_the_published_ones(changes: dict[str, Any]) -> None
 def test_variants_have_the_published_number_of_parameters(variant: str, millions: float) -> None:
     count = sum(parameter.numel() for parameter in build(variant).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=5e-4)
+
+
+def test_the_plain_vit_equals_timms_with_mean_pooling() -> None:
+    ours = build("vit_micro").eval()
+    embedding = partial(timm.layers.PatchEmbed, norm_layer=torch.nn.LayerNorm)
+    settings = {"img_size": 32, "patch_size": 4, "num_classes": 100, "embed_dim": 192, "depth": 6, "num_heads": 6}
+    settings |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    peer = timm.models.VisionTransformer(**settings, embed_layer=embedding, norm_layer=torch.nn.LayerNorm).eval()
+    names = {"absolute_pos_embed": "pos_embed"}
+    with torch.no_grad():
+        for value in ours.parameters():
+            value.copy_(torch.randn_like(value) * 0.05)
+    peer.load_state_dict(
+        {names.get(key, key.replace("layers.0.blocks", "blocks")): value for key, value in ours.state_dict().items()}
+    )
+    pictures = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(pictures), peer(pictures), rtol=1e-4, atol=1e-5)
+    sizes = [sum(value.numel() for value in build(name).parameters()) for name in ("vit_micro", "swin_micro")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.03)
 
 
 # Free shapes and options

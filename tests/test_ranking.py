@@ -17,10 +17,12 @@ import swin_core
 from swin_core.data import DataSet, image_folder
 from swin_core.errors import ConfigError
 from swin_core.explain.batch import attribute
-from swin_core.explain.faithfulness import Probe, areas, measure
+from swin_core.explain.faithfulness import Probe, areas, gain, measure
+from swin_core.explain.mosaics import focus, mosaics
 from swin_core.explain.randomisation import randomisation
 from swin_core.explain.ranking import choices, rank
-from swin_core.explain.world import World
+from swin_core.explain.relevance import relevance
+from swin_core.world import World
 from swin_core.zoo import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,6 +86,26 @@ def test_figures_equal_those_of_each_picture(nano: Classifier, noise: DataSet) -
     assert row.ssim == pytest.approx(alike.ssim)
 
 
+def test_relevance_is_ranked_at_its_stages_with_its_sign(nano: Classifier, noise: DataSet) -> None:
+    """The order of removal goes on below zero; the focus is a share of what speaks for the class."""
+    found = rank(nano, noise, ["relevance@layers.0", "relevance@norm"], steps=3, quick=True)
+    assert "not at 'norm'" in found.left_out["relevance norm"]
+    row = next(row for row in found.rows if row.method == "relevance")
+    assert row.layer == "layers.0"
+    gains, shares = [], []
+    for index in range(len(noise)):
+        x = nano.tensor(nano.view(noise.image(index)))
+        target = nano.model.eval()(x).argmax(1).detach()
+        (stage, *_) = relevance(nano.model, x, target).stages
+        assert float(stage.min()) < 0
+        gains.append(float(gain(Probe(nano, x, torch.tensor([0]), target), stage, 3).srg))
+    assert row.srg == pytest.approx(np.mean(gains), abs=2e-4)
+    for scene in mosaics(nano, noise, MOSAICS):
+        (stage, *_) = relevance(nano.model, nano.tensor(scene.view), torch.tensor([scene.target])).stages
+        shares.append(focus(stage[0].relu().numpy(), scene.cells))
+    assert row.focus == pytest.approx(np.mean(shares), abs=1e-4)
+
+
 @dataclass(frozen=True)
 class Recording(World):
     """One process of several, which keeps what it would send to the others."""
@@ -108,10 +130,10 @@ def test_shards_add_up(nano: Classifier, noise: DataSet) -> None:
             ["norm", "layers.0"],
             steps=2,
             pictures=7,
-            world=Recording(number, 3, parts[-1]),
+            world=Recording(number, 3, sent=parts[-1]),
         )
     total = [torch.stack(values).sum(0) for values in zip(*parts, strict=True)]
-    world = Recording(1, 3, [], total)
+    world = Recording(1, 3, total=total)
     shared = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, pictures=7, world=world)
     assert [(row.method, row.layer) for row in shared.rows] == [(row.method, row.layer) for row in whole.rows]
     for one, other in zip(shared.rows, whole.rows, strict=True):
@@ -202,6 +224,10 @@ def test_choices_name_pixel_methods_once(nano: Classifier) -> None:
         ("gradcam", "norm"),
         ("hirescam", "layers.1"),
     ]
+    stages = [("relevance", name) for name in ("input", "layers.0", "layers.1", "layers.2")]
+    assert choices(nano, ["relevance"]) == stages
+    assert choices(nano, ["relevance"], ["norm", "layers.1"]) == [stages[0], stages[2]]
+    assert choices(nano, ["relevance@layers.0", "gradient"]) == [stages[1], ("gradient", "input")]
     methods = {method for method, _ in choices(nano)}
     assert "gradcam" in methods
     assert "scorecam" not in methods  # of many passes

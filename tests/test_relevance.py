@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from reference import randomise, relative_error, small
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from swin_core.errors import ConfigError, LayerError, TargetError
 from swin_core.explain import attribute
 from swin_core.explain import relevance as module
 from swin_core.explain.questions import ask_batch
-from swin_core.explain.relevance import relevance, relevance_maps
+from swin_core.explain.relevance import relevance, relevance_layers, relevance_maps
 from swin_core.model import Swin, WindowAttention
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -262,4 +263,58 @@ def test_explain_offers_it(small_classifier: swin_core.Classifier) -> None:
     views = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     batch = small_classifier.tensor(views)
     found = attribute(small_classifier, batch, TARGETS, "relevance")
-    assert torch.equal(found[:, 0], relevance(small_classifier.model, batch, TARGETS).pixels.relu())
+    expected = relevance(small_classifier.model, batch, TARGETS).pixels
+    assert torch.equal(found[:, 0], expected.relu())
+    assert torch.equal(attribute(small_classifier, batch, TARGETS, "relevance", signed=True)[:, 0], expected)
+
+
+def test_patches_are_credited_with_what_speaks_for_the_class(small_classifier: swin_core.Classifier) -> None:
+    picture = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 40, 3), np.uint8))
+    for against in (None, 2):
+        found = swin_core.explain(small_classifier, picture, [0, 1], "patchrelevance", against=against)
+        signed = swin_core.explain(small_classifier, picture, [0, 1], "relevance", "layers.0", against=against)
+        np.testing.assert_array_equal(found.maps, np.maximum(signed.maps, 0))
+        assert signed.maps.min() < 0 < found.maps.max()
+
+
+def test_stages_are_its_layers(small_classifier: swin_core.Classifier) -> None:
+    """One value for each token of a stage's output: what this token's channels are handed, all together."""
+    model = randomise(small_classifier.model)
+    view = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    batch = small_classifier.tensor(view)
+    found = relevance(model, batch, TARGETS[:1])
+    outputs: dict[str, Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(lambda layer, given, output, name=name: outputs.update({name: output}))
+        for name, layer in model.named_modules()
+    ]
+    model(batch)
+    for hook in hooks:
+        hook.remove()
+    assert relevance_layers(model) == ("input", "layers.0", "layers.1", "layers.2")
+    picture = Image.fromarray(view)
+    for name, expected in zip(relevance_layers(model), (found.pixels, *found.stages), strict=True):
+        if name != "input":
+            assert expected.shape == outputs[name].shape[:3]
+        maps = attribute(small_classifier, batch, TARGETS[:1], "relevance", name, signed=True)
+        assert torch.equal(maps[:, 0], expected)
+        explained = swin_core.explain(small_classifier, picture, int(TARGETS[0]), "relevance", name)
+        assert explained.layers == (name,)
+        np.testing.assert_allclose(explained.maps[0, 0], expected[0], rtol=1e-4, atol=1e-6)
+    both = swin_core.explain(small_classifier, picture, 1, "relevance", ["layers.1", "layers.0"], against=2)
+    contrast = relevance(model, batch, TARGETS[:1], torch.tensor([2]))
+    np.testing.assert_allclose(both.maps[0, 1], contrast.stages[0][0], rtol=1e-4, atol=1e-6)
+
+
+def test_layers_without_relevance_are_named(small_classifier: swin_core.Classifier) -> None:
+    picture = Image.new("RGB", (64, 64))
+    picture.putpixel((0, 0), (255, 0, 0))
+    for name in ("norm", "layers.3", "layers.0.blocks.1", ""):
+        with pytest.raises(LayerError, match=r"has maps at input, layers\.0, layers\.1, layers\.2, not at"):
+            swin_core.explain(small_classifier, picture, method="relevance", layers=name)
+    with pytest.raises(LayerError, match="at least one"):
+        swin_core.explain(small_classifier, picture, method="relevance", layers=[])
+    other = swin_core.Classifier(timm.create_model("resnet10t", num_classes=2), "ab", (0.5,) * 3, (0.5,) * 3, 64)
+    with pytest.raises(LayerError, match="our own Swin"):
+        swin_core.explain(other, picture, method="relevance", layers="layer1")
+    assert relevance_layers(other.model) == ("input",)

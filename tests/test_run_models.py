@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures_pages import empty_shelves
 from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard import cache, choices
-from dashboard.cache import Picture, Request, Shelf
+from dashboard.cache import Picture, Request
 from swin_core import zoo
 from swin_core.errors import ModelError, SwinError
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("rose", "tulip", "rocket")
 FIRST, SECOND = "20260102-030405-mine", "20260103-030405-mine"
-SHELVES = {"_classifiers": 6, "_refusals": 64, "_pictures": 16, "_explanations": 128, "_drawings": 16}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,8 +54,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of runs outside the project, one bundled model, and nothing held from an earlier test."""
     save(tmp_path / "assets" / "bundled.safetensors", 100)
     monkeypatch.setattr(zoo, "ASSETS", tmp_path / "assets")
-    for name, capacity in SHELVES.items():
-        monkeypatch.setattr(cache, name, Shelf(capacity))
+    empty_shelves(monkeypatch)
     folder = tmp_path / "elsewhere" / "runs"
     folder.mkdir(parents=True)
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(folder))
@@ -191,7 +190,9 @@ def test_checkpoints_are_columns_of_the_grid(root: Path) -> None:
     assert any("mine, epoch 3" in mark.value for mark in app.markdown)
 
 
-def test_a_run_that_trains_on_shows_its_new_weights_at_the_next_rerun(root: Path) -> None:
+def test_a_run_that_trains_on_shows_its_new_weights_at_the_next_rerun(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(root, FIRST, 1)
     app = opened(model=[FIRST])
     before = app.get("plotly_chart")[0].proto.spec
@@ -201,8 +202,7 @@ def test_a_run_that_trains_on_shows_its_new_weights_at_the_next_rerun(root: Path
     app.run()
     after = app.get("plotly_chart")[0].proto.spec
     assert after != before
-    for name, capacity in SHELVES.items():
-        setattr(cache, name, Shelf(capacity))
+    empty_shelves(monkeypatch)
     assert opened(model=[FIRST]).get("plotly_chart")[0].proto.spec == after
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from PIL import Image
 from scripts import train as command
 from swin_core.errors import ConfigError
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
+from swin_core.variants import VARIANTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -149,6 +151,49 @@ def test_the_command_trains_and_resumes(run_command: Callable[..., tuple[int, st
     assert "top-1" in output
     status, output, _ = run_command("--run", str(run))
     assert (status, output.splitlines()[-1]) == (0, str(run))
+
+
+def test_the_recipe_for_gpus_takes_two_steps(
+    run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that `best-cifar100` adds has its part in each step, and nothing is promised that nobody has measured."""
+    assert RECIPES["best-cifar100"].time.startswith("not yet measured here")
+    assert RECIPES["best-cifar100"].result.startswith("not yet measured here")
+    draw = np.random.default_rng(0)
+    for number in range(18):
+        file = tmp_path / "pictures" / f"class {number % 6}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    counts: dict[str, int] = {}
+    places = {"augment": ("rand_augment", "random_erasing"), "objective": ("mix",)}
+    for module, names in places.items():
+        for name in names:
+            _count_calls(monkeypatch, f"swin_core.training.{module}.{name}", counts)
+    _count_calls(monkeypatch, "swin_core.training.optim.MovingAverage.update", counts)
+    _count_calls(monkeypatch, "swin_core.training.draws.Draws.chance", counts)
+    small = ["--data=pictures", "--holdout=0.34", "--limit=8", "--batch-size=4", "--epochs=1"]
+    status, output, errors = run_command("best-cifar100", *small)
+    assert status == 0, errors
+    run = Path(output.splitlines()[-1])
+    assert json.loads((run / "status.json").read_text())["step"] == 2
+    [line] = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite([line["train_loss"], line["loss"], line["top5"]]).all()
+    blocks = sum(VARIANTS["swin_mini"].depths)
+    # Drop path draws for every block but the first, whose rate is 0, and flip, erasing and the two mixtures draw too.
+    assert counts.pop("chance") >= 2 * (blocks - 1)
+    assert counts == {"rand_augment": 2, "random_erasing": 2, "mix": 2, "update": 2}
+
+
+def _count_calls(monkeypatch: pytest.MonkeyPatch, path: str, counts: dict[str, int]) -> None:
+    """Count the calls of a function, under its last name."""
+    name = path.rpartition(".")[2]
+    function = pkgutil.resolve_name(path)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        counts[name] = counts.get(name, 0) + 1
+        return function(*args, **options)
+
+    monkeypatch.setattr(path, counted)
 
 
 @pytest.mark.parametrize(

@@ -64,4 +64,5 @@ def test_ssim_of_maps_smaller_than_its_window() -> None:
     assert float(ssim(maps, maps.flip(2))[0]) < 0.9
     empty = torch.zeros(1, 4, 4)
     assert float(ssim(empty, empty)) == pytest.approx(1)
+    assert ssim(-maps, -7 * maps).tolist() == pytest.approx([1, 1])  # all of it speaks against the class
     assert float(ssim(maps[:1], torch.zeros(1, 4, 20))) < 0.1

@@ -95,6 +95,8 @@ def test_a_method_on_the_pixels_takes_no_layer(run: Path, tulip: Image.Image) ->
 def test_a_layer_can_be_named(run: Path, tulip: Image.Image) -> None:
     found = timeline(checkpoints_of(run)[:2], tulip, layer="norm")
     assert {one.layers for one in found.explanations} == {("norm",)}
+    found = timeline(checkpoints_of(run)[:2], tulip, method="relevance", layer="layers.0")
+    assert {one.layers for one in found.explanations} == {("layers.0",)}
 
 
 def test_a_long_run_is_thinned_out_evenly_and_keeps_its_ends(run: Path, tulip: Image.Image) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,100 +11,62 @@ from typing import Any
 
 import psutil
 import pytest
+from fixtures_browser import (
+    NARROW,
+    PATIENCE,
+    ROOT,
+    SUBPAGE,
+    WIDE,
+    Open,
+    Server,
+    at_rest,
+    browser,
+    visible,
+    windows,
+)
 from fixtures_runs import make_run
-from playwright.sync_api import Browser, Locator, Page, expect
-from test_browser import NARROW, PATIENCE, ROOT, WIDE, answers, browser
+from playwright.sync_api import Browser, Page, expect
 
 from swin_core import runs
 
 __all__ = ["browser"]
 
-Open = Callable[..., Page]
 EARLIER = "20260102-030405-earlier"
 
 
-class Server:
-    """The dashboard by the documented command, on a runs' folder of its own."""
-
-    def __init__(self, home: Path, root: Path):
-        self.home, self.root = home, root
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        left_out = ("PYTHONPATH", "STREAMLIT_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-        options = ["--server.port", str(self.port), "--server.headless", "true"]
-        with (self.home / "log.txt").open("a") as output:
-            self.program = subprocess.Popen(
-                [str(Path(sys.executable).with_name("streamlit")), "run", "dashboard/app.py", *options],
-                cwd=ROOT,
-                env={**kept, "HOME": str(self.home), "SWIN_RUNS_ROOT": str(self.root)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        for _ in range(240):
-            assert self.program.poll() is None, (self.home / "log.txt").read_text()
-            if answers(f"http://127.0.0.1:{self.port}/_stcore/health"):
-                return
-            time.sleep(0.5)
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        self.program.send_signal(number)
-        self.program.wait(30)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs."""
+    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("runs"))
-    make_run(started.root, EARLIER, "stopped", epochs=12)
+def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    make_run(root, EARLIER, "stopped", epochs=12)
+    started = Server(tmp_path_factory.mktemp("home"), SWIN_RUNS_ROOT=root)
     yield started
     started.end()
-    for run in runs.list_runs(started.root):
+    for run in runs.list_runs(root):
         if run.alive:
             runs.kill(run, grace=1)
 
 
 @pytest.fixture
 def visit(server: Server, browser: Browser) -> Iterator[Open]:
-    """Open the page in a window of its own; when the test ends, its console must hold no error."""
-    faults: list[str] = []
-    windows = []
-
-    def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: Any = "light") -> Page:
-        small = size[0] < 640
-        window = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, has_touch=small, is_mobile=small
-        )
-        windows.append(window)
-        page = window.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"http://127.0.0.1:{server.port}/train{query}")
-        visible(page.get_by_role("heading", level=1))
-        at_rest(page)
-        return page
-
-    yield visit
-    for window in windows:
-        window.close()
-    # Below a page's own address Streamlit first looks for its server there, and then above; and one test kills it.
-    known = ("404", "WebSocket", "net::ERR_", "disconnected from server", "reaching server endpoint")
+    """Open the page in a window of its own; one test kills its server."""
+    known = ("WebSocket", "net::ERR_", "disconnected from server", "reaching server endpoint", "not responding")
     # A page whose server was killed asks in vain for what it had not loaded yet.
     known = (*known, "Failed to fetch dynamically imported module")
-    assert not [fault for fault in faults if not any(words in fault for words in known)]
+    with windows(browser, SUBPAGE, *known) as open_window:
 
+        def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: Any = "light") -> Page:
+            page = open_window(size, scheme)
+            page.goto(f"{server.address}/train{query}")
+            visible(page.get_by_role("heading", level=1))
+            at_rest(page)
+            return page
 
-def visible(part: Locator) -> None:
-    expect(part).to_be_visible(timeout=PATIENCE)
-
-
-def at_rest(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
+        yield visit
 
 
 def points(page: Page) -> int:
@@ -137,8 +96,9 @@ def programs(run: runs.Run) -> list[psutil.Process]:
     return [launcher, *launcher.children(recursive=True)]
 
 
+@pytest.mark.timeout(900)  # each of its six steps may take its time on a busy machine
 def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
-    visit: Open, server: Server, data_root: Path
+    visit: Open, server: Server, root: Path, data_root: Path
 ) -> None:
     page = visit()
     page.get_by_role("button", name="New run").click()
@@ -158,7 +118,7 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     visible(page.get_by_role("heading", name="slice"))
     assert "?run=" in page.url
     until(lambda: points(page) > 2, 120)
-    (run,) = (run for run in runs.list_runs(server.root) if run.title == "slice")
+    (run,) = (run for run in runs.list_runs(root) if run.title == "slice")
     before = points(page)
     until(lambda: points(page) > before)
     family = programs(run)
@@ -178,7 +138,7 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     visible(other.get_by_role("button", name="Resume"))
     visible(page.get_by_role("button", name="Resume"))
     until(lambda: not any(program.is_running() for program in family), 20)
-    stopped = runs.find(run.name, server.root)
+    stopped = runs.find(run.name, root)
     assert stopped.state == "stopped"
     steps = stopped.status["step"]
     assert (stopped.folder / "checkpoints" / "last.pt").is_file()
@@ -188,10 +148,10 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     other.get_by_role("button", name="Resume").click()
     visible(other.get_by_role("button", name="Stop", exact=True))
     until(lambda: points(other) > before, 120)
-    until(lambda: runs.find(run.name, server.root).status["step"] > steps)
-    written = [line["step"] for line in runs.find(run.name, server.root).steps()]
+    until(lambda: runs.find(run.name, root).status["step"] > steps)
+    written = [line["step"] for line in runs.find(run.name, root).steps()]
     assert written == sorted(set(written))
-    runs.request_stop(runs.find(run.name, server.root))
+    runs.request_stop(runs.find(run.name, root))
     visible(other.get_by_role("button", name="Resume"))
 
 
@@ -211,6 +171,35 @@ def test_a_row_opens_its_run_and_the_address_leads_back(visit: Open) -> None:
     visible(page.get_by_role("heading", name="earlier"))
     page.get_by_role("button", name="All runs").click()
     visible(page.get_by_role("button", name="New run"))
+
+
+def test_weights_of_a_run_become_columns_also_after_a_visit_to_compare(visit: Open, root: Path) -> None:
+    for name in ("best", "epoch-0003"):
+        weights = root / EARLIER / "checkpoints" / f"{name}.safetensors"
+        shutil.copy(ROOT / "assets" / "swin_micro_flowers.safetensors", weights)
+    page = visit(f"?run={EARLIER}")
+    table = page.get_by_test_id("stDataFrame").first
+    # The second time the page has held models, and the address its choices.
+    for row, words in ((1, "earlier, epoch 3"), (2, "earlier, best")):
+        table.scroll_into_view_if_needed()
+        box = table.locator("canvas").first.bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + 17, box["y"] + 35 * row + 17)
+        page.get_by_role("button", name="Compare").click()
+        visible(page.get_by_role("heading", name="What did each model look at?"))
+        captions = page.locator(".st-key-grid .annotation-text")
+        expect(captions.filter(has_text=words)).to_be_attached(timeout=PATIENCE)
+        expect(captions.filter(has_text="swin_micro")).to_have_count(0)
+        at_rest(page)
+        page.get_by_role("link", name="Train").click()
+        visible(page.get_by_role("heading", name="What is running"))
+        row_of_run = page.locator("[data-testid=stDataFrame] table tr", has_text="earlier")
+        number = int(row_of_run.get_attribute("aria-rowindex") or 0) - 1
+        box = page.locator("[data-testid=stDataFrame] canvas").first.bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + 225, box["y"] + 35 * number + 17)
+        visible(page.get_by_role("heading", name="earlier"))
+        at_rest(page)
 
 
 def test_smoothing_leaves_the_measured_curve_and_the_link_holds_it(visit: Open) -> None:

@@ -24,15 +24,16 @@ from swin_core.linear import linear
 from swin_core.model import DropPath, build
 from swin_core.training import TrainConfig
 from swin_core.training.augment import augment
-from swin_core.training.distributed import ALONE
 from swin_core.training.draws import Draws
-from swin_core.training.engine import Trainer, has_bfloat16, new_model
+from swin_core.training.engine import Trainer, new_model
 from swin_core.training.mixing import mix
+from swin_core.training.muon import Muon, has_bfloat16
 from swin_core.training.objective import Teacher
 from swin_core.training.optim import learning_rate
 from swin_core.training.pictures import MEAN, STD, TrainingData
 from swin_core.variants import VARIANTS
 from swin_core.weights import save_weights
+from swin_core.world import ALONE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ("ant", "bee", "cow")
@@ -106,7 +107,7 @@ def test_each_layer_learns_at_its_own_rate(optimizer: str, pictures: Path) -> No
                     seen.append(name)
                     assert group["lr"] == pytest.approx(rate * 0.7 ** (last - blocks_before(name)), rel=1e-9), name
                     hidden = name.startswith("layers") and parameter.ndim == 2 and "table" not in name
-                    assert isinstance(kind, torch.optim.Muon) == (hidden and optimizer == "muon")
+                    assert isinstance(kind, Muon) == (hidden and optimizer == "muon")
                     table_or_vector = parameter.ndim == 1 or "table" in name
                     assert group["weight_decay"] == (0 if table_or_vector else 0.2)
         assert sorted(seen) == sorted(names.values())

@@ -61,6 +61,7 @@ def small(data: Path, **changes: Any) -> TrainConfig:
     """18 pictures to train on in two steps, 6 that validate."""
     settings: dict[str, Any] = {"variant": "swin_nano", "image_size": 16, "crop_padding": 2, "cutout": 3, "ema": 0.9}
     settings |= {"data": str(data), "epochs": 2, "batch_size": 9, "holdout": 0.25, "precision": "float32"}
+    settings |= {"optimizer": "adamw", "lr": 1e-3}
     return TrainConfig(**(settings | changes))
 
 
@@ -376,3 +377,21 @@ def test_shapes_of_the_published_recipes(
     assert (shape.image_size, shape.patch_size, shape.window_size, shape.num_classes) == (32, 2, 4, 100)
     assert (config.epochs, config.init, config.data) == (epochs, "", "cifar100")
     assert config.lr == (1e-4 if name == "paper-cifar100" else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shift", "bias", "embedding"),
+    [
+        ({}, True, True, False),
+        ({"shift": False}, False, True, False),
+        ({"relative_position_bias": False}, True, False, False),
+        ({"absolute_embedding": True}, True, True, True),
+        ({"variant": "vit_micro"}, False, False, True),
+    ],
+)
+def test_ablations_take_from_a_variant_and_add_to_it(
+    settings: dict[str, Any], shift: bool, bias: bool, embedding: bool
+) -> None:
+    data: Any = SimpleNamespace(classes=range(5), channels=3)
+    shape = new_model(TrainConfig(**settings), data).config
+    assert (shape.shift, shape.relative_position_bias, shape.absolute_embedding) == (shift, bias, embedding)

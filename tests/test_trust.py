@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import swin_core
 from swin_core.errors import ConfigError, TargetError
-from swin_core.explain.faithfulness import centred_gaussian
+from swin_core.explain.baselines import centred_gaussian
 from swin_core.explain.mosaics import focus
 from swin_core.explain.trust import RANDOM_MAPS, assess
 from swin_core.zoo import Classifier
@@ -30,6 +30,7 @@ class RedPatch(nn.Module):
         self.gain = nn.Parameter(torch.tensor(0.4))
 
     def forward(self, x: Tensor) -> Tensor:
+        assert len(x) > 0  # as some models do
         redness = (x[:, 0] - x[:, 1].relu() - x[:, 2].relu() - 0.5).relu()  # blurred, nothing is red enough
         score = self.gain * (redness.sum((1, 2)) - 15)
         return torch.stack([score, -score], 1)
@@ -162,8 +163,28 @@ def test_what_does_not_fit_is_refused(red: Classifier, scene: np.ndarray) -> Non
     ):
         with pytest.raises(ConfigError, match="do not fit"):
             assess(red, views, maps, targets)
-    with pytest.raises(ConfigError, match="at least 1 step"):
-        assess(red, scene, right_map(), 0, steps=0)
+    for steps in (1, 0, -3):
+        with pytest.raises(ConfigError, match=f"at least 2 steps, not {steps}"):
+            assess(red, scene, right_map(), 0, steps=steps)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("steps", [2, 3, 1000])
+def test_curves_of_few_points_and_pixels(side: int, steps: int) -> None:
+    """More steps than pixels are a step a pixel, and one pixel has no order, so that nothing is to be gained."""
+    few = Classifier(RedPatch(), ["red", "not red"], (0.5,) * 3, (0.5,) * 3, side)
+    view = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    seen: list[tuple[int, int]] = []
+    (found,) = assess(
+        few, view, np.random.default_rng(1).random((2, 2)), 0, steps=steps, progress=lambda *pair: seen.append(pair)
+    )
+    pixels = side**2
+    step = -(-pixels // steps)
+    assert found.deletion.shares == pytest.approx([*np.arange(0, pixels, step) / pixels, 1])
+    assert seen[-1][0] == seen[-1][1]
+    assert len(found.deletion.probabilities) == len(found.deletion.shares)
+    if side == 1:
+        assert (found.srg, found.road, found.better) == (0, 0, False)
 
 
 def test_a_constant_picture_has_a_verdict(red: Classifier) -> None:

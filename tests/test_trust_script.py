@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from swin_core.explain import NOT_OFFERED
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "trust.py"
 
@@ -56,8 +58,11 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
     [
         (["--data", "nowhere"], "there is no folder 'nowhere'"),
         (["--methods", "x"], "unknown method 'x'"),
+        (["--methods", "guidedbackprop@norm"], NOT_OFFERED["guidedbackprop"]),
         (["--layers", "head"], "no method can explain swin_micro_cifar100"),
-        (["--steps", "1"], "at least 2 steps"),
+        (["--steps", "1"], "at least 2 steps, not 1."),
+        (["--steps", "-2"], "at least 2 steps, not -2."),
+        (["--pictures", "0"], "at least 1 picture, not 0."),
     ],
 )
 def test_one_line_for_what_is_wrong(

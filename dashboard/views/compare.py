@@ -25,10 +25,12 @@ from dashboard.controls import (
 from dashboard.details import show_agreement, show_exports, show_link, show_top_classes
 from dashboard.evidence import with_trust
 from dashboard.gaze import show_gaze
+from dashboard.heading import COMPARE, show_heading
 from dashboard.reading import how_to_read
 from dashboard.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures, choose_trust
 from dashboard.stage import Stage
 from dashboard.theme import plain
+from dashboard.uploads import kept_uploads
 from swin_core.errors import ConfigError
 from swin_core.explain import METHODS
 from swin_core.explain.render import COLORMAPS, Look
@@ -51,9 +53,7 @@ with st.sidebar:
         faults.append(str(error))
     trusted = choose_trust()
 
-title, actions = st.columns([3, 1], vertical_alignment="bottom")
-title.title("What did each model look at?")
-actions = actions.container(horizontal=True, horizontal_alignment="right")
+actions = show_heading(COMPARE)
 with st.container(horizontal=True):
     rows = choose_rows()
     method = choose_method()
@@ -108,9 +108,9 @@ with classes_place:
 comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer, against)
 result = stage.fill(comparison, look)
 
+link_place = actions.container(width="content")
 with actions:
-    show_link(uploads=bool(st.session_state.uploads))
-    show_exports(len(result.rows), partial(with_trust, comparison, result))
+    show_exports(result, partial(with_trust, comparison, result))
 
 with below:
     number = 0
@@ -120,10 +120,10 @@ with below:
         number = titles.index(chosen)
     left, right = st.columns([1, 2], gap="large")
     with left:
-        st.subheader("Agreement of the maps", help=AGREEMENT)
+        st.header("Agreement of the maps", help=AGREEMENT)
         show_agreement(result.agreement()[number], result.columns)
     with right:
-        st.subheader("First choices of each model")
+        st.header("First choices of each model")
         line, model = comparison.place(number, 0)
         row = result.rows[number]
         if layer == STAGES:
@@ -134,5 +134,8 @@ with below:
     show_gaze(comparison, line, look)
     explained = [cell.explanation.label(cell.target) for cell in result.rows[number].cells if cell.explanation]
     show_class_means(comparison, explained[0] if explained else "", look)
+# Only now is all in the address: what a visit to another page took out of it comes back widget by widget.
+with link_place:
+    show_link(uploads=bool(kept_uploads()))
 if trusted:
     show_badges(stage.badges, comparison, result)

@@ -22,7 +22,7 @@ from scripts.benchmarks.measuring import measure, swins
 from swin_core import runs
 from swin_core.training import recipe
 from swin_core.training.config import TrainConfig
-from swin_core.training.engine import Trainer, keep_freed_memory, new_model
+from swin_core.training.engine import Trainer, new_model
 from swin_core.training.pictures import TrainingData
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def training(rounds: int) -> list[dict[str, Any]]:
     """One training step with AdamW, float32: a small Swin at 32 pixels, batch 128, and Swin-T at 224, batch 8."""
-    keep_freed_memory()
     shape: dict[str, Any] = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
     small: dict[str, nn.Module] = {
         "swinlens": swin_core.build("swin_micro"),
@@ -93,7 +92,6 @@ def around(rounds: int) -> list[dict[str, Any]]:
 
 
 def _around(name: str, config: TrainConfig, rounds: int) -> dict[str, Any]:
-    keep_freed_memory()
     data = TrainingData.load(config, None, torch.device("cpu"))
     trainer, bare = (Trainer(config, data, new_model(config, data)) for _ in range(2))
     count = len(data.train) // trainer.steps_an_epoch

@@ -62,7 +62,7 @@ def explain(
         method: a key of `METHODS`; None for the best one measured for the architecture, of those that take a layer if
             layers are named.
         layers: target layers by name, one or L of them; None for the default of the architecture. A method that
-            explains the pixels takes none.
+            explains the pixels takes none; relevance propagation also takes the stages of our Swin.
         reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
         against: explain the targets rather than this class: by index or name, one for all or one a target, or
             "runner-up" for the likeliest other class. The top class is then explained rather than the second, and any
@@ -88,7 +88,7 @@ def explain(
     if not isinstance(image, Image.Image):
         raise ImageError(f"explain takes a picture as read_image gives it, not {type(image).__name__}.")
     image = image.convert("RGB")
-    ask = ask_picture(_indices(classifier, targets), _others(classifier, against))
+    ask = ask_picture(_indices(classifier, targets), _others(classifier, against), classifier.labels)
     names = chosen_layers(classifier, known, layers)
     view = classifier.view(image)
     if (view == view[:1, :1]).all():
@@ -128,6 +128,7 @@ def _explanation(
         completeness=None if found.completeness is None else torch.cat(found.completeness).float().cpu().numpy(),
         against=tuple(others) if others else None,
         fused=fuse or "",
+        threads=torch.get_num_threads(),
     )
 
 

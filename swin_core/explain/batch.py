@@ -8,18 +8,15 @@ from swin_core.errors import ConfigError, LayerError
 from swin_core.explain.cam import layer_maps, resize_maps
 from swin_core.explain.gradients import input_gradient, integrated_gradients, smooth_grad
 from swin_core.explain.layers import default_layer
-from swin_core.explain.methods import METHOD_FACTS, NOT_OFFERED, Method
+from swin_core.explain.methods import INPUT, METHOD_FACTS, NOT_OFFERED, Method
 from swin_core.explain.questions import Answer, Ask, ask_batch
-from swin_core.explain.relevance import relevance_maps
+from swin_core.explain.relevance import patch_relevance, relevance_maps
 from swin_core.explain.rollout import gradient_rollout, plain_rollout
 from swin_core.explain.weighting import RULES
 from swin_core.explain.wrapped import WRAPPED, wrapped_maps
 from swin_core.zoo import Classifier
 
-__all__ = ["INPUT", "answer", "attribute", "chosen_layers", "chosen_method"]
-
-INPUT = "input"
-"""In place of a target layer's name, for methods that explain the input itself."""
+__all__ = ["answer", "attribute", "chosen_layers", "chosen_method"]
 
 
 def attribute(
@@ -30,6 +27,8 @@ def attribute(
     layers: Sequence[str] | str | None = None,
     against: Tensor | None = None,
     reshape_transform: Callable[[Tensor], Tensor] | None = None,
+    *,
+    signed: bool = False,
 ) -> Tensor:
     """Attribution maps of a batch, one class a picture; of the methods with one pass, from one forward pass.
 
@@ -43,10 +42,11 @@ def attribute(
         layers: target layers by name, one or L of them; None for the default of the architecture.
         against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
         reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
+        signed: keep what is below zero in the maps of a method with a sign, as `explain` does.
 
     Returns:
-        `(B, L, h, w)`, float32, non-negative, not rescaled; of several layers on the finest of their grids. L is 1 for
-        a method that explains the pixels.
+        `(B, L, h, w)`, float32, not rescaled, non-negative unless signed; of several layers on the finest of their
+        grids. L is 1 for a method that explains the pixels alone.
 
     Raises:
         ConfigError: an unknown method, or a comparison of classes where a method does not depend on the class.
@@ -57,10 +57,11 @@ def attribute(
     names = chosen_layers(classifier, known, layers)
     with classifier.lock:
         found = answer(classifier.model, batch, ask_batch(targets, against), known, names, reshape_transform)
-    return resize_maps(found.maps[0]).relu().float()
+    maps = resize_maps(found.maps[0]).float()
+    return maps if signed else maps.relu()
 
 
-def chosen_method(name: str, compares: bool) -> Method:
+def chosen_method(name: str, compares: bool = False) -> Method:
     """The facts of a method.
 
     Raises:
@@ -76,19 +77,17 @@ def chosen_method(name: str, compares: bool) -> Method:
 
 
 def chosen_layers(classifier: Classifier, method: Method, layers: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The names of the layers to explain, `(INPUT,)` where the method explains the input.
+    """The names of the layers to explain, `(INPUT,)` where the method explains the input and no stage is named.
 
     Raises:
         LayerError: the method takes no layer, or the model has none with a grid.
     """
-    if method.kind == "pixels":
-        if layers is not None and tuple([layers] if isinstance(layers, str) else layers) != (INPUT,):
-            raise LayerError(
-                f"{method.title} explains the input itself; leave the layer out, or choose another method."
-            )
-        return (INPUT,)
-    layers = default_layer(classifier) if layers is None else layers
-    return (layers,) if isinstance(layers, str) else tuple(layers)
+    if layers is None:
+        layers = INPUT if method.kind == "pixels" else default_layer(classifier)
+    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    if method.kind == "pixels" and not method.staged and names != (INPUT,):
+        raise LayerError(f"{method.title} takes no layer; leave it out, or choose another method.")
+    return names
 
 
 def answer(
@@ -104,6 +103,8 @@ def answer(
         return layer_maps(model, x, ask, layers, RULES[method.name], reshape_transform)
     if method.name in WRAPPED:
         return wrapped_maps(model, x, ask, layers, method.name, reshape_transform)
+    if method.staged:
+        return relevance_maps(model, x, ask, layers)
     return PIXELS[method.name](model, x, ask)
 
 
@@ -113,6 +114,6 @@ PIXELS: dict[str, Callable[[nn.Module, Tensor, Ask], Answer]] = {
     "integrated": integrated_gradients,
     "rollout": plain_rollout,
     "gradrollout": gradient_rollout,
-    "relevance": relevance_maps,
+    "patchrelevance": patch_relevance,
 }
-"""What explains the input, by the name of its method."""
+"""What explains the input alone, by the name of its method."""

@@ -18,7 +18,7 @@ from swin_core.explain.render import NO_BREAK, bar_colors, color_scale, data_uri
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
 
-__all__ = ["CONFIG", "FINE", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
+__all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 
 CONFIG = {"showSendToCloud": False, "displayModeBar": False}
 """Plotly's own settings, wherever the figure is shown: nothing is sent elsewhere, and no bar covers a title.
@@ -34,7 +34,7 @@ TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 4
 """Height that Plotly gives a line of a caption, and the room between a picture and the first one."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same for the reason in a cell that failed, with its padding."""
-FINE, LEVELS = 64, 127
+PIXELS, LEVELS = 64, 127
 """A map of more places a side is one of single pixels: drawn in so many steps, which a byte holds, and read by the
 pointer at fewer places."""
 GAP = 0.014
@@ -195,7 +195,7 @@ def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
         # Without a trace a cell's axes are not drawn, and what is placed by them would be lost.
         return [{"type": "scatter", "x": [0.5], "y": [0.5], "opacity": 0, "hoverinfo": "skip", **axes}]
     values = shown[0].map
-    height, width = (min(side, FINE) for side in values.shape)
+    height, width = (min(side, PIXELS) for side in values.shape)
     pointer = {
         "customdata": _values_of_row(row, height, width),
         "hovertemplate": _hover_text(grid.columns, row, j),

@@ -12,7 +12,7 @@ from swin_core.explain.figure import Cell, Grid, Row, class_index, grid
 from swin_core.explain.render import Look
 from swin_core.zoo import Classifier
 
-__all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "compare", "middle"]
+__all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "blank", "compare", "middle"]
 
 MODELS_AT_MOST = 4
 """Columns of one grid: more do not fit a screen or a page."""
@@ -94,7 +94,8 @@ def compare(
         deep = max(map(len, columns))
         for place in range(deep):
             below = f"{title}: {_layer_title(wish, place)}" if deep > 1 else title
-            rows.append(Row(below, shown, [_at(column, place) for column in columns]))
+            whole = None if isinstance(image, Missing) else image
+            rows.append(Row(below, shown, [_at(column, place) for column in columns], image=whole))
     return grid(rows, [classifier.name for classifier in classifiers], **asdict(look or Look()))
 
 
@@ -111,8 +112,13 @@ def _rows(pictures: Pictures, targets: Sequence[str]) -> list[tuple[str, Image.I
     return [(title, image, name) for (title, image), name in zip(titled, names, strict=True)]
 
 
+def blank() -> np.ndarray:
+    """What stands in place of a row's own picture where there is none."""
+    return np.full((SHOWN_PIXELS, SHOWN_PIXELS, 3), BLANK, np.uint8)
+
+
 def _shown(image: Image.Image | Missing) -> np.ndarray:
-    return np.full((SHOWN_PIXELS, SHOWN_PIXELS, 3), BLANK, np.uint8) if isinstance(image, Missing) else middle(image)
+    return blank() if isinstance(image, Missing) else middle(image)
 
 
 def _layer_title(wish: Wish, place: int) -> str:

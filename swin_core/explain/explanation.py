@@ -56,6 +56,7 @@ class Explanation:
         region: what the model saw of the picture that it was given: left, top, right and bottom, in pixels.
         against: for each target the class rather than which it is explained, K of them; None for the targets alone.
         fused: how maps of several layers became one: "mean" or "max", or an empty string if they did not.
+        threads: of PyTorch when this was computed; the last bits of the numbers depend on it.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Explanation:
     region: Region = (0, 0, 1, 1)
     against: tuple[int, ...] | None = None
     fused: str = ""
+    threads: int = 1
 
     def label(self, k: int) -> str:
         """Class name of the k-th target."""

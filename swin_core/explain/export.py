@@ -1,10 +1,7 @@
-"""The grid of heat maps as a file: a page for paper (PNG, PDF) and the numbers behind it (NPZ, JSON)."""
+"""The grid of heat maps as a file: a page for paper (PNG, PDF), the numbers behind it (NPZ, JSON), a report (HTML)."""
 
 import io
 import json
-import math
-from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +10,21 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from swin_core.errors import ConfigError
-from swin_core.explain.render import bar_colors, overlay, shorten, wrap
+from swin_core.explain.render import bar_colors, enlarged, overlay, shorten, wrap
+from swin_core.explain.report import encode_report, report_numbers
+from swin_core.explain.report_page import report_page
 
 if TYPE_CHECKING:
     from swin_core.explain.figure import Cell, Grid, Row
-    from swin_core.explain.trust import Trust
 
-__all__ = ["KINDS", "encode", "enlarged", "kind_of", "matplotlib_figure"]
+__all__ = ["KINDS", "encode", "kind_of", "matplotlib_figure"]
 
 KINDS = {
     "png": "image/png",
     "pdf": "application/pdf",
     "npz": "application/octet-stream",
     "json": "application/json",
+    "html": "text/html",
 }
 """Kinds of file, with their media types."""
 
@@ -34,8 +33,7 @@ CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
 CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
 BAR = 1.2
 """Length of the scale's bar, in inches."""
-DOTS_PER_INCH, LEAST_PIXELS = 200, 256
-PACKAGES = ("torch", "timm", "numpy", "pillow", "matplotlib", "plotly")
+DOTS_PER_INCH = 200
 FONTS = (
     "DejaVu Sans",
     "Noto Sans CJK SC",
@@ -125,12 +123,6 @@ def _overlay(grid: "Grid", picture: np.ndarray, cell: "Cell") -> np.ndarray:
     return overlay(enlarged(picture), values, grid.top(cell), grid.look, grid.signed)
 
 
-def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A small picture with each pixel as a square of several, so that the map over it is smooth as on a page."""
-    times = max(1, LEAST_PIXELS // min(picture.shape[:2]))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
 def _lines_below(title: list[str], captions: list[tuple[list[str], list[str]]]) -> int:
     return max(len(title), *(len(headline) + len(notes) for headline, notes in captions), 1)
 
@@ -165,7 +157,9 @@ def encode(grid: "Grid", kind: str) -> bytes:
     if kind not in KINDS:
         raise ConfigError(f"A grid cannot be written as {kind!r}: choose {', '.join(KINDS)}.")
     if kind == "json":
-        return json.dumps(_numbers(grid, maps=True), ensure_ascii=False, allow_nan=False).encode()
+        return encode_report(grid)
+    if kind == "html":
+        return report_page(grid).encode("utf-8", "replace")
     stream = io.BytesIO()
     if kind == "npz":
         np.savez_compressed(stream, allow_pickle=False, **_arrays(grid))
@@ -179,7 +173,7 @@ def encode(grid: "Grid", kind: str) -> bytes:
 
 def _arrays(grid: "Grid") -> dict[str, np.ndarray]:
     """All arrays by name: `picture_R`, and `map_R_C`, `view_R_C`, `logits_R_C` of row R and column C."""
-    arrays = {"settings": np.array(json.dumps(_numbers(grid, maps=False), ensure_ascii=False))}
+    arrays = {"settings": np.array(json.dumps(report_numbers(grid, whole=False), ensure_ascii=False))}
     for i, row in enumerate(grid.rows):
         arrays[f"picture_{i}"] = row.picture
         for j, cell in enumerate(row.cells):
@@ -188,66 +182,3 @@ def _arrays(grid: "Grid") -> dict[str, np.ndarray]:
                 arrays[f"view_{i}_{j}"] = cell.explanation.view
                 arrays[f"logits_{i}_{j}"] = cell.explanation.logits
     return arrays
-
-
-def _numbers(grid: "Grid", maps: bool) -> dict[str, Any]:
-    """Everything but the pictures, in JSON's types."""
-    return {
-        "program": "SwinLens",
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "settings": asdict(grid.look) | {"scale_name": grid.scale_name},
-        "columns": list(grid.columns),
-        "rows": [
-            {
-                "title": row.title,
-                "truth": row.truth,
-                "cells": [_cell_numbers(grid, cell, maps) for cell in row.cells],
-            }
-            for row in grid.rows
-        ],
-    }
-
-
-def _cell_numbers(grid: "Grid", cell: "Cell", maps: bool) -> dict[str, Any]:
-    found = cell.explanation
-    if found is None or cell.map is None:
-        return {"error": cell.error}
-    target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
-    numbers: dict[str, Any] = {
-        "model": found.model,
-        "weights_hash": found.weights_hash,
-        "method": found.method,
-        "layer": found.layers[cell.layer],
-        "target": target,
-        "label": found.labels[target],
-        "logit": _number(found.logits[target]),
-        "probability": _number(found.probabilities[target]),
-        "predicted": found.labels[predicted],
-        "predicted_probability": _number(found.probabilities[predicted]),
-        "rather_than": None if found.against is None else found.labels[found.against[cell.target]],
-        "magnitude": _number(cell.magnitude),
-        "top_of_scale": _number(grid.top(cell)),
-        "completeness": None if found.completeness is None else _number(found.completeness[cell.target]),
-        "trust": None if cell.trust is None else _trust_numbers(cell.trust),
-    }
-    return numbers | ({"map": [[_number(value) for value in line] for line in cell.map]} if maps else {})
-
-
-def _trust_numbers(trust: "Trust") -> dict[str, Any]:
-    """The figures of a map and of the maps that know nothing, without the curves."""
-    baselines = {"map": trust, "random": trust.random, "centred": trust.centred}
-    figures = {
-        name: {
-            "srg": _number(measures.srg),
-            "road": _number(measures.road),
-            "deletion": _number(measures.deletion.area),
-            "insertion": _number(measures.insertion.area),
-        }
-        for name, measures in baselines.items()
-    }
-    return {"better": trust.better, "chance": _number(trust.chance), "sentence": trust.sentence, **figures}
-
-
-def _number(value: float) -> float | None:
-    """A number that JSON can hold; None for NaN and the infinities, which it cannot."""
-    return float(value) if math.isfinite(value) else None

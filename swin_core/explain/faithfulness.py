@@ -23,7 +23,6 @@ __all__ = [
     "Probe",
     "areas",
     "blur",
-    "centred_gaussian",
     "deletion",
     "enlarge",
     "gain",
@@ -39,15 +38,14 @@ ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 _BLUR = 0.08
 """Standard deviation of the blur over the picture's side."""
-_WIDTH = 0.2
-"""Standard deviation of the centred Gaussian over the picture's side."""
 _NOISE = 0.01
 """Standard deviation of ROAD's noise, in normalised units."""
 
 
-def _batch_size(device: torch.device) -> int:
-    # On a CPU small batches stay in its cache; a GPU wants to be filled.
-    return 16 if device.type == "cpu" else 128
+def _batch_size(pictures: Tensor) -> int:
+    # A GPU wants to be filled. On a CPU large batches are slower where malloc returns their memory to the system (see
+    # `keep_freed_memory`): then 64 pictures of 32 pixels, 16 of 128 and 8 of 224 are the fastest.
+    return max(1, min(64, 2048 // max(pictures.shape[2:]))) if pictures.device.type == "cpu" else 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +129,12 @@ class Probe:
 
     def ask(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """Probabilities `(count,)` of the classes `targets`, of pictures that `make` makes from a batch's numbers."""
+        if not count:  # a picture of one pixel has no curve between the first and the last point
+            return self.pictures.new_zeros(0)
         found = []
-        for numbers in torch.arange(count, device=self.pictures.device).split(_batch_size(self.pictures.device)):
+        for numbers in torch.arange(count, device=self.pictures.device).split(_batch_size(self.pictures)):
             found.append(self._softmax(make(numbers)).gather(1, targets[numbers, None])[:, 0])
-        return torch.cat(found) if found else self.pictures.new_zeros(0)
+        return torch.cat(found)
 
     def curve(self, before: Tensor, after: Tensor, order: Tensor, counts: Sequence[int]) -> Tensor:
         """Probabilities while pixels of `before` become those of `after`, without the first and the last point.
@@ -160,7 +160,7 @@ class Probe:
         return self.ask(len(order) * points, make, self.targets.repeat_interleave(points)).view(len(order), points)
 
     def _of_owners(self, pictures: Tensor) -> Tensor:
-        found = torch.cat([self._softmax(batch) for batch in pictures.split(_batch_size(pictures.device))])
+        found = torch.cat([self._softmax(batch) for batch in pictures.split(_batch_size(pictures))])
         return found[self.owner, self.targets]
 
     def _softmax(self, batch: Tensor) -> Tensor:
@@ -286,9 +286,3 @@ def blur(pictures: Tensor) -> Tensor:
     planes = F.conv2d(F.pad(planes, (radius, radius, 0, 0), mode="replicate"), kernel)
     planes = F.conv2d(F.pad(planes, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3))
     return planes[:, 0].view(pictures.shape)
-
-
-def centred_gaussian(size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """A blob in the middle of the picture, `(H, W)`, its standard deviation a fifth of each side."""
-    across = [((torch.arange(n, device=device) + 0.5) / n - 0.5) / _WIDTH for n in size]
-    return torch.exp(-0.5 * (across[0][:, None] ** 2 + across[1][None, :] ** 2))

@@ -13,16 +13,19 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
+from PIL import Image
 
 from swin_core.errors import ConfigError
-from swin_core.explain.browser import FINE, PageLayout, page_layout, plotly_figure
+from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
 from swin_core.explain.explanation import Explanation, common_parts
 from swin_core.explain.export import encode, kind_of, matplotlib_figure
 from swin_core.explain.render import Look, percent, spearman, wrap
 from swin_core.explain.trust import Trust
 
-__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "class_index", "grid", "is_class"]
+__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "class_index", "grid", "is_class", "is_fine", "scale_top"]
 
+FINE = 16
+"""A map of more places a side may have a few that are far above the rest: they do not set its scale."""
 EMPTY_MAP = "empty map: nothing at this layer speaks for it"
 """What stands in place of the magnitude where the map is zero everywhere."""
 
@@ -55,15 +58,13 @@ class Cell:
 
     @property
     def is_fine(self) -> bool:
-        """Whether the map is of single pixels, a few of which may be far above the rest."""
-        return self.map is not None and max(self.map.shape) > FINE
+        """Whether the map has so many places that a few of them may be far above the rest."""
+        return self.map is not None and is_fine(self.map)
 
     @cached_property
     def top(self) -> float:
         """The top of the map's own scale: its magnitude, or of a fine map the value that one place in 100 exceeds."""
-        if self.map is None or not self.is_fine:
-            return self.magnitude
-        return float(np.percentile(np.abs(self.map), 99)) or self.magnitude
+        return 0.0 if self.map is None else scale_top(self.map)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Row:
     cells: Sequence[Cell]
     truth: str = ""
     """The picture's true class, if it is known: predictions are then marked right or wrong."""
+    image: Image.Image | None = None
+    """The whole picture as it was explained, for files from which the grid can be computed again."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,22 @@ class Caption:
         """Headline, and badge and notes, wrapped to lines of at most `columns` columns."""
         notes = (self.badge, *self.notes)
         return wrap(self.headline, columns), [line for note in notes for line in wrap(note, columns)]
+
+
+def is_fine(values: np.ndarray) -> bool:
+    """Whether a map, `(h, w)`, has so many places that a few of them may be far above the rest."""
+    return max(values.shape) > FINE
+
+
+def scale_top(values: np.ndarray) -> float:
+    """The top of a map's own scale: its greatest value, or of a fine map the value that one place in 100 exceeds.
+
+    Args:
+        values: `(h, w)`; of a map with a sign the magnitudes count.
+    """
+    magnitudes = np.abs(values)
+    greatest = float(magnitudes.max())
+    return float(np.percentile(magnitudes, 99)) or greatest if is_fine(values) else greatest
 
 
 def badge(trust: Trust) -> str:
@@ -174,7 +193,7 @@ class Grid:
         else:
             words = f"scale: per cell, {'minus to plus' if self.signed else '0 to'} its magnitude"
         fine = any(cell.is_fine for row in self.rows for cell in row.cells)
-        words += ", of maps of the pixels to their 99th percentile" if fine else ""
+        words += ", of fine maps to their 99th percentile" if fine else ""
         words += ", orange for, blue against" if self.signed else ""
         return words + (f"; plain below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
 
@@ -237,17 +256,17 @@ class Grid:
         return matplotlib_figure(self)
 
     def encode(self, kind: str) -> bytes:
-        """The grid as the bytes of a file; `kind` is one of png, pdf, npz, json.
+        """The grid as the bytes of a file; `kind` is one of png, pdf, npz, json, html.
 
         None of them carries metadata of the pictures' files: they are made from pixels.
 
         Raises:
-            ConfigError: another kind.
+            ConfigError: another kind, or pictures too large for a JSON report.
         """
         return encode(self, kind)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the grid to a .png, .pdf, .npz or .json file.
+        """Write the grid to a .png, .pdf, .npz, .json or .html file.
 
         Raises:
             ConfigError: another suffix, or a path that cannot be written.

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swin_core.errors import LayerError
+from swin_core.errors import LayerError, listed
 from swin_core.modes import evaluation_mode
 from swin_core.zoo import Classifier
 
@@ -157,7 +157,11 @@ def _module(model: nn.Module, name: str) -> nn.Module:
             return model.get_submodule(name)
     known = [known for known, _ in model.named_modules() if known]
     near = difflib.get_close_matches(name, known, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "model.named_modules() lists them."
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"it has {listed([one for one in known if one.count('.') < 2])}."
+    )
     raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
 
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["METHODS", "METHOD_FACTS", "NOT_OFFERED", "Method"]
+__all__ = ["INPUT", "METHODS", "METHOD_FACTS", "NOT_OFFERED", "Method"]
+
+INPUT = "input"
+"""In place of a target layer's name, for methods that explain the input itself."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Method:
     """Whether its maps also say, below zero, what speaks against the class."""
     by_class: bool = True
     """Whether the map depends on the class at all; where it does not, there is no contrast either."""
+    staged: bool = False
+    """Whether a method that explains the input has a map at each stage of our Swin too, by the stage's name."""
 
 
 _ALL = (
@@ -189,6 +194,15 @@ _ALL = (
         "Hands the class's score back from layer to layer down to the pixels, for and against (Bach et al. 2015, with "
         "the rules for transformers of Ali et al. 2022).",
         signed=True,
+        staged=True,
+    ),
+    Method(
+        "patchrelevance",
+        "Relevance of patches",
+        "pixels",
+        "one pass",
+        "How much of the class's score relevance propagation hands back to each patch as stage 1 leaves it, where that "
+        "speaks for the class; for our Swin.",
     ),
 )
 

@@ -86,12 +86,17 @@ def check_targets(targets: Sequence[int] | None, logits: Tensor) -> tuple[int, .
     return tuple(int(target) for target in targets)
 
 
-def ask_picture(targets: Sequence[int] | None, against: int | str | Sequence[int | str] | None = None) -> Ask:
+def ask_picture(
+    targets: Sequence[int] | None,
+    against: int | str | Sequence[int | str] | None = None,
+    labels: Sequence[str] | None = None,
+) -> Ask:
     """Some classes of one picture, a question each.
 
     Args:
         targets: class indices; None for the likeliest class.
         against: class indices or `RUNNER_UP`: one for all targets, or one a target; None for no comparison.
+        labels: the classes' names, for messages.
 
     Returns:
         The questions of the logits; it raises `TargetError` for a class outside the model's, or one against itself.
@@ -106,14 +111,14 @@ def ask_picture(targets: Sequence[int] | None, against: int | str | Sequence[int
         several = [against] * len(chosen) if isinstance(against, int | str) else list(against)
         if len(several) != len(chosen):
             raise TargetError(f"{len(several)} classes to compare {len(chosen)} with: name one, or one for each.")
-        others = [_other(target, other, logits[0]) for target, other in zip(chosen, several, strict=True)]
+        others = [_other(target, other, logits[0], labels) for target, other in zip(chosen, several, strict=True)]
         pairs = torch.tensor(others, device=logits.device)[:, None]
         return [Question(target, other) for target, other in zip(one, pairs, strict=True)]
 
     return ask
 
 
-def _other(target: int, against: int | str, logits: Tensor) -> int:
+def _other(target: int, against: int | str, logits: Tensor, labels: Sequence[str] | None) -> int:
     """The class that a target is compared with."""
     if against == RUNNER_UP:
         if len(logits) < 2:
@@ -122,7 +127,8 @@ def _other(target: int, against: int | str, logits: Tensor) -> int:
         return likeliest[1] if likeliest[0] == target else likeliest[0]
     (other,) = check_targets([int(against)], logits)
     if other == target:
-        raise TargetError(f"class {target} cannot be explained rather than itself; name two classes.")
+        name = f"class {target}" if labels is None or target >= len(labels) else repr(labels[target][:80])
+        raise TargetError(f"{name} cannot be explained rather than itself; name two classes.")
     return other
 
 

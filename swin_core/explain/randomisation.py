@@ -58,12 +58,12 @@ def randomisation(
         tick: called with 1 after each batch of maps.
     """
     size = (batch.shape[2], batch.shape[3])
-    original = attribute(classifier, batch, targets, method, layer)[:, 0]  # (B, h, w)
+    original = attribute(classifier, batch, targets, method, layer, signed=True)[:, 0]  # (B, h, w)
     names = tuple(name for name, _ in parts(classifier.model))
     alike = []
     for seed in seeds:
         for twin in _cascade(classifier, seed):
-            maps = attribute(twin, batch, targets, method, layer)[:, 0]
+            maps = attribute(twin, batch, targets, method, layer, signed=True)[:, 0]
             ranked, structural = spearman(maps, original), ssim(enlarge(maps, size), enlarge(original, size))
             alike.append(torch.stack([ranked.mean(), structural.mean()]))
             tick(1)
@@ -88,7 +88,7 @@ def random_logit(
         method: a key of `METHODS`.
         layer: the target layer, or None for the default.
     """
-    return spearman(maps, attribute(classifier, batch, others, method, layer)[:, 0])
+    return spearman(maps, attribute(classifier, batch, others, method, layer, signed=True)[:, 0])
 
 
 def parts(model: nn.Module) -> list[tuple[str, nn.Module]]:

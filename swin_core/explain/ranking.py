@@ -4,17 +4,20 @@ Every method at every layer explains the same pictures, for the class that the m
 `trust` measures one map, beside two baselines.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from swin_core.data import DataSet
 from swin_core.errors import ConfigError, SwinError
-from swin_core.explain.batch import INPUT, attribute
+from swin_core.explain.baselines import BASELINES
+from swin_core.explain.batch import attribute, chosen_method
 from swin_core.explain.layers import offered_layers
-from swin_core.explain.methods import METHOD_FACTS, METHODS
-from swin_core.explain.survey import BASELINES, Choice, Found, Grid, Survey
-from swin_core.explain.world import ALONE, World
+from swin_core.explain.methods import INPUT, METHOD_FACTS, METHODS, Method
+from swin_core.explain.relevance import relevance_layers
+from swin_core.explain.survey import Choice, Found, Grid, Survey
+from swin_core.progress import Progress
+from swin_core.world import ALONE, World
 from swin_core.zoo import Classifier
 
 __all__ = ["Ranking", "Row", "choices", "rank"]
@@ -105,7 +108,7 @@ def _figure(value: float | None, form: str = "{:.3f}") -> str:
 
 
 def choices(classifier: Classifier, methods: Sequence[str] = (), layers: Sequence[str] = ()) -> list[Choice]:
-    """Every method at every layer; methods that explain the pixels once.
+    """Every method at every layer; methods that explain the pixels once, and relevance at the stages too.
 
     Args:
         classifier: the model.
@@ -113,17 +116,23 @@ def choices(classifier: Classifier, methods: Sequence[str] = (), layers: Sequenc
         layers: target layers; by default all that are offered.
 
     Raises:
-        ConfigError: an unknown method.
+        ConfigError: an unknown method, or one that is not offered; it says why.
     """
     found: list[Choice] = []
     for wanted in methods or [name for name, facts in METHOD_FACTS.items() if facts.cost == "one pass"]:
         name, _, layer = wanted.partition("@")
-        if name not in METHOD_FACTS:
-            raise ConfigError(f"unknown method {name[:80]!r}; known are {', '.join(METHOD_FACTS)}.")
-        pixels = METHOD_FACTS[name].kind == "pixels"
-        places = [layer] if layer else [INPUT] if pixels else layers or offered_layers(classifier)
-        found += [(name, place) for place in places]
+        method = chosen_method(name)
+        found += [(name, place) for place in ([layer] if layer else _places(classifier, method, layers))]
     return list(dict.fromkeys(found))
+
+
+def _places(classifier: Classifier, method: Method, layers: Sequence[str]) -> Sequence[str]:
+    """Where a method is measured if no layer of its own is named."""
+    if method.kind == "layer":
+        return layers or offered_layers(classifier)
+    if not method.staged:
+        return [INPUT]
+    return [layer for layer in relevance_layers(classifier.model) if layer == INPUT or not layers or layer in layers]
 
 
 def rank(
@@ -137,7 +146,7 @@ def rank(
     quick: bool = False,
     seed: int = 0,
     world: World = ALONE,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Ranking:
     """Rank methods and layers by how far their maps can be believed.
 
@@ -153,11 +162,13 @@ def rank(
         progress: called with the maps measured by this process and their number.
 
     Raises:
-        ConfigError: an unknown method, or none that can explain this model.
+        ConfigError: an unknown method, none that can explain this model, or too few pictures or steps.
         DataError: a picture cannot be read.
     """
-    if steps < 2 or (pictures is not None and pictures < 1):
-        raise ConfigError(f"a ranking needs at least 2 steps and 1 picture, not {steps} and {pictures}.")
+    if steps < 2:
+        raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
+    if pictures is not None and pictures < 1:
+        raise ConfigError(f"a ranking needs at least 1 picture, not {pictures}.")
     survey = Survey(classifier, dataset, pictures, seed)
     grids, left_out = _able(survey, choices(classifier, methods, layers))
     if not grids:

@@ -15,6 +15,7 @@ The rules are functions of this file that read the model's weights. No class, mo
 number of threads may explain and run one model at a time, without its lock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,12 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_core.errors import LayerError
+from swin_core.explain.methods import INPUT
 from swin_core.explain.questions import Answer, Ask, Question, ask_batch
 from swin_core.linear import linear
 from swin_core.model import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock, WindowAttention
 from swin_core.windows import fit_window, pad_to_windows, window_partition, window_reverse
 
-__all__ = ["Relevance", "relevance", "relevance_maps"]
+__all__ = ["Relevance", "patch_relevance", "relevance", "relevance_layers", "relevance_maps"]
 
 _GAMMA = 0.05
 """How much more a contribution counts that has the sign of the sum. Of 0, 0.05, 0.25 and 1 it ranks pixels best (SRG)
@@ -65,10 +67,44 @@ def relevance(model: nn.Module, x: Tensor, targets: Tensor, against: Tensor | No
     return _relevances(model, x, ask_batch(targets, against))[2][0]
 
 
-def relevance_maps(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
-    """Maps at the pixels for several questions, from one forward pass; signed. See `relevance` for the errors."""
+def relevance_layers(model: nn.Module) -> tuple[str, ...]:
+    """Where `relevance_maps` has maps: `INPUT`, and the stages of our Swin by name, from the first to the last."""
+    stages = len(model.layers) if isinstance(model, Swin) else 0
+    return (INPUT, *(f"layers.{number}" for number in range(stages)))
+
+
+def relevance_maps(model: nn.Module, x: Tensor, ask: Ask, layers: Sequence[str] = (INPUT,)) -> Answer:
+    """Signed maps for several questions, from one forward pass.
+
+    Args:
+        model: our Swin.
+        x: normalised pictures, `(B, channels, H, W)`.
+        ask: what to ask of the logits.
+        layers: some of `relevance_layers`. At a stage, one value for each cell of its output.
+
+    Raises:
+        LayerError: another model, or a layer without relevance.
+        TargetError: a class outside the model's.
+    """
+    known = relevance_layers(model)
+    if not layers:
+        raise LayerError(f"name at least one layer for relevance propagation, of {', '.join(known)}.")
+    for layer in layers:
+        if isinstance(model, Swin) and layer not in known:
+            raise LayerError(f"relevance propagation has maps at {', '.join(known)}, not at {layer[:80]!r}.")
     logits, questions, found = _relevances(model, x, ask)
-    return Answer(logits, questions, [[one.pixels] for one in found])
+    maps = [dict(zip(known, (one.pixels, *one.stages), strict=True)) for one in found]
+    return Answer(logits, questions, [[of_one[layer] for layer in layers] for of_one in maps])
+
+
+def patch_relevance(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
+    """What is above zero in the maps of `relevance_maps` at stage 1, `(B, h, w)`: one value a patch.
+
+    The relevance of pixels changes its sign from one to the next. Summed over a patch's channels after stage 1, whose
+    windows have exchanged what they hold, it is smooth enough to rank places, and still as fine as the patches.
+    """
+    found = relevance_maps(model, x, ask, ("layers.0",))
+    return Answer(found.logits, found.questions, [[one.relu() for one in maps] for maps in found.maps])
 
 
 def _relevances(model: nn.Module, x: Tensor, ask: Ask) -> tuple[Tensor, list[Question], list[Relevance]]:

@@ -26,6 +26,7 @@ __all__ = [
     "bilinear",
     "color_scale",
     "data_uri",
+    "enlarged",
     "overlay",
     "percent",
     "shorten",
@@ -48,6 +49,9 @@ SCALES = ("shared", "cell")
 
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+
+LEAST_PIXELS = 256
+"""A picture with a shorter side is enlarged before a map is laid over it."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,12 @@ def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look, sig
     weight = look.weight(fraction)[..., None]
     blended = picture * (1 - weight) + 255 * colors(look, fraction, signed) * weight
     return np.rint(blended).astype(np.uint8)
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """A small picture with each pixel as a square of several, so that the map over it is smooth as on a page."""
+    times = max(1, LEAST_PIXELS // min(picture.shape[:2]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def data_uri(picture: np.ndarray) -> str:

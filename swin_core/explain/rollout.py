@@ -20,7 +20,18 @@ from swin_core.explain.layers import Layout, find_layout, prefix_tokens
 from swin_core.explain.questions import Answer, Ask, ask_batch, check_logits
 from swin_core.windows import pad_to_windows
 
-__all__ = ["Shares", "gradient_rollout", "plain_rollout", "rollout", "token_attention", "walk_back"]
+__all__ = [
+    "Handed",
+    "Shares",
+    "first_layout",
+    "gradient_rollout",
+    "handed_on",
+    "on_grid",
+    "plain_rollout",
+    "rollout",
+    "token_attention",
+    "walk_back",
+]
 
 
 def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against: Tensor | None = None) -> Tensor:
@@ -58,21 +69,17 @@ def plain_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
         stays with its class token.
     """
     blocks = attention_blocks(model)
-    handed: list[_Handed] = []
+    handed: list[Handed] = []
 
     def read(block: AttentionBlock, windows: Windows, attention: Tensor) -> None:
-        among = attention.mean(2)
-        if windows.padded != windows.grid:
-            among = _among_real(windows, among)
-            among = among / among.sum(-1, keepdim=True).clamp_min(1e-12)
-        handed.append(_Handed(windows, among / 2))
+        handed.append(handed_on(windows, attention.mean(2)))
 
     with watch_attention(model, x, blocks, read) as logits:
         check_logits(logits)
         questions = ask(logits)
-        layout = _first_layout(model, x, handed[0].windows)
+        layout = first_layout(model, x, handed[0].windows)
         *_, last = walk_back(_start(model, len(x), handed[-1].windows, x), handed)
-        found = _on_grid(last.still + last.gained, layout)
+        found = on_grid(last.still + last.gained, layout)
     return Answer(logits, questions, [[found] for _ in questions] or [[found]])
 
 
@@ -97,7 +104,7 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
     with watch_attention(model, x, blocks, read, graph=True) as logits:
         check_logits(logits)
         questions = ask(logits.detach())
-        layout = _first_layout(model, x, seen[0][0])
+        layout = first_layout(model, x, seen[0][0])
         start = _start(model, len(x), seen[-1][0], x)
         maps = []
         for place, question in enumerate(questions):
@@ -107,12 +114,12 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
             with torch.no_grad():
                 handed = [_raising(*one, gradient) for one, gradient in zip(seen, gradients, strict=True)]
                 *_, last = walk_back(start, handed)
-                maps.append([_on_grid(last.gained, layout).relu()])
+                maps.append([on_grid(last.gained, layout).relu()])
     return Answer(logits.detach(), questions, maps)
 
 
 @dataclass(frozen=True)
-class _Handed:
+class Handed:
     """What the tokens of a block hand on."""
 
     windows: Windows
@@ -120,10 +127,18 @@ class _Handed:
     """`(B, windows, N, N)`, from query to key: shares of what a token holds; the rest of 1 it keeps."""
 
 
-def _raising(windows: Windows, attention: Tensor, gradient: Tensor) -> _Handed:
+def handed_on(windows: Windows, attention: Tensor) -> Handed:
+    """What tokens hand on by plain attention, `(B, windows, N, N)`: half of what they hold, none of it to padding."""
+    if windows.padded != windows.grid:
+        attention = _among_real(windows, attention)
+        attention = attention / attention.sum(-1, keepdim=True).clamp_min(1e-12)
+    return Handed(windows, attention / 2)
+
+
+def _raising(windows: Windows, attention: Tensor, gradient: Tensor) -> Handed:
     """What tokens hand on by attention that raises the score; both `(B, windows, heads, N, N)`."""
     raising = _among_real(windows, (attention * gradient).mean(2).relu())
-    return _Handed(windows, raising / (1 + raising.sum(-1, keepdim=True)))
+    return Handed(windows, raising / (1 + raising.sum(-1, keepdim=True)))
 
 
 def _among_real(windows: Windows, matrix: Tensor) -> Tensor:
@@ -144,7 +159,7 @@ class Shares:
     """What attention has brought or taken. On its own, since it can be too small to be told from a sum."""
 
 
-def walk_back(start: Tensor, handed: Sequence[_Handed]) -> Iterator[Shares]:
+def walk_back(start: Tensor, handed: Sequence[Handed]) -> Iterator[Shares]:
     """Walk shares of attention from the last block back to the first.
 
     Args:
@@ -194,7 +209,7 @@ def _start(model: nn.Module, batch: int, windows: Windows, x: Tensor) -> Tensor:
     return shares / shares.sum((1, 2, 3), keepdim=True)
 
 
-def _first_layout(model: nn.Module, x: Tensor, windows: Windows) -> Layout:
+def first_layout(model: nn.Module, x: Tensor, windows: Windows) -> Layout:
     """Where the picture's grid is among the tokens of a block."""
     prefix = prefix_tokens(model)
     if prefix is None:
@@ -203,7 +218,7 @@ def _first_layout(model: nn.Module, x: Tensor, windows: Windows) -> Layout:
     return find_layout("blocks.0", model, tokens, (x.shape[2], x.shape[3]), len(x), prefix)
 
 
-def _on_grid(shares: Tensor, layout: Layout) -> Tensor:
+def on_grid(shares: Tensor, layout: Layout) -> Tensor:
     """`(B, H, W, 1)`, or `(B, 1, tokens, 1)` of a ViT, as `(B, h, w)`."""
     return layout.channels_first(shares if layout.kind == "channels_last" else shares[:, 0])[:, 0]
 
@@ -242,7 +257,7 @@ def token_attention(
     with watch_attention(model, x, [blocks[block]], read):
         pass
     (windows, matrix) = rows[0]
-    layout = _first_layout(model, x, windows)
+    layout = first_layout(model, x, windows)
     asked = x.new_zeros(1, *windows.grid, 1)
     if token is None:
         if not layout.prefix:
@@ -252,6 +267,6 @@ def token_attention(
         high, wide = layout.grid
         if not (0 <= token[0] < high and 0 <= token[1] < wide):
             raise LayerError(f"token {token} is outside the {high} x {wide} tokens of block {block!r}.")
-        _on_grid(asked, layout)[0, token[0], token[1]] = 1
+        on_grid(asked, layout)[0, token[0], token[1]] = 1
     picked = windows.cut(asked).view(1, matrix.shape[1], 1, -1) @ matrix
-    return _on_grid(windows.join(picked.flatten(0, 1).transpose(1, 2)), layout)
+    return on_grid(windows.join(picked.flatten(0, 1).transpose(1, 2)), layout)

@@ -36,11 +36,11 @@ def _mean_ranks(values: Tensor) -> Tensor:
 def ssim(first: Tensor, second: Tensor) -> Tensor:
     """Structural similarity of M pairs of maps (Wang et al. 2004, eq. 13), `(M,)` in [-1, 1].
 
-    Each map is scaled to a maximum of 1 first, since maps of other weights have other units. The mean is taken over the
-    places where the whole Gaussian window of 11 x 11 pixels fits; of a smaller map the edges are extended.
+    Each map is scaled to a largest magnitude of 1 first, since other weights give other units. The mean is taken over
+    the places where the whole Gaussian window of 11 x 11 pixels fits; of a smaller map the edges are extended.
 
     Args:
-        first: `(M, H, W)`, non-negative.
+        first: `(M, H, W)`.
         second: likewise, of the same size.
     """
     one, other = (_scaled(maps.double()) for maps in (first, second))
@@ -55,7 +55,7 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _scaled(maps: Tensor) -> Tensor:
-    return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-300)
+    return maps / maps.abs().amax((1, 2), keepdim=True).clamp_min(1e-300)
 
 
 def _windowed(maps: Tensor) -> Tensor:

@@ -8,23 +8,19 @@ import torch
 from PIL import Image
 
 from swin_core.explain import explain
-from swin_core.explain.batch import INPUT
 from swin_core.explain.defaults import default_method
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.layers import stage_layers
 from swin_core.explain.methods import METHOD_FACTS
-from swin_core.explain.relevance import relevance
+from swin_core.explain.relevance import relevance, relevance_layers
 from swin_core.zoo import Classifier
 
 __all__ = ["explain_stages", "has_stages", "spread_evenly", "strip_layers"]
 
-_STAGED = "relevance"
-"""The method on the pixels that knows what it hands back at each stage too."""
-
 
 def has_stages(method: str) -> bool:
     """Whether a method has a map at each stage."""
-    return METHOD_FACTS[method].kind == "layer" or method == _STAGED
+    return METHOD_FACTS[method].kind == "layer" or METHOD_FACTS[method].staged
 
 
 def strip_layers(classifier: Classifier, method: str) -> tuple[str, ...]:
@@ -33,8 +29,7 @@ def strip_layers(classifier: Classifier, method: str) -> tuple[str, ...]:
     Raises:
         LayerError: no layer of the model has a grid.
     """
-    stages = stage_layers(classifier)
-    return (INPUT, *stages) if method == _STAGED else stages
+    return relevance_layers(classifier.model) if METHOD_FACTS[method].staged else stage_layers(classifier)
 
 
 def explain_stages(
@@ -59,7 +54,7 @@ def explain_stages(
             raises.
     """
     method = method or default_method(classifier, at_layer=True)
-    if method != _STAGED:
+    if not METHOD_FACTS[method].staged:
         return explain(classifier, image, targets, method, stage_layers(classifier), against=against)
     base = explain(classifier, image, targets, method, against=against)
     others = None if base.against is None else torch.tensor(base.against, device=classifier.device)

@@ -15,19 +15,18 @@ from torch import Tensor
 
 from swin_core.data import DataSet
 from swin_core.errors import DataError
+from swin_core.explain.baselines import beats, centred_gaussian, random_maps
 from swin_core.explain.batch import attribute
-from swin_core.explain.faithfulness import Faithfulness, Gain, Probe, areas, centred_gaussian, gain, measure
+from swin_core.explain.faithfulness import Faithfulness, Gain, Probe, areas, gain, measure
 from swin_core.explain.methods import METHOD_FACTS
 from swin_core.explain.mosaics import Mosaic, focus, mosaics
 from swin_core.explain.randomisation import parts, random_logit, randomisation
-from swin_core.explain.world import World
 from swin_core.modes import evaluation_mode
+from swin_core.progress import Progress, counter
+from swin_core.world import World
 from swin_core.zoo import Classifier
 
-__all__ = ["BASELINES", "Choice", "Found", "Grid", "Survey"]
-
-BASELINES = {"random": "random map", "centred": "centred Gaussian"}
-"""Maps that know nothing, by the name that their rows bear."""
+__all__ = ["Choice", "Found", "Grid", "Survey"]
 
 Choice = tuple[str, str]
 """A method and a layer; or a baseline and its grid."""
@@ -125,7 +124,7 @@ class Survey:
         steps: int,
         quick: bool,
         world: World,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ) -> Found:
         """Measure methods at layers, and the baselines.
 
@@ -152,24 +151,14 @@ class Survey:
         kinds = {("random", f"{high} x {wide}"): (high, wide) for high, wide in sorted(set(grids.values()))}
         return {**kinds, ("centred", "input"): size}
 
-    def _ticker(
-        self, wanted: int, baselines: int, world: World, progress: Callable[[int, int], None] | None
-    ) -> Callable[[int], None]:
+    def _ticker(self, wanted: int, baselines: int, world: World, progress: Progress | None) -> Callable[[int], None]:
         """Counts the maps that this process makes."""
         pictures, scenes, methods = (
             len(range(world.rank, count, world.size)) for count in (len(self.order), len(self.scenes), wanted)
         )
         randomised = methods * len(_SEEDS) * len(self.parts) * min(_RANDOMISED, len(self.order))
         total = pictures * (wanted + baselines) + scenes * wanted + randomised
-        done = 0
-
-        def tick(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done, total)
-
-        return tick
+        return counter(progress, total)
 
     def _figures(
         self,
@@ -193,7 +182,7 @@ class Survey:
 
         known = []
         for choice, grid in baselines.items():
-            maps = self._random_maps(indices, grid).to(batch)
+            maps = random_maps(indices, grid, self.seed).to(batch)
             if choice[0] == "centred":
                 maps = centred_gaussian(grid, batch.device).expand(len(batch), -1, -1)
             known.append([*measured(choice, maps), *[torch.nan] * 3])
@@ -201,21 +190,15 @@ class Survey:
         others = self._others(indices, targets)
         for choice, (high, wide) in grids.items():
             began = time.perf_counter()
-            maps = attribute(self.classifier, batch, targets, *choice)[:, 0]
+            maps = attribute(self.classifier, batch, targets, *choice, signed=True)[:, 0]
             took = time.perf_counter() - began
             sums = measured(choice, maps)
-            chance = gains["random", f"{high} x {wide}"].abs()
-            better = float((gains[choice] > torch.maximum(chance, gains["centred", "input"])).sum())
+            better, _ = beats(gains[choice], gains["random", f"{high} x {wide}"][:, None], gains["centred", "input"])
             alike = float(len(maps))  # where a method does not depend on the class, both maps are one
             if METHOD_FACTS[choice[0]].by_class:
                 alike = float(random_logit(self.classifier, batch, maps, others, *choice).sum())
-            rows.append([*sums, better, alike, took])
+            rows.append([*sums, float(better.sum()), alike, took])
         return torch.tensor([*rows, *known], dtype=torch.float64)
-
-    def _random_maps(self, indices: np.ndarray, grid: Grid) -> Tensor:
-        """One random map a picture, `(B, h, w)`, the same whatever else is in the batch."""
-        maps = [np.random.default_rng((self.seed, int(index), *grid)).random(grid, np.float32) for index in indices]
-        return torch.from_numpy(np.stack(maps))
 
     def _others(self, indices: np.ndarray, targets: Tensor) -> Tensor:
         """Another class for each picture, `(B,)`, each of the others as likely; the same one if there is no other."""

@@ -13,7 +13,6 @@ from swin_core.errors import ConfigError, ModelError
 from swin_core.explain import explain
 from swin_core.explain.explanation import Explanation
 from swin_core.explain.figure import Cell
-from swin_core.explain.methods import METHOD_FACTS
 from swin_core.explain.render import Look, overlay, spearman
 from swin_core.weights import read_metadata
 from swin_core.zoo import load
@@ -128,8 +127,7 @@ def timeline(
     tick(1, len(chosen))
     found = []
     for checkpoint in chosen[:-1]:
-        layers = last.layers[0] if METHOD_FACTS[last.method].kind == "layer" else None
-        one = _explained(checkpoint, image, last.targets[0], last.method, layers)
+        one = _explained(checkpoint, image, last.targets[0], last.method, last.layers[0])
         if one.labels != last.labels:
             raise ConfigError(f"{checkpoint.file.name!r} knows other classes than the run's last checkpoint.")
         # All of them see the same pixels: they are kept once.

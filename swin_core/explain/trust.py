@@ -4,7 +4,7 @@ Every measure is taken of the map, of random maps on the same grid, and of a blo
 that does no better than these says nothing about where the model looked, however convincing it is to the eye.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +12,10 @@ import torch
 from torch import Tensor
 
 from swin_core.errors import ConfigError
-from swin_core.explain.faithfulness import (
-    ROAD_SHARES,
-    Faithfulness,
-    Probe,
-    areas,
-    centred_gaussian,
-    enlarge,
-    measure,
-    step_counts,
-)
+from swin_core.explain.baselines import beats, centred_gaussian, random_maps
+from swin_core.explain.faithfulness import ROAD_SHARES, Faithfulness, Probe, areas, enlarge, measure, step_counts
 from swin_core.explain.questions import check_targets
+from swin_core.progress import Progress, counter
 from swin_core.zoo import Classifier
 
 __all__ = ["Curve", "Measures", "Trust", "assess"]
@@ -92,7 +85,7 @@ def assess(
     *,
     steps: int = 16,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Trust]:
     """Measure how far maps can be believed: one `Trust` a map.
 
@@ -101,13 +94,14 @@ def assess(
         views: what the model saw: `(H, W, 3)` uint8 for one picture of all maps, or `(M, H, W, 3)`, one a map.
         maps: `(M, h, w)`, or `(h, w)` for a single one; on any grid, signed or not: only the order of values counts.
         targets: the class of each map, M of them, or one for all.
-        steps: points of a curve beyond the first.
+        steps: points of a curve beyond the first, 2 or more; no more than there are pixels.
         seed: of the random maps and of ROAD's noise.
         progress: called with the pictures that have passed through the model and their number.
 
     Raises:
         TargetError: a class that the model does not have.
-        ConfigError: numbers of views, maps and targets that do not fit, or values that are not finite.
+        ConfigError: numbers of views, maps and targets that do not fit, values that are not finite, or fewer than 2
+            steps.
     """
     values = torch.as_tensor(maps, device=classifier.device).float()
     values = values[None] if values.dim() == 2 else values
@@ -121,7 +115,7 @@ def assess(
     each = candidates.shape[1]
     count = candidates.flatten(0, 1).shape[0]
     inner = len(step_counts(candidates[0, 0].numel(), steps)) - 2
-    tick = _ticker(progress, count * (3 * inner + 2 * len(ROAD_SHARES)) + 2 * len(pictures) + 1)
+    tick = counter(progress, count * (3 * inner + 2 * len(ROAD_SHARES)) + 2 * len(pictures) + 1)
     targets_of_all = torch.tensor(kept).repeat_interleave(each)
     probe = Probe(classifier, pictures, owner.repeat_interleave(each), targets_of_all, tick)
     found = measure(probe, candidates.flatten(0, 1), steps, seed)
@@ -137,45 +131,31 @@ def _check(views: np.ndarray, maps: Tensor, targets: Sequence[int], steps: int) 
         )
     if not maps.isfinite().all():
         raise ConfigError("a map has values that are not finite; explain the picture again.")
-    if steps < 1:
-        raise ConfigError(f"a curve needs at least 1 step, not {steps}.")
+    if steps < 2:  # with one step, all pixels go at once, whatever the map says
+        raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
 
 
 def _with_baselines(maps: Tensor, size: tuple[int, int], seed: int) -> Tensor:
     """Each map at the size of the picture, then the blob, then the random maps: `(M, 2 + random maps, H, W)`."""
-    draw = torch.Generator().manual_seed(seed)
-    chance = torch.rand(len(maps), RANDOM_MAPS, *maps.shape[1:], generator=draw).to(maps)
-    blob = centred_gaussian(size, maps.device).expand(len(maps), 1, *size)
-    return torch.cat(
-        [enlarge(maps, size)[:, None], blob, enlarge(chance.flatten(0, 1), size).unflatten(0, (len(maps), -1))], 1
-    )
-
-
-def _ticker(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def tick(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
-    return tick
+    # The same random maps for all of one grid, so that what is measured of a map does not depend on those beside it.
+    chance = random_maps(range(RANDOM_MAPS), (maps.shape[1], maps.shape[2]), seed).to(maps)
+    ignorant = torch.cat([centred_gaussian(size, maps.device)[None], enlarge(chance, size)])
+    return torch.cat([enlarge(maps, size)[:, None], ignorant.expand(len(maps), *ignorant.shape)], 1)
 
 
 def _trust(classifier: Classifier, target: int, found: Faithfulness, rows: slice) -> Trust:
     own, centre = (_measures(found, slice(rows.start + n, rows.start + n + 1)) for n in range(2))
     random = slice(rows.start + 2, rows.stop)
-    chance = float(found.srg[random].square().mean().sqrt())
-    better = own.srg > max(chance, centre.srg)
+    srg, centred, *others = found.srg[rows]
+    better, chance = beats(srg[None], torch.stack(others)[None], centred[None])
     return Trust(
         **vars(own),
         target=target,
         random=_measures(found, random),
         centred=centre,
-        chance=chance,
-        better=better,
-        sentence=_sentence(classifier.labels[target], own.srg, chance, centre.srg),
+        chance=float(chance),
+        better=bool(better),
+        sentence=_sentence(classifier.labels[target], own.srg, float(chance), centre.srg),
     )
 
 

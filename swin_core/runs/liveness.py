@@ -16,8 +16,9 @@ import psutil
 
 __all__ = ["family", "identity", "is_here", "living", "strays", "with_descendants"]
 
-_TOLERANCE = 1.0
-"""Seconds between two readings of one creation time: it is counted from the boot, whose time is rounded."""
+_TOLERANCE = 2.0
+"""Seconds between two readings of one creation time: it is counted from the boot, whose time is given in whole
+seconds and moves by one of them while the clock is set."""
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
@@ -68,8 +69,8 @@ def strays(folder: Path) -> list[psutil.Process]:
 
 
 def with_descendants(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Programs, then those that they started, and so on; never the caller."""
-    found = dict.fromkeys(programs)
+    """Programs, then those that they started, and so on; never the caller, nor what only the caller started."""
+    found = dict.fromkeys(program for program in programs if program.pid != os.getpid())
     for program in list(found):
         with suppress(psutil.Error):
             found |= dict.fromkeys(program.children(recursive=True))

@@ -33,6 +33,12 @@ class TrainConfig:
     """Side of a patch in pixels."""
     window_size: int = 4
     """Window side in tokens."""
+    shift: bool = True
+    """Whether every second block shifts its windows; off for the ablation of the paper's table 4."""
+    relative_position_bias: bool = True
+    """Whether attention has the relative position bias; off for the ablation of the paper's table 4."""
+    absolute_embedding: bool = False
+    """Whether a learned absolute position embedding is added to the patches; on for the ablation of table 4."""
     epochs: int = 16
     """Passes over the training pictures."""
     batch_size: int = 256

@@ -5,11 +5,9 @@ seed, the epoch and the step alone. So a run on two processes gives the losses o
 was stopped at any step and resumed gives the losses of one that never stopped.
 """
 
-import ctypes
 import errno
 import itertools
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,19 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
+from swin_core.memory import keep_freed_memory
 from swin_core.model import DropPath, Swin, build
 from swin_core.training.checkpoint import read_checkpoint
 from swin_core.training.config import TrainConfig
-from swin_core.training.distributed import ALONE, World, exchanging, left_alone
 from swin_core.training.draws import Draws, pieces, seeded
 from swin_core.training.evaluation import Figures, evaluate
+from swin_core.training.muon import has_bfloat16
 from swin_core.training.objective import Objective, Teacher
 from swin_core.training.optim import MovingAverage, build_optimizers, freeze, learning_rate
 from swin_core.training.pictures import TrainingData
 from swin_core.training.recorder import Progress, Recorder
+from swin_core.variants import VARIANTS
 from swin_core.weights import load_weights, read_metadata
+from swin_core.world import ALONE, World, exchanging, left_alone
 
-__all__ = ["Trainer", "keep_freed_memory", "train"]
+__all__ = ["Trainer", "train"]
 
 LINES_AN_EPOCH = 20
 """Figures of steps that reach the disk in an epoch, at most."""
@@ -372,8 +373,12 @@ def steps_an_epoch(pictures: int, config: TrainConfig, processes: int) -> int:
 
 
 def new_model(config: TrainConfig, data: TrainingData) -> Swin:
-    """A model of the config's shape for the data's classes and channels, with the random weights of the seed."""
+    """A model of the config's shape for the data's classes and channels, with the random weights of the seed.
+
+    An ablation takes away from a variant or adds to it; what a variant does without, such as a ViT's shift, stays away.
+    """
     torch.manual_seed(config.seed)
+    usual = VARIANTS[config.variant]
     return build(
         config.variant,
         num_classes=len(data.classes),
@@ -381,6 +386,9 @@ def new_model(config: TrainConfig, data: TrainingData) -> Swin:
         image_size=config.image_size,
         patch_size=config.patch_size,
         window_size=config.window_size,
+        shift=config.shift and usual.shift,
+        relative_position_bias=config.relative_position_bias and usual.relative_position_bias,
+        absolute_embedding=config.absolute_embedding or usual.absolute_embedding,
         drop_path=config.drop_path,
     )
 
@@ -412,22 +420,3 @@ def _compiled(model: Swin) -> nn.Module:
     compiled = torch.compile(model)
     assert isinstance(compiled, nn.Module)
     return compiled
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 numbers by itself; where it does not, they are slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks instead of returning them to the system.
-
-    Every step allocates the same large tensors; by default each comes as fresh pages that the kernel must clear, which
-    costs up to half of the time of a step on a CPU.
-    """
-    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 2**31 - 1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from swin_core.errors import ConfigError
 from swin_core.model import Swin
 from swin_core.training.config import TrainConfig
+from swin_core.training.muon import Muon
 
 __all__ = ["MovingAverage", "build_optimizers", "depths", "freeze", "learning_rate", "parameter_groups"]
 
@@ -94,7 +95,7 @@ def build_optimizers(model: Swin, config: TrainConfig) -> list[torch.optim.Optim
     optimizers: list[torch.optim.Optimizer] = []
     if groups["hidden"]:
         hidden = by_depth(groups["hidden"], config.weight_decay)
-        optimizers.append(torch.optim.Muon(hidden, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(hidden))
     rest = by_depth(groups["decayed"], config.weight_decay) + by_depth(groups["undecayed"], 0.0)
     betas = (0.9, 0.99) if config.optimizer == "muon" else (0.9, 0.999)
     optimizers.append(torch.optim.AdamW(rest, betas=betas, fused=True))

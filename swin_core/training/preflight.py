@@ -8,10 +8,11 @@ from typing import Any
 import psutil
 import torch
 
+from swin_core.memory import keep_freed_memory
 from swin_core.training.config import TrainConfig
-from swin_core.training.distributed import World
-from swin_core.training.engine import Trainer, keep_freed_memory, new_model, steps_an_epoch
+from swin_core.training.engine import Trainer, new_model, steps_an_epoch
 from swin_core.training.pictures import TrainingData, kept_bytes, splits
+from swin_core.world import World
 
 __all__ = ["Preflight", "preflight"]
 

@@ -34,6 +34,23 @@ RECIPES: dict[str, Recipe] = {
         time="at most 48 minutes for its 16 epochs on two CPU cores with AVX-512",
         result="64.6 % top-1 and 88.4 % top-5 on the 10,000 test pictures",
     ),
+    "main-cifar100": Recipe(
+        TrainConfig(
+            name="main-cifar100",
+            variant="swin_milli",
+            epochs=32,
+            drop_path=0.05,
+            ema=0.998,
+            cutout=0,
+            mixup=0.2,
+            cutmix=1.0,
+        ),
+        purpose="The bundled CIFAR-100 model: a 6.0 million parameter Swin from scratch, in two hours on a CPU.",
+        source="fast-cifar100 with a wider model and twice the epochs; half of the pictures are made of two by CutMix, "
+        "so that it does not learn the training pictures by heart",
+        time="112 minutes on two CPU cores with AMX",
+        result="72.2 % top-1 and 91.8 % top-5 on the 10,000 test pictures",
+    ),
     "paper-cifar100": Recipe(
         TrainConfig(
             name="paper-cifar100",
@@ -80,7 +97,8 @@ RECIPES: dict[str, Recipe] = {
         TrainConfig(
             name="flowers",
             data="flowers",
-            init="swin_micro_cifar100",
+            variant="swin_milli",
+            init="swin_milli_cifar100",
             image_size=128,
             patch_size=4,
             window_size=8,
@@ -97,8 +115,8 @@ RECIPES: dict[str, Recipe] = {
         ),
         purpose="Fine-tunes any weights on flower_photos, with resized bias tables and a new head.",
         source="the report's fine-tuning: new 5-class head, small learning rate; sizes for a small Swin",
-        time="at most 13 minutes on two CPU cores with AVX-512",
-        result="87.6 % top-1 on the 364 validation pictures",
+        time="15 minutes on two CPU cores with AMX",
+        result="89.6 % top-1 on the 364 validation pictures",
     ),
     "custom": Recipe(
         TrainConfig(

@@ -1,6 +1,6 @@
-"""The processes that train one model together: torch.distributed under torchrun, or one process alone.
+"""The processes that share one piece of work: torch.distributed under torchrun, or one process alone.
 
-Everything in here does nothing where there is one process, so that training has one code path.
+Everything in here does nothing where there is one process, so that training, evaluation and ranking have one code path.
 """
 
 import os
@@ -36,7 +36,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together.
+    """This process among those that work together.
 
     Attributes:
         rank: number of this process, from 0.

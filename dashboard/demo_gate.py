@@ -1,0 +1,72 @@
+"""What is let through to Gradio: no large bodies, no addresses to fetch, no program to start.
+
+Gradio's server offers more than this demo uses. It fetches pictures from addresses that a visitor names, runs ffmpeg on
+what he sends, and bounds the size of each uploaded file but not their number.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from swin_core.errors import ImageError
+
+__all__ = ["Gate", "refuse_addresses"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_CLOSED = ("/process_recording", "/proxy=", "/file=http:", "/file=https:", "/component_server", "/monitoring")
+
+
+class Gate:
+    """ASGI middleware that answers what the demo does not offer by one line, before Gradio sees it.
+
+    Args:
+        app: what comes behind it.
+        most_bytes: largest body of a request.
+    """
+
+    def __init__(self, app: App, most_bytes: int):
+        self.app = app
+        self.most_bytes = most_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        refused = self._refused(scope) if scope["type"] == "http" else None
+        if refused is None:
+            await self.app(scope, receive, send)
+            return
+        status, line = refused
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": line.encode()})
+
+    def _refused(self, scope: Message) -> tuple[int, str] | None:
+        if any(closed in scope["path"] for closed in _CLOSED):
+            return 404, "The demo does not offer this."
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return None
+        # The server reads no further than this header says, so it is enough to look at it.
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if not length.isdigit():
+            return 411, "Say how long the request is: send Content-Length."
+        if int(length) > self.most_bytes:
+            return 413, f"The request is larger than {self.most_bytes / 2**20:.0f} MiB: send a smaller picture."
+        return None
+
+
+def refuse_addresses(sent: object) -> None:
+    """Look through what a client sent for a file that Gradio would fetch from elsewhere.
+
+    Raises:
+        ImageError: there is one.
+    """
+    if isinstance(sent, dict):
+        path = sent.get("path")
+        if isinstance(path, str) and "://" in path:
+            raise ImageError("The picture must be an upload: send the file itself, not a path or an address.")
+        sent = list(sent.values())
+    if isinstance(sent, list | tuple):
+        for value in sent:
+            refuse_addresses(value)

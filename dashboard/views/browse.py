@@ -1,0 +1,87 @@
+"""The Browse page: where is this model right, wrong, and sure of itself?"""
+
+import streamlit as st
+
+from dashboard.address import ON_OFF, models_too_many, not_offered
+from dashboard.browse_choices import PAGE_SIZES, VIEWS, choose_data, choose_judges, choose_wanted
+from dashboard.browse_judging import judge, knowing_model, show_comparison, show_figures
+from dashboard.browse_sheet import show_sheet, show_tray
+from dashboard.browse_tables import LEVELS, ORDERS, show_classes, show_confusion
+from dashboard.details import show_link
+from dashboard.heading import BROWSE, show_heading
+from dashboard.sidebar import choose_look, choose_models, choose_picked
+from dashboard.theme import plain
+from swin_core.data import data_root
+from swin_core.errors import ConfigError, DataError
+from swin_core.explain.render import Look
+from swin_core.selection import select
+
+ignored: list[str] = models_too_many() + not_offered("view", VIEWS) + not_offered("size", list(map(str, PAGE_SIZES)))
+ignored += not_offered("level", LEVELS) + not_offered("classes_by", ORDERS)
+ignored += not_offered("maps", ON_OFF) + not_offered("diagonal", ON_OFF)
+actions = show_heading(BROWSE)
+place = st.sidebar.container()
+with st.sidebar:
+    choose_picked(always=True)
+    models = choose_models()
+    try:
+        with place:
+            st.header("Pictures")
+            shown = choose_data(ignored)
+    except DataError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        st.stop()
+if shown is None:
+    st.info(f"There is no data set in {plain(str(data_root()))} yet. This command fetches CIFAR-100 and flower_photos:")
+    st.code("python scripts/prepare_data.py", language="bash")
+    st.markdown(
+        "Have you pictures of your own? Put a folder with one folder for each class there, or start the dashboard with "
+        "`SWIN_DATA_ROOT` set to the folder that holds such folders. Then reload this page."
+    )
+    st.stop()
+
+with place:
+    judges = choose_judges(models, knowing_model(models, shown), ignored)
+    wanted = choose_wanted(shown, judges, ignored)
+ignored_place = st.container()
+judgements = judge(shown, judges)
+show_figures(shown, judges, judgements)
+show_comparison(judgements)
+pictures, confusion, classes = st.tabs(VIEWS, key="view", on_change="rerun", bind="query-params")
+with pictures:
+    if pictures.open:
+        look = None
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            show_tray()
+            if judgements and st.toggle("Heat maps", key="maps", bind="query-params"):
+                look = Look()
+        if look is not None:
+            with st.sidebar:
+                try:
+                    look = choose_look()
+                except ConfigError as error:
+                    st.error(plain(str(error)))
+        if wanted.needs_predictions and not judgements:
+            st.caption("All pictures are shown until the predictions are there.")
+        rows = select(shown.catalog, wanted, *judgements)
+        show_sheet(shown, rows, judges, judgements, look, ignored)
+with confusion:
+    if confusion.open:
+        if judgements and judgements[0].found.judged.any():
+            show_confusion(shown, judgements[0], ignored)
+        else:
+            st.info("The confusion matrix needs the predictions of a model that knows these classes.")
+with classes:
+    if classes.open:
+        if judgements and judgements[0].found.judged.any():
+            show_classes(shown, judges, judgements)
+        else:
+            st.info("Accuracy by class needs the predictions of a model that knows these classes.")
+# The page may come back by itself before anyone has read this.
+if st.session_state.pop("came_back", False):
+    ignored = ignored or st.session_state.get("ignored", [])
+st.session_state.ignored = ignored
+if ignored:
+    ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
+with actions:
+    show_link(uploads=False)

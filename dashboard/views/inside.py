@@ -1,0 +1,81 @@
+"""The Inside page: how does a shifted window see?"""
+
+import streamlit as st
+
+from dashboard.address import models_too_many, not_offered
+from dashboard.cache import held_classifier
+from dashboard.choices import in_words, samples
+from dashboard.details import show_link
+from dashboard.heading import INSIDE, show_heading
+from dashboard.inside_choices import (
+    Choice,
+    choose_block,
+    choose_head,
+    choose_panel,
+    choose_subject,
+    choose_token,
+)
+from dashboard.inside_panels import show_equation, show_panel
+from dashboard.inside_parts import STYLE, show_stages
+from dashboard.inside_words import missing, panels_of
+from dashboard.sidebar import choose_models, choose_pictures
+from dashboard.theme import plain
+from dashboard.uploads import kept_uploads
+from swin_core.errors import SwinError
+
+ignored = not_offered("sample", list(samples())) + models_too_many()
+with st.sidebar:
+    pictures, faults = choose_pictures()
+    models = choose_models()
+
+actions = show_heading(INSIDE)
+st.html(STYLE)
+for fault in faults:
+    st.error(plain(fault), icon=":material/error:")
+ignored_place = st.container()
+if not pictures or not models:
+    absent = "a picture" if not pictures else "a model"
+    st.info(f"Choose {absent} in the sidebar to look inside.", icon=":material/arrow_back:")
+    st.stop()
+
+controls = st.container(horizontal=True)
+with controls:
+    subject, unknown = choose_subject(pictures, models)
+ignored += unknown
+waiting = f"Loading {in_words(subject.model)}" if held_classifier(subject.model) is None else "Running the model"
+try:
+    with st.spinner(waiting, show_time=True):
+        parts, inside = subject.anatomy(), subject.inside()
+except SwinError as error:
+    st.error(plain(str(error)), icon=":material/error:")
+    st.stop()
+
+panels = panels_of(parts)
+if line := missing(parts):
+    st.info(plain(line), icon=":material/info:")
+if parts.blocks:
+    with controls:
+        block, unknown = choose_block(parts.blocks)
+    ignored += unknown
+    show_stages(parts.blocks, block)
+if panels:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        panel, unknown = choose_panel(panels)
+        show_equation(panel)
+    ignored += unknown
+    token, head = (0, 0), None
+    with controls:
+        if panel.title in ("Windows", "Attention"):
+            token, unknown = choose_token(block.grid)
+            ignored += unknown
+    if panel.title in ("Attention", "Position bias"):
+        head, unknown = choose_head(block.heads)
+        ignored += unknown
+    try:
+        ignored += show_panel(panel, Choice(subject, parts, inside, block if parts.blocks else None, token, head))
+    except SwinError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+if ignored:
+    ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
+with actions:
+    show_link(uploads=bool(kept_uploads()))

@@ -1,0 +1,164 @@
+#!/usr/bin/env python
+"""Train and compare the paper's ablations: `python scripts/ablate.py`; after a break, run it again.
+
+`python scripts/ablate.py --finetune FOLDER` fine-tunes all of them alike, beside random weights and a bundled model.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.train import Bar, in_full
+from swin_core import runs
+from swin_core.ablations import (
+    ABLATIONS,
+    MAIN,
+    RANDOM,
+    Result,
+    as_json,
+    bundled_training,
+    evaluated,
+    finetuning,
+    found,
+    from_json,
+    table,
+    together,
+    trained,
+    training,
+)
+from swin_core.accuracy import Evaluation, evaluate_named
+from swin_core.atomic import replacing
+from swin_core.cards import evaluated_split
+from swin_core.errors import ConfigError, SwinError
+from swin_core.launch import choose_devices
+from swin_core.memory import keep_freed_memory
+from swin_core.training import TrainConfig
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    settings = "\n".join(
+        f"  {name}: {one.title}; paper {one.paper} % ({one.source})" for name, one in ABLATIONS.items()
+    )
+    result = argparse.ArgumentParser(
+        description=f"{__doc__}\n\nsettings:\n{settings}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--settings", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
+    result.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="(default: 0 1)")
+    result.add_argument("--epochs", type=int, help="(default: 6; 10 with --finetune)")
+    result.add_argument("--data", default="cifar100", help="what to train on (default: %(default)s)")
+    result.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pictures; 0 for all")
+    result.add_argument("--batch-size", type=int, metavar="N", help="(default: the recipe's)")
+    result.add_argument("--json", type=Path, metavar="FILE", help="all figures (default: ablations.json of the runs)")
+    tuning = result.add_argument_group("fine-tuning")
+    tuning.add_argument("--finetune", metavar="FOLDER", help="fine-tune on this folder of class folders instead")
+    tuning.add_argument("--init-from", metavar="RUNS", help="folder of the trained ablations (default: --runs-root)")
+    tuning.add_argument("--init-epochs", type=int, default=6, metavar="N", help="--epochs of these (default: 6)")
+    tuning.add_argument("--main", default="swin_milli_cifar100", metavar="MODEL", help="(default: %(default)s)")
+    tuning.add_argument("--image-size", type=int, default=128, help="side in pixels (default: %(default)s)")
+    where = result.add_argument_group("places and devices")
+    where.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
+    where.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+    where.add_argument("--devices", nargs="+", default=[], metavar="NAME", help="as for train.py")
+    where.add_argument("--processes", type=int, metavar="N", help="as for train.py")
+    return result
+
+
+def plan(given: argparse.Namespace, root: Path) -> Iterator[tuple[str, TrainConfig]]:
+    """The runs to make, each with the name of its setting."""
+    seeds, settings = dict.fromkeys(given.seeds), dict.fromkeys(given.settings)  # one named twice is no second seed
+    common = {"limit": given.limit} | ({} if given.batch_size is None else {"batch_size": given.batch_size})
+    data = in_full(given.data)
+    if not given.finetune:
+        own = common | {"data": data, "epochs": 6 if given.epochs is None else given.epochs}
+        yield from ((name, training(name, seed, **own)) for seed in seeds for name in settings)
+        return
+    folder = str(Path(given.finetune).absolute())
+    own = common | {"image_size": given.image_size, "epochs": 10 if given.epochs is None else given.epochs}
+    source = runs.runs_root(given.init_from or root)
+    before = common | {"data": data, "epochs": given.init_epochs}
+    main = bundled_training(given.main, root)
+    for seed in seeds:
+        yield MAIN, finetuning(MAIN, replace(main, seed=seed), in_full(given.main), folder, **own)
+        for name in settings:
+            start = training(name, seed, **before)
+            run = found(start, source)
+            if run is None or run.state != "finished":
+                raise ConfigError(
+                    f"{start.name} of {start.epochs} epochs, batch {start.batch_size}, on {data} is not finished in "
+                    f"{source}; run scripts/ablate.py without --finetune, or correct --init-from, --init-epochs, "
+                    "--data, --limit or --batch-size."
+                )
+            init = run.name if source.resolve() == root.resolve() else str(run.folder)
+            yield name, finetuning(name, start, init, folder, **own)
+        yield RANDOM, finetuning(RANDOM, training("full", seed, **before), "", folder, **own)
+
+
+def read(out: Path) -> list[Result]:
+    """What is known from earlier calls; a file of something else is refused, since it would be replaced."""
+    try:
+        rows = json.loads(out.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError):
+        rows = None
+    known = from_json(rows) if isinstance(rows, list) else []
+    if not isinstance(rows, list) or len(known) != len(rows):
+        raise ConfigError(f"{out} holds other things than figures of ablations; move it or name another by --json.")
+    return known
+
+
+def write(results: list[Result], out: Path) -> None:
+    """Write the figures; before the training too, since a place that cannot be written is told of at once."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as file:
+            file.write(json.dumps(as_json(results), indent=1).encode())
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror or error}; name another by --json.") from error
+
+
+def compare(given: argparse.Namespace) -> str:
+    """Train, evaluate and write; the table."""
+    root = runs.runs_root(given.runs_root)
+    devices, processes = choose_devices(given.devices, given.processes)
+    out = given.json or root / ("ablations-finetuned.json" if given.finetune else "ablations.json")
+
+    def evaluate(run: runs.Run) -> Evaluation:
+        data = str(run.config["data"])
+        return evaluate_named(str(run.folder), data, evaluated_split(data), root=given.data_root, runs_root=root)
+
+    configs = list(plan(given, root))
+    results: list[Result] = []
+    known = read(out)
+    write(known, out)
+    for number, (setting, config) in enumerate(configs, 1):
+        print(f"{number} of {len(configs)}: {config.name}", file=sys.stderr)
+        run = trained(config, root, devices=devices, processes=processes, data_root=given.data_root, progress=Bar)
+        results.append(evaluated(setting, run, known, evaluate))
+        write(together(results, read(out)), out)  # as it is by now: another call may have written meanwhile
+    return f"{table(results, paper=not given.finetune)}\n\n{out}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 1 and one line for an error that a user can mend, or for a stop."""
+    given = parser().parse_args(arguments)
+    keep_freed_memory()
+    try:
+        print(compare(given))
+    except SwinError as error:
+        print(f"ablate.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ablate.py: ended; the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

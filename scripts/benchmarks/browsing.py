@@ -1,0 +1,101 @@
+"""The Browse page's work: search over 60,000 pictures, a sheet of thumbnails, predictions against the bare inference.
+
+CIFAR-100 and flower_photos are needed: `SWIN_DATA_ROOT` names the folder that holds them.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import swin_core
+from scripts.benchmarks.measuring import Contenders, measure
+from swin_core.catalog import Catalog
+from swin_core.data import cifar100, flower_photos
+from swin_core.predictions import Predictions, predict
+from swin_core.selection import Judgement, Wanted, select
+from swin_core.thumbnails import thumbnails
+from swin_core.training.evaluation import BATCH_SIZE
+
+SHEET = 100
+BASE64 = 4 / 3
+"""Bytes on the page for each byte of a picture."""
+
+
+def browse(rounds: int) -> list[dict[str, Any]]:
+    """Search, filter and sort 60,000 pictures; 100 thumbnails and their bytes; predictions of 10,000 pictures."""
+    return [*_selecting(rounds), *_sheets(rounds), _predicting(min(rounds, 3))]
+
+
+def _median_ms(call: Callable[[], object], rounds: int) -> float:
+    seconds = []
+    for number in range(rounds + 2):
+        start = time.perf_counter()
+        call()
+        if number >= 2:
+            seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
+
+
+def _selecting(rounds: int) -> list[dict[str, Any]]:
+    catalog = Catalog([cifar100(split="test"), cifar100(split="train")])
+    first, second = (_made_up(catalog, seed) for seed in (0, 1))
+    asked = {
+        "search by name": Wanted(search="wolf 00"),
+        "search, by the files' names": Wanted(search="a", sort="Name"),
+        "a super-class": Wanted(truth="fish (super-class)"),
+        "wrong, most confident first": Wanted(shown="Wrong", sort="Most confident first"),
+        "right here, wrong there": Wanted(shown="Right here, wrong there", sort="Greatest loss first"),
+        "everything, each class in turn": Wanted(),
+    }
+    results = []
+    select(catalog, Wanted(predicted="wolf"), first, second)  # what is made once for a page
+    for title, wanted in asked.items():
+        median = _median_ms(lambda wanted=wanted: select(catalog, wanted, first, second), rounds)  # type: ignore[misc]
+        print(f"{len(catalog):,} pictures, {title}: {median:.1f} ms")
+        results.append({"title": title, "pictures": len(catalog), "median_ms": median, "rounds": rounds})
+    return results
+
+
+def _made_up(catalog: Catalog, seed: int) -> Judgement:
+    """Predictions drawn at random, half of them right."""
+    draw = np.random.default_rng(seed)
+    count, classes = len(catalog), len(catalog.classes)
+    predicted = np.where(draw.random(count) < 0.5, catalog.labels, draw.integers(0, classes, count))
+    probabilities = draw.random((count, 5), np.float32)
+    top = draw.integers(0, classes, (count, 5))
+    found = Predictions(catalog.classes, catalog.labels, predicted, top, probabilities, probabilities[:, 0])
+    return Judgement(found, catalog)
+
+
+def _sheets(rounds: int) -> list[dict[str, Any]]:
+    results = []
+    for data in (cifar100(split="test"), flower_photos(split="train")):
+        rows = list(range(0, len(data), len(data) // SHEET))[:SHEET]
+        median = _median_ms(lambda data=data, rows=rows: thumbnails(data, rows), rounds)  # type: ignore[misc]
+        size = BASE64 * sum(len(found[1]) for found in thumbnails(data, rows) if isinstance(found, tuple))
+        print(f"{SHEET} thumbnails of {data.name}: {median:.0f} ms, {size / 1e3:.0f} KB on the page")
+        results.append({"title": f"thumbnails of {data.name}", "median_ms": median, "page_bytes": size})
+    return results
+
+
+def _predicting(rounds: int) -> dict[str, Any]:
+    """Decoding included, against the model alone on pictures that are normalised already."""
+    classifier = swin_core.load("swin_micro_cifar100")
+    data = cifar100(split="test")
+    views = data.array(classifier.image_size)
+    batches = [classifier.tensor(views[start : start + BATCH_SIZE]) for start in range(0, len(data), BATCH_SIZE)]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                classifier.model(batch)
+
+    calls: Contenders = {"predictions": lambda: predict(classifier, data), "bare inference": bare}
+    result = measure(f"predictions of {len(data):,} pictures, 32 px", calls, rounds, "bare inference")
+    times = 1 / float(result["ratio"])
+    print(f"    predictions take {times:.2f} times as long as the bare inference")
+    return {**result, "times_as_long": times}

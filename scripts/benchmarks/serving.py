@@ -1,0 +1,165 @@
+"""The demo's server: what a request takes beside the engine's own time, and whether memory grows."""
+
+import io
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio_client
+import httpx
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+
+import swin_core
+from swin_core.explain.compare import compare
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLED = ("swin_micro_flowers", "swin_micro_cifar100")
+BUILT = ("swin_tiny", "swin_micro")
+"""Variants with random weights beside the bundled models, so that there are four."""
+
+FEW, MANY = 200, 2000
+FULL_ROUNDS = 15
+
+
+def demo(rounds: int) -> list[dict[str, Any]]:
+    """A request on a model that is loaded, over the engine's own time; memory after 2,000 requests over that after 200.
+
+    Each request brings a picture that nobody has sent before. The engine's own time is that of the same functions
+    without a server: the picture read, explained and drawn as the grid that the answer holds. A request is an upload,
+    a call and the fetching of the grid over one connection, as a browser keeps it; gradio_client, which connects anew
+    for each step and waits in steps of 50 ms, is given beside it. With fewer rounds than 15 there are fewer requests
+    for the memory, in proportion.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        names = [*BUNDLED, *_built(Path(place) / "runs")]
+        with _served(Path(place), names) as (address, server), httpx.Client(base_url=address, timeout=600) as browser:
+            results = [_request(browser, name, Path(place), rounds) for name in names[:3]]
+            results.append(_memory(browser, server, names, rounds))
+    return results
+
+
+def _built(runs: Path) -> list[str]:
+    """Runs with a model of random weights each."""
+    for name in BUILT:
+        folder = runs / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        torch.manual_seed(0)
+        model = swin_core.build(name, num_classes=100, image_size=224 if name == "swin_tiny" else 64)
+        described = {"labels": [f"class {k}" for k in range(100)], "mean": [0.5] * 3, "std": [0.5] * 3}
+        swin_core.save_weights(model, folder / "model.safetensors", described)
+    return list(BUILT)
+
+
+@contextmanager
+def _served(place: Path, names: list[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """The demo's address, started by the documented command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = str(torch.get_num_threads())
+    own = {"GRADIO_SERVER_PORT": str(port), "SWIN_RUNS_ROOT": str(place / "runs"), "OMP_NUM_THREADS": threads}
+    command = [sys.executable, "dashboard/gradio_demo.py", "--models", *names]
+    started = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=subprocess.PIPE, text=True)
+    try:
+        assert started.stdout is not None
+        if not started.stdout.readline():
+            raise SystemExit("benchmark.py: the demo did not start; run it by hand to see why.")
+        yield f"http://127.0.0.1:{port}", psutil.Process(started.pid)
+    finally:
+        started.terminate()
+        started.wait()
+
+
+def _pictures() -> Iterator[bytes]:
+    """Photos of 480 pixels without end, no two alike."""
+    draw = np.random.default_rng(0)
+    samples = [Image.open(file).convert("RGB") for file in sorted((ROOT / "assets" / "samples").glob("*.jpg"))]
+    for number in range(10**9):
+        turned = samples[number % len(samples)].resize((480, 480)).rotate(float(draw.uniform(-20, 20)))
+        stream = io.BytesIO()
+        turned.save(stream, "JPEG", quality=90)
+        yield stream.getvalue()
+
+
+def _ask(browser: httpx.Client, name: str, content: bytes) -> bytes:
+    """The grid that the demo answers with."""
+    api = "/gradio_api"
+    path = browser.post(f"{api}/upload", files={"files": ("photo.jpg", content)}).json()[0]
+    picture = {"path": path, "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
+    call = browser.post(f"{api}/call/explain", json={"data": [picture, [name], "", ""], "session_hash": "benchmark"})
+    events = browser.get(f"{api}/call/explain/{call.json()['event_id']}").text
+    # A slow answer comes after some events that only say that the server is there.
+    event, _, data = events.rpartition("event: ")[2].partition("\ndata: ")
+    if event != "complete":
+        raise SystemExit(f"benchmark.py: the demo could not answer: {data}")
+    return browser.get(f"{api}/file={json.loads(data)[1]['path']}").content
+
+
+def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict[str, Any]:
+    """Server and engine in turn, each on a new picture."""
+    source = name if name in BUNDLED else place / "runs" / name
+    classifier = swin_core.load(source)
+
+    def engine(content: bytes) -> object:
+        return compare([("photo.jpg", swin_core.read_image(content))], [classifier]).encode("png")
+
+    def explained(content: bytes) -> object:
+        return swin_core.explain(classifier, swin_core.read_image(content))
+
+    client = gradio_client.Client(str(browser.base_url), verbose=False)
+
+    def program(content: bytes) -> object:
+        (place / "photo.jpg").write_bytes(content)
+        file = gradio_client.handle_file(str(place / "photo.jpg"))
+        return client.predict(file, models=[name], api_name="/explain")
+
+    calls: dict[str, Callable[[bytes], object]] = {
+        "demo": lambda content: _ask(browser, name, content),
+        "engine": engine,
+        "engine without drawing": explained,
+        "demo through gradio_client": program,
+    }
+    pictures = _pictures()
+    seconds: dict[str, list[float]] = {kind: [] for kind in calls}
+    for number in range(rounds + 2):
+        for kind, call in calls.items():
+            content = next(pictures)
+            start = time.perf_counter()
+            call(content)
+            if number >= 2:
+                seconds[kind].append(time.perf_counter() - start)
+    medians = {kind: 1000 * statistics.median(values) for kind, values in seconds.items()}
+    ratio = medians["demo"] / medians["engine"]
+    print(f"a request on {name}: {ratio:.2f} times the engine's own time")
+    for kind, median in medians.items():
+        print(f"    {kind:32s} median {median:8.1f} ms")
+    return {"title": f"demo, {name}", "median_ms": medians, "ratio": ratio, "rounds": rounds}
+
+
+def _memory(browser: httpx.Client, server: psutil.Process, names: list[str], rounds: int) -> dict[str, Any]:
+    """Resident memory of the server after some requests on all models in turn, and after ten times as many."""
+    many = MANY if rounds >= FULL_ROUNDS else max(len(names), MANY * rounds // FULL_ROUNDS)
+    few = max(1, many * FEW // MANY)
+    pictures = _pictures()
+    resident = {}
+    for number in range(1, many + 1):
+        _ask(browser, names[number % len(names)], next(pictures))
+        if number in (few, many):
+            resident[number] = server.memory_info().rss / 2**20
+    ratio = resident[many] / resident[few]
+    print(f"memory after {many} requests on {len(names)} models: {ratio:.2f} times that after {few}")
+    print(f"    after {few} {resident[few]:.0f} MiB, after {many} {resident[many]:.0f} MiB")
+    return {"title": "demo, memory", "resident_mib": resident, "ratio": ratio, "requests": many}

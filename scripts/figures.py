@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""Draw the reproduced report's figures from our own data and runs: `python scripts/figures.py --help` has examples.
+
+Sample sheets show pictures of data sets: they are for the reader's own eyes, and not to be published.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.explain import found_model, print_failed
+from swin_core import figures
+from swin_core.accuracy import open_split
+from swin_core.errors import ConfigError, SwinError
+from swin_core.explain.class_grid import class_grid
+from swin_core.explain.compare import Wish
+from swin_core.explain.export import KINDS, matplotlib_figure
+from swin_core.explain.render import COLORMAPS, SCALES, Look
+from swin_core.images import read_image
+from swin_core.memory import keep_freed_memory
+from swin_core.progress import Bar
+from swin_core.runs import runs_root
+
+EXAMPLES = """examples:
+  python scripts/figures.py sheet cifar100 --out figure5.png
+  python scripts/figures.py sheet flowers --out figure6.png
+  python scripts/figures.py curves swin_micro_cifar100 --out figure9.png
+  python scripts/figures.py saved swin_micro_cifar100 swin_micro_flowers --out figure10.png
+  python scripts/figures.py classes rose=rose.jpg tulip=tulip.jpg --models swin_micro_flowers RUN --out figure11.jpg
+"""
+GRID_KINDS = ("jpg", *KINDS)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+    kinds = result.add_subparsers(dest="figure", metavar="FIGURE", required=True)
+
+    def figure(name: str, text: str, files: Sequence[str] = figures.KINDS) -> argparse.ArgumentParser:
+        added = kinds.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.add_argument("--out", type=Path, required=True, help=f"file to write: .{', .'.join(files)}")
+        return added
+
+    sheet = figure("sheet", "pictures of every class of a data set (figures 5 and 6)")
+    sheet.add_argument("data", help="cifar100, flowers, or a folder of class folders")
+    sheet.add_argument("--split", help="as for evaluate.py (default: train, all of a folder)")
+    sheet.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
+    curves = figure("curves", "loss, top-1 and top-5 over the epochs (figure 9)")
+    curves.add_argument("models", nargs="+", metavar="MODEL", help="bundled names or runs")
+    saved = figure("saved", "models as they were saved, and their fine-tuning (figure 10)")
+    saved.add_argument("models", nargs="+", metavar="MODEL", help="bundled names or runs")
+    grid = "heat maps, a row for each class and a column for each model (figure 11)"
+    classes = figure("classes", grid, GRID_KINDS)
+    classes.add_argument(
+        "rows", nargs="+", metavar="CLASS=PICTURE", help="a class and a picture of it; =PICTURE for each first choice"
+    )
+    classes.add_argument("--models", nargs="+", required=True, metavar="NAME", help="as for explain.py, one a column")
+    classes.add_argument("--titles", nargs="+", default=[], metavar="TITLE", help="one a column (default: the names)")
+    classes.add_argument("--method", help="as for explain.py (default: the best one measured for each model)")
+    classes.add_argument("--layer", help="target layer (default: each model's own)")
+    classes.add_argument("--colormap", choices=COLORMAPS, default=Look.colormap)
+    classes.add_argument("--scale", choices=SCALES, default=Look.scale)
+    return result
+
+
+def _class_grid(given: argparse.Namespace, root: Path) -> None:
+    rows = []
+    for text in given.rows:
+        name, mark, file = text.partition("=")
+        if not mark or not file:
+            raise ConfigError(
+                f"{text[:80]!r} is no row; write CLASS=PICTURE, or =PICTURE for each model's first choice."
+            )
+        rows.append((name or f"{Path(file).stem}, first choice", read_image(file), name))
+    if given.titles and len(given.titles) != len(given.models):
+        raise ConfigError(f"{len(given.titles)} titles for {len(given.models)} models: give one for each, or none.")
+    models = [found_model(name, root) for name in given.models]
+    wish = Wish(given.method, (given.layer,) if given.layer else ())
+    look = Look(colormap=given.colormap, scale=given.scale)
+    drawn = class_grid(rows, models, wish=wish, look=look, progress=Bar("cells"))
+    drawn = replace(drawn, columns=tuple(given.titles) or drawn.columns)
+    if print_failed(drawn):
+        raise SwinError(f"no map could be drawn, so {given.out} was not written; see the lines above.")
+    if figures.kind_of(given.out, GRID_KINDS) in KINDS:
+        drawn.save(given.out)
+    else:
+        figures.save(matplotlib_figure(drawn), given.out)
+
+
+def draw(given: argparse.Namespace) -> None:
+    """Draw and write what the command line names."""
+    root = runs_root(given.runs_root)
+    figures.kind_of(given.out, GRID_KINDS if given.figure == "classes" else figures.KINDS)  # before minutes of work
+    if given.figure == "classes":
+        _class_grid(given, root)
+        return
+    if given.figure == "sheet":
+        split = given.split or ("train" if given.data in ("cifar100", "flowers") else "all")
+        drawn = figures.sample_sheet(open_split(given.data, split, root=given.data_root))
+    else:
+        models = [figures.trained_model(name, root) for name in given.models]
+        drawn = figures.curves(models) if given.figure == "curves" else figures.saved_models(models)
+    figures.save(drawn, given.out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 1 and one line for an error that a user can mend."""
+    given = parser().parse_args(arguments)
+    keep_freed_memory()
+    try:
+        draw(given)
+    except SwinError as error:
+        print(f"figures.py: {error}", file=sys.stderr)
+        return 1
+    print(given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

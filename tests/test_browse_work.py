@@ -1,0 +1,121 @@
+"""Predictions for the Browse page, computed beside it: once, in turn, and without growing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from fixtures_browse import HOLDING, bundle, data, fresh, opened, settled, sheet
+from fixtures_pages import shelves
+
+import swin_core
+from dashboard import browse_work
+from dashboard.cache import Shelf
+from swin_core.errors import ModelError
+from swin_core.predictions import Predictions
+
+__all__ = ["bundle", "data", "fresh"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    compute = browse_work.predictions
+
+    def spy(classifier: swin_core.Classifier, *rest: Any, **options: Any) -> Predictions:
+        calls.append(classifier.name)
+        time.sleep(0.5)
+        return compute(classifier, *rest, **options)
+
+    monkeypatch.setattr(browse_work, "predictions", spy)
+    found: list[object] = []
+
+    def page() -> None:
+        while not isinstance(one := browse_work.predicted("first", "cifar100", "test"), Predictions):
+            time.sleep(0.02)
+        found.append(one)
+
+    threads = [threading.Thread(target=page) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == ["first"]
+    assert len({id(one) for one in found}) == 1
+    # After a restart of the server it comes from disk.
+    monkeypatch.setattr(browse_work, "_held", Shelf(16))
+    assert isinstance(browse_work.predicted("first", "cifar100", "test"), Predictions)
+    assert calls == ["first"]
+
+
+def test_what_nobody_looks_at_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browse_work, "LOOKED_AT_SECONDS", 0.2)
+    monkeypatch.setattr(browse_work, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("swin_core.predictions.BATCH_SIZE", 1)
+    monkeypatch.setattr("swin_core.predictions._fill", lambda *_: time.sleep(0.05))
+    left = browse_work.predicted("first", "cifar100", "test")
+    assert isinstance(left, browse_work.Job)
+    time.sleep(0.4)
+    while not isinstance(browse_work.predicted("second", "cifar100", "test"), Predictions):
+        time.sleep(0.02)
+    assert left.ended.is_set()
+    assert 0 < left.done < left.count
+
+
+def test_a_failure_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Predictions:
+        raise ModelError("The model is too large for this machine; choose another one.")
+
+    monkeypatch.setattr(browse_work, "predictions", fail)
+    app = opened()
+    assert "too large for this machine" in app.error[0].value
+    assert len(sheet(app)) == 30
+
+
+def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browse_work, "LONG_PIXELS", 1000)
+    app = opened()
+    assert not sheet(app)[0]["verdicts"]
+    (button,) = (one for one in app.button if one.label.startswith("Predict 30 pictures"))
+    button.click()
+    assert sheet(settled(app))[0]["verdicts"]
+    # It is kept: nobody is asked again.
+    assert not [one for one in opened().button if one.label.startswith("Predict")]
+
+
+def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, _ in shelves(*HOLDING):
+        monkeypatch.setattr(module, name, Shelf(3))
+    app = opened(split="all splits")
+    for number in range(8):
+        app.session_state.page = 1 + number % 2
+        app.session_state.judge = ("first", "second")[number % 2]
+        app.session_state.search = "abcde"[number % 5]
+        app.session_state.maps = number % 3 == 0
+        settled(app)
+    assert all(len(held._values) <= 3 for _, _, held in shelves(*HOLDING))
+    assert browse_work._jobs == {}
+    assert threading.active_count() < 12
+
+
+def test_the_time_left_is_told_from_the_pace_without_the_slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    job = browse_work.Job("first", "cifar100", "test", "key", 10_000)
+    told = []
+    # The first batch takes six seconds, the others half a second each; after the fiftieth they take twice as long.
+    for batch in range(1, 101):
+        now += 6.0 if batch == 1 else 0.5 if batch <= 50 else 1.0
+        job.mark(64 * batch)
+        told.append(job.seconds_left)
+    assert told[: browse_work.PACE_FROM] == [None] * browse_work.PACE_FROM
+    assert told[browse_work.PACE_FROM] == pytest.approx(0.5 * (10_000 - 64 * 5) / 64)
+    assert told[-1] == pytest.approx((10_000 - 6_400) / 64)
+    # Between two batches it runs down, and not below nothing.
+    now += 2.0
+    assert job.seconds_left == pytest.approx((10_000 - 6_400) / 64 - 2)
+    now += 1e6
+    assert job.seconds_left == 0
