@@ -54,9 +54,9 @@ ABLATIONS = {
     "no-shift": Ablation("without shift", {"shift": False}, 80.2, "w/o shifting, table 4"),
     "no-bias": Ablation("without position bias", {"relative_position_bias": False}, 80.1, "no pos., table 4"),
     "absolute": Ablation("with absolute embedding", {"absolute_embedding": True}, 81.3, "abs. + rel. pos., table 4"),
-    "mlp": Ablation("Swin-MLP", {"variant": "swin_mlp_micro"}, 79.4, "the authors' SwinMLP-T/C24, 256 px"),
+    "mlp": Ablation("Swin-MLP", {"variant": "swin_mlp_nano"}, 79.4, "the authors' SwinMLP-T/C24, 256 px"),
     "vit": Ablation(
-        "ViT of the same size", {"variant": "vit_micro", "patch_size": 4, "window_size": 8}, 79.8, "DeiT-S, table 1"
+        "ViT of the same size", {"variant": "vit_nano", "patch_size": 4, "window_size": 8}, 79.8, "DeiT-S, table 1"
     ),
 }
 """The paper's ablations (table 4), its all-MLP variant, and the plain ViT that it is compared with, by name."""
@@ -83,7 +83,7 @@ class Result:
 
 
 def training(setting: str, seed: int, **changes: Any) -> TrainConfig:
-    """The config that trains an ablation from random weights.
+    """The config that trains an ablation from random weights: `swin_nano`, or what stands in its place.
 
     Args:
         setting: a key of `ABLATIONS`.
@@ -95,7 +95,7 @@ def training(setting: str, seed: int, **changes: Any) -> TrainConfig:
     """
     if setting not in ABLATIONS:
         raise ConfigError(f"there is no ablation {setting[:40]!r}; choose from {', '.join(ABLATIONS)}.")
-    own = {**changes, **ABLATIONS[setting].changes}
+    own = {"variant": "swin_nano", **changes, **ABLATIONS[setting].changes}
     return recipe("fast-cifar100", **own, name=f"ablation-{setting}-seed{seed}", seed=seed)
 
 

@@ -128,12 +128,12 @@ VARIANTS: dict[str, SwinConfig] = {
     "swin_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
     "swin_milli": SwinConfig(embed_dim=96, depths=(2, 4, 2), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mini": SwinConfig(embed_dim=96, depths=(2, 6, 4), num_heads=(3, 6, 12), **_SMALL_INPUT),
-    "swin_mlp_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
-    # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_micro: one stage whose one window is the whole
+    "swin_mlp_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
+    # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_nano: one stage whose one window is the whole
     # picture. Keep window_size at image_size / patch_size.
-    "vit_micro": SwinConfig(
-        embed_dim=192,
-        depths=(6,),
+    "vit_nano": SwinConfig(
+        embed_dim=144,
+        depths=(5,),
         num_heads=(6,),
         shift=False,
         relative_position_bias=False,

@@ -32,7 +32,7 @@ def test_our_swin_starts_with_patches_hirescam_at_a_layer(small_classifier: Clas
 
 
 def test_one_stage_starts_with_rollout(picture: Image.Image) -> None:
-    model = swin_core.build("vit_micro", num_classes=3)
+    model = swin_core.build("vit_nano", num_classes=3)
     classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
     assert default_method(classifier) == "gradrollout"
     assert swin_core.explain(classifier, picture).maps.max() > 0

@@ -41,7 +41,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two small bundled models of random weights, the second one without attention."""
     folder = tmp_path_factory.mktemp("assets")
     save_model(folder, "first", FLOWERS, 1)
-    model = swin_core.build("swin_mlp_micro", num_classes=5, image_size=32)
+    model = swin_core.build("swin_mlp_nano", num_classes=5, image_size=32)
     described = {"labels": FLOWERS, "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "description": "random"}
     swin_core.save_weights(model, folder / "mlp.safetensors", described)
     return folder

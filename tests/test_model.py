@@ -135,9 +135,9 @@ def test_variants_have_the_published_number_of_parameters(variant: str, millions
 
 
 def test_the_plain_vit_equals_timms_with_mean_pooling() -> None:
-    ours = build("vit_micro").eval()
+    ours = build("vit_nano").eval()
     embedding = partial(timm.layers.PatchEmbed, norm_layer=torch.nn.LayerNorm)
-    settings = {"img_size": 32, "patch_size": 4, "num_classes": 100, "embed_dim": 192, "depth": 6, "num_heads": 6}
+    settings = {"img_size": 32, "patch_size": 4, "num_classes": 100, "embed_dim": 144, "depth": 5, "num_heads": 6}
     settings |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
     peer = timm.models.VisionTransformer(**settings, embed_layer=embedding, norm_layer=torch.nn.LayerNorm).eval()
     names = {"absolute_pos_embed": "pos_embed"}
@@ -150,7 +150,7 @@ def test_the_plain_vit_equals_timms_with_mean_pooling() -> None:
     pictures = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(ours(pictures), peer(pictures), rtol=1e-4, atol=1e-5)
-    sizes = [sum(value.numel() for value in build(name).parameters()) for name in ("vit_micro", "swin_micro")]
+    sizes = [sum(value.numel() for value in build(name).parameters()) for name in ("vit_nano", "swin_nano")]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.03)
 
 

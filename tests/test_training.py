@@ -430,7 +430,7 @@ def test_a_recipe_runs_on_real_data(name: str, data_root: Path, tmp_path: Path) 
     init = None
     if RECIPES[name].config.init:
         init = tmp_path / "init.safetensors"
-        save_weights(build("swin_micro"), init)
+        save_weights(build(RECIPES[name].config.variant), init)
     own = {"data": str(data_root / "flower_photos")} if name == "custom" else {}
     config = recipe(name, limit=4, batch_size=2, epochs=1, **own)
     run = train(config, init=init, root=data_root, runs_root=tmp_path)

@@ -386,7 +386,7 @@ def test_shapes_of_the_published_recipes(
         ({"shift": False}, False, True, False),
         ({"relative_position_bias": False}, True, False, False),
         ({"absolute_embedding": True}, True, True, True),
-        ({"variant": "vit_micro"}, False, False, True),
+        ({"variant": "vit_nano"}, False, False, True),
     ],
 )
 def test_ablations_take_from_a_variant_and_add_to_it(

@@ -162,7 +162,7 @@ def test_config_of_weights_without_metadata(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "variant",
-    ["swin_tiny", "swin_mlp_tiny_c24", "swin_nano", "swin_micro", "swin_milli", "swin_mini", "swin_mlp_micro"],
+    ["swin_tiny", "swin_mlp_tiny_c24", "swin_nano", "swin_micro", "swin_milli", "swin_mini", "swin_mlp_nano"],
 )
 def test_config_of_named_variants(variant: str) -> None:
     model = build(variant)
