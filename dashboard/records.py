@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dashboard.choices import ROOT
 from dashboard.quantities import ago
 from swin_core import runs
 from swin_core.training import RECIPES
+from swin_core.zoo import available, weights_file
 
 __all__ = ["BUNDLED", "Record", "bundled_records", "changed_settings", "nearest_recipe", "run_record"]
 
@@ -123,7 +123,8 @@ def run_record(run: runs.Run) -> Record:
 
 def bundled_records() -> list[Record]:
     """How each bundled model was trained, from the file beside its weights."""
-    return [_bundled(file, file.stat().st_mtime_ns) for file in sorted((ROOT / "assets").glob("*.json"))]
+    cards = [weights_file(name).with_suffix(".json") for name in available()]
+    return [_bundled(file, file.stat().st_mtime_ns) for file in cards if file.is_file()]
 
 
 @lru_cache(maxsize=16)

@@ -38,6 +38,9 @@ STATE_COLOURS = {
 """The colour of each state's word."""
 
 SPARK_POINTS = 40
+BUNDLED_AT_START = 4
+"""Bundled models whose curves are drawn while there is no run: the ablations, which come last, would fill the chart."""
+
 _TABLE = "runs_table"
 _POSITIONS = {"Epoch": "epoch", "Time": "elapsed"}
 
@@ -76,7 +79,7 @@ def _show(was_alive: set[str]) -> None:
     records += bundled_records()
     # On the left of the table's own tools, which would cover a button there.
     st.caption("Ticked rows are drawn below, over each other.")
-    ticked = choose_runs(records, first or [record.name for record in records])
+    ticked = choose_runs(records, first or [record.name for record in records[:BUNDLED_AT_START]])
     show_curves([record for record in records if record.name in ticked], live=bool(alive))
 
 

@@ -185,7 +185,7 @@ class Classifier:
 
 
 def available() -> dict[str, str]:
-    """The bundled models: name to one line on each."""
+    """The bundled models, the largest first: name to one line on each."""
     return {file.stem: read_metadata(file).get("description", "") for file in _bundled()}
 
 
@@ -264,7 +264,8 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> st
 
 
 def _bundled() -> list[Path]:
-    return sorted(ASSETS.glob("*.safetensors"))
+    """The largest first: the pages open with the first two."""
+    return sorted(ASSETS.glob("*.safetensors"), key=lambda file: (-file.stat().st_size, file.name))
 
 
 def _own(file: Path, name: str) -> Classifier:

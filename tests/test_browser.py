@@ -77,7 +77,7 @@ def test_the_documented_command_listens_on_this_machine_only(dashboard: Server) 
 def test_first_view_is_a_sample_explained_by_the_bundled_models(visit: Open) -> None:
     page = visit()
     text = " ".join(captions(page))
-    for words in ("swin_micro_cifar100", "swin_micro_flowers", "tulip.jpg", "magnitude", "scale: per cell"):
+    for words in ("swin_milli_cifar100", "swin_milli_flowers", "tulip.jpg", "magnitude", "scale: per cell"):
         assert words in text
     expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
     expect(page.get_by_text("Agreement of the maps")).to_be_visible()
@@ -152,7 +152,7 @@ def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open)
     page.mouse.move(x + 5, y + 5)
     pointer = page.locator(".st-key-grid .hoverlayer .hovertext")
     expect(pointer).to_be_visible()
-    for name in ("swin_micro_cifar100", "swin_micro_flowers"):
+    for name in ("swin_milli_cifar100", "swin_milli_flowers"):
         assert re.search(rf"{name}: [\d.]", pointer.text_content() or "")
     page.mouse.down()
     page.mouse.move(x + cell["width"] / 2, y + cell["height"] / 2, steps=5)

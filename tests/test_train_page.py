@@ -114,12 +114,12 @@ def test_ticked_rows_are_drawn_over_each_other_and_stay_ticked_when_a_run_comes(
     make_run(root, MINE)
     app = opened()
     select(app, "runs_table", [0, 2])
-    assert run(app).session_state.ticked_runs == [MINE, "swin_micro_flowers"]
-    assert [trace["name"] for trace in charts(app)[1]["data"]] == ["mine", "swin_micro_flowers"]
+    assert run(app).session_state.ticked_runs == [MINE, "swin_milli_flowers"]
+    assert [trace["name"] for trace in charts(app)[1]["data"]] == ["mine", "swin_milli_flowers"]
     colour = charts(app)[1]["data"][1]["line"]["color"]
     # A shell starts a run: it takes the first row, and the ticks move on by one.
     make_run(root, OTHER)
-    assert run(app).session_state.ticked_runs == [MINE, "swin_micro_flowers"]
+    assert run(app).session_state.ticked_runs == [MINE, "swin_milli_flowers"]
     assert app.session_state.runs_table["selection"]["rows"] == [1, 3]
     select(app, "runs_table", [0, 3])
     run(app)

@@ -325,6 +325,8 @@ def test_a_hundred_changes_of_model_do_not_climb(tmp_path: Path, picture: Image.
 def test_available_models_are_described_in_a_line(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(assets / "another.safetensors", description="two")
     assert swin_core.available() == {"another": "two", "swin_tiny_animals": "one"}
+    swin_core.save_weights(tiny(embed_dim=96), assets / "wider.safetensors", METADATA | {"description": "three"})
+    assert list(swin_core.available()) == ["wider", "another", "swin_tiny_animals"]
     monkeypatch.setattr(zoo, "ASSETS", assets / "none")
     assert swin_core.available() == {}
     refused("another", "bundled are none")
