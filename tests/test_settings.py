@@ -100,7 +100,9 @@ def test_unknown_settings_and_recipes_are_refused() -> None:
     for way in (lambda: recipe("flowers", colour=1), lambda: TrainConfig.from_dict({"colour": 1})):
         with pytest.raises(ConfigError, match="unknown setting 'colour'; known are name, data"):
             way()
-    with pytest.raises(ConfigError, match="unknown recipe 'slow'; known are fast-cifar100, main-cifar100, paper-cifar100, best"):
+    with pytest.raises(
+        ConfigError, match="unknown recipe 'slow'; known are fast-cifar100, main-cifar100, paper-cifar100, best"
+    ):
         recipe("slow")
 
 
