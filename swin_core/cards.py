@@ -181,12 +181,12 @@ def _finished(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
 
 
 def _command(config: TrainConfig) -> str:
-    """The shortest command that gives these settings."""
+    """The shortest command that gives these settings; a run's name is none of them."""
     given = config.to_dict()
 
     def differing(recipe: str) -> dict[str, Any]:
         default = RECIPES[recipe].config.to_dict()
-        return {key: value for key, value in given.items() if value != default[key]}
+        return {key: value for key, value in given.items() if value != default[key] and key != "name"}
 
     recipe = min(RECIPES, key=lambda name: len(differing(name)))
     options = []

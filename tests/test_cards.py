@@ -85,7 +85,7 @@ def test_the_cards_command_gives_the_settings_back(
     parsed = vars(train_command.parser().parse_args(words[2:]))
     known = {field.name for field in fields(TrainConfig)}
     settings = {key: value for key, value in parsed.items() if key in known and value is not None}
-    assert recipe(parsed["recipe"], **settings) == config
+    assert recipe(parsed["recipe"], **settings) == replace(config, name=RECIPES[name].config.name)
 
 
 def found_again(found: Evaluation, **changes: float) -> Callable[[Path], Evaluation]:
