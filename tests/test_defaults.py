@@ -54,8 +54,13 @@ def test_timm_models_have_a_default_that_works(name: str, expected: str, picture
     assert swin_core.explain(classifier, picture).method == expected
 
 
-def test_windows_without_attention_have_one_too(picture: Image.Image) -> None:
-    model = swin_core.build("swin_nano", num_classes=3, image_size=32, mixer="mlp")
+def test_windows_without_attention_need_none(picture: Image.Image) -> None:
+    model = swin_core.build("swin_mlp_nano", num_classes=3)
     classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
-    assert default_method(classifier) == default_method(classifier, at_layer=True) == "gradcam"
+    assert default_method(classifier) == "patchrelevance"
+    assert default_method(classifier, at_layer=True) == "hirescam"
+    assert swin_core.explain(classifier, picture).maps.max() > 0
+    model = swin_core.build("swin_mlp_nano", num_classes=3, depths=(2,), num_heads=(2,))
+    classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
+    assert default_method(classifier) == "gradcam"
     assert swin_core.explain(classifier, picture).maps.max() > 0

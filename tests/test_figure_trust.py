@@ -128,7 +128,7 @@ def test_a_map_of_the_pixels_is_light_and_its_values_can_be_read(make: Make) -> 
     assert len(shown.to_plotly().to_json()) < 400_000
 
 
-@pytest.mark.parametrize("size", [(100, 80), (32, 32)], ids=["pixels", "patches"])
+@pytest.mark.parametrize("size", [(100, 80), (32, 32), (16, 16)], ids=["pixels", "patches", "coarse patches"])
 def test_places_far_above_the_rest_do_not_darken_a_fine_map(make: Make, size: tuple[int, int]) -> None:
     fine = replace(make(), maps=np.random.default_rng(1).random((1, 1, *size)).astype(np.float32))
     fine.maps[0, 0, 3, 3] = 50

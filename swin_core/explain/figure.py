@@ -25,7 +25,7 @@ from swin_core.explain.trust import Trust
 __all__ = ["Caption", "Cell", "Grid", "Row", "badge", "class_index", "grid", "is_class", "is_fine", "scale_top"]
 
 FINE = 16
-"""A map of more places a side may have a few that are far above the rest: they do not set its scale."""
+"""A map of so many places a side or more may have a few far above the rest: they do not set its scale."""
 EMPTY_MAP = "empty map: nothing at this layer speaks for it"
 """What stands in place of the magnitude where the map is zero everywhere."""
 
@@ -97,7 +97,7 @@ class Caption:
 
 def is_fine(values: np.ndarray) -> bool:
     """Whether a map, `(h, w)`, has so many places that a few of them may be far above the rest."""
-    return max(values.shape) > FINE
+    return max(values.shape) >= FINE
 
 
 def scale_top(values: np.ndarray) -> float:
