@@ -24,6 +24,7 @@ __all__ = [
     "choose_wanted",
     "open_pictures",
     "open_rows",
+    "put",
     "toggle",
 ]
 
@@ -81,11 +82,12 @@ def choose_wanted(shown: Shown, judges: Judges, ignored: list[str]) -> Wanted:
     """Search, classes, right or wrong, and the order."""
     search = st.text_input("Search", placeholder="file, class or super-class", key="search", bind="query-params")
     choices = class_choices(shown.catalog)
-    truth = _select("Class", choices, "class", ignored, words=spaced)
+    words = spaced if len(set(map(spaced, choices))) == len(choices) else str
+    truth = _select("Class", choices, "class", ignored, words=words)
     predicted, show = ANY, SHOWN[0]
     if judges.first is not None:
         others = [ANY, OTHER, *choices[1:]]
-        predicted = _select("Predicted class", others, "predicted", ignored, words=spaced)
+        predicted = _select("Predicted class", others, "predicted", ignored, words=words)
         show = _select("Show", SHOWN if judges.second else SHOWN[:3], "show", ignored)
     order = _select("Order", SORTS if judges.first else SORTS[:2], "sort", ignored)
     return Wanted(search, truth, predicted, show, order)
@@ -160,7 +162,12 @@ def toggle(name: str) -> None:
         picked.append(name)
     else:
         st.session_state.tray_full = True
-    st.session_state.picked = picked
+    put(picked)
+
+
+def put(names: Sequence[str]) -> None:
+    """Make these pictures the tray."""
+    st.session_state.picked = list(names)
     # The sample that is shown only so that the other pages are not empty makes room.
-    if picked and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
+    if names and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
         st.session_state.sample = []

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import cache
 from dashboard.address import no_number
-from dashboard.browse_choices import PAGE_SIZES, Judges, toggle
+from dashboard.browse_choices import PAGE_SIZES, Judges, put, toggle
 from dashboard.browse_tiles import Shown, Tile, heat_maps, in_words, plain_tiles, verdict, with_words
 from dashboard.choices import PICTURES_AT_MOST
 from dashboard.collection import open_named
@@ -97,7 +97,7 @@ def show_sheet(
             "No picture fits all choices: widen the class, the search, or what is shown.", icon=":material/search_off:"
         )
         return
-    size, page = _choose_page(rows, look is not None, ignored)
+    size, page = _choose_page(shown, rows, look is not None, ignored)
     part = [int(row) for row in rows[(page - 1) * size : page * size]]
     tiles = plain_tiles(shown, part)
     letters = ("A", "B") if len(judgements) > 1 else ("",)
@@ -137,7 +137,17 @@ def _toggled(key: str) -> None:
         st.session_state.clicked = str(name)
 
 
-def _choose_page(rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
+def _offer_first(shown: Shown, rows: np.ndarray) -> None:
+    """A button that makes the first of the pictures that were asked for the tray, which links to the other pages.
+
+    It cannot open the Compare page itself: `st.switch_page` refuses while choices are bound to the address.
+    """
+    names = [shown.name(int(row)) for row in rows[:PICTURES_AT_MOST]]
+    words = f"First {len(names)} into the tray" if len(rows) > len(names) else "These into the tray"
+    st.button(words, icon=":material/library_add:", on_click=put, args=(names,), key="these")
+
+
+def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
     """Pictures on a page, and which page; other pictures start at the first one."""
     digest = zlib.crc32(rows.tobytes())
     if st.session_state.setdefault("sheet_rows", digest) != digest:
@@ -145,6 +155,7 @@ def _choose_page(rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int,
         st.session_state.page = 1
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(f"{len(rows):,} {'picture' if len(rows) == 1 else 'pictures'}")
+        _offer_first(shown, rows)
         place = st.container(width="content")
         size = st.segmented_control(
             "On a page",

@@ -25,6 +25,7 @@ from swin_core.explain.report_again import find_models, reproduce
 from swin_core.explain.report_reading import read_report
 from swin_core.images import read_image
 from swin_core.memory import keep_freed_memory
+from swin_core.runs import runs_root
 from swin_core.zoo import Classifier, available, load
 
 Found = TypeVar("Found")
@@ -82,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--opacity", type=float, default=Look.opacity, help="0 to 1 (default: %(default)s)")
     result.add_argument("--threshold", type=float, default=Look.threshold, help="share of the scale, 0 to 1")
     result.add_argument("--scale", choices=SCALES, default=Look.scale, help="one scale for all cells, or one a cell")
-    result.add_argument("--runs-root", default="runs", help="folder of the runs (default: runs)")
+    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
     return result
 
 
@@ -106,9 +107,9 @@ def _picture(path: Path) -> tuple[str, Image.Image] | Missing:
     return _found(path.name, lambda: (path.name, read_image(path)))
 
 
-def found_model(name: str, runs_root: str | Path) -> Classifier | Missing:
+def found_model(name: str, root: str | Path) -> Classifier | Missing:
     """A model by its name, or why it cannot be loaded."""
-    return _found(name, lambda: load(name, runs_root))
+    return _found(name, lambda: load(name, root))
 
 
 def print_failed(drawn: Grid) -> bool:
@@ -129,7 +130,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     if given.out:
         kind_of(given.out)
     report = read_report(given.report)
-    again = reproduce(report, find_models(report, given.models, given.runs_root))
+    again = reproduce(report, find_models(report, given.models, runs_root(given.runs_root)))
     for finding in again.findings:
         print(" ".join(f"{finding.row}, {finding.column}: {finding.words}".split()))
     if given.out:
@@ -149,7 +150,8 @@ def _draw(given: argparse.Namespace) -> int:
     if len(given.models) > MODELS_AT_MOST:
         raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(given.models)}: name fewer.")
     pictures = [_picture(path) for path in given.images]
-    models = [found_model(name, given.runs_root) for name in given.models]
+    root = runs_root(given.runs_root)
+    models = [found_model(name, root) for name in given.models]
     wish = Wish(given.method, tuple(given.layer), given.rather_than, given.fuse)
     drawn = compare(pictures, models, given.target, wish=wish, look=look)
     if print_failed(drawn):

@@ -19,6 +19,7 @@ from swin_core.explain.ranking import Ranking, rank
 from swin_core.launch import choose_devices
 from swin_core.memory import keep_freed_memory
 from swin_core.progress import Bar
+from swin_core.runs import runs_root
 from swin_core.world import joined
 from swin_core.zoo import load
 
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--json", metavar="FILE", type=Path, help="write all figures here")
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
-    result.add_argument("--runs-root", default="runs", help="folder of the runs (default: runs)")
+    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
     return result
 
 
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with joined(choose_devices([], None)[0]) as world:
             found = rank(
-                load(options.model, options.runs_root),
+                load(options.model, runs_root(options.runs_root)),
                 open_split(options.data, options.split, root=options.data_root),
                 options.methods,
                 options.layers,

@@ -97,8 +97,9 @@ class Judgement:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """`(N,)` int64: the likeliest class as one of the data set's, or -1."""
-        return np.where(self.found.predicted < 0, -1, self.classes[self.found.predicted])
+        """`(N,)` int64: the likeliest class as one of the data set's, or -1; of several that mean it the right one."""
+        named = np.where(self.found.predicted < 0, -1, self.classes[self.found.predicted])
+        return np.where(self.found.right, self.catalog.labels, named)
 
     @cached_property
     def confusion(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,10 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER:
+    # Locks of devices lie in the temporary folder: without one of its own, one worker's runs would wait for another's.
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"{WORKER}-")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     """A test machine may have many cores or few; the tests must take about as long on both."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if WORKER else 2)
 
 
 @pytest.fixture(scope="module")

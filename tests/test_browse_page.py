@@ -223,7 +223,7 @@ def test_the_scripts_of_the_sheet_set_no_html() -> None:
 # -- confusion, classes, two models
 
 
-def test_a_cell_of_the_matrix_opens_its_pictures() -> None:
+def test_a_cell_of_the_matrix_says_how_many_pictures_it_has() -> None:
     app = opened(view="Confusion", diagonal="true")
     chart = json.loads(app.get("plotly_chart")[0].proto.spec)
     *_, marks = chart["data"]
@@ -275,6 +275,15 @@ def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
     app.query_params["trust"] = "false"
     run(app)
     assert app.multiselect(key="picked").value == ["cifar100/test/3", "cifar100/test/5"]
+
+
+def test_what_is_shown_goes_into_the_tray_at_one_click() -> None:
+    app = opened(show="Wrong", sort=CONFIDENT, picked=["cifar100/test/3"])
+    names = [tile["name"] for tile in sheet(app)]
+    app.button(key="these").click()
+    assert [tile["name"] for tile in sheet(run(app)) if tile["picked"]] == names[:PICTURES_AT_MOST]
+    assert len(names) > PICTURES_AT_MOST
+    assert f"{PICTURES_AT_MOST} pictures in the tray" in words(app)
 
 
 def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

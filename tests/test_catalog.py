@@ -63,6 +63,25 @@ def judged(catalog: Catalog, seed: int) -> Judgement:
     )
 
 
+def test_a_right_picture_is_on_the_diagonal_where_two_classes_mean_one() -> None:
+    pixels = np.zeros((4, 8, 8, 3), np.uint8)
+    labels, names = np.array([0, 1, 1, 2]), tuple("abcd")
+    data = DataSet(
+        "made", "all", ("Rose", "roses", "tulip"), labels, names, pixels, lambda one, _: Image.fromarray(one)
+    )
+    found = Predictions(
+        ("tulips", "roses"),
+        np.array([1, 1, 1, 0]),
+        np.array([1, 1, 0, 0]),
+        np.zeros((4, 1), np.int64),
+        np.ones((4, 1), np.float32),
+        np.zeros(4, np.float32),
+    )
+    confusion = Judgement(found, Catalog([data])).confusion
+    assert confusion[:, :3].tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert np.trace(confusion) == found.figures().top1 * 4
+
+
 @pytest.mark.parametrize(
     "text", ["", "fish", "FISH", "ox 3", "sea_b png", "birds", "nothing", "<img", "& <b>", ".png shark"]
 )

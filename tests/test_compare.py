@@ -107,6 +107,20 @@ def weights(small_classifier: swin_core.Classifier, tmp_path: Path) -> Path:
     return file
 
 
+def test_a_run_is_found_where_the_pages_find_it(
+    weights: Path, samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "elsewhere" / "20260101-120000-mine"
+    run.mkdir(parents=True)
+    weights.rename(run / "model.safetensors")
+    (run / "config.json").write_text("{}")
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(run.parent))
+    report = tmp_path / "report.json"
+    done = called(samples["cat"], "--models", run.name, "--out", report)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert called("--from", report).returncode == 0
+
+
 def test_shell_draws_the_same_grid(
     small_classifier: swin_core.Classifier, samples: dict[str, Path], weights: Path, tmp_path: Path
 ) -> None:
