@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-__all__ = ["keep_freed_memory", "return_freed_memory"]
+__all__ = ["keep_freed_memory", "return_freed_memory", "share_one_heap"]
 
 
 def keep_freed_memory() -> None:
@@ -19,6 +19,17 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_threshold, 2**31 - 1)
+
+
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap of glibc's; for servers, before they start their threads.
+
+    By default a thread has one of its own, which returns large blocks to the system as soon as they are free. An answer
+    that is computed in a thread then draws its figure a fifth slower than the same code in the main thread.
+    """
+    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        arena_max = -8  # M_ARENA_MAX of malloc.h
+        libc.mallopt(arena_max, 1)
 
 
 def return_freed_memory() -> None:
