@@ -28,12 +28,12 @@ __all__ = [
     "picture_state",
 ]
 
-NAME_PATTERN = re.compile(r"(?P<set>\w[\w .+-]{0,99})/(?P<split>train|val|test|all)/(?P<index>[0-9]{1,8})")
+NAME_PATTERN = re.compile(r"(?P<set>\w[\w.+-]{0,99})/(?P<split>train|val|test|all)/(?P<index>\d{1,8})", re.ASCII)
 """Name of a picture: data set, split, and place in the split from 0. No `..`, no absolute path, no NUL fits it."""
 
 CIFAR, FLOWER_PHOTOS = "cifar100", "flowers"
 
-_NO_PICTURE = "a picture of a data set is named like cifar100/test/1234, with letters, digits, spaces and . _ + - only"
+_NO_PICTURE = "a picture of a data set is named like cifar100/test/1234, with letters, digits and . _ + - only"
 # A CIFAR-100 train split takes 125 MB, the test split 25 MB, a split of files next to nothing.
 _splits: Shelf[DataSet] = Shelf(4)
 
