@@ -56,4 +56,6 @@ page = st.navigation(
     ],
     position="top",
 )
+if st.session_state.get("visited") != page.url_path:
+    st.session_state.visited, st.session_state.settled = page.url_path, False
 page.run()

@@ -10,7 +10,7 @@ from dashboard.browse_tiles import Shown, spaced
 from dashboard.cache import Shelf
 from dashboard.choices import PICTURES_AT_MOST, column_titles
 from dashboard.collection import Collection, collections, open_split
-from dashboard.sidebar import FIRST_SAMPLE
+from dashboard.sidebar import put
 from swin_core.catalog import Catalog
 from swin_core.selection import ANY, OTHER, SHOWN, SORTS, Wanted, class_choices
 
@@ -24,7 +24,6 @@ __all__ = [
     "choose_wanted",
     "open_pictures",
     "open_rows",
-    "put",
     "toggle",
 ]
 
@@ -163,11 +162,3 @@ def toggle(name: str) -> None:
     else:
         st.session_state.tray_full = True
     put(picked)
-
-
-def put(names: Sequence[str]) -> None:
-    """Make these pictures the tray."""
-    st.session_state.picked = list(names)
-    # The sample that is shown only so that the other pages are not empty makes room.
-    if names and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
-        st.session_state.sample = []

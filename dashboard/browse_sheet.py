@@ -11,10 +11,11 @@ import streamlit as st
 
 from dashboard import cache
 from dashboard.address import no_number
-from dashboard.browse_choices import PAGE_SIZES, Judges, put, toggle
+from dashboard.browse_choices import PAGE_SIZES, Judges, toggle
 from dashboard.browse_tiles import Shown, Tile, heat_maps, in_words, plain_tiles, verdict, with_words
 from dashboard.choices import PICTURES_AT_MOST
 from dashboard.collection import open_named
+from dashboard.sidebar import SHOW_PICTURES
 from dashboard.theme import plain
 from swin_core.errors import DataError, SwinError
 from swin_core.explain import METHODS, default_method
@@ -137,14 +138,11 @@ def _toggled(key: str) -> None:
         st.session_state.clicked = str(name)
 
 
-def _offer_first(shown: Shown, rows: np.ndarray) -> None:
-    """A button that makes the first of the pictures that were asked for the tray, which links to the other pages.
-
-    It cannot open the Compare page itself: `st.switch_page` refuses while choices are bound to the address.
-    """
+def _link_first(shown: Shown, rows: np.ndarray) -> None:
+    """A link that shows the first of the pictures that were asked for on the Compare page, in place of the tray."""
     names = [shown.name(int(row)) for row in rows[:PICTURES_AT_MOST]]
-    words = f"First {len(names)} into the tray" if len(rows) > len(names) else "These into the tray"
-    st.button(words, icon=":material/library_add:", on_click=put, args=(names,), key="these")
+    words = f"Compare the first {len(names)}" if len(rows) > len(names) else "Compare these"
+    st.page_link("views/compare.py", label=words, icon=":material/compare:", query_params={SHOW_PICTURES: names})
 
 
 def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
@@ -155,7 +153,7 @@ def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str])
         st.session_state.page = 1
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(f"{len(rows):,} {'picture' if len(rows) == 1 else 'pictures'}")
-        _offer_first(shown, rows)
+        _link_first(shown, rows)
         place = st.container(width="content")
         size = st.segmented_control(
             "On a page",

@@ -3,7 +3,7 @@
 All but uploads is kept in the address, and all is still chosen after a visit to another page.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,19 @@ from swin_core.images import read_image
 from swin_core.zoo import available
 
 __all__ = [
-    "FIRST_SAMPLE",
     "SCALE_NAMES",
+    "SHOW_PICTURES",
     "choose_look",
     "choose_models",
     "choose_picked",
     "choose_pictures",
     "choose_trust",
+    "put",
 ]
 
 FIRST_SAMPLE = "tulip"
+SHOW_PICTURES = "show_pictures"
+"""Of the address of a link: names of pictures that are to be shown in place of those that were picked."""
 MODELS_AT_START = 2
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
@@ -39,6 +42,7 @@ SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 def choose_pictures() -> tuple[list[Picture], list[str]]:
     """The chosen pictures, uploads first, and a line for each that cannot be shown."""
     st.header("Pictures")
+    _take_from_link()
     uploads = choose_uploads(_leave_first_sample)
     known = samples()
     chosen = st.pills(
@@ -55,7 +59,7 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
         (upload.digest, upload.name, "", upload.content) for upload in uploads
     ]
     sources += [(known[name], known[name].name, truth_of(name), known[name]) for name in chosen if name in known]
-    picked = choose_picked()
+    picked = choose_picked(always=SHOW_PICTURES in st.query_params)
     pictures: list[Picture] = []
     faults = []
     for key, name, truth, source in sources:
@@ -75,6 +79,26 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
         left_out = len(pictures) - PICTURES_AT_MOST
         faults.append(f"One grid holds {PICTURES_AT_MOST} pictures; the last {left_out} are left out.")
     return pictures[:PICTURES_AT_MOST], faults
+
+
+def _take_from_link() -> None:
+    """Put what a link asks for into the tray.
+
+    It asks under a name that no widget has: Streamlit drops from a link what belongs to a widget of the page before.
+    And it waits for the page's second run, since the address takes up what is set here only of widgets that were there.
+    """
+    names = once([st.query_params.get_all(SHOW_PICTURES)])
+    if names and st.session_state.settled:
+        put(names[:PICTURES_AT_MOST])
+        del st.query_params[SHOW_PICTURES]
+
+
+def put(names: Sequence[str]) -> None:
+    """Make these pictures the tray: to be called before the widgets are made."""
+    st.session_state.picked = list(names)
+    # The sample that is shown only so that the other pages are not empty makes room.
+    if names and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
+        st.session_state.sample = []
 
 
 def choose_picked(always: bool = False) -> list[str]:

@@ -98,6 +98,6 @@ def idle(_: AppTest | None = None) -> bool:
 
 def sheet(app: AppTest) -> list[dict[str, Any]]:
     """The tiles of the sheet."""
-    (found,) = app.get("bidi_component")
+    (found,) = [one for one in app.get("bidi_component") if one.proto.component_name.endswith("gallery")]
     tiles: list[dict[str, Any]] = json.loads(found.proto.json)["tiles"]
     return tiles

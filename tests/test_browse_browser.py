@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from fixtures_browser import (
 )
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from dashboard.choices import PICTURES_AT_MOST
 from swin_core.cifar import find_layout
 from swin_core.data import FLOWERS, cifar100
 
@@ -145,6 +147,49 @@ def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: O
     grid = page.locator(".st-key-grid")
     expect(grid.locator(".annotation-text").filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
     expect(grid.locator(".annotation-text").filter(has_text="tulip.jpg")).to_have_count(0)
+
+
+MODELS = ["swin_micro_flowers", "swin_nano_cifar100"]
+
+
+def chosen(page: Page, key: str) -> list[str]:
+    """What the address holds of a choice."""
+    return parse_qs(urlsplit(page.url).query).get(key, [])
+
+
+def opened_by_link(visit: Open) -> Page:
+    """The page with models that are not those at the start, and with nothing clicked on it."""
+    page = visit(f"?data=flower_photos&split=val&search=tulip&model={MODELS[0]}&model={MODELS[1]}")
+    judged(page)
+    return page
+
+
+def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
+    page = opened_by_link(visit)
+    page.wait_for_url("**search=tulip**")
+    shown = page.locator("#sheet li img").evaluate_all("images => images.map(image => image.alt)")
+    assert 0 < len(shown) <= PICTURES_AT_MOST
+    page.get_by_role("link", name="Compare these").click()
+    visible(page.get_by_role("heading", name="What did each model look at?"))
+    grid = page.locator(".st-key-grid .annotation-text")
+    for words in shown:
+        file = words.removeprefix("Picture ")
+        expect(grid.filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
+    expect(grid.filter(has_text="tulip.jpg")).to_have_count(0)
+    for name in MODELS:
+        expect(grid.filter(has_text=name).first).to_be_attached(timeout=PATIENCE)
+    # The address is that of the comparison, for a link or a reload.
+    page.wait_for_function("location.search.includes('picked=')", timeout=PATIENCE)
+    assert (len(chosen(page, "picked")), chosen(page, "show_pictures")) == (len(shown), [])
+    assert chosen(page, "model") == MODELS
+
+
+def test_what_a_link_chose_is_carried_on_without_a_click(visit: Open) -> None:
+    page = opened_by_link(visit)
+    page.get_by_role("link", name="Compare", exact=True).locator("visible=true").first.click()
+    visible(page.get_by_role("heading", name="What did each model look at?"))
+    page.wait_for_function("location.search.includes('model=')", timeout=PATIENCE)
+    assert chosen(page, "model") == MODELS
 
 
 def test_a_sheet_of_heat_maps_of_flowers_is_light(visit: Open) -> None:

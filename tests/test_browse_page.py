@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -277,13 +278,13 @@ def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
     assert app.multiselect(key="picked").value == ["cifar100/test/3", "cifar100/test/5"]
 
 
-def test_what_is_shown_goes_into_the_tray_at_one_click() -> None:
+def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
     app = opened(show="Wrong", sort=CONFIDENT, picked=["cifar100/test/3"])
     names = [tile["name"] for tile in sheet(app)]
-    app.button(key="these").click()
-    assert [tile["name"] for tile in sheet(run(app)) if tile["picked"]] == names[:PICTURES_AT_MOST]
     assert len(names) > PICTURES_AT_MOST
-    assert f"{PICTURES_AT_MOST} pictures in the tray" in words(app)
+    (link,) = [one.proto for one in app.get("page_link") if "show_pictures" in one.proto.query_string]
+    assert link.label == f"Compare the first {PICTURES_AT_MOST}"
+    assert parse_qs(link.query_string) == {"show_pictures": names[:PICTURES_AT_MOST]}
 
 
 def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

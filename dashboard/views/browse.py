@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.address import ON_OFF, models_too_many, not_offered
+from dashboard.address import ON_OFF, models_too_many, not_offered, settle, with_lines_before
 from dashboard.browse_choices import PAGE_SIZES, VIEWS, choose_data, choose_judges, choose_wanted
 from dashboard.browse_judging import judge, knowing_model, show_comparison, show_figures
 from dashboard.browse_sheet import show_sheet, show_tray
@@ -43,6 +43,7 @@ if shown is None:
 with place:
     judges = choose_judges(models, knowing_model(models, shown), ignored)
     wanted = choose_wanted(shown, judges, ignored)
+settle(ignored)
 ignored_place = st.container()
 judgements = judge(shown, judges)
 show_figures(shown, judges, judgements)
@@ -77,11 +78,7 @@ with classes:
             show_classes(shown, judges, judgements)
         else:
             st.info("Accuracy by class needs the predictions of a model that knows these classes.")
-# The page may come back by itself before anyone has read this.
-if st.session_state.pop("came_back", False):
-    ignored = ignored or st.session_state.get("ignored", [])
-st.session_state.ignored = ignored
-if ignored:
+if ignored := with_lines_before(ignored):
     ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
 with actions:
     show_link(uploads=False)

@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard.address import models_too_many, not_offered
+from dashboard.address import models_too_many, not_offered, settle, with_lines_before
 from dashboard.badges import show_badges
 from dashboard.cache import STAGES
 from dashboard.choices import samples
@@ -59,6 +59,7 @@ with st.container(horizontal=True):
     method = choose_method()
     layer_place = st.container(width="content")
     against_place = st.container(width="content")
+settle(ignored)
 classes_place = st.container()
 for fault in faults:
     st.error(plain(fault), icon=":material/error:")
@@ -98,7 +99,7 @@ with layer_place:
 with against_place:
     against = choose_against(models, method)
 ignored += ignored_classes(rows, pictures, models)
-if ignored:
+if ignored := with_lines_before(ignored):
     ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
 with classes_place:
     if rows == "classes":

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.address import models_too_many, not_offered
+from dashboard.address import models_too_many, not_offered, settle, with_lines_before
 from dashboard.cache import held_classifier
 from dashboard.choices import in_words, samples
 from dashboard.details import show_link
@@ -27,6 +27,7 @@ ignored = not_offered("sample", list(samples())) + models_too_many()
 with st.sidebar:
     pictures, faults = choose_pictures()
     models = choose_models()
+settle(ignored)
 
 actions = show_heading(INSIDE)
 st.html(STYLE)
@@ -75,7 +76,7 @@ if panels:
         ignored += show_panel(panel, Choice(subject, parts, inside, block if parts.blocks else None, token, head))
     except SwinError as error:
         st.error(plain(str(error)), icon=":material/error:")
-if ignored:
+if ignored := with_lines_before(ignored):
     ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
 with actions:
     show_link(uploads=bool(kept_uploads()))
