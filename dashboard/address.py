@@ -11,12 +11,12 @@ __all__ = ["ON_OFF", "models_too_many", "no_number", "not_offered", "settle", "w
 
 ON_OFF = ("true", "false")
 """Values of a toggle."""
+NAMED_AT_MOST = 12
+"""Values that are possible are listed up to this count."""
+
 _settler = st.components.v2.component(
     "swinlens_settler", js="export default ({ setTriggerValue }) => setTriggerValue('settled', true)"
 )
-
-NAMED_AT_MOST = 12
-"""Values that are possible are listed up to this count."""
 
 
 def not_offered(key: str, offered: Sequence[str]) -> list[str]:
@@ -51,7 +51,7 @@ def settle(ignored: list[str]) -> None:
     To another page Streamlit carries what a widget held before the last run that the browser asked for. Who opens a
     link and goes on at once would lose what the link had chosen; `st.rerun` does not help.
     """
-    if not st.session_state.get("settled", True) and len(st.query_params):
+    if not st.session_state.settled and len(st.query_params):
         st.session_state.ignored = ignored
         with st.sidebar:
             _settler(key="settler", on_settled_change=_settled)

@@ -57,5 +57,6 @@ page = st.navigation(
     position="top",
 )
 if st.session_state.get("visited") != page.url_path:
-    st.session_state.visited, st.session_state.settled = page.url_path, False
+    # Lines on the address that a stopped run left behind belong to the page before.
+    st.session_state.visited, st.session_state.settled, st.session_state.came_back = page.url_path, False, False
 page.run()
