@@ -30,6 +30,8 @@ WAITING_AT_MOST = 64
 AT_ONCE = 2
 """Answers that are worked on at once: one model is asked by one at a time, and another may be decoded meanwhile."""
 SECONDS_KEPT, SECONDS_BETWEEN = 3600, 300
+SECONDS_BETWEEN_LOOKS = 0.01
+"""How often Gradio's queue looks for requests while one is answered."""
 SESSIONS_KEPT = 200
 ROOM_AROUND = 2**20
 """Bytes of a request beside the picture."""
@@ -46,7 +48,25 @@ RAW: dict[str, Any] = {"preprocess": False}
 
 
 class _Blocks(gr.Blocks):
-    """Gradio's page, which refuses to fetch what a client names by an address."""
+    """Gradio's page, which refuses to fetch what a client names by an address and leaves an answer its time."""
+
+    def queue(self, *given: Any, **named: Any) -> gr.Blocks:
+        """Have a queue, as Gradio makes it."""
+        super().queue(*given, **named)
+        self._usual_seconds = self._queue.sleep_when_free
+        return self
+
+    async def process_api(self, *given: Any, **named: Any) -> Any:
+        """Answer a request.
+
+        Gradio's queue looks for requests every millisecond, and each look takes Python's lock from the thread that
+        draws.
+        """
+        self._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
+        try:
+            return await super().process_api(*given, **named)
+        finally:
+            self._queue.sleep_when_free = self._usual_seconds
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> Any:
         """Check what was sent before Gradio looks for files in it; what Gradio refuses is said in one line."""

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dashboard.demo_answers import Demo
 from swin_core.errors import ConfigError, SwinError
-from swin_core.memory import return_freed_memory, share_one_heap
+from swin_core.memory import keep_freed_memory, return_freed_memory, share_one_heap
 from swin_core.zoo import available
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Start the demo; 1 after an error, which is printed as one line."""
     given = parser().parse_args(arguments)
     share_one_heap()
+    keep_freed_memory()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER)).resolve()
     try:
         _serve(Demo(tuple(dict.fromkeys(given.models)), folder), _login(given.auth), given.share)

@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     Every step of a training and every batch of answers allocates the same large tensors. By default each comes as fresh
     pages that the kernel must clear: up to half of a training step on a CPU, and a fifth of the time of Swin-T for 16
     pictures of 224 pixels. It holds for the whole program, so programs call it, and not the functions that explain; a
-    program of one's own does well to call it too. Servers do not: their memory would grow, as what they keep comes to
-    lie between what they have freed.
+    program of one's own does well to call it too. Servers call `return_freed_memory` from time to time beside it: what
+    they keep comes to lie between what they have freed.
     """
     if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import tomllib
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import gradio
 import numpy as np
 import psutil
 import pytest
@@ -21,6 +23,7 @@ import swin_core
 from dashboard import gradio_demo
 from dashboard.demo_answers import Answer, Demo, predictions
 from dashboard.demo_markup import PICTURE, heat_maps, notice, slides
+from dashboard.demo_page import page
 from dashboard.theme import DARK, LIGHT
 from swin_core.errors import ImageError, ModelError, SwinError
 from swin_core.explain.figure import Cell, Row, grid
@@ -281,3 +284,25 @@ def test_the_same_bytes_are_one_picture(demo: Demo, tulip: dict[str, Any]) -> No
     assert demo.picture(tulip) is demo.picture(again)
     key = demo.picture(tulip).key
     assert key == (hashlib.sha256(Path(tulip["path"]).read_bytes()).hexdigest(), "tulip.jpg")
+
+
+def test_the_queue_looks_less_often_while_a_request_is_answered(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that overlap, one of which fails, leave the queue as it was."""
+    blocks, seen = page(demo), []
+    usual = blocks._queue.sleep_when_free
+
+    async def answered(*_: object, seconds: float, **__: object) -> None:
+        await asyncio.sleep(seconds)
+        seen.append(blocks._queue.sleep_when_free)
+        if len(seen) == 3:
+            raise RuntimeError
+
+    async def visitors() -> None:
+        calls = [blocks.process_api(None, [], seconds=seconds) for seconds in (0.0, 0.1, 0.2)]
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    monkeypatch.setattr(gradio.Blocks, "process_api", answered)
+    asyncio.run(visitors())
+    assert seen[0] > usual
+    assert len(seen) == 3
+    assert blocks._queue.sleep_when_free == usual
