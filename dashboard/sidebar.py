@@ -42,7 +42,7 @@ SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 def choose_pictures() -> tuple[list[Picture], list[str]]:
     """The chosen pictures, uploads first, and a line for each that cannot be shown."""
     st.header("Pictures")
-    _take_from_link()
+    linked = _take_from_link()
     uploads = choose_uploads(_leave_first_sample)
     known = samples()
     chosen = st.pills(
@@ -54,14 +54,16 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
         key="sample",
         bind="query-params",
     )
+    picked = choose_picked(always=bool(linked))
+    if linked and not st.session_state.settled:
+        picked, chosen = linked[:PICTURES_AT_MOST], [] if chosen == [FIRST_SAMPLE] else chosen
+    faults = _left_out(len(linked))
     # What each picture is found again by, its file's name, what it shows, and where its bytes come from.
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
         (upload.digest, upload.name, "", upload.content) for upload in uploads
     ]
     sources += [(known[name], known[name].name, truth_of(name), known[name]) for name in chosen if name in known]
-    picked = choose_picked(always=SHOW_PICTURES in st.query_params)
     pictures: list[Picture] = []
-    faults = []
     for key, name, truth, source in sources:
         title = _new_title(name, pictures)
         try:
@@ -75,22 +77,28 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
             faults.append(str(error))
         else:
             pictures.append(replace(found, title=_new_title(found.title, pictures)))
-    if len(pictures) > PICTURES_AT_MOST:
-        left_out = len(pictures) - PICTURES_AT_MOST
-        faults.append(f"One grid holds {PICTURES_AT_MOST} pictures; the last {left_out} are left out.")
-    return pictures[:PICTURES_AT_MOST], faults
+    return pictures[:PICTURES_AT_MOST], faults + _left_out(len(pictures))
 
 
-def _take_from_link() -> None:
-    """Put what a link asks for into the tray.
+def _left_out(count: int) -> list[str]:
+    """A line if there are more pictures than one grid holds."""
+    if count <= PICTURES_AT_MOST:
+        return []
+    return [f"One grid holds {PICTURES_AT_MOST} pictures; the last {count - PICTURES_AT_MOST} are left out."]
+
+
+def _take_from_link() -> list[str]:
+    """The names of the pictures that a link asks for, which go into the tray.
 
     It asks under a name that no widget has: Streamlit drops from a link what belongs to a widget of the page before.
-    And it waits for the page's second run, since the address takes up what is set here only of widgets that were there.
+    And the tray waits for the page's second run, since the address takes up what is set here only of widgets that were
+    there.
     """
     names = once([st.query_params.get_all(SHOW_PICTURES)])
     if names and st.session_state.settled:
         put(names[:PICTURES_AT_MOST])
         del st.query_params[SHOW_PICTURES]
+    return names
 
 
 def put(names: Sequence[str]) -> None:
