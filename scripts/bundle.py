@@ -7,10 +7,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts import shell
 from swin_core.accuracy import Evaluation, evaluate_named
 from swin_core.cards import bundle, check_place, evaluated_split, training_data
-from swin_core.errors import SwinError
 from swin_core.zoo import ASSETS
+
+
+def _bundle(given: argparse.Namespace) -> int:
+    check_place(given.name, given.assets)
+    data = training_data(given.run)
+
+    def evaluated(weights: Path) -> Evaluation:
+        return evaluate_named(str(weights), data, evaluated_split(data), root=given.data_root)
+
+    found, again = evaluated(given.run), evaluated if given.half else None
+    print(bundle(given.run, given.name, given.description, found, given.assets, given.note, again))
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,20 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="folder to write to (default: assets)")
     given = parser.parse_args(arguments)
-    try:
-        check_place(given.name, given.assets)
-        data = training_data(given.run)
-
-        def evaluated(weights: Path) -> Evaluation:
-            return evaluate_named(str(weights), data, evaluated_split(data), root=given.data_root)
-
-        found, again = evaluated(given.run), evaluated if given.half else None
-        card = bundle(given.run, given.name, given.description, found, given.assets, given.note, again)
-    except SwinError as error:
-        print(f"bundle.py: {error}", file=sys.stderr)
-        return 1
-    print(card)
-    return 0
+    return shell.run("bundle.py", lambda: _bundle(given))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,13 @@
 """Evaluate a model on a data set: `python scripts/evaluate.py swin_micro_flowers --data flowers`."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts import shell
 from swin_core.accuracy import Evaluation, evaluate_named
-from swin_core.atomic import replacing
-from swin_core.errors import SwinError
 from swin_core.launch import choose_devices
 from swin_core.memory import keep_freed_memory
 from swin_core.progress import Bar
@@ -57,35 +55,29 @@ def lines(found: Evaluation) -> str:
     return "\n".join(rows)
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    with joined(choose_devices([], None)[0]) as world:
+        found = evaluate_named(
+            options.model,
+            options.data,
+            options.split,
+            root=options.data_root,
+            runs_root=runs_root(options.runs_root),
+            progress=Bar("pictures") if world.leads else None,
+            world=world,
+        )
+    if world.leads:
+        print(lines(found))
+        if options.json:
+            shell.write_json(options.json, found.to_dict())
+    return 0
+
+
 def main() -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     options = parser().parse_args()
     keep_freed_memory()
-    try:
-        with joined(choose_devices([], None)[0]) as world:
-            found = evaluate_named(
-                options.model,
-                options.data,
-                options.split,
-                root=options.data_root,
-                runs_root=runs_root(options.runs_root),
-                progress=Bar("pictures") if world.leads else None,
-                world=world,
-            )
-    except SwinError as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 1
-    if not world.leads:
-        return 0
-    print(lines(found))
-    if options.json:
-        try:
-            with replacing(options.json) as file:
-                file.write(json.dumps(found.to_dict()).encode())
-        except OSError as error:
-            print(f"evaluate.py: {str(options.json)!r} cannot be written: {error.strerror or error}.", file=sys.stderr)
-            return 1
-    return 0
+    return shell.run("evaluate.py", lambda: _evaluate(options))
 
 
 if __name__ == "__main__":

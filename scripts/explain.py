@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from PIL import Image
 
+from scripts import shell
 from swin_core.errors import ConfigError, SwinError
 from swin_core.explain import FUSIONS, METHOD_FACTS, NOT_OFFERED, RUNNER_UP
 from swin_core.explain.batch import chosen_method
@@ -179,11 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = known.parse_args(arguments)
     _check(known, given)
     keep_freed_memory()
-    try:
-        return _draw(given) if given.report is None else _reproduce(given)
-    except SwinError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return shell.run("explain.py", lambda: _draw(given) if given.report is None else _reproduce(given))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts import shell
 from scripts.explain import found_model, print_failed
 from swin_core import figures
 from swin_core.accuracy import open_split
@@ -94,33 +95,27 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
         figures.save(matplotlib_figure(drawn), given.out)
 
 
-def draw(given: argparse.Namespace) -> None:
-    """Draw and write what the command line names."""
+def draw(given: argparse.Namespace) -> int:
+    """Draw and write what the command line names; 0, as nothing was wrong."""
     root = runs_root(given.runs_root)
     figures.kind_of(given.out, GRID_KINDS if given.figure == "classes" else figures.KINDS)  # before minutes of work
     if given.figure == "classes":
         _class_grid(given, root)
-        return
-    if given.figure == "sheet":
+    elif given.figure == "sheet":
         split = given.split or ("train" if given.data in ("cifar100", "flowers") else "all")
-        drawn = figures.sample_sheet(open_split(given.data, split, root=given.data_root))
+        figures.save(figures.sample_sheet(open_split(given.data, split, root=given.data_root)), given.out)
     else:
         models = [figures.trained_model(name, root) for name in given.models]
-        drawn = figures.curves(models) if given.figure == "curves" else figures.saved_models(models)
-    figures.save(drawn, given.out)
+        figures.save(figures.curves(models) if given.figure == "curves" else figures.saved_models(models), given.out)
+    print(given.out)
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     given = parser().parse_args(arguments)
     keep_freed_memory()
-    try:
-        draw(given)
-    except SwinError as error:
-        print(f"figures.py: {error}", file=sys.stderr)
-        return 1
-    print(given.out)
-    return 0
+    return shell.run("figures.py", lambda: draw(given))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,13 @@ Several processes share the pictures under torchrun: `torchrun --nproc-per-node 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts import shell
 from swin_core.accuracy import open_split
-from swin_core.atomic import replacing
-from swin_core.errors import SwinError
 from swin_core.explain import METHOD_FACTS
 from swin_core.explain.ranking import Ranking, rank
 from swin_core.launch import choose_devices
@@ -72,36 +70,31 @@ def lines(found: Ranking) -> str:
     return "\n".join([*left_out, about, "", found.table()])
 
 
+def _rank(options: argparse.Namespace) -> int:
+    with joined(choose_devices([], None)[0]) as world:
+        found = rank(
+            load(options.model, runs_root(options.runs_root)),
+            open_split(options.data, options.split, root=options.data_root),
+            options.methods,
+            options.layers,
+            pictures=options.pictures,
+            steps=options.steps,
+            quick=options.quick,
+            world=world,
+            progress=Bar("maps") if world.leads else None,
+        )
+    if world.leads:
+        print(lines(found))
+        if options.json:
+            shell.write_json(options.json, found.to_dict())
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 1 and one line for an error that a user can mend."""
     options = parser().parse_args(arguments)
     keep_freed_memory()
-    try:
-        with joined(choose_devices([], None)[0]) as world:
-            found = rank(
-                load(options.model, runs_root(options.runs_root)),
-                open_split(options.data, options.split, root=options.data_root),
-                options.methods,
-                options.layers,
-                pictures=options.pictures,
-                steps=options.steps,
-                quick=options.quick,
-                world=world,
-                progress=Bar("maps") if world.leads else None,
-            )
-        if not world.leads:
-            return 0
-        print(lines(found))
-        if options.json:
-            with replacing(options.json) as file:
-                file.write(json.dumps(found.to_dict()).encode())
-    except SwinError as error:
-        print(f"trust.py: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"trust.py: {str(options.json)!r} cannot be written: {error.strerror or error}.", file=sys.stderr)
-        return 1
-    return 0
+    return shell.run("trust.py", lambda: _rank(options))
 
 
 if __name__ == "__main__":

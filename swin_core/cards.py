@@ -205,6 +205,11 @@ def _machine() -> str:
     )
 
 
+def _written(value: float | None, how: str) -> str:
+    """A number; nothing where there is none, as of a loss that was no number, or of top-5 among five classes."""
+    return "" if value is None else format(value, how)
+
+
 def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
     figures = found.figures
     note = f"\n- Note: {facts['note']}" if facts["note"] else ""
@@ -212,8 +217,8 @@ def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
     top5 = "" if figures.top5 is None else f" Top-5: **{figures.top5:.2%}**."
     settings = "\n".join(f"| {key} | {value} |" for key, value in facts["settings"].items())
     curve = "\n".join(
-        f"| {epoch['epoch']} | {epoch['train_loss']:.3f} | {epoch['loss']:.3f} | {epoch['top1']:.2%} | "
-        f"{'' if epoch['top5'] is None else format(epoch['top5'], '.2%')} |"
+        f"| {epoch['epoch']} | {epoch['train_loss']:.3f} | {_written(epoch['loss'], '.3f')} | {epoch['top1']:.2%} | "
+        f"{_written(epoch['top5'], '.2%')} |"
         for epoch in facts["epochs"]
     )
     return f"""# {facts["name"]}

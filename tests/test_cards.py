@@ -186,6 +186,13 @@ def test_an_epoch_that_was_done_again_counts_once(run: Path, found: Evaluation, 
     assert ([epoch["epoch"] for epoch in facts["epochs"]], facts["training_minutes"]) == ([1, 2], 3.0)
 
 
+def test_a_validation_loss_that_was_no_number_is_left_out(run: Path, found: Evaluation, tmp_path: Path) -> None:
+    file = run / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"loss": 1.0', '"loss": null', 1))
+    card = bundle(run, "mine", "", found, tmp_path).read_text()
+    assert "| 1 | 2.000 |  | 50.00% |  |\n| 2 | 2.000 | 1.000 | 50.00% |  |\n" in card
+
+
 def test_a_place_that_cannot_be_written_is_one_line(
     run: Path, found: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,7 +141,7 @@ def test_shell_draws_the_same_grid(
         np.testing.assert_allclose(np.float32(row["cells"][0]["map"]), expected.maps[0, place], rtol=1e-3, atol=1e-6)
     failed = called(samples["cat"], "--models", weights, "--out", tmp_path / "grid.svg")
     assert failed.returncode == 1
-    assert re.fullmatch(r"error: .*\.png.*\n", failed.stderr)
+    assert re.fullmatch(r"explain\.py: .*\.png.*\n", failed.stderr)
 
 
 def test_shell_names_the_cells_that_failed_and_draws_the_others(
@@ -164,7 +164,7 @@ def test_shell_fails_if_every_cell_did_or_there_are_too_many_models(samples: dic
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 2)
     done = called(samples["cat"], "--models", *"abcde", "--out", out)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: .*up to 4 models.*\n", done.stderr)
+    assert re.fullmatch(r"explain\.py: .*up to 4 models.*\n", done.stderr)
     assert not out.exists()
 
 

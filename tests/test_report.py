@@ -304,7 +304,7 @@ def test_a_damaged_report_is_refused_in_one_line(
     edit(file, DAMAGES[damage])
     assert call(file, tmp_path) == 1
     said = capsys.readouterr()
-    assert said.err.startswith("error: ")
+    assert said.err.startswith("explain.py: ")
     assert (said.err.count("\n"), said.out) == (1, "")
     assert len(said.err) < 400
 
