@@ -56,15 +56,15 @@ class _Blocks(gr.Blocks):
         self._usual_seconds = self._queue.sleep_when_free
         return self
 
-    async def process_api(self, *given: Any, **named: Any) -> Any:
-        """Answer a request.
+    async def call_function(self, *given: Any, **named: Any) -> Any:
+        """Work on an answer.
 
         Gradio's queue looks for requests every millisecond, and each look takes Python's lock from the thread that
         draws.
         """
         self._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
         try:
-            return await super().process_api(*given, **named)
+            return await super().call_function(*given, **named)
         finally:
             self._queue.sleep_when_free = self._usual_seconds
 

@@ -298,10 +298,10 @@ def test_the_queue_looks_less_often_while_a_request_is_answered(demo: Demo, monk
             raise RuntimeError
 
     async def visitors() -> None:
-        calls = [blocks.process_api(None, [], seconds=seconds) for seconds in (0.0, 0.1, 0.2)]
+        calls = [blocks.call_function(None, [], seconds=seconds) for seconds in (0.0, 0.1, 0.2)]
         await asyncio.gather(*calls, return_exceptions=True)
 
-    monkeypatch.setattr(gradio.Blocks, "process_api", answered)
+    monkeypatch.setattr(gradio.Blocks, "call_function", answered)
     asyncio.run(visitors())
     assert seen[0] > usual
     assert len(seen) == 3
