@@ -4,12 +4,17 @@ Gradio's server offers more than this demo uses. It fetches pictures from addres
 what he sends, and bounds the size of each uploaded file but not their number.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from swin_core.errors import ImageError
 
-__all__ = ["Gate", "refuse_addresses"]
+__all__ = ["NOT_UNDERSTOOD", "Gate", "refuse_addresses"]
+
+log = logging.getLogger(__name__)
+
+NOT_UNDERSTOOD = "The request is not understood: send what the API's page describes, and files as uploads."
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -20,7 +25,9 @@ _CLOSED = ("/process_recording", "/proxy=", "/file=http:", "/file=https:", "/com
 
 
 class Gate:
-    """ASGI middleware that answers what the demo does not offer by one line, before Gradio sees it.
+    """ASGI middleware that answers by one line what the demo does not offer, before Gradio sees it, or after it failed.
+
+    Gradio looks up what a client names, an address or a number of an event, without asking whether it is there.
 
     Args:
         app: what comes behind it.
@@ -33,10 +40,26 @@ class Gate:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        refused = self._refused(scope) if scope["type"] == "http" else None
-        if refused is None:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        refused = self._refused(scope)
+        if refused is None:
+            try:
+                await self.app(scope, receive, noting)
+                return
+            except Exception as error:
+                if begun:
+                    raise
+                log.warning("Gradio failed at %r: %r", scope["path"][:200], error)
+                refused = 400, NOT_UNDERSTOOD
         status, line = refused
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": headers})

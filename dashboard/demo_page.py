@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from dashboard.cache import held_classifier
 from dashboard.choices import once, samples
 from dashboard.demo_answers import UPLOAD_BYTES, Answer, Demo
-from dashboard.demo_gate import Gate, refuse_addresses
+from dashboard.demo_gate import NOT_UNDERSTOOD, Gate, refuse_addresses
 from dashboard.demo_look import CSS, theme
 from dashboard.demo_markup import PICTURE, heat_maps, notice, slides
 from swin_core.errors import SwinError
@@ -79,8 +79,7 @@ class _Blocks(gr.Blocks):
             raise
         except Exception as error:  # of many kinds: a file that is no upload, too few inputs, a path with NUL
             log.info("Gradio refused a request: %s", error)
-            line = "The request is not understood: send what the API's page describes, and files as uploads."
-            raise gr.Error(line, print_exception=False) from None
+            raise gr.Error(NOT_UNDERSTOOD, print_exception=False) from None
 
 
 def _shown(error: SwinError) -> gr.Error:

@@ -20,6 +20,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import swin_core
+from dashboard.demo_gate import NOT_UNDERSTOOD
 from swin_core.explain import default_method
 
 ROSE = ROOT / "assets" / "samples" / "rose.jpg"
@@ -263,6 +264,23 @@ def test_what_the_demo_does_not_offer_is_closed(demo: Started, path: str) -> Non
         httpx.get(demo.address + path, timeout=60),
     ):
         assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("call/nothing", {"data": []}),
+        ("call/v2/nothing", {}),
+        ("run/nothing", {"data": []}),
+        ("queue/join", {"data": [], "fn_index": 999, "session_hash": "a"}),
+    ],
+)
+def test_a_name_or_number_that_is_not_there_is_refused_in_one_line(
+    demo: Started, path: str, body: dict[str, Any]
+) -> None:
+    answer = httpx.post(f"{demo.address}gradio_api/{path}", json=body, timeout=60)
+    assert (answer.status_code, answer.text) == (400, NOT_UNDERSTOOD)
+    assert "Traceback" not in demo.log.read_text()
 
 
 def test_only_this_machine_is_listened_to_and_nothing_is_said_to_others(demo: Started) -> None:
