@@ -193,7 +193,7 @@ def _show_details(shown: Shown, judges: Judges, judgements: Sequence[Judgement])
                 st.markdown(f"**{plain(title)}** {plain(verdict(judgement, row)[1])}{loss}")
                 for index, share in zip(found.top[row], found.probabilities[row], strict=True):
                     if index >= 0:
-                        words = f"{in_words(found.labels[index])} · {percent(float(share))}"
+                        words = f"{in_words(found.labels)[index]} · {percent(float(share))}"
                         st.progress(min(float(share), 1.0), plain(words))
 
 
@@ -228,5 +228,5 @@ def _lay_maps_over(
     place.caption(plain(f"Heat maps for the class that {judges.titles[0]} predicts: {method}, {scale}."))
     for number, source in zip(read, overlays, strict=True):
         if source.startswith("data:image/"):
-            label = in_words(found.labels[int(found.predicted[rows[number]])])
+            label = in_words(found.labels)[int(found.predicted[rows[number]])]
             tiles[number] |= {"source": source, "alt": f"Heat map for {label} on {tiles[number]['details']}"}

@@ -48,7 +48,7 @@ def show_confusion(shown: Shown, judgement: Judgement, ignored: list[str]) -> No
         order = _order(shown, matrix, names, coarse, ignored)
         diagonal = st.toggle("Right ones too", key="diagonal", bind="query-params")
     choices = [super_choice(name) if coarse else name for name in names] + [OTHER]
-    names.append(OTHER)
+    words = [*in_words(tuple(names)), OTHER]
     frequent = most_frequent(matrix, FREQUENT)
     opened = [(choices[one.truth], choices[one.predicted]) for one in frequent]
     # Beside the table there is room for so many columns, and the names of super-classes are long.
@@ -60,16 +60,16 @@ def show_confusion(shown: Shown, judgement: Judgement, ignored: list[str]) -> No
     with left:
         st.header("Most frequent confusions")
         st.caption("Choose a row to see its pictures.")
-        _show_frequent(frequent, names, opened, width)
+        _show_frequent(frequent, words, opened, width)
     # A class of the model that is none of the data set's has a column only where it was predicted.
-    columns = np.append(order, len(names) - 1) if matrix[order, -1].any() else order
+    columns = np.append(order, len(names)) if matrix[order, -1].any() else order
     cells = matrix[np.ix_(order, columns)]
     with right:
         st.header("Right class down, predicted class across")
         st.caption("Click a cell to see its pictures. Drag to zoom, double-click to go back.")
         st.caption(scale_words(cells, diagonal))
-        figure = confusion_figure(cells, [names[place] for place in columns], matrix.sum(1)[order], diagonal)
-        top = ", ".join(f"{names[one.truth]} taken for {names[one.predicted]} {one.count}" for one in frequent[:5])
+        figure = confusion_figure(cells, [words[place] for place in columns], matrix.sum(1)[order], diagonal)
+        top = ", ".join(f"{words[one.truth]} taken for {words[one.predicted]} {one.count}" for one in frequent[:5])
         st.plotly_chart(
             figure,
             config=CONFIG,
@@ -115,8 +115,8 @@ def _show_frequent(
         return
     table = pd.DataFrame(
         {
-            "truth": [in_words(names[one.truth]) for one in frequent],
-            "taken for": [in_words(names[one.predicted]) for one in frequent],
+            "truth": [names[one.truth] for one in frequent],
+            "taken for": [names[one.predicted] for one in frequent],
             "count": [one.count for one in frequent],
             "share": [100 * one.share for one in frequent],
         }
@@ -158,7 +158,7 @@ def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
     matrices = [judgement.confusion for judgement in judgements]
     first = matrices[0].copy()
     np.fill_diagonal(first, 0)
-    table = pd.DataFrame({"name": [in_words(name) for name in names]})
+    table = pd.DataFrame({"name": in_words(catalog.classes)})
     config = {"name": st.column_config.TextColumn("Class", width=120)}
     for key, matrix, title in zip(("a", "b"), matrices, judges.titles, strict=False):
         with np.errstate(invalid="ignore"):
@@ -170,12 +170,13 @@ def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
         table["difference"] = table["b"] - table["a"]
         config["difference"] = st.column_config.NumberColumn("Second minus first", format="%+.1f", width=130)
     most = first.argmax(1)
-    table["most"] = [in_words([*names, OTHER][most[row]]) if first[row, most[row]] else "" for row in range(len(names))]
+    others = [*in_words(catalog.classes), OTHER]
+    table["most"] = [others[most[row]] if first[row, most[row]] else "" for row in range(len(names))]
     config["most"] = st.column_config.TextColumn("Most often taken for")
     table["pictures"] = np.bincount(catalog.labels, minlength=len(names))
     config["pictures"] = st.column_config.NumberColumn("Pictures", width=80)
     if catalog.coarse_classes:
-        table["super"] = [in_words(catalog.coarse_classes[place]) for place in catalog.coarse_of_class()]
+        table["super"] = [in_words(catalog.coarse_classes)[place] for place in catalog.coarse_of_class()]
         config["super"] = st.column_config.TextColumn("Super-class")
     order = np.argsort(table["a"].to_numpy(), kind="stable")
     st.caption("Worst first; click a column's head to sort by it, choose a row to see its pictures.")

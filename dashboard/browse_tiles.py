@@ -1,8 +1,10 @@
 """The tiles of a sheet: small pictures, heat maps and words, each made once and held up to a count."""
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -59,7 +61,7 @@ class Shown:
 
     def truth(self, row: int) -> str:
         """The class of the picture in a row, in words."""
-        return in_words(self.catalog.classes[int(self.catalog.labels[row])])
+        return in_words(self.catalog.classes)[int(self.catalog.labels[row])]
 
     def image(self, row: int) -> Image.Image:
         """The picture in a row.
@@ -74,9 +76,12 @@ Tile = dict[str, object]
 """What the sheet in the browser needs of one picture."""
 
 
-def in_words(name: str) -> str:
-    """A class as a person reads it: of several names the first, without underscores."""
-    return spaced(name.split(",")[0]).strip()
+@lru_cache(maxsize=16)
+def in_words(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Classes as a person reads them: of several names the first where no other class has it, without underscores."""
+    first = [spaced(name.split(",")[0]).strip() for name in names]
+    count = Counter(first)
+    return tuple(short if count[short] == 1 else spaced(name) for short, name in zip(first, names, strict=True))
 
 
 def spaced(name: str) -> str:
@@ -132,7 +137,7 @@ def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, Judgement]]
     first = judgements[0][1].found
     if first.predicted[row] >= 0:
         five = zip(first.top[row], first.probabilities[row], strict=True)
-        listed = ", ".join(f"{in_words(first.labels[index])} {percent(float(share))}" for index, share in five)
+        listed = ", ".join(f"{in_words(first.labels)[index]} {percent(float(share))}" for index, share in five)
         loss = "" if np.isnan(first.loss[row]) else f"; loss {first.loss[row]:.3g}"
         tile["details"] = f"{tile['details']}: {listed}{loss}"
 
@@ -143,7 +148,7 @@ def verdict(judgement: Judgement, row: int) -> tuple[str, str]:
     if found.predicted[row] < 0:
         return "", "not read"
     share = percent(float(found.confidence[row]))
-    label = in_words(found.labels[int(found.predicted[row])])
+    label = in_words(found.labels)[int(found.predicted[row])]
     if not found.judged[row]:
         return "", f"{label} {share}"
     return ("right", f"✓ right {share}") if found.right[row] else ("wrong", f"✗ wrong: {label} {share}")

@@ -287,6 +287,12 @@ def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
     assert parse_qs(link.query_string) == {"show_pictures": names[:PICTURES_AT_MOST]}
 
 
+def test_of_several_names_of_a_class_the_first_stands_where_it_is_the_only_one() -> None:
+    names = ("tench, Tinca tinca", "crane, bird", "crane, machine", "red_rose", "maillot", "maillot, tank suit")
+    words = ("tench", "crane, bird", "crane, machine", "red rose", "maillot", "maillot, tank suit")
+    assert browse_tiles.in_words(names) == words
+
+
 def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     state: dict[str, Any] = {}
 
