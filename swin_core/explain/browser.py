@@ -30,7 +30,7 @@ CELL_PIXELS = 160
 """Least width of a cell: on a narrower page the grid scrolls."""
 CAPTION_COLUMNS, FONT_PIXELS, LINE_PIXELS = 22, 13, 18
 """Captions: columns of text that fit into `CELL_PIXELS`, size of the letters, height of a line."""
-TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 4
+TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 2
 """Height that Plotly gives a line of a caption, and the room between a picture and the first one."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same for the reason in a cell that failed, with its padding."""
