@@ -33,6 +33,8 @@ def theme() -> gr.themes.Base:
             "border_color_accent": "primaryColor",
             "checkbox_background_color_selected": "primaryColor",
             "checkbox_border_color_selected": "primaryColor",
+            "checkbox_label_background_fill": "backgroundColor",
+            "checkbox_label_background_fill_hover": "secondaryBackgroundColor",
             "checkbox_label_background_fill_selected": "secondaryBackgroundColor",
             "checkbox_label_text_color_selected": "textColor",
             "button_primary_background_fill": "primaryColor",
