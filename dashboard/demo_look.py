@@ -70,7 +70,8 @@ CSS = """
 .swin-scale i { width: 120px; height: 10px; border-radius: 2px; }
 .swin-notice { margin: 0; padding: 18px; border-radius: 6px; background: var(--background-fill-secondary);
   border: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }
-.swin-foot { margin: 8px 0 0; font-size: .92em; opacity: .85; }
+.swin-grid:focus-visible { outline: 2px solid var(--border-color-accent); outline-offset: 4px; }
+.swin-foot { margin: 8px 0 0; font-size: .92em; }
 @media (max-width: 640px) {
   .swin-grid { grid-template-columns: none; grid-auto-flow: column; grid-auto-columns: 80%; overflow-x: auto;
     scroll-snap-type: x mandatory; }

@@ -36,7 +36,9 @@ def heat_maps(answer: Answer) -> str:
     panels = [_panel("Picture", _image(row.picture, f"The picture {row.title}"), shown)]
     for name, title, cell in zip(answer.models, answer.grid.columns, answer.cells, strict=True):
         panels.append(_panel(shorten(title), *_model(answer.grid, cell), hint=name))
-    return f'<div class="swin-grid">{"".join(panels)}</div>{_scale(answer.grid)}'
+    # On a phone it is swiped sideways, by the keyboard too.
+    group = '<div class="swin-grid" role="group" aria-label="Heat maps" tabindex="0">'
+    return f"{group}{''.join(panels)}</div>{_scale(answer.grid)}"
 
 
 def _truth(truth: str) -> list[str]:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from conftest import free_port
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -24,6 +25,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 WIDE, NARROW = (1440, 1000), (390, 844)
 PATIENCE = 120_000  # milliseconds; a busy machine with two cores is slow to draw
+
+SERIOUS = {"serious", "critical"}
 
 Open = Callable[..., Page]
 """Opens a window."""
@@ -166,3 +169,21 @@ def boxes(page: Page, selector: str, count: int | None = None) -> list[dict[str,
     }"""
     found: list[dict[str, float]] = page.wait_for_function(script, arg=[selector, count], polling=100).json_value()
     return found
+
+
+def findings(page: Page, part: str | None = None, rules: Sequence[str] = ()) -> list[str]:
+    """What axe-core finds serious or critical, and headings that skip a level; a line for each element.
+
+    Args:
+        page: to look at.
+        part: the selector of the only part to look at.
+        rules: the only ones to apply; all if empty.
+    """
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, part, options).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
+        for rule in found
+        if rule["impact"] in SERIOUS or rule["id"] == "heading-order"
+        for node in rule["nodes"]
+    ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from fixtures_browser import NARROW, PATIENCE, WIDE, Open, Server, at_rest, browser, dashboard, visible
+from fixtures_browser import NARROW, PATIENCE, WIDE, Open, Server, at_rest, browser, dashboard, findings, visible
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 __all__ = ["browser", "dashboard"]
@@ -22,7 +21,6 @@ PAGES = {
     "train, a new run": "train?new=fast-cifar100",
     "inside": f"inside?{QUICK}",
 }
-SERIOUS = {"serious", "critical"}
 COLOURS = ("color-contrast", "link-in-text-block")
 GROUNDS: dict[Scheme, str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}
 """The background of the page in each theme."""
@@ -52,24 +50,6 @@ def visit(dashboard: Server, window: BrowserContext) -> Iterator[Open]:
     yield visit
     for page in pages:
         page.close()
-
-
-def findings(page: Page, part: str | None = None, rules: Sequence[str] = ()) -> list[str]:
-    """What axe-core finds serious or critical, and headings that skip a level; a line for each element.
-
-    Args:
-        page: to look at.
-        part: the selector of the only part to look at.
-        rules: the only ones to apply; all if empty.
-    """
-    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
-    found = Axe().run(page, part, options).response["violations"]
-    return [
-        f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
-        for rule in found
-        if rule["impact"] in SERIOUS or rule["id"] == "heading-order"
-        for node in rule["nodes"]
-    ]
 
 
 def seen_as(page: Page, scheme: Scheme, size: tuple[int, int] = WIDE) -> None:

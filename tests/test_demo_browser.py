@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from fixtures_browser import NARROW, PATIENCE, WIDE, Open, browser, windows
+from fixtures_browser import NARROW, PATIENCE, WIDE, Open, browser, findings, windows
 from fixtures_demo import HOSTILE, OURS, Started, with_random_models
 from playwright.sync_api import Browser, Page, expect
 
@@ -73,7 +73,9 @@ def test_an_upload_that_is_no_picture_is_said_so(visit: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_nothing_is_cut_at_either_width(visit: Open, size: tuple[int, int], scheme: str) -> None:
+def test_nothing_is_cut_and_axe_finds_nothing_serious_at_either_width(
+    visit: Open, size: tuple[int, int], scheme: str
+) -> None:
     page = visit(size, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -85,3 +87,4 @@ def test_nothing_is_cut_at_either_width(visit: Open, size: tuple[int, int], sche
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= size[0]
         assert box["height"] > 8
+    assert findings(page) == []
