@@ -12,7 +12,7 @@ from dashboard.browse_confusion import confusion_figure, scale_words
 from dashboard.browse_tiles import Shown, in_words
 from swin_core.confusion import Mistake, grouped, most_frequent, worst_classes
 from swin_core.explain.browser import CONFIG
-from swin_core.selection import OTHER, Judgement, super_choice
+from swin_core.selection import OTHER, Judgement, class_choice, super_choice
 
 __all__ = ["show_classes", "show_confusion"]
 
@@ -47,7 +47,7 @@ def show_confusion(shown: Shown, judgement: Judgement, ignored: list[str]) -> No
             matrix = grouped(matrix, catalog.coarse_of_class(), len(names))
         order = _order(shown, matrix, names, coarse, ignored)
         diagonal = st.toggle("Right ones too", key="diagonal", bind="query-params")
-    choices = [super_choice(name) if coarse else name for name in names] + [OTHER]
+    choices = [*map(super_choice if coarse else class_choice, names), OTHER]
     words = [*in_words(tuple(names)), OTHER]
     frequent = most_frequent(matrix, FREQUENT)
     opened = [(choices[one.truth], choices[one.predicted]) for one in frequent]
@@ -180,7 +180,7 @@ def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
         config["super"] = st.column_config.TextColumn("Super-class")
     order = np.argsort(table["a"].to_numpy(), kind="stable")
     st.caption("Worst first; click a column's head to sort by it, choose a row to see its pictures.")
-    choices = [(names[place], "") for place in order]
+    choices = [(class_choice(names[place]), "") for place in order]
     st.dataframe(
         table.iloc[order],
         hide_index=True,

@@ -23,6 +23,7 @@ __all__ = [
     "WRONG_HERE",
     "Judgement",
     "Wanted",
+    "class_choice",
     "class_choices",
     "select",
     "super_choice",
@@ -30,7 +31,7 @@ __all__ = [
 
 ANY = "Any"
 OTHER = "another class"
-SUPER = " (super-class)"
+SUPER, CLASS = " (super-class)", " (class)"
 
 SHOWN = ("All", "Right", "Wrong", "Right here, wrong there", "Wrong here, right there", "Wrong in both")
 """What is shown; the last three compare two models."""
@@ -110,7 +111,12 @@ class Judgement:
 
 def class_choices(catalog: Catalog) -> list[str]:
     """`ANY`, the super-classes, then the classes, by name."""
-    return [ANY, *(f"{name}{SUPER}" for name in sorted(catalog.coarse_classes)), *sorted(catalog.classes)]
+    return [ANY, *map(super_choice, sorted(catalog.coarse_classes)), *map(class_choice, sorted(catalog.classes))]
+
+
+def class_choice(name: str) -> str:
+    """What a class is called among the choices: by its name, which must not be that of another choice."""
+    return f"{name}{CLASS}" if name in (ANY, OTHER) or name.endswith((SUPER, CLASS)) else name
 
 
 def super_choice(name: str) -> str:
@@ -146,10 +152,10 @@ def select(
 
 def _members(catalog: Catalog, choice: str) -> np.ndarray:
     """Which of the data set's classes a choice stands for, `(C,)` bool."""
-    name = choice.removesuffix(SUPER)
-    if name != choice and name in catalog.coarse_classes:
-        return catalog.coarse_of_class() == catalog.coarse_classes.index(name)
-    return np.array([one == choice for one in catalog.classes], bool)
+    for place, name in enumerate(catalog.coarse_classes):
+        if super_choice(name) == choice:
+            return catalog.coarse_of_class() == place
+    return np.array([class_choice(name) == choice for name in catalog.classes], bool)
 
 
 def _shown(shown: str, first: Predictions, second: Predictions | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from swin_core.confusion import confusion, grouped, most_frequent, worst_classes
 from swin_core.data import DataSet, image_folder
 from swin_core.errors import ConfigError
 from swin_core.predictions import Predictions
-from swin_core.selection import ANY, OTHER, SHOWN, SORTS, Judgement, Wanted, class_choices, select
+from swin_core.selection import ANY, OTHER, SHOWN, SORTS, Judgement, Wanted, class_choice, class_choices, select
 from swin_core.thumbnails import SIDE, encode, thumbnails
 
 CLASSES = ("ox", "sea_bass", "shark", "<img src=x>", "fish_eagle")
@@ -201,6 +201,21 @@ def test_the_choices_of_classes_are_told_apart(catalog: Catalog) -> None:
     choices = class_choices(catalog)
     assert choices[0] == ANY
     assert len(set(choices)) == 1 + len(COARSE) + len(CLASSES)
+
+
+def test_classes_that_are_called_like_other_choices_are_chosen_alone() -> None:
+    classes = (ANY, OTHER, f"{ANY} (class)", "fish (super-class)", "fish")
+    labels = np.array([0, 1, 2, 3, 4])
+    pixels = np.zeros((5, 8, 8, 3), np.uint8)
+    data = DataSet(
+        "made", "all", classes, labels, classes, pixels, lambda one, _: Image.fromarray(one), labels % 2, ("fish", "x")
+    )
+    catalog = Catalog([data])
+    choices = class_choices(catalog)
+    assert len({*choices, OTHER}) == 1 + 1 + 2 + 5
+    for place, name in enumerate(classes):
+        assert class_choice(name) in choices
+        assert select(catalog, Wanted(truth=class_choice(name))).tolist() == [place]
 
 
 def test_the_confusion_matrix_is_a_count_by_hand(catalog: Catalog) -> None:
