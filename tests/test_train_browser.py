@@ -25,7 +25,7 @@ from fixtures_browser import (
     windows,
 )
 from fixtures_runs import make_run
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from swin_core import runs
 
@@ -90,6 +90,17 @@ def write(page: Page, label: str, value: str) -> None:
     at_rest(page)
 
 
+def open_tab(page: Page, name: str, inside: Locator) -> None:
+    """Open a tab of the form; a click that meets the form while it is drawn anew can be lost."""
+
+    def opened() -> bool:
+        page.get_by_role("tab", name=name).click()
+        at_rest(page)
+        return inside.is_visible()
+
+    until(opened)
+
+
 def programs(run: runs.Run) -> list[psutil.Process]:
     """The launcher of a run and all that it started."""
     launcher = psutil.Process(runs.find(run.name, run.folder.parent).launch["pid"])
@@ -106,8 +117,8 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     write(page, "Name", "slice")
     for label, value in (("Limit of pictures", "256"), ("Epochs", "400"), ("Batch size", "32"), ("Processes", "2")):
         write(page, label, value)
-    page.get_by_role("tab", name="Model").click()
     variant = page.locator(".st-key-setting_variant input")
+    open_tab(page, "Model", variant)
     variant.fill("swin_nano")
     variant.press("Enter")
     visible(page.get_by_text("Variant swin_nano"))
