@@ -7,10 +7,10 @@ import streamlit as st
 
 from dashboard.address import not_offered
 from dashboard.browse_tiles import Shown, spaced
-from dashboard.cache import Shelf
 from dashboard.choices import PICTURES_AT_MOST, column_titles
 from dashboard.collection import Collection, collections, open_split
 from dashboard.sidebar import put
+from swin_core.cache import LRUCache
 from swin_core.catalog import Catalog
 from swin_core.selection import ANY, OTHER, SHOWN, SORTS, Wanted, class_choices
 
@@ -34,7 +34,7 @@ NONE = "None"
 
 _SPLIT_WORDS = {"val": "validation", "train": "training"}
 # Beside the pictures of a split, which are held elsewhere, a catalog takes some 15 MB for 60,000 of them.
-_catalogs: Shelf[Catalog] = Shelf(4)
+_catalogs: LRUCache[Catalog] = LRUCache(4)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from dashboard import cache
-from dashboard.cache import Shelf
 from dashboard.collection import NAME_PATTERN, Collection, picture_name, picture_state
+from swin_core.cache import LRUCache
 from swin_core.catalog import Catalog
 from swin_core.errors import DataError
 from swin_core.explain import default_method
@@ -27,9 +27,8 @@ __all__ = ["Shown", "Tile", "heat_maps", "in_words", "plain_tiles", "spaced", "v
 _BATCH = 10
 """Pictures explained at once: between two batches the page says how far it is."""
 
-# Some 10 KB each at most.
-_thumbs: Shelf[str] = Shelf(1_000)
-_maps: Shelf[np.ndarray] = Shelf(1_000)
+_thumbs: LRUCache[str] = LRUCache(10_000, size=len, most_bytes=16 * 2**20)
+_maps: LRUCache[np.ndarray] = LRUCache(1_000)
 
 
 @dataclass(frozen=True, eq=False)

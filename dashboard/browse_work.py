@@ -13,9 +13,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from dashboard import cache
-from dashboard.cache import Shelf
 from dashboard.choices import weights_state
 from dashboard.collection import open_split
+from swin_core.cache import LRUCache
 from swin_core.errors import SwinError
 from swin_core.predictions import Predictions, data_state, kept_file, predictions, read_kept
 
@@ -38,7 +38,7 @@ PACE_BATCHES = 32
 PACE_FROM = 4
 """Batches after the first one, which is slow, that are needed to tell a pace."""
 
-_held: Shelf[Predictions] = Shelf(16)
+_held: LRUCache[Predictions] = LRUCache(16)
 
 
 @dataclass(eq=False)

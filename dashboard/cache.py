@@ -4,14 +4,11 @@ Streamlit's own resource cache cannot tell whether something is held without com
 know, so that it can say what it waits for.
 """
 
-import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,6 +16,7 @@ from PIL import Image
 
 import swin_core
 from dashboard.choices import model_source, weights_state
+from swin_core.cache import LRUCache
 from swin_core.errors import ModelError, SwinError
 from swin_core.explain import METHOD_FACTS, default_method, stage_layers
 from swin_core.explain.compare import middle
@@ -31,7 +29,6 @@ __all__ = [
     "STAGES",
     "Picture",
     "Request",
-    "Shelf",
     "classifier",
     "drawing",
     "explanation",
@@ -43,7 +40,6 @@ __all__ = [
     "stages",
 ]
 
-Held = TypeVar("Held")
 STAGES = "*stages"
 """In place of a layer's name, which holds no star: one map for each stage."""
 FUSED = {"*mean": "mean", "*max": "max"}
@@ -53,56 +49,6 @@ REFUSED_SECONDS = 60
 _asking = ThreadPoolExecutor(1, thread_name_prefix="explanations")
 """The one thread that explains. OpenMP keeps threads for each thread that computes; where they outnumber the cores they
 sleep between two steps instead of waiting awake, and explanations by many threads in turn took a quarter longer."""
-
-
-class Shelf(Generic[Held]):
-    """Values by key, each made once even if many threads ask at once; the least recently used goes first."""
-
-    def __init__(self, capacity: int):
-        self.capacity = capacity
-        self._values: OrderedDict[Hashable, Held] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
-        self._lock = threading.Lock()
-
-    def peek(self, key: Hashable) -> Held | None:
-        """The value of the key if it is held; never waits."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: Hashable, value: Held) -> None:
-        """Hold a value, in place of an older one of the same key."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self.capacity:
-                self._values.popitem(last=False)
-
-    def get(self, key: Hashable, make: Callable[[], Held]) -> Held:
-        """The value of the key; `make` is called if there is none. What `make` raises is not kept."""
-        value = self.peek(key)
-        if value is not None:
-            return value
-        with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
-            value = self.peek(key)
-            if value is not None:
-                return value
-            try:
-                value = make()
-                self.put(key, value)
-            finally:
-                with self._lock:
-                    self._making.pop(key, None)
-            return value
-
-    def drop(self, outdated: Callable[[Hashable], bool]) -> None:
-        """Hold the values of such keys no longer."""
-        with self._lock:
-            for key in [key for key in self._values if outdated(key)]:
-                del self._values[key]
 
 
 @dataclass(frozen=True)
@@ -147,11 +93,11 @@ class _Refusal:
 
 
 # Four columns, and two models that were there a moment ago.
-_classifiers: Shelf[swin_core.Classifier] = Shelf(6)
-_refusals: Shelf[_Refusal] = Shelf(64)
-_pictures: Shelf[Picture] = Shelf(16)
-_explanations: Shelf[Explanation | _Refusal] = Shelf(128)
-_drawings: Shelf[go.Figure] = Shelf(16)
+_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)
+_refusals: LRUCache[_Refusal] = LRUCache(64)
+_pictures: LRUCache[Picture] = LRUCache(16)
+_explanations: LRUCache[Explanation | _Refusal] = LRUCache(128)
+_drawings: LRUCache[go.Figure] = LRUCache(16)
 _stages: "weakref.WeakKeyDictionary[swin_core.Classifier, dict[str, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
 """The stages' layers by model and method: to find them costs a forward pass."""
 
@@ -207,7 +153,7 @@ def _load(name: str, weights: Hashable) -> swin_core.Classifier:
         raise
 
     def outdated(key: Hashable) -> bool:
-        # Both shelves hold by the model's name, then the state of its weights.
+        # Keys of both caches start with the model's name and the state of its weights.
         return isinstance(key, tuple) and key[0] == name and key[1] != weights
 
     _classifiers.drop(outdated)

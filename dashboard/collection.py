@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dashboard.cache import Picture, Shelf, read_picture
+from dashboard.cache import Picture, read_picture
+from swin_core.cache import LRUCache
 from swin_core.cifar import find_layout
 from swin_core.data import FLOWERS, DataSet, cifar100, data_root, flower_photos, image_folder
 from swin_core.errors import DataError
@@ -41,7 +42,7 @@ CIFAR, FLOWER_PHOTOS = "cifar100", "flowers"
 
 _NO_PICTURE = "a picture of a data set is named like cifar100/test/1234"
 # A CIFAR-100 train split takes 125 MB, the test split 25 MB, a split of files next to nothing.
-_splits: Shelf[DataSet] = Shelf(4)
+_splits: LRUCache[DataSet] = LRUCache(4)
 
 
 @dataclass(frozen=True)

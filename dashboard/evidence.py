@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from dashboard import cache
-from dashboard.cache import Picture, Shelf
+from dashboard.cache import Picture
 from dashboard.choices import model_source
 from dashboard.comparison import Comparison, Line
+from swin_core.cache import LRUCache
 from swin_core.data import DataSet, cifar100, flower_photos
 from swin_core.errors import ModelError, SwinError
 from swin_core.explain.class_mean import ClassMean, class_mean
@@ -40,10 +41,10 @@ DATA_SETS: dict[str, Callable[[], DataSet]] = {
 }
 """What the mean map of a class can be taken over, by the name to show: pictures that training held back."""
 
-_trusts: Shelf[Trust | str] = Shelf(256)
-_timelines: Shelf[Timeline] = Shelf(4)
-_means: Shelf[ClassMean] = Shelf(64)
-_data_sets: Shelf[DataSet] = Shelf(2)
+_trusts: LRUCache[Trust | str] = LRUCache(256)
+_timelines: LRUCache[Timeline] = LRUCache(4)
+_means: LRUCache[ClassMean] = LRUCache(64)
+_data_sets: LRUCache[DataSet] = LRUCache(2)
 
 
 def _trust_key(line: Line, model: str, cell: Cell) -> Hashable:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dashboard import cache
-from dashboard.cache import Picture, Shelf
+from dashboard.cache import Picture
 from swin_core import Classifier
+from swin_core.cache import LRUCache
 from swin_core.explain.anatomy import Anatomy, Block, anatomy
 from swin_core.explain.inside import (
     BlockAttention,
@@ -22,10 +23,10 @@ from swin_core.windows import Pair
 __all__ = ["Subject", "TokenLook"]
 
 # A pass through a large model leaves some 20 MB behind, and the attention of one of its blocks as much.
-_insides: Shelf[Inside] = Shelf(6)
-_attentions: Shelf[BlockAttention] = Shelf(8)
-_relevances: Shelf[StageRelevance] = Shelf(32)
-_looks: Shelf["TokenLook"] = Shelf(128)
+_insides: LRUCache[Inside] = LRUCache(6)
+_attentions: LRUCache[BlockAttention] = LRUCache(8)
+_relevances: LRUCache[StageRelevance] = LRUCache(32)
+_looks: LRUCache["TokenLook"] = LRUCache(128)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures_pages import ROOT, empty_shelves, run
+from fixtures_pages import ROOT, empty_caches, run
 from fixtures_pictures import FINE, small_cifar, write_hub
 from PIL import Image
 from streamlit.testing.v1 import AppTest
@@ -63,7 +63,7 @@ def fresh(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(zoo, "ASSETS", bundle)
     monkeypatch.setenv("SWIN_DATA_ROOT", str(data))
     monkeypatch.setenv("SWIN_CACHE_ROOT", str(tmp_path / "cache"))
-    empty_shelves(monkeypatch, *HOLDING)
+    empty_caches(monkeypatch, *HOLDING)
     monkeypatch.setattr(browse_work, "_jobs", {})
 
 

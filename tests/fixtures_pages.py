@@ -15,7 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard import cache, choices
-from dashboard.cache import Picture, Shelf
+from dashboard.cache import Picture
+from swin_core.cache import LRUCache
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -29,18 +30,18 @@ def save_model(folder: Path, name: str, labels: tuple[str, ...], seed: int) -> N
     swin_core.save_weights(model, folder / f"{name}.safetensors", described)
 
 
-def shelves(*modules: ModuleType) -> Iterator[tuple[ModuleType, str, Shelf[Any, Any]]]:
-    """All shelves of modules: module, name, shelf."""
+def caches(*modules: ModuleType) -> Iterator[tuple[ModuleType, str, LRUCache[Any]]]:
+    """All caches of modules: module, name, cache."""
     for module in modules:
         for name, held in list(vars(module).items()):
-            if isinstance(held, Shelf):
+            if isinstance(held, LRUCache):
                 yield module, name, held
 
 
-def empty_shelves(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+def empty_caches(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
     """Let nothing be held from an earlier test, neither by the cache nor by these modules."""
-    for module, name, held in shelves(cache, *modules):
-        monkeypatch.setattr(module, name, Shelf(held.capacity))
+    for module, name, held in caches(cache, *modules):
+        monkeypatch.setattr(module, name, LRUCache(held.entries))
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,10 @@ from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard import browse_choices, browse_tables, browse_tiles
-from dashboard.cache import Shelf
 from dashboard.choices import PICTURES_AT_MOST
 from dashboard.collection import collections
 from swin_core.accuracy import evaluate_classifier
+from swin_core.cache import LRUCache
 from swin_core.catalog import Catalog
 from swin_core.data import cifar100
 from swin_core.explain.render import Look
@@ -346,7 +346,7 @@ def test_places_far_above_the_rest_do_not_darken_a_map_of_patches(monkeypatch: p
         maps = torch.linspace(0, 1, 32 * 32).reshape(1, 1, 32, 32).clone()
         maps[0, 0, 3, 3] = outlier
         monkeypatch.setattr(browse_tiles, "attribute", lambda *_, maps=maps: maps)
-        monkeypatch.setattr(browse_tiles, "_maps", Shelf(8))
+        monkeypatch.setattr(browse_tiles, "_maps", LRUCache(8))
         (source,) = browse_tiles.heat_maps(shown, [0], [0], "third", Look(), lambda *_: None)
         drawn.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))).astype(int))
     assert np.abs(drawn[1] - drawn[0])[40:].max() <= 8

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from fixtures_browse import HOLDING, bundle, data, fresh, opened, settled, sheet
-from fixtures_pages import shelves
+from fixtures_pages import caches
 
 import swin_core
 from dashboard import browse_work
-from dashboard.cache import Shelf
+from swin_core.cache import LRUCache
 from swin_core.errors import ModelError
 from swin_core.predictions import Predictions
 
@@ -46,7 +46,7 @@ def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPa
     assert calls == ["first"]
     assert len({id(one) for one in found}) == 1
     # After a restart of the server it comes from disk.
-    monkeypatch.setattr(browse_work, "_held", Shelf(16))
+    monkeypatch.setattr(browse_work, "_held", LRUCache(16))
     assert isinstance(browse_work.predicted("first", "cifar100", "test"), Predictions)
     assert calls == ["first"]
 
@@ -87,8 +87,8 @@ def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, _ in shelves(*HOLDING):
-        monkeypatch.setattr(module, name, Shelf(3))
+    for module, name, _ in caches(*HOLDING):
+        monkeypatch.setattr(module, name, LRUCache(3))
     app = opened(split="all splits")
     for number in range(8):
         app.session_state.page = 1 + number % 2
@@ -96,7 +96,7 @@ def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPat
         app.session_state.search = "abcde"[number % 5]
         app.session_state.maps = number % 3 == 0
         settled(app)
-    assert all(len(held._values) <= 3 for _, _, held in shelves(*HOLDING))
+    assert all(len(held) <= 3 for _, _, held in caches(*HOLDING))
     assert browse_work._jobs == {}
     assert threading.active_count() < 12
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from fixtures_pages import FLOWERS, OTHERS, empty_shelves, opened, run, save_model, texts
+from fixtures_pages import FLOWERS, OTHERS, empty_caches, opened, run, save_model, texts
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -55,7 +55,7 @@ def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo, "ASSETS", bundle)
     monkeypatch.setattr(evidence, "DATA_SETS", {"made up": flowers, "others": flowers})
     monkeypatch.setattr("dashboard.class_view.DATA_SETS", evidence.DATA_SETS)
-    empty_shelves(monkeypatch)
+    empty_caches(monkeypatch)
 
 
 def flowers() -> DataSet:

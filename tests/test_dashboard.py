@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures_pages import FLOWERS, OTHERS, bundle, empty_shelves, figure, opened, picture, run, texts
+from fixtures_pages import FLOWERS, OTHERS, bundle, empty_caches, figure, opened, picture, run, texts
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -36,7 +36,7 @@ GPS = 0x8825
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_shelves(monkeypatch)
+    empty_caches(monkeypatch)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-from fixtures_pages import FLOWERS, ROOT, bundle, empty_shelves, figure, opened, picture, run, save_model, texts
+from fixtures_pages import FLOWERS, ROOT, bundle, empty_caches, figure, opened, picture, run, save_model, texts
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_shelves(monkeypatch, evidence)
+    empty_caches(monkeypatch, evidence)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import tomllib
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from PIL import Image
 
 import swin_core
 from dashboard import cache, choices, theme
-from dashboard.cache import Shelf
+from swin_core.cache import LRUCache
 from swin_core.errors import ModelError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +31,7 @@ def test_a_hundred_changes_of_model_keep_six(monkeypatch: pytest.MonkeyPatch) ->
         return made
 
     monkeypatch.setattr(swin_core, "load", load)
-    monkeypatch.setattr(cache, "_classifiers", Shelf(6))
+    monkeypatch.setattr(cache, "_classifiers", LRUCache(6))
     for number in range(100):
         cache.classifier(f"timm/model{number}")
     gc.collect()
@@ -49,8 +48,8 @@ def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     model = swin_core.Classifier(torch.nn.Linear(1, 2), ("a", "b"), (0.5,) * 3, (0.5,) * 3, 32, name="any")
     monkeypatch.setattr(swin_core, "load", lambda _name: model)
     monkeypatch.setattr(swin_core, "explain", explain)
-    monkeypatch.setattr(cache, "_classifiers", Shelf(6))
-    monkeypatch.setattr(cache, "_explanations", Shelf(6))
+    monkeypatch.setattr(cache, "_classifiers", LRUCache(6))
+    monkeypatch.setattr(cache, "_explanations", LRUCache(6))
     image = Image.new("RGB", (32, 32))
 
     def ask(number: int) -> None:
@@ -62,39 +61,6 @@ def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(by) == 16
     assert len(set(by)) == 1
     assert not asking & set(by)
-
-
-def test_shelf_makes_a_value_once_for_many_threads() -> None:
-    made: list[int] = []
-    shelf: Shelf[int] = Shelf(2)
-
-    def make() -> int:
-        time.sleep(0.05)
-        made.append(1)
-        return 7
-
-    threads = [threading.Thread(target=shelf.get, args=("key", make)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert made == [1]
-
-
-def test_shelf_drops_the_least_recently_used_and_keeps_no_error() -> None:
-    shelf: Shelf[int] = Shelf(2)
-    shelf.put("a", 1)
-    shelf.put("b", 2)
-    assert shelf.peek("a") == 1
-    shelf.put("c", 3)
-    assert (shelf.peek("a"), shelf.peek("b"), shelf.peek("c")) == (1, None, 3)
-
-    def fail() -> int:
-        raise ModelError("no")
-
-    with pytest.raises(ModelError):
-        shelf.get("d", fail)
-    assert shelf.get("d", lambda: 4) == 4
 
 
 @pytest.mark.parametrize(

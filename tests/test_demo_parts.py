@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from fixtures_demo import random_models
-from fixtures_pages import FLOWERS, OTHERS, empty_shelves
+from fixtures_pages import FLOWERS, OTHERS, empty_caches
 from PIL import Image
 
 import swin_core
@@ -36,8 +36,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
-def _own_shelves(monkeypatch: pytest.MonkeyPatch) -> None:
-    empty_shelves(monkeypatch)
+def _own_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_caches(monkeypatch)
 
 
 @pytest.fixture(scope="module")

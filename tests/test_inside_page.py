@@ -13,20 +13,20 @@ import pytest
 import timm
 from conftest import count_hooks
 from fixtures_attention import token_numbers
-from fixtures_pages import FLOWERS, empty_shelves, picture, run, save_model
+from fixtures_pages import FLOWERS, empty_caches, picture, run, save_model
 from reference import small
 from streamlit.testing.v1 import AppTest
 from test_inside import classifier
 
 import swin_core
 from dashboard import cache, inside_work
-from dashboard.cache import Shelf
 from dashboard.inside_choices import _clicked
 from dashboard.inside_drawing import TINTS, edges, label_places, over_tokens, rolled_view, tint_numbers
 from dashboard.inside_figures import cost_figure
 from dashboard.inside_words import PANELS, missing, panels_of
 from dashboard.inside_work import Subject
 from swin_core import zoo
+from swin_core.cache import LRUCache
 from swin_core.complexity import msa_complexity, window_msa_complexity
 from swin_core.errors import ModelError
 from swin_core.explain.anatomy import PADDING, anatomy
@@ -51,7 +51,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_shelves(monkeypatch, inside_work)
+    empty_caches(monkeypatch, inside_work)
 
 
 def opened(**query: str | list[str]) -> AppTest:
@@ -357,7 +357,7 @@ def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.Monke
     Subject("first", picture("cat", "another")).inside()
     assert made == ["pass"] * 2
     kept = (bundle / "first.safetensors").read_bytes()
-    monkeypatch.setattr(cache, "_classifiers", Shelf(6))  # a bundled model's file is not watched
+    monkeypatch.setattr(cache, "_classifiers", LRUCache(6))  # a bundled model's file is not watched
     try:
         save_model(bundle, "first", FLOWERS, 9)
         assert not np.array_equal(subject.look(block, (3, 4), 1).heads, one.heads)
@@ -385,7 +385,7 @@ def test_four_sessions_at_once_see_what_one_sees(monkeypatch: pytest.MonkeyPatch
         return [look.heads, look.rolled, *subject.relevance(place).maps, subject.inside().logits]
 
     alone = [work(place) for place in range(4)]
-    empty_shelves(monkeypatch, inside_work)
+    empty_caches(monkeypatch, inside_work)
     hooks = count_hooks(cache.classifier("first").model)
     start = threading.Barrier(4)
 

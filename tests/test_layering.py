@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "palette": set(),
     "progress": set(),
     "world": {"errors"},
+    "cache": set(),
     "model": _MODEL,
     "layouts": _MODEL,
     "complexity": _MODEL,

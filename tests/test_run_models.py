@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures_pages import empty_shelves
+from fixtures_pages import empty_caches
 from streamlit.testing.v1 import AppTest
 
 import swin_core
@@ -54,7 +54,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of runs outside the project, one bundled model, and nothing held from an earlier test."""
     save(tmp_path / "assets" / "bundled.safetensors", 100)
     monkeypatch.setattr(zoo, "ASSETS", tmp_path / "assets")
-    empty_shelves(monkeypatch)
+    empty_caches(monkeypatch)
     folder = tmp_path / "elsewhere" / "runs"
     folder.mkdir(parents=True)
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(folder))
@@ -202,7 +202,7 @@ def test_a_run_that_trains_on_shows_its_new_weights_at_the_next_rerun(
     app.run()
     after = app.get("plotly_chart")[0].proto.spec
     assert after != before
-    empty_shelves(monkeypatch)
+    empty_caches(monkeypatch)
     assert opened(model=[FIRST]).get("plotly_chart")[0].proto.spec == after
 
 
