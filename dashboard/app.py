@@ -11,7 +11,8 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
-from dashboard.heading import BROWSE, COMPARE, INSIDE, TRAIN  # noqa: E402  needs the path above
+from dashboard.choices import resolve_models_once  # noqa: E402  needs the path above
+from dashboard.heading import BROWSE, COMPARE, INSIDE, TRAIN  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -22,6 +23,7 @@ STYLE = """<style>
 [data-testid="stTopNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 </style>"""
 
+resolve_models_once()
 st.set_page_config(page_title="SwinLens", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(STYLE)
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))

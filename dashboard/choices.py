@@ -4,8 +4,9 @@ Streamlit's own limits on widgets hold only in the browser, and an address is ty
 """
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from swin_core import runs
@@ -21,6 +22,7 @@ __all__ = [
     "model_source",
     "offered_models",
     "once",
+    "resolve_models_once",
     "samples",
     "truth_of",
     "weights_state",
@@ -41,6 +43,11 @@ _RUN = re.compile(
 _WORDS = re.compile(
     r"(?P<title>[^/ ,()]+)(?:, (?:epoch (?P<epoch>\d{1,9})|(?P<other>[^/ ,()]+)))? \((?P<time>\d{8}-\d{6})\)"
 )
+
+WeightsState = tuple[str, int, int] | None
+
+_resolved: ContextVar[dict[str, WeightsState] | None] = ContextVar("resolved", default=None)
+"""What `weights_state` returned in this rerun; None outside of reruns."""
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -146,11 +153,25 @@ def _of_a_run(name: str) -> Path | None:
     return _inside(folder, rest) if rest else folder
 
 
-def weights_state(name: str) -> Hashable:
-    """What tells the weights that a name stands for now from those it stood for before: a run trains on.
+def resolve_models_once() -> None:
+    """Start a rerun: until the next call in this thread, `weights_state` looks at the file of each model once."""
+    _resolved.set({})
 
-    Path, time of the last change in nanoseconds, and size in bytes; None for what is no file here.
+
+def weights_state(name: str) -> WeightsState:
+    """Return what identifies the current weights of a model: path, modification time in ns, and size in bytes.
+
+    A run that trains on has another state after each save. None for a name that is no file here.
     """
+    known = _resolved.get()
+    if known is None:
+        return _state(name)
+    if name not in known:
+        known[name] = _state(name)
+    return known[name]
+
+
+def _state(name: str) -> WeightsState:
     try:
         place = Path(model_source(name))
         file = place / "model.safetensors" if place.is_dir() else place

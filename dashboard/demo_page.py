@@ -30,8 +30,9 @@ WAITING_AT_MOST = 64
 AT_ONCE = 2
 """Answers that are worked on at once: one model is asked by one at a time, and another may be decoded meanwhile."""
 SECONDS_KEPT, SECONDS_BETWEEN = 3600, 300
-SECONDS_BETWEEN_LOOKS = 0.01
-"""How often Gradio's queue looks for requests while one is answered."""
+QUEUE_SECONDS = 0.05
+"""Interval at which Gradio's queue polls for requests: its own value on Windows. Elsewhere it polls every millisecond,
+which costs an idle server several percent of a core and takes Python's lock from the thread that draws."""
 SESSIONS_KEPT = 200
 ROOM_AROUND = 2**20
 """Bytes of a request beside the picture."""
@@ -48,25 +49,11 @@ RAW: dict[str, Any] = {"preprocess": False}
 
 
 class _Blocks(gr.Blocks):
-    """Gradio's page, which refuses to fetch what a client names by an address and leaves an answer its time."""
+    """Gradio's page with a check of what clients send.
 
-    def queue(self, *given: Any, **named: Any) -> gr.Blocks:
-        """Have a queue, as Gradio makes it."""
-        super().queue(*given, **named)
-        self._usual_seconds = self._queue.sleep_when_free
-        return self
-
-    async def call_function(self, *given: Any, **named: Any) -> Any:
-        """Work on an answer.
-
-        Gradio's queue looks for requests every millisecond, and each look takes Python's lock from the thread that
-        draws.
-        """
-        self._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
-        try:
-            return await super().call_function(*given, **named)
-        finally:
-            self._queue.sleep_when_free = self._usual_seconds
+    Gradio has no documented place for it: middleware cannot turn Gradio's refusals into one line, and functions of
+    events run after Gradio has fetched the addresses.
+    """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> Any:
         """Check what was sent before Gradio looks for files in it; what Gradio refuses is said in one line."""
@@ -98,7 +85,9 @@ def page(demo: Demo) -> gr.Blocks:
         _page(demo, blocks)
         gr.HTML(FOOT)
         _api(demo)
-    return blocks.queue(max_size=WAITING_AT_MOST, default_concurrency_limit=AT_ONCE)
+    blocks.queue(max_size=WAITING_AT_MOST, default_concurrency_limit=AT_ONCE)
+    blocks._queue.sleep_when_free = QUEUE_SECONDS  # no parameter sets it
+    return blocks
 
 
 def launch(blocks: gr.Blocks, auth: tuple[str, str] | None = None) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from dashboard import cache
 from dashboard.cache import Picture
-from dashboard.choices import model_source
+from dashboard.choices import weights_state
 from dashboard.comparison import Comparison, Line
 from swin_core.cache import LRUCache
 from swin_core.data import DataSet, cifar100, flower_photos
-from swin_core.errors import ModelError, SwinError
+from swin_core.errors import SwinError
 from swin_core.explain.class_mean import ClassMean, class_mean
 from swin_core.explain.figure import Cell, Grid
 from swin_core.explain.timeline import Timeline, checkpoints_of, timeline
@@ -93,12 +93,12 @@ def with_trust(comparison: Comparison, result: Grid) -> Grid:
 
 def run_folder(model: str) -> Path | None:
     """The folder of the run that a model's name stands for, if it is one that kept several weights."""
-    try:
-        place = Path(model_source(model))
-    except ModelError:
+    state = weights_state(model)
+    if state is None:
         return None
-    if place.suffix:  # the newest weights, or a checkpoint's
-        place = place.parent.parent if place.parent.name == "checkpoints" else place.parent
+    place = Path(state[0]).parent
+    if place.name == "checkpoints":
+        place = place.parent
     return place if (place / "checkpoints").is_dir() else None
 
 

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from swin_core.cache import LRUCache
 from swin_core.errors import ConfigError, ModelError, WeightsError
 from swin_core.model import build
 from swin_core.modes import evaluation_mode
@@ -45,6 +46,8 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # One lock a model, however many classifiers hold it: hooks of one explanation must not see another's forward pass.
 _locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
 _locks_guard = threading.Lock()
+
+_descriptions: LRUCache[str] = LRUCache(256)
 
 
 class Classifier:
@@ -186,7 +189,14 @@ class Classifier:
 
 def available() -> dict[str, str]:
     """The bundled models, the largest first: name to one line on each."""
-    return {file.stem: read_metadata(file).get("description", "") for file in _bundled()}
+    return {file.stem: _description(file) for file in _bundled()}
+
+
+def _description(file: Path) -> str:
+    """The description in the header of a weights file, read once for each state of the file."""
+    seen = file.stat()
+    key = str(file), seen.st_mtime_ns, seen.st_size
+    return _descriptions.get(key, lambda: str(read_metadata(file).get("description", "")))
 
 
 def weights_file(name: str, runs_root: str | Path = "runs") -> Path:
@@ -260,7 +270,7 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> st
         settings = _timm_settings(name.removeprefix(_TIMM))
         return f"{settings.architecture} from timm, {settings.tag or 'no pretrained tag'}"
     file = weights_file(name, runs_root)
-    return " ".join(str(read_metadata(file).get("description", "")).split()) or f"weights file {file.name}"
+    return " ".join(_description(file).split()) or f"weights file {file.name}"
 
 
 def _bundled() -> list[Path]:

@@ -65,6 +65,26 @@ def photo(**options: Any) -> bytes:
     return stream.getvalue()
 
 
+# -- how often files are looked at
+
+
+def test_a_rerun_resolves_each_model_once_and_reads_no_header_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers: list[str] = []
+    resolved: list[str] = []
+    read, source = zoo.read_metadata, choices.model_source
+    monkeypatch.setattr(zoo, "read_metadata", lambda file: headers.append(Path(file).stem) or read(file))
+    monkeypatch.setattr(choices, "model_source", lambda name: resolved.append(name) or source(name))
+    app = opened(model=["first", "second"], sample=["tulip", "rose"])
+    # Once for the descriptions and once for loading.
+    assert sorted(headers) == ["first", "first", "second", "second"]
+    assert {"first", "second"} == set(resolved)
+    headers.clear()
+    resolved.clear()
+    run(app)
+    assert headers == []
+    assert sorted(resolved) == ["first", "second"]
+
+
 # -- the first view and the controls
 
 

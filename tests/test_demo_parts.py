@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import gradio
 import numpy as np
 import psutil
 import pytest
@@ -286,23 +285,16 @@ def test_the_same_bytes_are_one_picture(demo: Demo, tulip: dict[str, Any]) -> No
     assert key == (hashlib.sha256(Path(tulip["path"]).read_bytes()).hexdigest(), "tulip.jpg")
 
 
-def test_the_queue_looks_less_often_while_a_request_is_answered(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that overlap, one of which fails, leave the queue as it was."""
-    blocks, seen = page(demo), []
-    usual = blocks._queue.sleep_when_free
+def test_the_idle_queue_polls_twenty_times_a_second(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio's loop itself, with the clock of asyncio replaced: every pause of it is the long one."""
+    pauses: list[float] = []
+    queue = page(demo)._queue
 
-    async def answered(*_: object, seconds: float, **__: object) -> None:
-        await asyncio.sleep(seconds)
-        seen.append(blocks._queue.sleep_when_free)
-        if len(seen) == 3:
-            raise RuntimeError
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            queue.close()
 
-    async def visitors() -> None:
-        calls = [blocks.call_function(None, [], seconds=seconds) for seconds in (0.0, 0.1, 0.2)]
-        await asyncio.gather(*calls, return_exceptions=True)
-
-    monkeypatch.setattr(gradio.Blocks, "call_function", answered)
-    asyncio.run(visitors())
-    assert seen[0] > usual
-    assert len(seen) == 3
-    assert blocks._queue.sleep_when_free == usual
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(queue.start_processing())
+    assert pauses == [0.05] * 3

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalog": _DATA,
     "confusion": {"errors"},
     "thumbnails": _DATA,
-    "zoo": _MODEL | _DATA | _WEIGHTS | {"runs"},
+    "zoo": _MODEL | _DATA | _WEIGHTS | {"runs", "cache"},
     "explain": _MODEL | _DATA | _WEIGHTS | {"zoo", "progress", "world"},
     "runs": {"errors", "atomic"},
     "devices": {"errors", "runs"},
