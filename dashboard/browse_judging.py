@@ -83,7 +83,7 @@ def _parts(shown: Shown, model: str, title: str) -> list[Predictions] | None:
     if waiting[0].error:
         st.error(plain(f"{title}: {waiting[0].error}"), icon=":material/error:")
         return None
-    st.fragment(_wait, run_every=LOOK_EVERY_SECONDS)(waiting[0], title)
+    st.fragment(_wait, run_every=LOOK_EVERY_SECONDS)(waiting, title)
     return None
 
 
@@ -91,12 +91,14 @@ def _ask(asked: list[tuple[str, str, str]]) -> None:
     st.session_state.predict = [*st.session_state.get("predict", []), *asked][-16:]
 
 
-def _wait(job: browse_work.Job, title: str) -> None:
-    """How far a computation is; the whole page runs again when it has ended."""
+def _wait(jobs: Sequence[browse_work.Job], title: str) -> None:
+    """Show how far the first job is; the whole page runs again when it has ended."""
+    job = jobs[0]
     if job.ended.is_set():
         st.session_state.came_back = True
         st.rerun()
-    browse_work.look_at(job)
+    for shown in jobs:
+        browse_work.look_at(shown)
     left = job.seconds_left
     rest = "" if left is None else f", {duration(left)} left"
     words = f"{title} predicts: {job.done:,} of {job.count:,} pictures{rest}"

@@ -1,8 +1,8 @@
-"""Predictions for the Browse page: from memory, from disk, or computed in a thread of their own, one split at a time.
+"""Predictions for the Browse page: from memory, from disk, or computed in one worker thread, one split at a time.
 
-A page's script ends whenever a person clicks, and what it was computing is lost; the predictions for ten thousand
-pictures take longer than a person sits still. So they are computed beside the page, which looks now and then how far
-they are. One that no page looks at any more gives way to one that somebody waits for.
+A page's script ends at every click, and predicting ten thousand images takes minutes. So jobs are computed beside the
+page, in the order in which they were asked for, and the page looks now and then how far they are. A job that no page
+shows any more is cancelled as soon as a page waits for another one.
 """
 
 import logging
@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 from dashboard import cache
 from dashboard.choices import weights_state
@@ -24,11 +25,11 @@ __all__ = ["Job", "is_long", "look_at", "predicted"]
 log = logging.getLogger(__name__)
 
 LOOKED_AT_SECONDS = 6.0
-"""So long after the last look at it a computation gives way to others."""
+"""A page that shows a job looks at it more often than this."""
 FAILED_SECONDS = 30.0
-"""So long what failed is not tried again."""
+"""A failed job is not repeated for this time."""
 PATIENCE_SECONDS = 0.3
-"""How long a page waits for a new computation, so that a short one needs no progress bar."""
+"""How long a page waits for a new job, so that a short one needs no progress bar."""
 LONG_PIXELS = 100e6
 """A split with more pixels than this, as the model sees them, is computed only when a person asks for it: some minutes
 on two cores."""
@@ -43,7 +44,7 @@ _held: LRUCache[Predictions] = LRUCache(16)
 
 @dataclass(eq=False)
 class Job:
-    """Predictions that are on their way, or could not be had."""
+    """Predictions that are queued, being computed, or have failed."""
 
     model: str
     collection: str
@@ -74,11 +75,12 @@ class Job:
         return max(0.0, left - (time.monotonic() - end))
 
 
-class _GivenUp(Exception):
-    """Nobody waits for it any more, and somebody for another one."""
+class _Cancelled(Exception):
+    """Raised to cancel a job that no page shows while a page waits for another one."""
 
 
 _jobs: dict[Hashable, Job] = {}
+_queue: SimpleQueue[Job] = SimpleQueue()
 _guard = threading.Lock()
 _worker: threading.Thread | None = None
 
@@ -97,37 +99,33 @@ def is_long(model: str, collection: str, split: str) -> bool:
 
 
 def predicted(model: str, collection: str, split: str) -> Predictions | Job:
-    """What a model predicts for a split, or the computation that is under way.
+    """What a model predicts for a split, or the job that computes it.
 
     Raises:
-        SwinError: the model or the data set cannot be had.
+        SwinError: the model or the data set cannot be loaded.
     """
-    global _worker
     classifier, data = cache.classifier(model), open_split(collection, split)
     key = _key(model, collection, split)
     found = _held.peek(key)
     if found is None:
         found = read_kept(kept_file(classifier, data), classifier, data)
-        if found is not None:
-            _held.put(key, found)
     if found is not None:
-        return found
+        return _share(key, found)
     with _guard:
+        _drop_old_failures()
         job = _jobs.get(key)
-        if job is None or (job.error and time.monotonic() - job.looked_at > FAILED_SECONDS):
+        if job is None:
             job = _jobs[key] = Job(model, collection, split, key, len(data))
+            _submit(job)
         if not job.error:
             job.looked_at = time.monotonic()
-        if _worker is None or not _worker.is_alive():
-            _worker = threading.Thread(target=_work, name="predictions", daemon=True)
-            _worker.start()
     job.ended.wait(PATIENCE_SECONDS if not job.done else 0)
     found = _held.peek(key)
     return job if found is None else found
 
 
 def look_at(job: Job) -> None:
-    """Say that somebody still waits for a computation."""
+    """Say that a page still shows a job."""
     job.looked_at = time.monotonic()
 
 
@@ -135,47 +133,62 @@ def _key(model: str, collection: str, split: str) -> Hashable:
     return model, weights_state(model), collection, split, data_state(open_split(collection, split))
 
 
-def _next() -> Job | None:
-    """The computation that was looked at last; those that nobody looks at, and failures of long ago, are dropped."""
+def _share(key: Hashable, found: Predictions) -> Predictions:
+    """Cache predictions, unless another thread did so first: all pages hold the same object."""
+    return _held.get(key, lambda: found)
+
+
+def _drop_old_failures() -> None:
     now = time.monotonic()
-    for job in list(_jobs.values()):
-        if now - job.looked_at > (FAILED_SECONDS if job.error else LOOKED_AT_SECONDS):
-            job.ended.set()
-            del _jobs[job.key]
-    waiting = [job for job in _jobs.values() if not job.error]
-    return max(waiting, key=lambda job: job.looked_at, default=None)
+    for job in [job for job in _jobs.values() if job.error and now - job.looked_at > FAILED_SECONDS]:
+        del _jobs[job.key]
+
+
+def _submit(job: Job) -> None:
+    global _worker
+    if _worker is None:
+        # Not a ThreadPoolExecutor: a server that is told to end would wait for its jobs.
+        _worker = threading.Thread(target=_work, name="predictions", daemon=True)
+        _worker.start()
+    job.looked_at = time.monotonic()
+    _queue.put(job)
 
 
 def _work() -> None:
-    global _worker
     while True:
-        with _guard:
-            job = _next()
-            if job is None:
-                _worker = None
-                return
-        _compute(job)
-        with _guard:
-            if not job.error:
-                _jobs.pop(job.key, None)
-        job.ended.set()
+        _run(_queue.get())
 
 
-def _compute(job: Job) -> None:
+def _run(job: Job) -> None:
     def progress(done: int, count: int) -> None:
         job.mark(done)
-        unseen = time.monotonic() - job.looked_at > LOOKED_AT_SECONDS
-        if unseen and done < count and any(other is not job and not other.error for other in list(_jobs.values())):
-            raise _GivenUp
+        if done < count:
+            _check(job)
 
     try:
+        _check(job)
         classifier, data = cache.classifier(job.model), open_split(job.collection, job.split)
-        _held.put(job.key, predictions(classifier, data, progress=progress))
-    except _GivenUp:
+        _share(job.key, predictions(classifier, data, progress=progress))
+    except _Cancelled:
         pass
     except SwinError as error:
         job.error = str(error)
     except Exception as error:
-        # A page that waits must learn of it: it is logged in full, and named there.
+        # The page shows that it failed; the log has the details.
         log.exception("predicting with %s failed", job.model)
         job.error = f"Predicting failed unexpectedly ({type(error).__name__}); the server's log says more."
+    with _guard:
+        if not job.error:
+            _jobs.pop(job.key, None)
+    job.ended.set()
+
+
+def _check(job: Job) -> None:
+    with _guard:
+        waiting = any(_is_shown(other) for other in _jobs.values() if not other.error and other is not job)
+    if waiting and not _is_shown(job):
+        raise _Cancelled
+
+
+def _is_shown(job: Job) -> bool:
+    return time.monotonic() - job.looked_at <= LOOKED_AT_SECONDS
