@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard.comparison import Comparison, Line
 from dashboard.evidence import held_trust, trust
 from dashboard.trust_view import show_trust
-from swin_core.explain.figure import Cell, Grid, badge
+from swin_core.explain.grid import Cell, Grid, badge
 from swin_core.explain.trust import Trust
 
 __all__ = ["show_badges"]

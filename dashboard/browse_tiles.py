@@ -17,7 +17,7 @@ from swin_core.catalog import Catalog
 from swin_core.errors import DataError
 from swin_core.explain import default_method
 from swin_core.explain.batch import attribute
-from swin_core.explain.figure import scale_top
+from swin_core.explain.grid import scale_top
 from swin_core.explain.render import Look, overlay, percent
 from swin_core.selection import Judgement
 from swin_core.thumbnails import SIDE, encode, thumbnails

@@ -19,9 +19,10 @@ from dashboard.choices import model_source, weights_state
 from swin_core.cache import LRUCache
 from swin_core.errors import ModelError, SwinError
 from swin_core.explain import METHOD_FACTS, default_method, stage_layers
+from swin_core.explain.browser import page_layout, plotly_figure
 from swin_core.explain.compare import middle
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.figure import Grid
+from swin_core.explain.grid import Grid
 from swin_core.explain.strip import explain_stages, has_stages, strip_layers
 
 __all__ = [
@@ -225,5 +226,5 @@ def drawing(key: Hashable, grid: Grid) -> go.Figure:
 
 def page_figure(grid: Grid) -> go.Figure:
     """The Plotly figure of a grid for a place that gives it its height; its own is the least that a page needs."""
-    room = grid.layout
-    return grid.to_plotly().update_layout(height=round(room.height(room.least_width)))
+    room = page_layout(grid)
+    return plotly_figure(grid).update_layout(height=round(room.height(room.least_width)))

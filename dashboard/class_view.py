@@ -12,7 +12,7 @@ from dashboard.gaze import ALONE
 from dashboard.theme import plain
 from swin_core.errors import SwinError
 from swin_core.explain.class_mean import BORDER_AREA, ClassMean
-from swin_core.explain.figure import class_index
+from swin_core.explain.grid import class_index
 from swin_core.explain.render import Look, percent, shorten
 
 __all__ = ["show_class_means"]

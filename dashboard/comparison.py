@@ -9,7 +9,7 @@ from dashboard.cache import STAGES, Picture, Request
 from dashboard.choices import column_titles
 from swin_core.errors import SwinError, TargetError
 from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP
-from swin_core.explain.figure import Cell, Row, class_index
+from swin_core.explain.grid import Cell, Row, class_index
 
 __all__ = ["Comparison", "Line", "own_classes"]
 

@@ -11,7 +11,7 @@ from dashboard.comparison import Line, own_classes
 from dashboard.theme import plain
 from swin_core.errors import LayerError
 from swin_core.explain import METHOD_FACTS, METHODS, NOT_OFFERED, RUNNER_UP, offered_layers
-from swin_core.explain.figure import is_class
+from swin_core.explain.grid import is_class
 from swin_core.explain.strip import has_stages
 
 __all__ = [

@@ -20,7 +20,7 @@ from dashboard.comparison import Comparison, Line
 from swin_core.errors import ConfigError, ImageError, ModelError, SwinError, listed
 from swin_core.explain import METHODS
 from swin_core.explain.compare import MODELS_AT_MOST
-from swin_core.explain.figure import Cell, Grid, grid
+from swin_core.explain.grid import Cell, Grid
 from swin_core.images import read_image
 from swin_core.zoo import describe
 
@@ -114,7 +114,7 @@ class Demo:
             raise ConfigError(f"There is no method {known[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
         line = Line(self.picture(upload), _text(target, "target"))
         compared = Comparison((line,), names, known)
-        found = Answer(names, grid(compared.rows(), compared.columns))
+        found = Answer(names, Grid(tuple(compared.rows()), compared.columns))
         if all(cell.explanation is None for cell in found.cells):
             raise SwinError(found.cells[0].error)
         return found

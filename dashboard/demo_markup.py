@@ -11,9 +11,9 @@ from PIL import Image
 
 from dashboard.demo_answers import Answer, predictions
 from swin_core.explain.explanation import Region, common_parts
-from swin_core.explain.export import enlarged
-from swin_core.explain.figure import Cell, Grid
-from swin_core.explain.render import bar_colors, data_uri, overlay, percent, shorten
+from swin_core.explain.figure import cell_overlay
+from swin_core.explain.grid import Cell, Grid
+from swin_core.explain.render import bar_colors, data_uri, enlarged, percent, shorten
 
 __all__ = ["PICTURE", "heat_maps", "notice", "slides"]
 
@@ -58,7 +58,7 @@ def _model(grid: Grid, cell: Cell) -> tuple[str, str]:
     caption = grid.caption(grid.rows[0], cell)
     alternative = f"Heat map of {cell.explanation.model} for {caption.headline}"
     text = f"<strong>{escape(caption.headline)}</strong>{_lines(caption.notes)}{_bars(cell)}"
-    return _image(_overlay(grid, cell), alternative), f"<figcaption>{text}</figcaption>"
+    return _image(cell_overlay(grid, cell), alternative), f"<figcaption>{text}</figcaption>"
 
 
 def _lines(notes: Sequence[str]) -> str:
@@ -78,12 +78,6 @@ def _bars(cell: Cell) -> str:
 def _image(pixels: np.ndarray, alternative: str) -> str:
     # The pixels go into the page itself, so that nothing is kept on disk for them and nothing has to be fetched.
     return f'<img src="{data_uri(pixels)}" alt="{escape(alternative)}">'
-
-
-def _overlay(grid: Grid, cell: Cell) -> np.ndarray:
-    assert cell.explanation is not None
-    assert cell.map is not None
-    return overlay(enlarged(cell.explanation.picture), cell.map, grid.top(cell), grid.look, grid.signed)
 
 
 def _scale(grid: Grid) -> str:
@@ -113,7 +107,7 @@ def slides(answer: Answer, left: object, right: object) -> tuple[Image.Image, Im
     if parts is None:
         return None
     images = [
-        _cut(enlarged(found.picture) if cell is None else _overlay(answer.grid, cell), part)
+        _cut(enlarged(found.picture) if cell is None else cell_overlay(answer.grid, cell), part)
         for cell, found, part in zip(sides, (first, last), parts, strict=True)
     ]
     return images[0], images[1]

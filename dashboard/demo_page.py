@@ -18,6 +18,7 @@ from dashboard.demo_markup import PICTURE, heat_maps, notice, slides
 from swin_core.errors import SwinError
 from swin_core.explain import METHODS
 from swin_core.explain.compare import MODELS_AT_MOST
+from swin_core.explain.export import encode
 
 __all__ = ["launch", "page"]
 
@@ -242,7 +243,7 @@ def _api(demo: Demo) -> None:
         try:
             answer = demo.answer(picture, models, target, method)
             file = demo.new_file("heat-maps.png")
-            file.write_bytes(answer.grid.encode("png"))
+            file.write_bytes(encode(answer.grid, "png"))
         except SwinError as error:
             raise _shown(error) from None
         except Exception as error:

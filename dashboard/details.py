@@ -10,8 +10,8 @@ import streamlit as st
 
 from dashboard.theme import DIVERGING, INK, plain
 from swin_core.explain.browser import CONFIG, escaped_lines
-from swin_core.explain.export import KINDS
-from swin_core.explain.figure import Grid, Row
+from swin_core.explain.export import KINDS, encode
+from swin_core.explain.grid import Grid, Row
 from swin_core.explain.render import percent, shorten
 from swin_core.explain.report import too_large
 
@@ -124,4 +124,4 @@ def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
 
 
 def _encoded(latest: Callable[[], Grid], kind: str) -> bytes:
-    return latest().encode(kind)
+    return encode(latest(), kind)

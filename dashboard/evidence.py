@@ -14,7 +14,7 @@ from swin_core.cache import LRUCache
 from swin_core.data import DataSet, cifar100, flower_photos
 from swin_core.errors import SwinError
 from swin_core.explain.class_mean import ClassMean, class_mean
-from swin_core.explain.figure import Cell, Grid
+from swin_core.explain.grid import Cell, Grid
 from swin_core.explain.timeline import Timeline, checkpoints_of, timeline
 from swin_core.explain.trust import Trust, assess
 

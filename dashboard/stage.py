@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -11,8 +11,8 @@ import streamlit as st
 from dashboard.cache import classifier, drawing, held_classifier, page_figure, refusal
 from dashboard.comparison import Comparison
 from swin_core.errors import SwinError
-from swin_core.explain.browser import CAPTION_COLUMNS, CONFIG
-from swin_core.explain.figure import Grid, grid
+from swin_core.explain.browser import CAPTION_COLUMNS, CONFIG, page_layout
+from swin_core.explain.grid import Grid
 from swin_core.explain.render import Look
 
 __all__ = ["Stage"]
@@ -45,7 +45,7 @@ class Stage:
 
     def show(self, figure: go.Figure, shown: Grid, opacity: float, alt: str) -> None:
         """Show the figure of a grid that was drawn at full opacity."""
-        room = shown.layout
+        room = page_layout(shown)
         width = f"clamp({room.least_width}px, 100cqw, {round(CELL_AT_MOST / room.cell_fraction)}px)"
         height = f"calc({room.fixed_height}px + {room.rows * room.cell_fraction:.5f} * {width})"
         # Streamlit moves what is a style sheet only to another place, where later ones pile up; hence the span.
@@ -88,8 +88,7 @@ class Stage:
         return self._draw(comparison, look, [])
 
     def _draw(self, comparison: Comparison, look: Look, waiting: Sequence[str]) -> Grid:
-        result = grid(comparison.rows(waiting), comparison.columns, **asdict(look))
-        result = replace(result, badge_room=self._badges)
+        result = Grid(tuple(comparison.rows(waiting)), comparison.columns, look, self._badges)
         opaque = replace(look, opacity=1.0)
         drawn = replace(result, look=opaque)
         # What is wrong with a cell now may be right later, and a run trains on: both are part of what the drawing is
@@ -104,7 +103,7 @@ class Stage:
 
 def _badge_styles(shown: Grid, width: str) -> Iterator[str]:
     """Where each cell's badge lies, for a grid as wide as the style says."""
-    room = shown.layout
+    room = page_layout(shown)
     if not shown.badge_room:
         return
     for i, row in enumerate(shown.rows):

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard.theme import SERIES, plain
 from swin_core.explain import METHODS
 from swin_core.explain.browser import CONFIG
-from swin_core.explain.figure import Cell
+from swin_core.explain.grid import Cell
 from swin_core.explain.trust import Curve, Measures, Trust
 
 __all__ = ["show_trust"]

@@ -19,8 +19,8 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.explain import FUSIONS, METHOD_FACTS, NOT_OFFERED, RUNNER_UP
 from swin_core.explain.batch import chosen_method
 from swin_core.explain.compare import MODELS_AT_MOST, Missing, Wish, compare
-from swin_core.explain.export import KINDS, kind_of
-from swin_core.explain.figure import Grid
+from swin_core.explain.export import KINDS, kind_of, save
+from swin_core.explain.grid import Grid
 from swin_core.explain.render import COLORMAPS, SCALES, Look
 from swin_core.explain.report_again import find_models, reproduce
 from swin_core.explain.report_reading import read_report
@@ -135,7 +135,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     for finding in again.findings:
         print(" ".join(f"{finding.row}, {finding.column}: {finding.words}".split()))
     if given.out:
-        again.grid.save(given.out)
+        save(again.grid, given.out)
         print(given.out)
     equal = sum(finding.equal for finding in again.findings)
     print(f"{equal} of {len(again.findings)} cells are equal, bit for bit.")
@@ -157,7 +157,7 @@ def _draw(given: argparse.Namespace) -> int:
     drawn = compare(pictures, models, given.target, wish=wish, look=look)
     if print_failed(drawn):
         raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
-    drawn.save(given.out)
+    save(drawn, given.out)
     print(given.out)
     return 0
 

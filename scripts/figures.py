@@ -17,9 +17,9 @@ from scripts.explain import found_model, print_failed
 from swin_core import figures
 from swin_core.accuracy import open_split
 from swin_core.errors import ConfigError, SwinError
-from swin_core.explain.class_grid import class_grid
-from swin_core.explain.compare import Wish
-from swin_core.explain.export import KINDS, matplotlib_figure
+from swin_core.explain.compare import Wish, class_grid
+from swin_core.explain.export import KINDS, save
+from swin_core.explain.figure import matplotlib_figure
 from swin_core.explain.render import COLORMAPS, SCALES, Look
 from swin_core.images import read_image
 from swin_core.memory import keep_freed_memory
@@ -90,7 +90,7 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
     if print_failed(drawn):
         raise SwinError(f"no map could be drawn, so {given.out} was not written; see the lines above.")
     if figures.kind_of(given.out, GRID_KINDS) in KINDS:
-        drawn.save(given.out)
+        save(drawn, given.out)
     else:
         figures.save(matplotlib_figure(drawn), given.out)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swin_core.data import DataSet, cifar100, flower_photos
 from swin_core.errors import ConfigError, DataError, listed
-from swin_core.explain.figure import is_class
+from swin_core.explain.grid import is_class
 from swin_core.training.config import TrainConfig
 from swin_core.training.evaluation import BATCH_SIZE, Figures, evaluate
 from swin_core.training.pictures import has_own_split, open_folder, splits

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import plotly.graph_objects as go
 
+from swin_core.explain.browser import plotly_figure
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.figure import Cell, Grid, Row, grid
+from swin_core.explain.grid import Cell, Grid, Row
+from swin_core.explain.render import Look
 
 FLOWERS = ("daisy", "dandelion", "roses")
 
@@ -47,8 +49,8 @@ def maker() -> Make:
 
 def one_row(*cells: Cell, truth: str = "", title: str = "photo.jpg", **look: float | str) -> Grid:
     picture = np.zeros((40, 40, 3), np.uint8)
-    names = [f"model {number}" for number in range(len(cells))]
-    return grid([Row(title, picture, cells, truth)], names, **look)  # type: ignore[arg-type]
+    names = tuple(f"model {number}" for number in range(len(cells)))
+    return Grid((Row(title, picture, cells, truth),), names, Look(**look))  # type: ignore[arg-type]
 
 
 def values_of(cell: Cell) -> np.ndarray:
@@ -58,5 +60,5 @@ def values_of(cell: Cell) -> np.ndarray:
 
 def heat_maps(drawn: Grid) -> list[go.Heatmap]:
     """The heat maps of cells, without those over the pictures and without the scale's bar."""
-    traces = drawn.to_plotly().data
+    traces = plotly_figure(drawn).data
     return [t for t in traces if t.type == "heatmap" and t.opacity != 0 and t.customdata is not None]

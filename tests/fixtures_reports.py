@@ -11,7 +11,7 @@ from PIL import Image
 
 import swin_core
 from swin_core.explain.compare import compare
-from swin_core.explain.figure import Cell, Grid
+from swin_core.explain.grid import Cell, Grid
 from swin_core.explain.render import Look
 from swin_core.explain.trust import assess
 

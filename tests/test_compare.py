@@ -19,7 +19,8 @@ from scripts.explain import parser
 from swin_core.errors import ConfigError
 from swin_core.explain import NOT_OFFERED
 from swin_core.explain.compare import STAGES, Missing, Wish, compare
-from swin_core.explain.figure import Cell
+from swin_core.explain.export import encode
+from swin_core.explain.grid import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,7 +82,7 @@ def test_what_is_missing_stands_in_its_cells(small_classifier: swin_core.Classif
     assert [[cell.error for cell in row.cells] for row in drawn.rows] == [["", "no model"], ["no picture"] * 2]
     assert drawn.columns == (small_classifier.name, "far")
     assert [row.title for row in drawn.rows] == ["cat", "torn"]
-    assert drawn.encode("png")
+    assert encode(drawn, "png")
 
 
 def shell(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -23,8 +23,9 @@ from dashboard.cache import Picture, Request
 from dashboard.comparison import Comparison, Line
 from swin_core import zoo
 from swin_core.errors import ModelError
-from swin_core.explain.export import KINDS
-from swin_core.explain.figure import grid
+from swin_core.explain.browser import plotly_figure
+from swin_core.explain.export import KINDS, encode
+from swin_core.explain.grid import Grid
 
 __all__ = ["bundle"]
 
@@ -313,13 +314,13 @@ def test_files_of_the_grid_hold_nothing_of_the_uploads_metadata() -> None:
     assert b"1999:12:31" in content
     image = swin_core.read_image(content)
     line = Line(Picture("key", "mine.jpg", image, np.asarray(image)))
-    drawn = grid(Comparison((line,), ("first",), "gradcam", None).rows(), ["first"])
+    drawn = Grid(tuple(Comparison((line,), ("first",), "gradcam", None).rows()), ("first",))
     for kind in KINDS:
-        written = drawn.encode(kind)
+        written = encode(drawn, kind)
         assert b"1999:12:31" not in written
         assert b"SECRET" not in written
-    assert b"1999:12:31" not in drawn.to_plotly().to_json().encode()
-    assert not Image.open(io.BytesIO(drawn.encode("png"))).getexif()
+    assert b"1999:12:31" not in plotly_figure(drawn).to_json().encode()
+    assert not Image.open(io.BytesIO(encode(drawn, "png"))).getexif()
 
 
 # -- names of models

@@ -26,7 +26,8 @@ from swin_core.data import DataSet
 from swin_core.errors import DataError, SwinError
 from swin_core.explain import METHOD_FACTS, METHODS, NOT_OFFERED, RUNNER_UP, default_method, stage_layers
 from swin_core.explain.class_mean import class_mean
-from swin_core.explain.figure import grid
+from swin_core.explain.export import encode
+from swin_core.explain.grid import Grid
 from swin_core.explain.timeline import checkpoints_of, timeline
 from swin_core.explain.trust import Trust, assess
 
@@ -125,13 +126,13 @@ def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: p
 def test_files_hold_the_trust_that_is_known(measured: list[str]) -> None:
     line = Line(picture())
     comparison = Comparison((line,), ("first", "second"), "gradcam")
-    drawn = grid(comparison.rows(), comparison.columns)
+    drawn = Grid(tuple(comparison.rows()), comparison.columns)
     assert with_trust(comparison, drawn).rows[0].cells[0].trust is None
     found = trust(line, "first", drawn.rows[0].cells[0], lambda done, count: None)
     known = with_trust(comparison, drawn)
     assert known.rows[0].cells[0].trust is found
     assert known.rows[0].cells[1].trust is None
-    assert b'"better"' in known.encode("json")
+    assert b'"better"' in encode(known, "json")
 
 
 # -- methods, layers and contrast
@@ -194,7 +195,9 @@ def test_each_cell_of_a_strip_knows_its_line_and_model() -> None:
         found = row.cells[1].explanation
         assert found is not None
         assert found.labels == cache.classifier(model).labels
-        assert with_trust(comparison, grid(comparison.rows(), comparison.columns)).rows[number].cells == row.cells
+        assert (
+            with_trust(comparison, Grid(tuple(comparison.rows()), comparison.columns)).rows[number].cells == row.cells
+        )
 
 
 def test_relevance_at_one_stage_can_be_chosen() -> None:

@@ -25,7 +25,7 @@ from dashboard.demo_markup import PICTURE, heat_maps, notice, slides
 from dashboard.demo_page import page
 from dashboard.theme import DARK, LIGHT
 from swin_core.errors import ImageError, ModelError, SwinError
-from swin_core.explain.figure import Cell, Row, grid
+from swin_core.explain.grid import Cell, Grid, Row
 from swin_core.explain.render import overlay
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,7 +137,7 @@ def test_the_slider_shows_one_part_of_the_picture_on_both_sides(samples: dict[st
         )
         found = swin_core.explain(classifier, image)
         cells.append(Cell(replace(found, maps=np.zeros_like(found.maps))))
-    answer = Answer(("wide", "close"), grid([Row("", np.zeros((8, 8, 3), np.uint8), cells)], ["wide", "close"]))
+    answer = Answer(("wide", "close"), Grid((Row("", np.zeros((8, 8, 3), np.uint8), cells),), ("wide", "close")))
     for left, right in ((None, None), ("close", "wide"), ("wide", PICTURE), (PICTURE, "close"), (PICTURE, PICTURE)):
         pair = slides(answer, left, right)
         assert pair is not None

@@ -24,7 +24,7 @@ from swin_core.explain.cam import grad_cam, resize_maps
 from swin_core.explain.explanation import common_parts
 from swin_core.explain.layers import Layout, find_layout
 from swin_core.explain.questions import check_targets
-from swin_core.explain.render import spearman
+from swin_core.explain.similarity import agreement
 
 Watch = Callable[[nn.Module], Callable[[], int]]
 TIMM = {
@@ -406,7 +406,7 @@ def test_agreement_is_taken_where_both_models_see_the_picture() -> None:
     whole = (rows - 60) ** 2 + 3 * columns
     rows, columns = np.mgrid[0:16, 0:16] * 5 + 42.5
     inner = (rows - 60) ** 2 + 3 * columns
-    assert spearman(whole, inner, parts) > 0.99 > spearman(whole, inner)
+    assert agreement(whole, inner, parts) > 0.99 > agreement(whole, inner)
     assert common_parts((0, 0, 10, 10), (10, 0, 20, 10)) is None
 
 

@@ -19,7 +19,10 @@ from PIL import Image
 from pypdf import PdfReader
 
 from swin_core.errors import ConfigError
-from swin_core.explain.figure import Cell, Row, class_index, grid
+from swin_core.explain.browser import page_layout, plotly_figure
+from swin_core.explain.export import encode, save
+from swin_core.explain.figure import matplotlib_figure
+from swin_core.explain.grid import Cell, Grid, Row, class_index
 from swin_core.explain.render import (
     COLORMAPS,
     DIVERGING,
@@ -29,9 +32,9 @@ from swin_core.explain.render import (
     overlay,
     percent,
     shorten,
-    spearman,
     wrap,
 )
+from swin_core.explain.similarity import agreement
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTACK = "<img src=x onerror=alert(1)>"
@@ -103,7 +106,7 @@ def test_settings_outside_their_range_are_refused(wrong: dict[str, float | str])
 
 def test_a_row_needs_one_cell_a_column() -> None:
     with pytest.raises(ConfigError, match="2 cells for 1 columns"):
-        grid([Row("x", np.zeros((4, 4, 3), np.uint8), [Cell(None), Cell(None)])], ["only one"])
+        Grid((Row("x", np.zeros((4, 4, 3), np.uint8), [Cell(None), Cell(None)]),), ("only one",))
 
 
 # -- agreement
@@ -121,9 +124,9 @@ def test_agreement_is_scipys_spearman_with_ties(make: Make) -> None:
 def test_agreement_of_different_grids_and_of_nothing() -> None:
     ramp = np.linspace(0, 1, 4)[:, None] * np.ones((1, 4))
     fine = np.linspace(0, 5, 16)[:, None] * np.ones((1, 16))
-    assert spearman(ramp, fine**2) > 0.98
-    assert spearman(ramp, -fine) < -0.98
-    assert np.isnan(spearman(ramp, np.ones((4, 4))))
+    assert agreement(ramp, fine**2) > 0.98
+    assert agreement(ramp, -fine) < -0.98
+    assert np.isnan(agreement(ramp, np.ones((4, 4))))
 
 
 def test_a_cell_without_a_map_agrees_with_nothing(make: Make) -> None:
@@ -178,9 +181,9 @@ def test_a_long_name_is_cut_in_its_middle() -> None:
     assert len(shorten(name)) == 40
     assert re.fullmatch(r"timm/x+…x+\.in1k", shorten(name))
     assert shorten(name[:40]) == name[:40]
-    drawn = grid([Row("", np.zeros((4, 4, 3), np.uint8), [Cell(None, error="no")])], [name])
-    assert name not in drawn.to_plotly().layout.annotations[1].text.replace("<br>", "")
-    assert json.loads(drawn.encode("json"))["columns"] == [name]
+    drawn = Grid((Row("", np.zeros((4, 4, 3), np.uint8), [Cell(None, error="no")]),), (name,))
+    assert name not in plotly_figure(drawn).layout.annotations[1].text.replace("<br>", "")
+    assert json.loads(encode(drawn, "json"))["columns"] == [name]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_a_class_is_found_by_its_name_before_a_similar_one() -> None:
 
 
 def test_all_cells_zoom_together_and_keep_their_shape(make: Make) -> None:
-    layout = one_row(Cell(make()), Cell(make())).to_plotly().to_plotly_json()["layout"]
+    layout = plotly_figure(one_row(Cell(make()), Cell(make()))).to_plotly_json()["layout"]
     for axis in ("x", "y"):
         assert [layout[f"{axis}axis{number}"]["matches"] for number in (2, 3)] == [axis, axis]
     assert layout["yaxis"]["scaleanchor"] == "x"
@@ -217,7 +220,7 @@ def test_picture_of_a_cell_is_the_crop_that_was_explained(make: Make) -> None:
     found = make()
     picture = np.asarray(Image.fromarray(found.picture).resize((4, 4)).resize((64, 64)))
     smooth = replace(found, picture=picture)
-    trace = [t for t in one_row(Cell(smooth)).to_plotly().data if t.type == "image"][1]
+    trace = [t for t in plotly_figure(one_row(Cell(smooth))).data if t.type == "image"][1]
     decoded = Image.open(io.BytesIO(base64.b64decode(trace.source.split(",")[1])))
     assert np.abs(np.asarray(decoded).astype(int) - smooth.picture).mean() < 4
     # Half a pixel in from 0, and as many steps as there are pixels, so that it fills the cell.
@@ -247,19 +250,19 @@ def test_scale_is_shared_or_of_the_cell_and_named_in_the_picture(make: Make) -> 
     shared, own = one_row(*cells, scale="shared"), one_row(*cells, scale="cell")
     assert [trace.zmax for trace in heat_maps(shared)] == [pytest.approx(max(tops))] * 2
     assert [trace.zmax for trace in heat_maps(own)] == [pytest.approx(top) for top in tops]
-    assert f"scale: shared, 0 to {max(tops):.3g}" in shared.to_plotly().to_json()
-    assert "scale: per cell" in own.to_plotly().to_json()
+    assert f"scale: shared, 0 to {max(tops):.3g}" in plotly_figure(shared).to_json()
+    assert "scale: per cell" in plotly_figure(own).to_json()
 
 
 def test_names_from_outside_are_inert_in_the_browser(make: Make) -> None:
     """Plotly reads a little HTML, and fills %{...} in the text under the pointer with data."""
     found = make(labels=(ATTACK, "%{z} <b>bold</b>"))
-    rows = [
+    rows = (
         Row(ATTACK, found.picture, [Cell(found)], ATTACK),
         Row("b", found.picture, [Cell(None, error=ATTACK)]),
-    ]
-    shown = grid(rows, ["%{z}" + ATTACK])
-    figure = shown.to_plotly()
+    )
+    shown = Grid(rows, ("%{z}" + ATTACK,))
+    figure = plotly_figure(shown)
     texts = [note.text for note in figure.layout.annotations] + [t.hovertemplate or "" for t in figure.data]
     for text in texts:
         assert set(re.findall(r"<(/?\w+)", text)) <= {"b", "/b", "br", "extra", "/extra"}
@@ -270,19 +273,19 @@ def test_names_from_outside_are_inert_in_the_browser(make: Make) -> None:
 def test_a_cell_that_failed_says_why_in_its_place(make: Make) -> None:
     reason = "the weights could not be fetched; connect to the network once. " * 6
     shown = one_row(Cell(make()), Cell(None, error=reason))
-    note = next(note for note in shown.to_plotly().layout.annotations if "fetched" in note.text)
+    note = next(note for note in plotly_figure(shown).layout.annotations if "fetched" in note.text)
     assert note.xref == "x3 domain"
     assert note.text.replace("<br>", " ") == reason.strip()
     # Its lines fit the cell and the room below it, whatever the width.
-    assert 15 * (note.text.count("<br>") + 1) + 18 <= 160 + shown.layout.caption
+    assert 15 * (note.text.count("<br>") + 1) + 18 <= 160 + page_layout(shown).caption
 
 
 def test_height_leaves_square_cells_and_room_for_the_longest_caption(make: Make) -> None:
     found = make(labels=("a class of a very long name, with a synonym, " * 3, "b"))
     short, long = one_row(Cell(make())), one_row(Cell(found))
     lines = 1 + len(wrap(long.caption(long.rows[0], long.rows[0].cells[0]).headline, 22))
-    assert long.layout.caption - short.layout.caption == 18 * (lines - 3)
-    room = long.layout
+    assert page_layout(long).caption - page_layout(short).caption == 18 * (lines - 3)
+    room = page_layout(long)
     assert room.height(1000) - room.fixed_height == pytest.approx(1000 * room.cell_fraction)
     assert room.least_width * room.cell_fraction >= 159
 
@@ -293,7 +296,7 @@ def test_height_leaves_square_cells_and_room_for_the_longest_caption(make: Make)
 def test_paper_shows_the_same_overlays(make: Make) -> None:
     cells = [Cell(make()), Cell(None, error="no such layer"), Cell(make())]
     shown = one_row(*cells, opacity=0.5, threshold=0.2, scale="shared", title="costs $5 and $6 {x}", truth="rose")
-    figure = shown.to_matplotlib()
+    figure = matplotlib_figure(shown)
     drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
     for number, cell in ((1, cells[0]), (2, cells[2])):
         assert cell.explanation is not None
@@ -301,7 +304,7 @@ def test_paper_shows_the_same_overlays(make: Make) -> None:
         picture = cell.explanation.picture[np.arange(240) // 6][:, np.arange(240) // 6]
         expected = overlay(picture, cell.explanation.maps[0, 0], shown.greatest, shown.look)
         assert (drawn[number] == expected).all()
-    text = PdfReader(io.BytesIO(shown.encode("pdf"))).pages[0].extract_text()
+    text = PdfReader(io.BytesIO(encode(shown, "pdf"))).pages[0].extract_text()
     for words in ("costs $5 and $6 {x}", "daisy", "no such layer", "scale: shared", "gradcam at norm", "viridis"):
         assert words in text
 
@@ -311,7 +314,7 @@ def test_no_text_is_cut_off_or_covered_on_paper(make: Make, count: int) -> None:
     long = "a class of a very long name, with a synonym, and_with_underscores_too"
     cells = [Cell(make(labels=(long, "b"), predicted=1, target=0)), Cell(None, error="no such layer; " * 20)]
     shown = one_row(*(cells * 2)[:count], title="photo_of_a_long_name_" * 4, truth=long, threshold=0.5)
-    figure = shown.to_matplotlib()
+    figure = matplotlib_figure(shown)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.texts]
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
@@ -324,7 +327,7 @@ def test_files_hold_the_maps_exactly(make: Make, tmp_path: Path) -> None:
     cells = [Cell(make(predicted=1)), Cell(None, error="why not")]
     shown = one_row(*cells, title=ATTACK)
     for kind in ("png", "pdf", "npz", "json"):
-        shown.save(tmp_path / f"grid.{kind}")
+        save(shown, tmp_path / f"grid.{kind}")
     numbers = json.loads((tmp_path / "grid.json").read_text("utf-8"))
     cell = numbers["rows"][0]["cells"][0]
     found = cells[0].explanation
@@ -347,7 +350,7 @@ def test_numbers_that_json_cannot_hold_become_null(make: Make) -> None:
     found = make()
     maps = found.maps.copy()
     maps[0, 0, 0, 0] = np.nan
-    text = one_row(Cell(replace(found, maps=maps))).encode("json").decode()
+    text = encode(one_row(Cell(replace(found, maps=maps))), "json").decode()
     assert json.loads(text)["rows"][0]["cells"][0]["map"][0][0] is None
 
 
@@ -355,5 +358,5 @@ def test_other_files_and_places_are_refused_with_one_line(make: Make, tmp_path: 
     shown = one_row(Cell(make()))
     for path in (tmp_path / "grid.svg", tmp_path / "grid", tmp_path / "no" / "folder" / "grid.json"):
         with pytest.raises(ConfigError) as error:
-            shown.save(path)
+            save(shown, path)
         assert "\n" not in str(error.value)

@@ -12,7 +12,10 @@ import pytest
 from fixtures_grids import Make, heat_maps, maker, one_row, values_of
 from pypdf import PdfReader
 
-from swin_core.explain.figure import Cell, Row
+from swin_core.explain.browser import page_layout, plotly_figure
+from swin_core.explain.export import encode
+from swin_core.explain.figure import matplotlib_figure
+from swin_core.explain.grid import Cell, Row
 from swin_core.explain.render import DIVERGING, NO_BREAK, Look, color_scale, overlay
 from swin_core.explain.trust import Curve, Measures, Trust
 
@@ -61,7 +64,7 @@ def test_scale_of_maps_with_a_sign_has_zero_in_its_middle(make: Make) -> None:
             assert (trace.zmin, trace.zmax) == (pytest.approx(-top), pytest.approx(top))
         assert "orange for, blue against" in shown.scale_name
     assert not one_row(Cell(found)).signed
-    drawn = [np.asarray(axes.images[0].get_array()) for axes in one_row(Cell(signed)).to_matplotlib().axes]
+    drawn = [np.asarray(axes.images[0].get_array()) for axes in matplotlib_figure(one_row(Cell(signed))).axes]
     picture = signed.picture[np.arange(240) // 6][:, np.arange(240) // 6]
     top = float(np.abs(signed.maps).max())
     assert (drawn[1] == overlay(picture, signed.maps[0, 0], top, Look(), signed=True)).all()
@@ -87,10 +90,10 @@ def test_trust_stands_under_the_headline_by_word_and_sign(make: Make, better: bo
     cell = Cell(make(), trust=measured(0.41 if better else -0.02, better))
     shown = one_row(cell)
     assert shown.caption(shown.rows[0], cell).badge == words
-    texts = [note.text for note in shown.to_plotly().layout.annotations]
+    texts = [note.text for note in plotly_figure(shown).layout.annotations]
     assert any(f"</b><br>{words}<br>magnitude" in text for text in texts)
-    assert words in PdfReader(io.BytesIO(shown.encode("pdf"))).pages[0].extract_text()
-    numbers = json.loads(shown.encode("json"))["rows"][0]["cells"][0]["trust"]
+    assert words in PdfReader(io.BytesIO(encode(shown, "pdf"))).pages[0].extract_text()
+    numbers = json.loads(encode(shown, "json"))["rows"][0]["cells"][0]["trust"]
     assert numbers["better"] == better
     assert numbers["map"] == {"srg": 0.41 if better else -0.02, "road": 0.25, "deletion": 0.5, "insertion": 0.5}
     assert numbers["random"]["road"] is None
@@ -100,24 +103,24 @@ def test_room_for_a_badge_is_the_same_with_trust_and_without(make: Make) -> None
     """So that nothing moves, and nothing is drawn anew, when it is measured."""
     found = make(labels=("a class of a very long name that fills lines", "b"))
     plain, known = (replace(one_row(Cell(found, trust=trust)), badge_room=True) for trust in (None, measured(0.4)))
-    assert plain.to_plotly().to_json() == known.to_plotly().to_json()
-    assert plain.layout == known.layout
-    assert plain.layout.caption > one_row(Cell(make())).layout.caption
+    assert plotly_figure(plain).to_json() == plotly_figure(known).to_json()
+    assert page_layout(plain) == page_layout(known)
+    assert page_layout(plain).caption > page_layout(one_row(Cell(make()))).caption
     headline, notes = (
-        text.split("<br>") for text in plain.to_plotly().layout.annotations[3].text.rsplit("</b><br>", 1)
+        text.split("<br>") for text in plotly_figure(plain).layout.annotations[3].text.rsplit("</b><br>", 1)
     )
     assert notes[0] == NO_BREAK
-    left, pixels, share = plain.layout.badge_place(0, 1, len(headline))
-    domain = plain.to_plotly().layout.xaxis2.domain
+    left, pixels, share = page_layout(plain).badge_place(0, 1, len(headline))
+    domain = plotly_figure(plain).layout.xaxis2.domain
     assert left == pytest.approx(domain[0])
-    assert share == pytest.approx(plain.layout.cell_fraction)
-    assert plain.layout.head < pixels < plain.layout.head + plain.layout.caption
+    assert share == pytest.approx(page_layout(plain).cell_fraction)
+    assert page_layout(plain).head < pixels < page_layout(plain).head + page_layout(plain).caption
 
 
 def test_a_map_of_the_pixels_is_light_and_its_values_can_be_read(make: Make) -> None:
     fine = replace(make(), maps=np.random.default_rng(1).normal(size=(1, 1, 224, 224)).astype(np.float32))
     shown = one_row(Cell(fine), Cell(make()))
-    traces = [trace for trace in shown.to_plotly().data if trace.type == "heatmap" and trace.xaxis == "x2"]
+    traces = [trace for trace in plotly_figure(shown).data if trace.type == "heatmap" and trace.xaxis == "x2"]
     drawn, pointer = traces
     top = np.percentile(np.abs(fine.maps), 99)
     np.testing.assert_allclose(drawn.z * top / drawn.zmax, fine.maps[0, 0].clip(-top, top), atol=top / 250)
@@ -125,7 +128,7 @@ def test_a_map_of_the_pixels_is_light_and_its_values_can_be_read(make: Make) -> 
     assert pointer.opacity == 0
     assert pointer.customdata.shape == (64, 64, 2)
     assert pointer.customdata[3, 5, 0] == fine.maps[0, 0, int(3.5 / 64 * 224), int(5.5 / 64 * 224)]
-    assert len(shown.to_plotly().to_json()) < 400_000
+    assert len(plotly_figure(shown).to_json()) < 400_000
 
 
 @pytest.mark.parametrize("size", [(100, 80), (32, 32), (16, 16)], ids=["pixels", "patches", "coarse patches"])

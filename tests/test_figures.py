@@ -20,8 +20,7 @@ import swin_core
 from scripts import figures as command
 from swin_core.data import image_folder
 from swin_core.errors import ConfigError, ModelError
-from swin_core.explain.class_grid import class_grid
-from swin_core.explain.compare import Missing
+from swin_core.explain.compare import Missing, class_grid
 from swin_core.explain.trust import assess
 from swin_core.figures import REPORT, curves, sample_sheet, saved_models, trained_model
 from swin_core.training import recipe

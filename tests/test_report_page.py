@@ -22,7 +22,8 @@ from playwright.sync_api import Browser
 import swin_core
 from swin_core.explain import METHOD_FACTS
 from swin_core.explain.compare import Missing, compare
-from swin_core.explain.figure import Grid
+from swin_core.explain.export import encode
+from swin_core.explain.grid import Grid
 
 __all__ = ["browser", "drawn", "small_classifier"]
 
@@ -64,7 +65,7 @@ def page() -> str:
     hostile = swin_core.Classifier(model, labels, (0.5,) * 3, (0.5,) * 3, 32, name=ATTACK)
     drawn = compare([(ATTACK, picture())], [hostile, Missing(ATTACK, f"there is no {ATTACK}")])
     drawn = with_trust(drawn, hostile)
-    return replace(drawn, rows=tuple(replace(row, truth=ATTACK) for row in drawn.rows)).encode("html").decode()
+    return encode(replace(drawn, rows=tuple(replace(row, truth=ATTACK) for row in drawn.rows)), "html").decode()
 
 
 def test_the_page_has_no_script_and_loads_nothing(page: str) -> None:
@@ -91,7 +92,7 @@ def test_every_name_on_the_page_is_text(page: str) -> None:
 
 def test_the_page_says_what_was_measured_with_what(small_classifier: swin_core.Classifier, drawn: Grid) -> None:
     measured = with_trust(drawn, small_classifier)
-    text = " ".join(Seen(measured.encode("html").decode()).texts)
+    text = " ".join(Seen(encode(measured, "html").decode()).texts)
     cell = measured.rows[0].cells[0]
     found, trust = cell.explanation, cell.trust
     assert found is not None
@@ -133,9 +134,9 @@ def test_neither_report_holds_metadata_of_the_file(small_classifier: swin_core.C
     # Even a picture that still has its metadata, as Pillow opens it, leaves none.
     for one in (image, Image.open(tmp_path / "mine.jpg")):
         drawn = compare([("mine.jpg", one)], [small_classifier])
-        content = json.loads(drawn.encode("json"))
+        content = json.loads(encode(drawn, "json"))
         pixels = base64.b64decode(content["pictures"][0])
-        for text in (drawn.encode("html"), drawn.encode("json"), pixels):
+        for text in (encode(drawn, "html"), encode(drawn, "json"), pixels):
             assert b"SECRET" not in text
             assert b"1999:12:31" not in text
         assert {pixels[place - 4 : place] for place in chunk_starts(pixels)} == {b"IHDR", b"IDAT", b"IEND"}
@@ -155,7 +156,7 @@ def chunk_starts(content: bytes) -> list[int]:
 def test_cells_lie_close_together_and_are_as_large_as_there_is_room(
     small_classifier: swin_core.Classifier, browser: Browser, count: int
 ) -> None:
-    content = compare([("rose", picture())], [small_classifier] * count).encode("html").decode()
+    content = encode(compare([("rose", picture())], [small_classifier] * count), "html").decode()
     window = browser.new_page(viewport={"width": 1440, "height": 900})
     window.set_content(content)
     boxes = window.locator("figure").evaluate_all("all => all.map(one => one.getBoundingClientRect().toJSON())")

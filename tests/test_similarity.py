@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from swin_core.explain.render import spearman as spearman_of_two
-from swin_core.explain.similarity import spearman, ssim
+from swin_core.explain.similarity import agreement, spearman, ssim
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,7 +19,7 @@ def test_spearman_equals_scipy_with_ties() -> None:
     for n in range(6):
         expected = spearmanr(first[n].flatten(), second[n].flatten()).statistic
         assert float(found[n]) == pytest.approx(expected, abs=1e-12)
-        assert float(found[n]) == pytest.approx(spearman_of_two(first[n].numpy(), second[n].numpy()), abs=1e-6)
+        assert float(found[n]) == pytest.approx(agreement(first[n].numpy(), second[n].numpy()), abs=1e-12)
 
 
 def test_spearman_by_hand() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 import swin_core
 from scripts.benchmarks.measuring import Contenders, measure, swins
+from swin_core.explain.browser import plotly_figure
 from swin_core.explain.cam import grad_cam
 from swin_core.explain.compare import Wish, compare
 from swin_core.explain.render import overlay
@@ -98,7 +99,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
 
     peers = "pytorch-grad-cam on timm"
     others: Contenders = {peers: lambda: sheet(1), f"{peers}, batched": lambda: sheet(4)}
-    shown: Contenders = {"swinlens": lambda: compare(pictures, ours, wish=wish).to_plotly().to_json()}
+    shown: Contenders = {"swinlens": lambda: plotly_figure(compare(pictures, ours, wish=wish)).to_json()}
     title = "4 pictures x 4 Swin-T, 224 px"
     return [
         measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),

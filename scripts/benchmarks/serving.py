@@ -23,6 +23,7 @@ from PIL import Image
 
 import swin_core
 from swin_core.explain.compare import compare
+from swin_core.explain.export import encode
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ("swin_micro_flowers", "swin_micro_cifar100")
@@ -114,7 +115,7 @@ def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict
     classifier = swin_core.load(source)
 
     def engine(content: bytes) -> object:
-        return compare([("photo.jpg", swin_core.read_image(content))], [classifier]).encode("png")
+        return encode(compare([("photo.jpg", swin_core.read_image(content))], [classifier]), "png")
 
     def explained(content: bytes) -> object:
         return swin_core.explain(classifier, swin_core.read_image(content))

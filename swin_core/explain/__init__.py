@@ -12,7 +12,7 @@ from swin_core.explain.batch import answer, attribute, chosen_layers, chosen_met
 from swin_core.explain.cam import resize_maps
 from swin_core.explain.defaults import default_method
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.figure import class_index
+from swin_core.explain.grid import class_index
 from swin_core.explain.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
 from swin_core.explain.methods import METHOD_FACTS, METHODS, NOT_OFFERED
 from swin_core.explain.questions import RUNNER_UP, Answer, ask_picture

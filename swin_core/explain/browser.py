@@ -8,15 +8,13 @@ outside is escaped, because Plotly reads a little HTML.
 import math
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
+from swin_core.explain.grid import Cell, Grid, Row
 from swin_core.explain.render import NO_BREAK, bar_colors, color_scale, data_uri, shorten, wrap
-
-if TYPE_CHECKING:
-    from swin_core.explain.figure import Cell, Grid, Row
 
 __all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 
@@ -97,7 +95,7 @@ class PageLayout:
         return self.fixed_height + self.rows * self.cell_fraction * width
 
 
-def page_layout(grid: "Grid") -> PageLayout:
+def page_layout(grid: Grid) -> PageLayout:
     """The room that the grid needs: lines for its longest title and caption, and at least 3 under a row.
 
     The least, 4 where a line is left for badges, keeps the page still when a late cell gets its caption.
@@ -121,8 +119,11 @@ def page_layout(grid: "Grid") -> PageLayout:
     )
 
 
-def plotly_figure(grid: "Grid") -> go.Figure:
-    """The grid as a Plotly figure; see `Grid.to_plotly`."""
+def plotly_figure(grid: Grid) -> go.Figure:
+    """Draw the grid for a page: cells zoom together, and the pointer shows the values of the whole row.
+
+    The page's theme sets the colours of text and background.
+    """
     room = page_layout(grid)
     traces: list[Drawn] = []
     notes: list[Drawn] = []
@@ -187,7 +188,7 @@ def _picture(picture: np.ndarray, name: str) -> list[Drawn]:
     return [{"type": "image", "source": data_uri(picture), "hoverinfo": "skip", **place}]
 
 
-def _values(grid: "Grid", row: "Row", j: int, name: str) -> list[Drawn]:
+def _values(grid: Grid, row: Row, j: int, name: str) -> list[Drawn]:
     """The heat map of column j; over the picture itself (j = 0) an invisible one with the same values."""
     axes = {"xaxis": f"x{name}", "yaxis": f"y{name}"}
     shown = [cell for cell in (row.cells[j - 1 : j] if j else row.cells) if cell.map is not None][:1]
@@ -219,7 +220,7 @@ def _spread(axis: str, count: int) -> Drawn:
     return {f"{axis}0": 0.5 / count, f"d{axis}": 1 / count}
 
 
-def _values_of_row(row: "Row", height: int, width: int) -> np.ndarray:
+def _values_of_row(row: Row, height: int, width: int) -> np.ndarray:
     """Each column's value at the places of a `(height, width)` grid, `(height, width, C)`, float32."""
     values = np.full((height, width, len(row.cells)), np.nan, np.float32)
     for k, cell in enumerate(row.cells):
@@ -230,7 +231,7 @@ def _values_of_row(row: "Row", height: int, width: int) -> np.ndarray:
     return values
 
 
-def _hover_text(columns: tuple[str, ...], row: "Row", j: int) -> str:
+def _hover_text(columns: tuple[str, ...], row: Row, j: int) -> str:
     """One line a column with its value under the pointer; the pointed one, j counted from 1, in bold."""
     values = ["no map" if cell.map is None else f"%{{customdata[{k}]:.3g}}" for k, cell in enumerate(row.cells)]
     lines = [f"{_safe(shorten(column))}: {value}" for column, value in zip(columns, values, strict=True)]
@@ -249,7 +250,7 @@ def escaped_lines(text: str, columns: int) -> str:
     return "<br>".join(_safe(line) for line in wrap(text, columns))
 
 
-def _caption_lines(grid: "Grid", row: "Row", cell: "Cell") -> tuple[list[str], list[str]]:
+def _caption_lines(grid: Grid, row: Row, cell: Cell) -> tuple[list[str], list[str]]:
     """Headline and what follows it, in lines; with room for a badge the first of these is left free."""
     caption = grid.caption(row, cell)
     if not grid.badge_room or cell.explanation is None:
@@ -258,7 +259,7 @@ def _caption_lines(grid: "Grid", row: "Row", cell: "Cell") -> tuple[list[str], l
     return headline, [NO_BREAK, *notes]
 
 
-def _caption(grid: "Grid", row: "Row", cell: "Cell") -> str:
+def _caption(grid: Grid, row: Row, cell: Cell) -> str:
     headline, notes = _caption_lines(grid, row, cell)
     return "<br>".join([f"<b>{_safe(line)}</b>" for line in headline] + [_safe(line) for line in notes])
 
@@ -280,7 +281,7 @@ def _panel(name: str) -> Drawn:
     return {"type": "rect", "layer": "below", "line": {"width": 0}, "fillcolor": PANEL_COLOR, **corners}
 
 
-def _heads(grid: "Grid") -> list[Drawn]:
+def _heads(grid: Grid) -> list[Drawn]:
     """The columns' titles, over the first row."""
     place = {
         "yref": "paper",
@@ -299,7 +300,7 @@ def _heads(grid: "Grid") -> list[Drawn]:
     ]
 
 
-def _scale_bar(grid: "Grid") -> Drawn:
+def _scale_bar(grid: Grid) -> Drawn:
     """The colours of the scale, at the foot; the trace itself shows nothing."""
     bar = {"orientation": "h", "x": 0, "xanchor": "left", "xpad": 0, "y": 0, "yanchor": "top", "ypad": 14}
     bar |= {
@@ -317,7 +318,7 @@ def _scale_bar(grid: "Grid") -> Drawn:
     }
 
 
-def _foot(grid: "Grid") -> Drawn:
+def _foot(grid: Grid) -> Drawn:
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top"}
     shift = BAR_PIXELS + 8 if grid.greatest > 0 else -1
     return {**place, "xshift": shift, "yshift": -8, "showarrow": False, "text": _safe(grid.scale_name)}

@@ -16,7 +16,7 @@ from swin_core.data import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
 from swin_core.explain.batch import attribute
 from swin_core.explain.defaults import default_method
-from swin_core.explain.figure import class_index
+from swin_core.explain.grid import class_index
 from swin_core.explain.render import Look, overlay
 from swin_core.zoo import Classifier
 

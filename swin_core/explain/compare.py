@@ -1,18 +1,20 @@
-"""From pictures and models to the grid: every picture explained by every model."""
+"""Build the grid: explain every image by every model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from swin_core.errors import ConfigError, SwinError
 from swin_core.explain import explain, stage_layers
-from swin_core.explain.figure import Cell, Grid, Row, class_index, grid
+from swin_core.explain.grid import Cell, Grid, Row, class_index
 from swin_core.explain.render import Look
+from swin_core.explain.trust import assess
+from swin_core.progress import Progress, counter
 from swin_core.zoo import Classifier
 
-__all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "blank", "compare", "middle"]
+__all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "blank", "class_grid", "compare", "measured", "middle"]
 
 MODELS_AT_MOST = 4
 """Columns of one grid: more do not fit a screen or a page."""
@@ -96,7 +98,7 @@ def compare(
             below = f"{title}: {_layer_title(wish, place)}" if deep > 1 else title
             whole = None if isinstance(image, Missing) else image
             rows.append(Row(below, shown, [_at(column, place) for column in columns], image=whole))
-    return grid(rows, [classifier.name for classifier in classifiers], **asdict(look or Look()))
+    return Grid(tuple(rows), tuple(classifier.name for classifier in classifiers), look or Look())
 
 
 def _rows(pictures: Pictures, targets: Sequence[str]) -> list[tuple[str, Image.Image | Missing, str | None]]:
@@ -147,3 +149,55 @@ def _cells(classifier: Classifier | Missing, image: Image.Image | Missing, name:
     except SwinError as error:
         return [Cell(None, error=str(error))]
     return [Cell(found, layer=place) for place in range(len(found.layers))]
+
+
+def class_grid(
+    rows: Sequence[tuple[str, Image.Image, str]],
+    classifiers: Sequence[Classifier | Missing],
+    *,
+    wish: Wish | None = None,
+    look: Look | None = None,
+    progress: Progress | None = None,
+) -> Grid:
+    """Explain each image for its class by every model, and measure the trust in each map.
+
+    Args:
+        rows: title, image, and its true class, which is explained; an empty class explains each model's top-1 class.
+        classifiers: the models, one for each column, or what is missing in their place.
+        wish: method and at most one layer.
+        look: colours, opacity, threshold and scale.
+        progress: called with the number of cells done and of all cells.
+
+    Returns:
+        The grid. A cell has no trust if its map is empty or its model does not know the class.
+
+    Raises:
+        ConfigError: several layers, since a cell shows one map.
+    """
+    wish = wish or Wish()
+    if STAGES in wish.layers or len(wish.layers) > 1:
+        raise ConfigError(f"a cell shows one map: name one layer, not {' and '.join(wish.layers)}.")
+    tick = counter(progress, len(rows) * len(classifiers))
+    drawn = []
+    for title, image, name in rows:
+        (row,) = compare([(title, image)], classifiers, [name] if name else (), wish=wish).rows
+        cells = []
+        for classifier, cell in zip(classifiers, row.cells, strict=True):
+            cells.append(cell if isinstance(classifier, Missing) else measured(classifier, cell))
+            tick(1)
+        drawn.append(replace(row, cells=cells, truth=name))
+    return Grid(tuple(drawn), tuple(classifier.name for classifier in classifiers), look or Look())
+
+
+def measured(classifier: Classifier, cell: Cell) -> Cell:
+    """Return the cell with the trust in its map, or with a note that says why it cannot be measured.
+
+    A cell without a map, or with an empty one, is returned as it is.
+    """
+    found = cell.explanation
+    if found is None or cell.map is None or not cell.magnitude:
+        return cell
+    try:
+        return replace(cell, trust=assess(classifier, found.view, cell.map, found.targets[cell.target])[0])
+    except SwinError as error:
+        return replace(cell, note=str(error))

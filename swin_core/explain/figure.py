@@ -1,283 +1,123 @@
-"""The grid of heat maps: one row a picture or a class, one column a model, drawn the same way everywhere.
-
-The page, the demo, the shell and the exports all call `grid`; `Grid` draws itself for the browser (Plotly)
-and for paper (matplotlib), and writes its numbers.
-"""
-
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+"""The grid of heat maps for paper, drawn with matplotlib."""
 
 import numpy as np
-import plotly.graph_objects as go
+from matplotlib import font_manager
 from matplotlib.figure import Figure
-from PIL import Image
 
-from swin_core.errors import ConfigError
-from swin_core.explain.browser import PageLayout, page_layout, plotly_figure
-from swin_core.explain.explanation import Explanation, common_parts
-from swin_core.explain.export import encode, kind_of, matplotlib_figure
-from swin_core.explain.render import Look, percent, spearman, wrap
-from swin_core.explain.trust import Trust
+from swin_core.explain.grid import Cell, Grid, Row
+from swin_core.explain.render import bar_colors, enlarged, overlay, shorten, wrap
 
-__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "class_index", "grid", "is_class", "is_fine", "scale_top"]
+__all__ = ["cell_overlay", "matplotlib_figure"]
 
-FINE = 16
-"""A map of so many places a side or more may have a few far above the rest: they do not set its scale."""
-EMPTY_MAP = "empty map: nothing at this layer speaks for it"
-"""What stands in place of the magnitude where the map is zero everywhere."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the grid: an explanation's map of one target at one layer, or why there is none."""
-
-    explanation: Explanation | None
-    target: int = 0
-    """Index into the explanation's targets."""
-    layer: int = 0
-    """Index into the explanation's layers."""
-    error: str = ""
-    """What stands in the cell where there is no explanation."""
-    note: str = ""
-    """What else to say in the caption."""
-    trust: Trust | None = None
-    """How far to believe the map, where it was measured."""
-
-    @property
-    def map(self) -> np.ndarray | None:
-        """The attribution map, `(h, w)`, or None."""
-        return None if self.explanation is None else self.explanation.maps[self.target, self.layer]
-
-    @property
-    def magnitude(self) -> float:
-        """Greatest value of the map, of whichever sign, in the map's own units; 0 without a map."""
-        return 0.0 if self.map is None else float(np.abs(self.map).max())
-
-    @property
-    def is_fine(self) -> bool:
-        """Whether the map has so many places that a few of them may be far above the rest."""
-        return self.map is not None and is_fine(self.map)
-
-    @cached_property
-    def top(self) -> float:
-        """The top of the map's own scale: its magnitude, or of a fine map the value that one place in 100 exceeds."""
-        return 0.0 if self.map is None else scale_top(self.map)
+CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
+"""Side of a cell, space between cells, margins of page and panel, height of a line of text, in inches."""
+CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
+BAR = 1.2
+"""Length of the scale's bar, in inches."""
+DOTS_PER_INCH = 200
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+)
+"""Matplotlib's own font, then some that know Chinese, where the machine has them."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One picture, `(H, W, 3)` uint8, and its cells, one a column."""
-
-    title: str
-    picture: np.ndarray
-    cells: Sequence[Cell]
-    truth: str = ""
-    """The picture's true class, if it is known: predictions are then marked right or wrong."""
-    image: Image.Image | None = None
-    """The whole picture as it was explained, for files from which the grid can be computed again."""
-
-
-@dataclass(frozen=True)
-class Caption:
-    """The text under a cell: what was explained, and what there is to know about it."""
-
-    headline: str
-    notes: tuple[str, ...]
-    badge: str = ""
-    """How far to believe the map, if that was measured; it stands between the two."""
-
-    def lines(self, columns: int) -> tuple[list[str], list[str]]:
-        """Headline, and badge and notes, wrapped to lines of at most `columns` columns."""
-        notes = (self.badge, *self.notes)
-        return wrap(self.headline, columns), [line for note in notes for line in wrap(note, columns)]
-
-
-def is_fine(values: np.ndarray) -> bool:
-    """Whether a map, `(h, w)`, has so many places that a few of them may be far above the rest."""
-    return max(values.shape) >= FINE
-
-
-def scale_top(values: np.ndarray) -> float:
-    """The top of a map's own scale: its greatest value, or of a fine map the value that one place in 100 exceeds.
-
-    Args:
-        values: `(h, w)`; of a map with a sign the magnitudes count.
-    """
-    magnitudes = np.abs(values)
-    greatest = float(magnitudes.max())
-    return float(np.percentile(magnitudes, 99)) or greatest if is_fine(values) else greatest
+def matplotlib_figure(grid: Grid) -> Figure:
+    """Draw the grid for paper, without pyplot and so without global state."""
+    captions = [[_caption(grid, row, cell) for cell in row.cells] for row in grid.rows]
+    titles = [wrap(row.title, CAPTION_COLUMNS) for row in grid.rows]
+    heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *map(shorten, grid.columns))]
+    deep = [_lines_below(title, cells) for title, cells in zip(titles, captions, strict=True)]
+    width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
+    foot = wrap(f"{grid.scale_name}; {_made_by(grid)}", int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS))
+    height = 2 * MARGIN + LINE * (max(map(len, heads)) + 1.5 + len(foot))
+    height += sum(CELL + LINE * (lines + 1) for lines in deep)
+    page = _Page(Figure(figsize=(width, height), facecolor="white"))
+    y = MARGIN
+    for j, head in enumerate(heads):
+        page.text(MARGIN + j * (CELL + GAP), y, head, bold=True)
+    y += LINE * (max(map(len, heads)) + 0.2)
+    for i, row in enumerate(grid.rows):
+        page.picture(MARGIN, y, row.picture)
+        page.text(MARGIN, y + CELL + LINE * 0.3, titles[i])
+        for j, cell in enumerate(row.cells):
+            x = MARGIN + (j + 1) * (CELL + GAP)
+            headline, notes = captions[i][j]
+            if cell.explanation is None or cell.map is None:
+                page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 2))
+                continue
+            page.picture(x, y, cell_overlay(grid, cell))
+            page.text(x, y + CELL + LINE * 0.3, headline, bold=True)
+            page.text(x, y + CELL + LINE * (0.3 + len(headline)), notes)
+        y += CELL + LINE * (deep[i] + 1)
+    y += LINE * 0.5
+    page.picture(MARGIN, y, bar_colors(grid.look, 256, grid.signed)[None], width=BAR, height=0.1)
+    page.text(MARGIN + BAR + 0.1, y - 0.02, foot)
+    return page.figure
 
 
-def badge(trust: Trust) -> str:
-    """In one line, whether a map is better than maps that know nothing, with its symmetric relevance gain."""
-    return f"{'believe' if trust.better else 'doubt'} · SRG {trust.srg:+.2f}"
+class _Page:
+    """A figure on which things are placed in inches from the upper left corner."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.width, self.height = figure.get_size_inches()
+        known = set(font_manager.get_font_names())
+        self.fonts = [name for name in FONTS if name in known]
+
+    def text(self, x: float, y: float, lines: list[str], bold: bool = False) -> None:
+        """Lines of plain text; dollar signs and braces are shown, not read as mathematics."""
+        for number, line in enumerate(lines):
+            self.figure.text(
+                x / self.width,
+                1 - (y + LINE * (number + 0.8)) / self.height,
+                line,
+                fontsize=FONT_POINTS,
+                fontfamily=self.fonts,
+                fontweight="bold" if bold else "normal",
+                parse_math=False,
+            )
+
+    def picture(self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL) -> None:
+        """Pixels, `(h, w, 3)` uint8, stretched over a rectangle."""
+        axes = self.figure.add_axes(self._rectangle(x, y, width, height))
+        axes.imshow(pixels, aspect="auto", interpolation="auto")
+        axes.set_axis_off()
+
+    def panel(self, x: float, y: float, lines: list[str]) -> None:
+        """An empty cell with text in it."""
+        axes = self.figure.add_axes(self._rectangle(x, y, CELL, CELL))
+        axes.set(xticks=[], yticks=[], facecolor="0.93")
+        axes.spines[:].set_visible(False)
+        self.text(x + PADDING, y + PADDING, lines)
+
+    def _rectangle(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
 
 
-def is_class(label: str, truth: str) -> bool:
-    """Whether a class name means the true class: letter case, `_`, `-` and a plural s aside."""
-    names = [name.casefold().replace("_", " ").replace("-", " ").strip().removesuffix("s") for name in (label, truth)]
-    return names[0] == names[1]
+def cell_overlay(grid: Grid, cell: Cell) -> np.ndarray:
+    """Blend a cell's map over its image on the grid's scale, `(H, W, 3)` uint8; the cell must have a map."""
+    assert cell.explanation is not None
+    assert cell.map is not None
+    return overlay(enlarged(cell.explanation.picture), cell.map, grid.top(cell), grid.look, grid.signed)
 
 
-def class_index(labels: Sequence[str], name: str) -> int | None:
-    """Index of the class that a name means to a model, or None; an equal name goes before a similar one."""
-    if name in labels:
-        return labels.index(name)
-    return next((index for index, label in enumerate(labels) if is_class(label, name)), None)
+def _lines_below(title: list[str], captions: list[tuple[list[str], list[str]]]) -> int:
+    return max(len(title), *(len(headline) + len(notes) for headline, notes in captions), 1)
 
 
-def grid(
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    *,
-    colormap: str = Look.colormap,
-    opacity: float = Look.opacity,
-    threshold: float = Look.threshold,
-    scale: str = Look.scale,
-) -> "Grid":
-    """Lay out explanations as a grid of heat maps.
-
-    Args:
-        rows: pictures, each with one cell a column.
-        columns: the models' names.
-        colormap: one of `render.COLORMAPS`.
-        opacity: weight of the colour at the top of the scale, in [0, 1].
-        threshold: fraction of the scale, in [0, 1), below which the plain picture shows.
-        scale: "shared", one scale for all cells, or "cell".
-
-    Raises:
-        ConfigError: a setting is outside its range, or a row has not one cell a column.
-    """
-    for row in rows:
-        if len(row.cells) != len(columns):
-            raise ConfigError(f"Row {row.title!r} has {len(row.cells)} cells for {len(columns)} columns.")
-    return Grid(tuple(rows), tuple(columns), Look(colormap, opacity, threshold, scale))
+def _caption(grid: Grid, row: Row, cell: Cell) -> tuple[list[str], list[str]]:
+    return grid.caption(row, cell).lines(CAPTION_COLUMNS)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Rows of pictures and heat maps; see `grid`."""
-
-    rows: tuple[Row, ...]
-    columns: tuple[str, ...]
-    look: Look
-    badge_room: bool = False
-    """Whether a browser's figure leaves a line under each headline free, for a badge that the page lays there."""
-
-    @cached_property
-    def greatest(self) -> float:
-        """Greatest value of all maps, of whichever sign: the top of the shared scale."""
-        return max((cell.top for row in self.rows for cell in row.cells), default=0.0)
-
-    @cached_property
-    def signed(self) -> bool:
-        """Whether a map says what speaks against its class; the scale then goes from -top to top."""
-        maps = [cell.map for row in self.rows for cell in row.cells]
-        return any(values is not None and float(values.min()) < 0 for values in maps)
-
-    def top(self, cell: Cell) -> float:
-        """The value at the top of the cell's scale."""
-        if self.look.scale == "shared" or cell.map is None:
-            return self.greatest
-        return cell.top
-
-    @property
-    def scale_name(self) -> str:
-        """The scale in words; it stands in every picture of the grid."""
-        if self.look.scale == "shared":
-            bottom = f"-{self.greatest:.3g}" if self.signed else "0"
-            words = f"scale: shared, {bottom} to {self.greatest:.3g}"
-        else:
-            words = f"scale: per cell, {'minus to plus' if self.signed else '0 to'} its magnitude"
-        fine = any(cell.is_fine for row in self.rows for cell in row.cells)
-        words += ", of fine maps to their 99th percentile" if fine else ""
-        words += ", orange for, blue against" if self.signed else ""
-        return words + (f"; plain below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
-
-    def caption(self, row: Row, cell: Cell) -> Caption:
-        """What stands under a cell: class, probability, magnitude; another or a wrong prediction is named."""
-        found = cell.explanation
-        if found is None:
-            return Caption("", ())
-        target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
-        other = None if found.against is None else found.against[cell.target]
-        notes = [] if other is None else [f"rather than {found.labels[other]}"]
-        notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else EMPTY_MAP)
-        prediction = []
-        if predicted != target:
-            prediction.append(f"predicts {found.labels[predicted]} · {_sure(found, predicted)}")
-        # A model that does not know the true class is neither right nor wrong.
-        if row.truth and class_index(found.labels, row.truth) is not None:
-            right = is_class(found.labels[predicted], row.truth)
-            prediction.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
-        if prediction:
-            notes.append(" ".join(prediction))
-        notes += [cell.note] if cell.note else []
-        mark = badge(cell.trust) if cell.trust else ""
-        return Caption(f"{found.labels[target]} · {_sure(found, target)}", tuple(notes), mark)
-
-    def agreement(self) -> list[np.ndarray]:
-        """Spearman's rank correlation between the maps of each two columns, one `(C, C)` matrix a row.
-
-        Models that crop a picture differently are compared where both see it. NaN where a cell has no map, or a map
-        is constant.
-        """
-        return [self._agreement(row) for row in self.rows]
-
-    def _agreement(self, row: Row) -> np.ndarray:
-        matrix = np.full((len(self.columns), len(self.columns)), np.nan)
-        shown = [(cell.map, cell.explanation) for cell in row.cells]
-        for i, (first, its) in enumerate(shown):
-            for j, (second, other) in enumerate(shown[: i + 1]):
-                if first is None or second is None or its is None or other is None:
-                    continue
-                parts = common_parts(its.region, other.region)
-                if parts is not None:
-                    matrix[i, j] = matrix[j, i] = spearman(first, second, parts)
-        return matrix
-
-    @property
-    def layout(self) -> PageLayout:
-        """The room that the grid needs on a page."""
-        return page_layout(self)
-
-    def to_plotly(self) -> go.Figure:
-        """The grid for a browser: cells zoom together, and the pointer shows the values of the whole row.
-
-        Colours of text and background are left to the page's theme.
-        """
-        return plotly_figure(self)
-
-    def to_matplotlib(self) -> Figure:
-        """The grid for paper, without pyplot and so without global state."""
-        return matplotlib_figure(self)
-
-    def encode(self, kind: str) -> bytes:
-        """The grid as the bytes of a file; `kind` is one of png, pdf, npz, json, html.
-
-        None of them carries metadata of the pictures' files: they are made from pixels.
-
-        Raises:
-            ConfigError: another kind, or pictures too large for a JSON report.
-        """
-        return encode(self, kind)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the grid to a .png, .pdf, .npz, .json or .html file.
-
-        Raises:
-            ConfigError: another suffix, or a path that cannot be written.
-        """
-        path = Path(path)
-        content = self.encode(kind_of(path))
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise ConfigError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
-
-
-def _sure(found: Explanation, index: int) -> str:
-    return percent(float(found.probabilities[index]))
+def _made_by(grid: Grid) -> str:
+    """Method, layers and colours in words."""
+    found = [cell.explanation for row in grid.rows for cell in row.cells if cell.explanation is not None]
+    layers = [cell.explanation.layers[cell.layer] for row in grid.rows for cell in row.cells if cell.explanation]
+    methods = ", ".join(dict.fromkeys(explanation.method for explanation in found))
+    made = f"{methods} at {', '.join(dict.fromkeys(layers))}; " if found else ""
+    return f"{made}{'blue to orange' if grid.signed else grid.look.colormap}, opacity {grid.look.opacity:g}"

@@ -30,7 +30,6 @@ __all__ = [
     "overlay",
     "percent",
     "shorten",
-    "spearman",
     "wrap",
 ]
 
@@ -178,32 +177,6 @@ def data_uri(picture: np.ndarray) -> str:
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-def spearman(
-    first: np.ndarray,
-    second: np.ndarray,
-    parts: tuple[tuple[float, float, float, float], tuple[float, float, float, float]] = (WHOLE, WHOLE),
-) -> float:
-    """Spearman's rank correlation of two maps, in [-1, 1]; NaN if a map is constant.
-
-    Ties share their mean rank. Maps of different grids are compared on the finer of the two in each
-    direction; of maps of different parts of a picture, `parts` says what they have in common.
-    """
-    height, width = np.maximum(first.shape, second.shape)
-    maps = zip((first, second), parts, strict=True)
-    ranks = [_ranks(bilinear(values, height, width, part)) for values, part in maps]
-    spread = [rank.std() for rank in ranks]
-    if min(spread) == 0:
-        return float("nan")
-    return float(((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())).mean() / (spread[0] * spread[1]))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value, ties at their mean, `(n,)`."""
-    _, group, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[group]
 
 
 def percent(probability: float) -> str:

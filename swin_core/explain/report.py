@@ -14,18 +14,16 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from swin_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from swin_core.explain.explanation import Explanation
-    from swin_core.explain.figure import Cell, Grid
-    from swin_core.explain.trust import Measures, Trust
+from swin_core.explain.explanation import Explanation
+from swin_core.explain.grid import Cell, Grid
+from swin_core.explain.trust import Measures, Trust
 
 __all__ = [
     "BYTES_AT_MOST",
@@ -66,7 +64,7 @@ PACKAGES = (
 )
 
 
-def encode_report(grid: "Grid") -> bytes:
+def encode_report(grid: Grid) -> bytes:
     """The grid as JSON that can be computed again, with a checksum over it.
 
     Raises:
@@ -96,7 +94,7 @@ def checksum(numbers: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def too_large(grid: "Grid") -> str:
+def too_large(grid: Grid) -> str:
     """Why the grid's pictures are too large for a report, known before it is made; empty if they are not."""
     if sum(image.width * image.height for image in _pictures(grid)) <= PIXELS_AT_MOST:
         return ""
@@ -106,12 +104,12 @@ def too_large(grid: "Grid") -> str:
     )
 
 
-def _pictures(grid: "Grid") -> list[Image.Image]:
+def _pictures(grid: Grid) -> list[Image.Image]:
     """Each picture once, however many rows show it."""
     return list({id(row.image): row.image for row in grid.rows if row.image is not None}.values())
 
 
-def report_numbers(grid: "Grid", whole: bool = True) -> dict[str, Any]:
+def report_numbers(grid: Grid, whole: bool = True) -> dict[str, Any]:
     """Everything about a grid in JSON's types.
 
     Args:
@@ -150,7 +148,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
-def machine(grid: "Grid | None" = None) -> dict[str, Any]:
+def machine(grid: Grid | None = None) -> dict[str, Any]:
     """What the last bits of a number depend on beside versions: threads, processor and device.
 
     Args:
@@ -185,7 +183,7 @@ def _png(image: Image.Image) -> str:
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def _cell_numbers(grid: "Grid", cell: "Cell", whole: bool) -> dict[str, Any]:
+def _cell_numbers(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
     found = cell.explanation
     if found is None or cell.map is None:
         return {"error": cell.error}
@@ -219,13 +217,13 @@ def _cell_numbers(grid: "Grid", cell: "Cell", whole: bool) -> dict[str, Any]:
     return numbers | {"call": call, "logits": _numbers(found.logits), "map": [_numbers(line) for line in cell.map]}
 
 
-def first_choices(found: "Explanation") -> list[tuple[str, float]]:
+def first_choices(found: Explanation) -> list[tuple[str, float]]:
     """A model's likeliest classes with their probabilities, the likeliest first."""
     order = np.argsort(-found.probabilities, kind="stable")[:TOP]
     return [(found.labels[index], float(found.probabilities[index])) for index in order]
 
 
-def trust_numbers(trust: "Trust") -> dict[str, Any]:
+def trust_numbers(trust: Trust) -> dict[str, Any]:
     """The figures of a map and of the maps that know nothing, with their curves."""
     baselines = {"map": trust, "random": trust.random, "centred": trust.centred}
     figures = {
@@ -242,7 +240,7 @@ def trust_numbers(trust: "Trust") -> dict[str, Any]:
     return {**said, **figures, "curves": curves}
 
 
-def _curves(measures: "Measures") -> dict[str, Any]:
+def _curves(measures: Measures) -> dict[str, Any]:
     curves = {"deletion": measures.deletion, "retention": measures.retention, "insertion": measures.insertion}
     return {
         name: {"shares": _numbers(curve.shares), "probabilities": _numbers(curve.probabilities)}

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from PIL import Image
 
 from swin_core.errors import ReportError, SwinError
 from swin_core.explain import explain
-from swin_core.explain.compare import blank, middle
+from swin_core.explain.compare import blank, measured, middle
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.figure import Cell, Grid, Row, grid
+from swin_core.explain.grid import Cell, Grid, Row
 from swin_core.explain.methods import INPUT
 from swin_core.explain.report import machine, trust_numbers, versions
 from swin_core.explain.report_reading import Call, Report, SavedCell
 from swin_core.explain.strip import explain_stages, strip_layers
-from swin_core.explain.trust import Trust, assess
+from swin_core.explain.trust import Trust
 from swin_core.zoo import Classifier, available, load
 
 __all__ = ["EQUAL", "Again", "Finding", "find_models", "reproduce"]
@@ -140,7 +140,7 @@ def reproduce(report: Report, models: Mapping[str, Classifier]) -> Again:
         for name, before in report.made_with.items()
         if now.get(name) != before
     ]
-    return Again(grid(rows, report.columns, **asdict(report.look)), tuple(findings), tuple(changed))
+    return Again(Grid(tuple(rows), report.columns, report.look), tuple(findings), tuple(changed))
 
 
 @contextmanager
@@ -177,11 +177,9 @@ def _cell(
         reason = f"its map is at layer {saved.layer + 1} of {len(found.layers)}"
         return Cell(None, error=reason), f"cannot be computed: {reason}"
     cell = Cell(found, saved.target, saved.layer, note=saved.note)
-    trust = None
-    if saved.trust is not None and cell.map is not None and cell.magnitude > 0:
-        trust = assess(classifier, found.view, cell.map, found.targets[cell.target])[0]
-    cell = Cell(found, saved.target, saved.layer, note=saved.note, trust=trust)
-    return cell, "; ".join(_differences(saved, cell, trust)) or EQUAL
+    if saved.trust is not None:
+        cell = measured(classifier, cell)
+    return cell, "; ".join(_differences(saved, cell, cell.trust)) or EQUAL
 
 
 def _explained(classifier: Classifier, image: Image.Image, call: Call) -> Explanation | str:

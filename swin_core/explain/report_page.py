@@ -6,18 +6,16 @@ nothing of the files that they came from is in it, and every name is escaped.
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swin_core.explain.explanation import Explanation
+from swin_core.explain.figure import cell_overlay
+from swin_core.explain.grid import Cell, Grid, Row
 from swin_core.explain.methods import METHOD_FACTS
 from swin_core.explain.reading import CROP, TRUST, bright, colours
-from swin_core.explain.render import bar_colors, data_uri, enlarged, overlay, percent
+from swin_core.explain.render import bar_colors, data_uri, enlarged, percent
 from swin_core.explain.report import first_choices, machine, versions
-
-if TYPE_CHECKING:
-    from swin_core.explain.explanation import Explanation
-    from swin_core.explain.figure import Cell, Grid, Row
 
 __all__ = ["report_page"]
 
@@ -68,8 +66,8 @@ code { overflow-wrap: anywhere; white-space: normal; }
 """
 
 
-def report_page(grid: "Grid") -> str:
-    """The page of a grid; see `Grid.encode`."""
+def report_page(grid: Grid) -> str:
+    """The page of a grid; see `export.encode`."""
     sections = "".join(_section(grid, number, row) for number, row in enumerate(grid.rows))
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -81,7 +79,7 @@ def report_page(grid: "Grid") -> str:
     )
 
 
-def _reading(grid: "Grid") -> str:
+def _reading(grid: Grid) -> str:
     """How to read the page, and the scale."""
     found = _explanations(grid)
     lines = dict.fromkeys(bright(one.method) for one in found)
@@ -95,7 +93,7 @@ def _reading(grid: "Grid") -> str:
     )
 
 
-def _section(grid: "Grid", number: int, row: "Row") -> str:
+def _section(grid: Grid, number: int, row: Row) -> str:
     """One row: its picture and heat maps, its first choices, its agreement and its trust figures."""
     truth = f'<p class="soft">It shows: {escape(row.truth)}</p>' if row.truth else ""
     words = escape(f"The picture {row.title}")
@@ -111,12 +109,12 @@ def _section(grid: "Grid", number: int, row: "Row") -> str:
     )
 
 
-def _figure(grid: "Grid", row: "Row", column: str, cell: "Cell") -> str:
+def _figure(grid: Grid, row: Row, column: str, cell: Cell) -> str:
     name = f'<div class="name">{escape(column)}</div>'
     found = cell.explanation
     if found is None or cell.map is None:
         return f'<figure>{name}<div class="none">{escape(cell.error)}</div></figure>'
-    picture = overlay(enlarged(found.picture), cell.map, grid.top(cell), grid.look, grid.signed)
+    picture = cell_overlay(grid, cell)
     caption = grid.caption(row, cell)
     words = escape(f"Heat map of {column} on {row.title}: {caption.headline}")
     badge = f'<span class="badge">{escape(caption.badge)}</span>' if caption.badge else ""
@@ -127,7 +125,7 @@ def _figure(grid: "Grid", row: "Row", column: str, cell: "Cell") -> str:
     )
 
 
-def _choices(grid: "Grid", row: "Row") -> str:
+def _choices(grid: Grid, row: Row) -> str:
     shown = [(column, cell.explanation) for column, cell in zip(grid.columns, row.cells, strict=True)]
     # Stages of one model have the same choices; each model is named once.
     several = {found.weights_hash: (column, found) for column, found in reversed(shown) if found is not None}
@@ -140,7 +138,7 @@ def _choices(grid: "Grid", row: "Row") -> str:
     return _table("First choices", ["model", *map(str, range(1, count + 1))], lines)
 
 
-def _agreement(grid: "Grid", number: int) -> str:
+def _agreement(grid: Grid, number: int) -> str:
     matrix = grid.agreement()[number]
     there = [index for index in range(len(grid.columns)) if not np.isnan(matrix[index, index])]
     if len(there) < 2:
@@ -153,7 +151,7 @@ def _agreement(grid: "Grid", number: int) -> str:
     return _table(title, ["", *names], lines, numbers=True)
 
 
-def _trust(grid: "Grid", row: "Row") -> str:
+def _trust(grid: Grid, row: Row) -> str:
     lines, sentences = [], []
     for column, cell in zip(grid.columns, row.cells, strict=True):
         if cell.trust is None:
@@ -170,7 +168,7 @@ def _trust(grid: "Grid", row: "Row") -> str:
     return _table("Can the maps be believed?", head, lines, numbers=True, words=2) + "".join(sentences)
 
 
-def _made(grid: "Grid") -> str:
+def _made(grid: Grid) -> str:
     """Models, settings and versions."""
     found = _explanations(grid)
     models = {one.weights_hash: [one.model, f"{one.weights_hash}"] for one in found}
@@ -193,7 +191,7 @@ def _made(grid: "Grid") -> str:
     )
 
 
-def _explanations(grid: "Grid") -> "list[Explanation]":
+def _explanations(grid: Grid) -> list[Explanation]:
     return [cell.explanation for row in grid.rows for cell in row.cells if cell.explanation is not None]
 
 

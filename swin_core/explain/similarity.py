@@ -1,10 +1,14 @@
-"""How alike two maps are, for whole batches: Spearman's rank correlation and structural similarity."""
+"""Similarity of maps: Spearman's rank correlation and structural similarity."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["spearman", "ssim"]
+from swin_core.explain.explanation import Region
+from swin_core.explain.render import WHOLE, bilinear
+
+__all__ = ["agreement", "spearman", "ssim"]
 
 _WINDOW, _DEVIATION = 11, 1.5  # pixels; section 3.2 of Wang et al. 2004
 _K1, _K2 = 0.01, 0.03
@@ -23,6 +27,23 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
     spread = one.norm(dim=1) * other.norm(dim=1)
     return torch.where(spread > 0, (one * other).sum(1) / spread.clamp_min(1e-300), 0)
+
+
+def agreement(first: np.ndarray, second: np.ndarray, parts: tuple[Region, Region] = (WHOLE, WHOLE)) -> float:
+    """Spearman's rank correlation of two maps that may have different grids, in [-1, 1]; NaN if a map is constant.
+
+    The maps are compared on the finer of the two grids in each direction.
+
+    Args:
+        first: `(h, w)`.
+        second: `(h', w')`.
+        parts: the part of each map that shows what both models see, as shares of its sides.
+    """
+    height, width = np.maximum(first.shape, second.shape)
+    one, other = (bilinear(values, height, width, part) for values, part in zip((first, second), parts, strict=True))
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(spearman(torch.from_numpy(one)[None], torch.from_numpy(other)[None]))
 
 
 def _mean_ranks(values: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from PIL import Image
 from swin_core.errors import ConfigError, ModelError
 from swin_core.explain import explain
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.figure import Cell
-from swin_core.explain.render import Look, overlay, spearman
+from swin_core.explain.grid import Cell
+from swin_core.explain.render import Look, overlay
+from swin_core.explain.similarity import agreement
 from swin_core.weights import read_metadata
 from swin_core.zoo import load
 
@@ -137,7 +138,7 @@ def timeline(
     return Timeline(
         epochs=tuple(checkpoint.epoch for checkpoint in chosen),
         explanations=tuple(found),
-        likeness=np.array([spearman(one.maps[0, 0], last.maps[0, 0]) for one in found]),
+        likeness=np.array([agreement(one.maps[0, 0], last.maps[0, 0]) for one in found]),
     )
 
 
