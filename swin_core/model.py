@@ -119,6 +119,8 @@ class WindowAttention(nn.Module):
         learns = table is not None and table.requires_grad and torch.is_grad_enabled()
         few = q.device.type == "cpu" and q.shape[:-1].numel() * q.shape[-2] <= _FEW_SCORES
         # The fused kernel has no gradient for its additive term, and it is slow where a CPU's cache holds all scores.
+        if learns:
+            self._kept = None  # a fused optimizer will change the table without counting its version
         if learns or few:
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
             term = self.additive_term(grid, window, shift) if learns else self._kept_term(q, 1, grid, window, shift)
@@ -132,11 +134,11 @@ class WindowAttention(nn.Module):
         device = self.proj.weight.device
         term = torch.zeros(1, 1, tokens, tokens, device=device)
         if self.relative_position_bias_table is not None:
-            index = relative_position_index(window, self.window).to(device)
+            index = relative_position_index(window, self.window, device)
             bias = self.relative_position_bias_table[index.flatten()]
             term = bias.view(1, tokens, tokens, self.heads).permute(0, 3, 1, 2)
-        mask = shift_mask(grid, window, shift)
-        return term if mask is None else term + mask.to(device, term.dtype)[:, None]
+        mask = shift_mask(grid, window, shift, device)
+        return term if mask is None else term + mask.to(term.dtype)[:, None]
 
     def _kept_term(self, q: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         """The additive term as the fused kernel wants it, kept between calls until the table or the grid changes."""

@@ -8,6 +8,8 @@ torchvision and the authors' detection code do (timm rolls first). Padded tokens
 those two; they are cut off after the attention.
 """
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -80,7 +82,11 @@ def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
     return x.reshape(-1, grid[0], grid[1], channels)
 
 
-def shift_regions(grid: Pair, shift: Pair) -> Tensor:
+_KEPT = 32
+"""Masks and indices that are kept. A Swin of four stages needs eight for one image size."""
+
+
+def shift_regions(grid: Pair, shift: Pair, device: torch.device | None = None) -> Tensor:
     """Number the regions that the cyclic shift brings together from different sides of the map (figure 4).
 
     Returns:
@@ -89,44 +95,51 @@ def shift_regions(grid: Pair, shift: Pair) -> Tensor:
     """
     axes = []
     for size, step in zip(grid, shift, strict=True):
-        axis = torch.zeros(size, dtype=torch.long)
+        axis = torch.zeros(size, dtype=torch.long, device=device)
         axis[size - step :] = 1  # came round from the other side
         axes.append(axis)
     return axes[0][:, None] * 2 + axes[1][None, :]
 
 
-def shift_mask(grid: Pair, window: Pair, shift: Pair) -> Tensor | None:
+@lru_cache(maxsize=_KEPT)
+def shift_mask(grid: Pair, window: Pair, shift: Pair, device: torch.device | None = None) -> Tensor | None:
     """Additive attention mask of SW-MSA (section 3.2, "efficient batch computation for shifted configuration").
 
     Args:
         grid: `(H, W)` of the padded map, multiples of the window.
         window: `(window_h, window_w)` in tokens.
         shift: `(shift_h, shift_w)` in tokens.
+        device: where to make it; the CPU by default.
 
     Returns:
         `(windows, N, N)` float32 with N tokens a window: 0 where the pair may attend, minus infinity where the shift
-        brought together tokens that are no neighbours. None without a shift, when nothing is masked.
+        brought together tokens that are no neighbours. None without a shift, when nothing is masked. It is cached
+        and shared, so do not change it.
     """
     if not any(shift):
         return None
-    regions = shift_regions(grid, shift)[None, :, :, None]
-    regions = window_partition(regions, window).squeeze(-1)  # (windows, N)
-    apart = regions[:, None, :] != regions[:, :, None]
-    return torch.zeros(apart.shape).masked_fill_(apart, float("-inf"))
+    with torch.inference_mode(False):  # a backward pass may need what an inference makes first
+        regions = shift_regions(grid, shift, device)[None, :, :, None]
+        regions = window_partition(regions, window).squeeze(-1)  # (windows, N)
+        apart = regions[:, None, :] != regions[:, :, None]
+        return torch.zeros(apart.shape, device=device).masked_fill_(apart, float("-inf"))
 
 
-def relative_position_index(window: Pair, table_window: int) -> Tensor:
+@lru_cache(maxsize=_KEPT)
+def relative_position_index(window: Pair, table_window: int, device: torch.device | None = None) -> Tensor:
     """Where each pair of tokens finds its relative position bias (section 3.2, eq. 4).
 
     Args:
         window: `(window_h, window_w)` in tokens, each at most `table_window`.
         table_window: window size M that the bias table of `(2M-1)^2` rows was made for.
+        device: where to make it; the CPU by default.
 
     Returns:
-        `(N, N)` row numbers, `[query, key]`, N = window_h * window_w.
+        `(N, N)` row numbers, `[query, key]`, N = window_h * window_w; cached and shared, so do not change them.
     """
-    rows = torch.arange(window[0]).repeat_interleave(window[1])
-    columns = torch.arange(window[1]).repeat(window[0])
-    down = rows[:, None] - rows[None, :] + table_window - 1
-    right = columns[:, None] - columns[None, :] + table_window - 1
-    return down * (2 * table_window - 1) + right
+    with torch.inference_mode(False):
+        rows = torch.arange(window[0], device=device)[:, None].expand(window).flatten()
+        columns = torch.arange(window[1], device=device).repeat(window[0])
+        down = rows[:, None] - rows[None, :] + table_window - 1
+        right = columns[:, None] - columns[None, :] + table_window - 1
+        return down * (2 * table_window - 1) + right

@@ -151,7 +151,14 @@ def by_optimiser(model: Swin) -> None:
     optimiser.step()
 
 
-@pytest.mark.parametrize("change", [in_place, by_loading, by_optimiser])
+def by_fused_optimiser(model: Swin) -> None:
+    """It does not count the versions of what it changes."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.5, fused=True)
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    optimiser.step()
+
+
+@pytest.mark.parametrize("change", [in_place, by_loading, by_optimiser, by_fused_optimiser])
 def test_kept_term_follows_the_table(change: Any) -> None:
     model = small()
     x = torch.randn(2, 3, 32, 32)

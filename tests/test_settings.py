@@ -171,7 +171,7 @@ def test_the_recipe_for_gpus_takes_two_steps(
     for module, names in places.items():
         for name in names:
             _count_calls(monkeypatch, f"swin_core.training.{module}.{name}", counts)
-    _count_calls(monkeypatch, "swin_core.training.optim.MovingAverage.update", counts)
+    _count_calls(monkeypatch, "torch.optim.swa_utils.AveragedModel.update_parameters", counts)
     _count_calls(monkeypatch, "swin_core.training.draws.Draws.chance", counts)
     small = ["--data=pictures", "--holdout=0.34", "--limit=8", "--batch-size=4", "--epochs=1"]
     status, output, errors = run_command("best-cifar100", *small)
@@ -183,7 +183,7 @@ def test_the_recipe_for_gpus_takes_two_steps(
     blocks = sum(VARIANTS["swin_mini"].depths)
     # Drop path draws for every block but the first, whose rate is 0, and flip, erasing and the two mixtures draw too.
     assert counts.pop("chance") >= 2 * (blocks - 1)
-    assert counts == {"rand_augment": 2, "random_erasing": 2, "mix": 2, "update": 2}
+    assert counts == {"rand_augment": 2, "random_erasing": 2, "mix": 2, "update_parameters": 2}
 
 
 def _count_calls(monkeypatch: pytest.MonkeyPatch, path: str, counts: dict[str, int]) -> None:

@@ -137,7 +137,7 @@ def test_frozen_parts_keep_their_weights_and_the_others_learn(parts: int, optimi
     before = weights(trainer.model)
     train_some(trainer, 2)
     trainer.validate()
-    averaged = dict(trainer.averaged.named_parameters())
+    averaged = dict(trainer.validated.named_parameters())
     for name, value in weights(trainer.model).items():
         assert torch.equal(value, before[name]) == name.startswith(FROZEN[parts]), name
         assert torch.equal(averaged[name], before[name]) == name.startswith(FROZEN[parts]), name

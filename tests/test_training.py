@@ -25,7 +25,7 @@ from swin_core.training import RECIPES, TrainConfig, recipe
 from swin_core.training import train as train_in
 from swin_core.training.checkpoint import read_checkpoint, write_checkpoint
 from swin_core.training.muon import Muon
-from swin_core.training.optim import MovingAverage, build_optimizers, learning_rate, parameter_groups
+from swin_core.training.optim import build_optimizers, learning_rate, moving_average, parameter_groups
 from swin_core.training.pictures import MEAN, STD, splits
 from swin_core.weights import read_metadata, read_state, save_weights
 
@@ -155,19 +155,19 @@ def test_learning_rate_at_the_ends_of_its_settings(warmup: float, steps: int) ->
 
 
 def test_moving_average_against_a_loop() -> None:
-    weights = [torch.randn(3, 2), torch.randn(4)]
-    average = MovingAverage(weights, 0.8)
+    model = nn.Linear(3, 4)
+    step = 0
+    average = moving_average(model, 0.8, lambda: step)
+    weights = [weight.data for weight in model.parameters()]
     expected = [weight.double().numpy() for weight in weights]
     for step in range(60):
         for weight in weights:
             weight.add_(torch.randn_like(weight))
-        average.update(weights, step)
+        average.update_parameters(model)
         decay = min(0.8, (1 + step) / (10 + step))
         expected = [decay * mean + (1 - decay) * w.double().numpy() for mean, w in zip(expected, weights, strict=True)]
-    target = [torch.zeros(3, 2), torch.zeros(4)]
-    average.copy_to(target)
-    for value, mean in zip(target, expected, strict=True):
-        np.testing.assert_allclose(value.numpy(), mean, atol=1e-5)
+    for value, mean in zip(average.module.parameters(), expected, strict=True):
+        np.testing.assert_allclose(value.detach().numpy(), mean, atol=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

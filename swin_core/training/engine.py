@@ -11,10 +11,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from swin_core.training.draws import Draws, pieces, seeded
 from swin_core.training.evaluation import Figures, evaluate
 from swin_core.training.muon import has_bfloat16
 from swin_core.training.objective import Objective, Teacher
-from swin_core.training.optim import MovingAverage, build_optimizers, freeze, learning_rate
+from swin_core.training.optim import build_optimizers, freeze, learning_rate, moving_average
 from swin_core.training.pictures import TrainingData
 from swin_core.training.recorder import Progress, Recorder
 from swin_core.variants import VARIANTS
@@ -137,9 +136,8 @@ class Trainer:
         self.model = model
         freeze(model, config.freeze)
         model.set_checkpointing(config.checkpointing)
-        self.averaged = deepcopy(model)
         self.optimizers = build_optimizers(model, config)
-        self.average = MovingAverage(model.parameters(), config.ema) if config.ema else None
+        self.average = moving_average(model, config.ema, lambda: self.step) if config.ema else None
         self.place = _Place()
         self.steps_an_epoch = steps_an_epoch(len(data.train), config, world.size)
         self._learner = world.join_gradients(_compiled(model) if config.compile else model)
@@ -274,7 +272,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
         if self.average:
-            self.average.update(self.model.parameters(), self.step)
+            self.average.update_parameters(self.model)
         return total
 
     def _take_in(self, loss: Tensor, count: int, seconds: float) -> None:
@@ -318,23 +316,24 @@ class Trainer:
         best = rating > place.best
         self.place = _Place(place.epoch + 1, elapsed=place.elapsed, best=max(rating, place.best))
         if self.recorder is not None:
-            self.recorder.epoch(line, best, figures, self.averaged)
+            self.recorder.epoch(line, best, figures, self.validated)
         self._save(epoch=self.place.epoch, top1=figures.top1, best_top1=self.place.best[0])
 
+    @property
+    def validated(self) -> Swin:
+        """The model that is validated and saved: the moving average of the weights, or the model itself without one."""
+        return cast(Swin, self.average.module) if self.average else self.model
+
     def validate(self) -> Figures:
-        """Figures of the averaged weights on the pictures that are held out."""
-        if self.average:
-            self.average.copy_to(self.averaged.parameters())
-        else:
-            self.averaged.load_state_dict(self.model.state_dict())
-        return evaluate(self.averaged, self.data.held_batches(self.world.rank, self.world.size), self.world)
+        """Metrics of `validated` on the validation images."""
+        return evaluate(self.validated, self.data.held_batches(self.world.rank, self.world.size), self.world)
 
     def _save(self, **facts: Any) -> None:
         if self.recorder is not None:
             state = {
                 "place": asdict(self.place),
                 "model": self.model.state_dict(),
-                "average": self.average.values if self.average else [],
+                "average": [value.detach() for value in self.average.module.parameters()] if self.average else [],
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
             self.recorder.checkpoint(state, step=self.step, **facts)
@@ -349,7 +348,9 @@ class Trainer:
             self.place = _Place.from_dict(state["place"])
             self.model.load_state_dict(state["model"])
             if self.average:
-                self.average.restore(state["average"])
+                with torch.no_grad():
+                    for average, value in zip(self.average.module.parameters(), state["average"], strict=True):
+                        average.copy_(value)
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

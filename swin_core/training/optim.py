@@ -2,18 +2,19 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from swin_core.errors import ConfigError
 from swin_core.model import Swin
 from swin_core.training.config import TrainConfig
 from swin_core.training.muon import Muon
 
-__all__ = ["MovingAverage", "build_optimizers", "depths", "freeze", "learning_rate", "parameter_groups"]
+__all__ = ["build_optimizers", "depths", "freeze", "learning_rate", "moving_average", "parameter_groups"]
 
 _HIDDEN = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "reduction.weight")
 
@@ -111,28 +112,22 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
     return config.lr * (left if config.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
 
 
-class MovingAverage:
-    """Exponential moving average of the weights, with a warm-up of the decay so that the start is forgotten."""
+def moving_average(model: nn.Module, decay: float, step: Callable[[], int]) -> AveragedModel:
+    """Exponential moving average of the weights, on the model's device.
 
-    def __init__(self, parameters: Iterable[Tensor], decay: float):
-        self.decay = decay
-        self.values = [parameter.detach().clone() for parameter in parameters]
+    The decay rises from 0.1 to `decay`, so that the average soon forgets the random weights it starts from.
 
-    def update(self, parameters: Iterable[Tensor], step: int) -> None:
-        """Take in the weights after step number `step`, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.values, [p.detach() for p in parameters], 1 - decay)
+    Args:
+        model: its weights are the first average.
+        decay: largest decay.
+        step: number of the step that `update_parameters` follows, counted from 0.
+    """
 
-    def restore(self, values: Iterable[Tensor]) -> None:
-        """Take up the averages of an earlier run; `ValueError` if they are not of the same parameters."""
-        values = list(values)
-        if [value.shape for value in values] != [value.shape for value in self.values]:
-            raise ValueError("the averages belong to other parameters")
-        self.values = values
+    # The step comes from the caller: AveragedModel's own count is on the device, and reading it would wait for a GPU.
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + step()) / (10 + step())))
+        torch.autograd.graph.increment_version(averages)  # foreach kernels do not, and attention keeps terms by it
 
-    def copy_to(self, parameters: Iterable[Tensor]) -> None:
-        """Write the averages into `parameters`."""
-        with torch.no_grad():
-            for parameter, value in zip(parameters, self.values, strict=True):
-                parameter.copy_(value)
+    average = AveragedModel(model, multi_avg_fn=update)
+    average.n_averaged.fill_(1)  # at 0 the first update would only copy the weights
+    return average

@@ -1,0 +1,158 @@
+"""Training, resuming, evaluation, the memory check and every method on a pretended GPU: nothing is left on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures_device import GPU, PretendedGPU, is_on_gpu
+from fixtures_device import pretended_gpu as pretended_gpu
+from fixtures_shell import figures, write_pictures
+from torch import Tensor
+
+import swin_core
+from swin_core import runs
+from swin_core.explain.batch import attribute
+from swin_core.explain.methods import METHODS
+from swin_core.training import TrainConfig, train
+from swin_core.training.evaluation import evaluate
+from swin_core.training.preflight import preflight
+from swin_core.world import World
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ON_GPU = World(device=GPU)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three classes with eight pictures each, 16 pixels."""
+    return write_pictures(tmp_path_factory.mktemp("made") / "pictures", (8, 8, 8))
+
+
+def config(pictures: Path, **changes: Any) -> TrainConfig:
+    """A run of two epochs of two steps with everything that draws, mixes and averages."""
+    settings: dict[str, Any] = {"variant": "swin_nano", "image_size": 16, "crop_padding": 2, "cutout": 3}
+    settings |= {"data": str(pictures), "epochs": 2, "batch_size": 12, "holdout": 0.25, "ema": 0.9}
+    settings |= {"erasing": 0.5, "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1, "randaugment": 5, "colour_jitter": 0.2}
+    return TrainConfig(**(settings | {"precision": "float32"} | changes))
+
+
+def new_run(settings: TrainConfig, root: Path) -> Path:
+    return runs.create(settings.to_dict(), root)
+
+
+# The pretended GPU itself
+
+
+def test_mixed_devices_are_refused_forward_and_backward(pretended_gpu: PretendedGPU) -> None:
+    here, there = torch.ones(2, 3), torch.ones(2, 3, device=GPU)
+    for mixed in (
+        lambda: there + here,
+        lambda: there[torch.tensor([0])],
+        lambda: torch._foreach_lerp_([there], [here], 0.5),
+        lambda: torch.nn.Linear(3, 1)(there),
+        lambda: torch.nn.functional.cross_entropy(there, torch.tensor([0, 1])),
+    ):
+        with pytest.raises(RuntimeError, match="same device"):
+            mixed()
+    with pytest.raises(TypeError, match="numpy"):
+        there.numpy()
+    assert pretended_gpu.uploads == []
+
+
+def test_results_gradients_and_copies_are_where_their_tensors_are(pretended_gpu: PretendedGPU) -> None:
+    layer = torch.nn.Linear(3, 1).to(GPU)
+    output = layer(torch.ones(2, 3, device=GPU))
+    output.sum().backward()
+    assert layer.weight.grad is not None
+    for tensor in (layer.weight, output, output[0].view(1), layer.weight.grad, torch.zeros(2).to(output)):
+        assert is_on_gpu(tensor)
+        assert tensor.device == GPU
+    assert not is_on_gpu(output.detach().cpu())
+    assert (output * torch.tensor(2.0)).device == GPU  # a scalar may be anywhere
+    assert len(pretended_gpu.uploads) == 3
+    assert pretended_gpu.downloads == [(2, 1)]
+
+
+# What runs on it
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "crop_scale": 0.5, "ema": 0.0}])
+def test_a_run_on_a_gpu_gives_the_losses_of_the_cpu(
+    pictures: Path, tmp_path: Path, pretended_gpu: PretendedGPU, changes: dict[str, Any]
+) -> None:
+    settings = config(pictures, **changes)
+    one, other = new_run(settings, tmp_path / "gpu"), new_run(settings, tmp_path / "cpu")
+    train(settings, one, world=ON_GPU)
+    train(settings, other)
+    for here, there in zip(figures(one), figures(other), strict=True):
+        assert here == pytest.approx(there, abs=1e-5)
+
+
+def test_a_run_resumed_on_a_gpu_equals_one_that_never_stopped(
+    pictures: Path, tmp_path: Path, pretended_gpu: PretendedGPU
+) -> None:
+    settings = config(pictures)
+    whole, stopped = new_run(settings, tmp_path), new_run(settings, tmp_path)
+    train(settings, whole, world=ON_GPU)
+    asked = iter([False, False, True])
+    assert train(settings, stopped, world=ON_GPU, stopping=lambda: next(asked)) == "stopped"
+    assert train(settings, stopped, world=ON_GPU) == "finished"
+    assert figures(stopped) == figures(whole)
+    one, other = ((run / "model.safetensors").read_bytes() for run in (stopped, whole))
+    assert one == other
+
+
+def test_a_step_on_a_gpu_copies_no_geometry(pretended_gpu: PretendedGPU) -> None:
+    """The index of the position bias and the mask of the shift are there after the first step."""
+    model = swin_core.build("swin_nano", num_classes=3, image_size=32, patch_size=2, window_size=4).to(GPU)
+    batch = torch.rand(2, 3, 32, 32, device=GPU)
+    model(batch).sum().backward()
+    pretended_gpu.uploads.clear()
+    model(batch).sum().backward()
+    with torch.inference_mode():
+        model(batch)
+    assert pretended_gpu.uploads == []
+
+
+def test_evaluation_on_a_gpu(pretended_gpu: PretendedGPU) -> None:
+    model = swin_core.build("swin_nano", num_classes=3, image_size=16)
+    batch, labels = torch.rand(5, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1])
+    expected = evaluate(model, [(batch, labels)])
+    found = evaluate(model.to(GPU), [(batch.to(GPU), labels.to(GPU))], ON_GPU)
+    assert found.loss == pytest.approx(expected.loss, abs=1e-6)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    with pytest.raises(RuntimeError, match="same device"):
+        evaluate(model, [(batch, labels)], ON_GPU)
+
+
+def test_the_memory_check_on_a_gpu(pictures: Path, pretended_gpu: PretendedGPU) -> None:
+    assert preflight(config(pictures), "cuda:0", 1).fits
+
+
+@pytest.fixture
+def classifier() -> swin_core.Classifier:
+    torch.manual_seed(0)
+    model = swin_core.build("swin_nano", num_classes=3, image_size=32, patch_size=2, window_size=4)
+    return swin_core.Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32, name="small")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_on_a_gpu_gives_the_maps_of_the_cpu(
+    method: str, classifier: swin_core.Classifier, pretended_gpu: PretendedGPU
+) -> None:
+    image = swin_core.read_image(Path(__file__).parent.parent / "assets" / "samples" / "cat.jpg")
+    expected = swin_core.explain(classifier, image, targets=[0, 2], method=method)
+    classifier.model.to(GPU)
+    found = swin_core.explain(classifier, image, targets=[0, 2], method=method)
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_of_maps_is_on_the_gpu(classifier: swin_core.Classifier, pretended_gpu: PretendedGPU) -> None:
+    classifier.model.to(GPU)
+    maps: Tensor = attribute(classifier, torch.rand(2, 3, 32, 32, device=GPU), torch.tensor([0, 1], device=GPU))
+    assert maps.device == GPU
