@@ -1,12 +1,13 @@
 """What the demo shows of an answer: the heat maps side by side as HTML, and two of them for the slider.
 
-Names of classes, models and files come from anywhere: everything that is text is escaped here.
+Names of classes, models and files come from anywhere: all HTML is made by jinja2, which escapes every text.
 """
 
-from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from dashboard.demo_answers import Answer, predictions
@@ -23,68 +24,64 @@ PICTURE = "The picture alone"
 _BAR_STEPS = 12
 _SLIDE_PIXELS = 512
 
+_jinja = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_jinja.filters["percent"] = percent
+_NOTICE = _jinja.from_string('<p class="swin-notice" role="status">{{ text }}</p>')
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """The image, or one model's heat map with its caption; or an error in its place."""
+
+    head: str
+    hint: str
+    error: str = ""
+    image: str = ""
+    """A data URI: nothing is kept on disk, and nothing has to be fetched."""
+    alt: str = ""
+    headline: str = ""
+    notes: tuple[str, ...] = ()
+    classes: tuple[tuple[str, float], ...] = ()
+    """The likeliest classes with their probabilities; all panels draw them on one scale, 0 to 100 %."""
+
 
 def notice(text: str) -> str:
     """One line in place of heat maps: what is missing, and what to do."""
-    return f'<p class="swin-notice" role="status">{escape(text)}</p>'
+    return _NOTICE.render(text=text)
 
 
 def heat_maps(answer: Answer) -> str:
-    """The picture and each model's heat map with its caption and its likeliest classes, as one row that wraps."""
-    row = answer.grid.rows[0]
-    shown = f"<figcaption><strong>{escape(row.title)}</strong>{_lines(_truth(row.truth))}</figcaption>"
-    panels = [_panel("Picture", _image(row.picture, f"The picture {row.title}"), shown)]
-    for name, title, cell in zip(answer.models, answer.grid.columns, answer.cells, strict=True):
-        panels.append(_panel(shorten(title), *_model(answer.grid, cell), hint=name))
-    # On a phone it is swiped sideways, by the keyboard too.
-    group = '<div class="swin-grid" role="group" aria-label="Heat maps" tabindex="0">'
-    return f"{group}{''.join(panels)}</div>{_scale(answer.grid)}"
-
-
-def _truth(truth: str) -> list[str]:
-    return [f"it shows: {truth}"] if truth else []
-
-
-def _panel(head: str, picture: str, caption: str, hint: str = "") -> str:
-    return (
-        f'<figure><div class="swin-head" title="{escape(hint or head)}">{escape(head)}</div>{picture}{caption}</figure>'
+    """The image and each model's heat map with its caption and its likeliest classes, as one row that wraps."""
+    row, grid = answer.grid.rows[0], answer.grid
+    notes = (f"it shows: {row.truth}",) if row.truth else ()
+    image = data_uri(row.picture)
+    panels = [_Panel("Picture", "Picture", "", image, f"The picture {row.title}", row.title, notes)]
+    for name, title, cell in zip(answer.models, grid.columns, answer.cells, strict=True):
+        panels.append(_panel(grid, cell, shorten(title), name))
+    return _jinja.get_template("demo_answer.html.jinja").render(
+        panels=panels, colors=bar_colors(grid.look, _BAR_STEPS, grid.signed), scale_name=grid.scale_name
     )
 
 
-def _model(grid: Grid, cell: Cell) -> tuple[str, str]:
-    """The picture and the caption of a model's panel."""
+def _panel(grid: Grid, cell: Cell, head: str, model: str) -> _Panel:
     if cell.explanation is None or cell.map is None:
-        return f'<div class="swin-empty">{escape(cell.error)}</div>', ""
+        return _Panel(head, model, cell.error)
     caption = grid.caption(grid.rows[0], cell)
-    alternative = f"Heat map of {cell.explanation.model} for {caption.headline}"
-    text = f"<strong>{escape(caption.headline)}</strong>{_lines(caption.notes)}{_bars(cell)}"
-    return _image(cell_overlay(grid, cell), alternative), f"<figcaption>{text}</figcaption>"
-
-
-def _lines(notes: Sequence[str]) -> str:
-    return "".join(f"<span>{escape(note)}</span>" for note in notes)
-
-
-def _bars(cell: Cell) -> str:
-    """The likeliest classes as bars; all panels have the same scale, 0 to 100 %."""
-    rows = "".join(
-        f'<li><span class="swin-label" title="{escape(label)}">{escape(label)}</span><span>{percent(value)}</span>'
-        f'<i style="width:{100 * value:.1f}%"></i></li>'
-        for label, value in predictions(cell)
+    return _Panel(
+        head,
+        model,
+        image=data_uri(cell_overlay(grid, cell)),
+        alt=f"Heat map of {cell.explanation.model} for {caption.headline}",
+        headline=caption.headline,
+        notes=tuple(caption.notes),
+        classes=tuple(predictions(cell)),
     )
-    return f'<ol class="swin-bars" aria-label="Likeliest classes">{rows}</ol>'
-
-
-def _image(pixels: np.ndarray, alternative: str) -> str:
-    # The pixels go into the page itself, so that nothing is kept on disk for them and nothing has to be fetched.
-    return f'<img src="{data_uri(pixels)}" alt="{escape(alternative)}">'
-
-
-def _scale(grid: Grid) -> str:
-    """The colours from the bottom to the top of the scale, and its name."""
-    stops = ",".join(f"rgb({r},{g},{b})" for r, g, b in bar_colors(grid.look, _BAR_STEPS, grid.signed))
-    bar = f'<i style="background:linear-gradient(90deg,{stops})"></i>'
-    return f'<p class="swin-scale">{bar}<span>{escape(grid.scale_name)}</span></p>'
 
 
 def slides(answer: Answer, left: object, right: object) -> tuple[Image.Image, Image.Image] | None:
