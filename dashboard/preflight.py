@@ -34,6 +34,8 @@ class Estimate:
     fits: bool
 
     def __str__(self) -> str:
+        if not self.seconds:
+            return f"The memory was not enough for one step; {size(self.memory_free_bytes)} were free."
         return (
             f"About {duration(self.seconds)} at {rate(self.images_per_second)}; "
             f"{size(self.memory_bytes)} of memory, {size(self.memory_free_bytes)} are free."

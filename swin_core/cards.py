@@ -1,8 +1,6 @@
 """Bundle a run: its weights under a name in `assets/`, with figures on the test split and a model card."""
 
 import json
-import os
-import platform
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from swin_core import runs
 from swin_core.accuracy import Evaluation
@@ -95,7 +92,7 @@ def bundle(
         "command": _command(config),
         "parameters": sum(parameter.numel() for parameter in build(read_config(weights)).parameters()),
         "training_minutes": round(sum(epoch["seconds"] for epoch in epochs) / 60, 1),
-        "machine": _machine(),
+        "machine": runs.read_status(run).get("machine", "not recorded"),
         "precision": "float16" if again else "float32",
         "bytes": len(stored),
         "note": note,
@@ -195,14 +192,6 @@ def _command(config: TrainConfig) -> str:
         switch = isinstance(value, bool)
         options += [f"--{'' if value else 'no-'}{option}"] if switch else [f"--{option}", str(value)]
     return shlex.join(["python", "scripts/train.py", recipe, *options])
-
-
-def _machine() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return (
-        f"{os.cpu_count()} {platform.machine()} cores ({capability}), {gpu}, PyTorch {torch.__version__.split('+')[0]}"
-    )
 
 
 def _written(value: float | None, how: str) -> str:

@@ -4,6 +4,7 @@ Everything in here does nothing where there is one process, so that training, ev
 """
 
 import os
+import platform
 import socket
 import threading
 import time
@@ -20,7 +21,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from swin_core.errors import ConfigError, LeftAloneError
 
-__all__ = ["ALONE", "World", "exchanging", "joined", "left_alone", "under_torchrun", "watch_parent"]
+__all__ = [
+    "ALONE",
+    "World",
+    "device_name",
+    "exchanging",
+    "joined",
+    "left_alone",
+    "machine",
+    "under_torchrun",
+    "watch_parent",
+]
 
 Shared = TypeVar("Shared")
 
@@ -61,6 +72,11 @@ class World:
                 dist.all_reduce(total, group=_control())
         return total
 
+    def synchronise(self) -> None:
+        """Wait until this process's GPU has finished, so that a clock can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all must ask at the same step."""
         if self.size == 1:
@@ -95,6 +111,21 @@ class World:
 
 ALONE = World()
 """One process on the CPU."""
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU; empty for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def machine(devices: Sequence[str]) -> str:
+    """One line on this machine and the devices of all ranks, each as `device_name` gives it."""
+    gpus = [f"{devices.count(name)} x {name}" for name in sorted(set(devices)) if name]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return (
+        f"{os.cpu_count()} {platform.machine()} cores ({capability}), {', '.join(gpus) or 'no GPU'}, "
+        f"PyTorch {torch.__version__.split('+')[0]}"
+    )
 
 
 def exchanging(model: nn.Module, now: bool) -> AbstractContextManager[None]:

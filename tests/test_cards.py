@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Path:
     config = recipe("flowers", epochs=2, flip=False, name="mine")
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     write_epochs(folder, 1, 2)
-    runs.write_status(folder, state="finished")
+    runs.write_status(folder, state="finished", machine="8 cores, 2 x Some GPU")
     model = swin_core.build("swin_nano", num_classes=2)
     save_weights(model, folder / "model.safetensors", {"labels": LABELS, "mean": [0.5] * 3, "std": [0.5] * 3})
     return folder
@@ -63,7 +63,15 @@ def test_bundle_keeps_the_weights_and_says_what_they_are(run: Path, found: Evalu
     assert after.labels == LABELS
     assert after.description == "A test."
     assert read_metadata(assets / "mine_flowers.safetensors")["mean"] == [0.5] * 3
-    for line in ("80.00%", "0.2500", "3.0 minutes", "Made by a test.", "| daisy | 4 | 1 |", "10 pictures"):
+    for line in (
+        "80.00%",
+        "0.2500",
+        "3.0 minutes",
+        "Made by a test.",
+        "- Machine: 8 cores, 2 x Some GPU",
+        "| daisy | 4 | 1 |",
+        "10 pictures",
+    ):
         assert line in card
     facts = json.loads((assets / "mine_flowers.json").read_text())
     assert facts["evaluation"]["confusion"] == [[4, 1], [1, 4]]

@@ -130,8 +130,41 @@ def test_evaluation_on_a_gpu(pretended_gpu: PretendedGPU) -> None:
         evaluate(model, [(batch, labels)], ON_GPU)
 
 
-def test_the_memory_check_on_a_gpu(pictures: Path, pretended_gpu: PretendedGPU) -> None:
-    assert preflight(config(pictures), "cuda:0", 1).fits
+def test_the_memory_check_counts_what_is_reserved(
+    pictures: Path, pretended_gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    found = preflight(config(pictures), "cuda:0", 1)
+    assert found.fits
+    assert found.memory_bytes == torch.cuda.max_memory_reserved() + 24 * 16 * 16 * 3
+    assert len(waits) == 4  # each step is timed when the GPU has finished it
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 8 * 2**30)
+    assert not preflight(config(pictures), "cuda:0", 1).fits
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough memory")]
+)
+def test_a_run_that_runs_out_of_memory_does_not_fit(
+    pictures: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("swin_core.training.engine.Trainer.train_step", run_out)
+    found = preflight(config(pictures), "cpu", 1)
+    assert (found.fits, found.ran_out, found.seconds) == (False, True, 0)
+    monkeypatch.setattr(torch, "OutOfMemoryError", ZeroDivisionError)
+    error.args = ("mat1 and mat2 shapes cannot be multiplied",)
+    with pytest.raises(RuntimeError, match="shapes"):
+        preflight(config(pictures), "cpu", 1)
+
+
+def test_a_run_records_the_gpu_that_trains_it(pictures: Path, tmp_path: Path, pretended_gpu: PretendedGPU) -> None:
+    run = new_run(config(pictures, epochs=1), tmp_path)
+    train(config(pictures, epochs=1), run, world=ON_GPU)
+    assert ", 1 x Pretended GPU, PyTorch" in runs.read_status(run)["machine"]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from swin_core.training.pictures import TrainingData
 from swin_core.training.recorder import Progress, Recorder
 from swin_core.variants import VARIANTS
 from swin_core.weights import load_weights, read_metadata
-from swin_core.world import ALONE, World, exchanging, left_alone
+from swin_core.world import ALONE, World, device_name, exchanging, left_alone, machine
 
 __all__ = ["Trainer", "train"]
 
@@ -187,8 +187,9 @@ class Trainer:
     def go(self, stopping: Callable[[], bool]) -> str:
         """Train until the last epoch is over or `stopping` says so; "finished" or "stopped"."""
         keep_freed_memory()
+        where = self._where()  # in every rank: it gathers the devices
         if self.recorder is not None:
-            self.recorder.start(epoch=self.place.epoch, step=self.step, steps=self.steps, **self._where())
+            self.recorder.start(epoch=self.place.epoch, step=self.step, steps=self.steps, **where)
         while self.place.epoch < self.config.epochs:
             if not self.train_epoch(stopping):
                 self._save()
@@ -197,7 +198,11 @@ class Trainer:
         return "finished"
 
     def _where(self) -> dict[str, Any]:
-        return {"processes": self.world.size, "pictures": len(self.data.train)}
+        return {
+            "processes": self.world.size,
+            "pictures": len(self.data.train),
+            "machine": machine(self.world.each(device_name(self.world.device))),
+        }
 
     def _batches(self) -> list[Tensor]:
         """The batches of this epoch, nearly equal in size; the order depends on the seed and the epoch alone."""
@@ -229,6 +234,7 @@ class Trainer:
             over = place.index == self.steps_an_epoch
             stop = world.any(stopping()) and not over
             if place.index % every == 0 or over or stop:
+                world.synchronise()
                 self._take_in(loss_since, count_since, time.perf_counter() - since)
                 loss_since, count_since, since = torch.zeros_like(loss_since), 0, time.perf_counter()
             if stop:

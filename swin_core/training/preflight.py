@@ -28,18 +28,21 @@ class Preflight:
     steps: int
     """Steps of the whole run."""
     seconds_a_step: float
+    """0 where the memory was not enough for a step; so are the next two."""
     images_per_second: float
     seconds: float
     """The whole run with its validations; reading the data set and compiling come on top."""
     memory_bytes: int
-    """Peak of this process, or of the GPU's memory, over a few steps."""
+    """Peak of this process, or of what PyTorch reserved on the GPU, over a few steps."""
     memory_free_bytes: int
     """What was free before."""
+    ran_out: bool = False
+    """Whether the memory was not enough for a step; `memory_bytes` is then what was held when it ran out."""
 
     @property
     def fits(self) -> bool:
         """Whether what is free is enough."""
-        return self.memory_bytes <= self.memory_free_bytes
+        return not self.ran_out and self.memory_bytes <= self.memory_free_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -68,41 +71,58 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
     share = -(-min(config.batch_size, pictures) // count)
     few = replace(config, limit=max(share, 2 * config.accumulate), batch_size=max(share, 2 * config.accumulate))
     free = _free(world.device)
-    data = TrainingData.load(few, root, world.device)
     steps = steps_an_epoch(pictures, config, count)
-    trainer = Trainer(few, data, new_model(few, data).to(world.device), world)
+    step = validation = kept = 0.0
+    ran_out = False
+    try:
+        data = TrainingData.load(few, root, world.device)
+        kept = kept_bytes(data.train, pictures) + kept_bytes(data.held, held)
+        step, validation = _measure(Trainer(few, data, new_model(few, data).to(world.device), world))
+    except (torch.OutOfMemoryError, MemoryError):
+        ran_out = True
+    except RuntimeError as error:
+        # PyTorch has no class of its own for a CPU that is out of memory.
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        ran_out = True
+    return Preflight(
+        pictures=pictures,
+        steps=steps * config.epochs,
+        seconds_a_step=step,
+        images_per_second=pictures / steps / step if step else 0.0,
+        seconds=config.epochs * (steps * step + validation * held / count),
+        memory_bytes=_used(world.device) * (count if world.device.type == "cpu" else 1) + int(kept),
+        memory_free_bytes=free,
+        ran_out=ran_out,
+    )
+
+
+def _measure(trainer: Trainer) -> tuple[float, float]:
+    """Seconds of a step, and of the validation of one image."""
+    world, data = trainer.world, trainer.data
     rows = trainer.rows(len(data.train))
     everything = torch.arange(len(data.train))
     seconds = []
     for _ in range(_STEPS + 1):
         batch = data.train.batches([everything[part] for part in rows])
         begin = time.perf_counter()
-        trainer.train_step(len(data.train), rows, batch).item()
+        trainer.train_step(len(data.train), rows, batch)
+        world.synchronise()
         seconds.append(time.perf_counter() - begin)
-    step = min(seconds[1:])  # the first one allocates
     begin = time.perf_counter()
-    trainer.validate()
-    validation = (time.perf_counter() - begin) / len(data.held) * held / count
-    return Preflight(
-        pictures=pictures,
-        steps=steps * config.epochs,
-        seconds_a_step=step,
-        images_per_second=pictures / steps / step,
-        seconds=config.epochs * (steps * step + validation),
-        memory_bytes=_used(world.device) * (count if world.device.type == "cpu" else 1)
-        + kept_bytes(data.train, pictures)
-        + kept_bytes(data.held, held),
-        memory_free_bytes=free,
-    )
+    trainer.validate()  # it brings its sums to the CPU, so it has finished
+    validation = (time.perf_counter() - begin) / len(data.held)
+    return min(seconds[1:]), validation  # the first step allocates
 
 
 def _free(device: torch.device) -> int:
     if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
 
 
 def _used(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     return int(psutil.Process().memory_info().rss)
