@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw heat maps of pictures by models as one grid: `python scripts/explain.py cat.jpg --models A B --out grid.png`.
 
-`--from report.json` computes a grid that was written as JSON again, and says whether every bit is equal.
+`--from report.json` computes a grid that was written as JSON again, and compares it with the report.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from swin_core.explain.compare import MODELS_AT_MOST, Missing, Wish, compare
 from swin_core.explain.export import KINDS, kind_of, save
 from swin_core.explain.grid import Grid
 from swin_core.explain.render import COLORMAPS, SCALES, Look
-from swin_core.explain.report_again import find_models, reproduce
+from swin_core.explain.report_again import TOLERANCE, find_models, reproduce
 from swin_core.explain.report_reading import read_report
 from swin_core.images import read_image
 from swin_core.memory import keep_freed_memory
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         dest="report",
         type=Path,
         metavar="REPORT",
-        help="compute a .json report again and compare it bit for bit; only --models (where weights are that the "
+        help="compute a .json report again and compare it; only --models (where weights are that the "
         "report cannot name), --runs-root and --out go with it",
     )
     result.add_argument(
@@ -127,7 +127,7 @@ def print_failed(drawn: Grid) -> bool:
 
 
 def _reproduce(given: argparse.Namespace) -> int:
-    """Compute a report again; 1 if a bit is not equal."""
+    """Compute a report again; 1 if a cell differs by more than the tolerance."""
     if given.out:
         kind_of(given.out)
     report = read_report(given.report)
@@ -138,7 +138,7 @@ def _reproduce(given: argparse.Namespace) -> int:
         save(again.grid, given.out)
         print(given.out)
     equal = sum(finding.equal for finding in again.findings)
-    print(f"{equal} of {len(again.findings)} cells are equal, bit for bit.")
+    print(f"{equal} of {len(again.findings)} cells are equal within {TOLERANCE:.1%} of their greatest value.")
     if not again.equal:
         print(f"Other than when the report was made: {'; '.join(again.changed) or 'nothing that is known'}.")
     return 0 if again.equal else 1

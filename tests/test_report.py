@@ -1,4 +1,4 @@
-"""Reports: the JSON computes again bit for bit and is read with suspicion; the page holds all and loads nothing."""
+"""Reports: the JSON computes again and is read with suspicion; the page holds all and loads nothing."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ def again(drawn: Grid, folder: Path, *models: swin_core.Classifier) -> list[str]
     read = read_report(folder / "report.json")
     found = reproduce(read, {model.weights_hash: model for model in models})
     assert found.equal == all(finding.words == EQUAL for finding in found.findings)
-    if found.equal:
-        # The grid that is computed again is written as the same bytes.
-        assert found.changed == ()
-        assert encode(found.grid, "json") == encode(drawn, "json")
+    assert found.changed == ()
     return [finding.words for finding in found.findings]
 
 
@@ -58,9 +55,7 @@ def again(drawn: Grid, folder: Path, *models: swin_core.Classifier) -> list[str]
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_comes_out_bit_for_bit(
-    small_classifier: swin_core.Classifier, tmp_path: Path, method: str
-) -> None:
+def test_every_method_comes_out_equal(small_classifier: swin_core.Classifier, tmp_path: Path, method: str) -> None:
     drawn = compare([("a.png", picture())], [small_classifier], wish=Wish(method))
     assert again(drawn, tmp_path, small_classifier) == [EQUAL]
 
@@ -75,7 +70,7 @@ def test_every_method_comes_out_bit_for_bit(
         Wish("relevance", against="tulips"),
     ],
 )
-def test_layers_fusion_and_contrast_come_out_bit_for_bit(
+def test_layers_fusion_and_contrast_come_out_equal(
     small_classifier: swin_core.Classifier, tmp_path: Path, wish: Wish
 ) -> None:
     pictures = [("a.png", picture()), ("b.png", picture(1, (40, 90)))]
@@ -86,7 +81,7 @@ def test_layers_fusion_and_contrast_come_out_bit_for_bit(
 
 
 @pytest.mark.parametrize("method", ["relevance", "gradcam"])
-def test_several_classes_and_stages_of_one_call_come_out_bit_for_bit(
+def test_several_classes_and_stages_of_one_call_come_out_equal(
     small_classifier: swin_core.Classifier, tmp_path: Path, method: str
 ) -> None:
     image = picture()
@@ -96,7 +91,7 @@ def test_several_classes_and_stages_of_one_call_come_out_bit_for_bit(
     assert set(again(drawn, tmp_path, small_classifier)) == {EQUAL}
 
 
-def test_trust_comes_out_bit_for_bit(small_classifier: swin_core.Classifier, tmp_path: Path, drawn: Grid) -> None:
+def test_trust_comes_out_equal(small_classifier: swin_core.Classifier, tmp_path: Path, drawn: Grid) -> None:
     measured = with_trust(drawn, small_classifier)
     assert b'"curves"' in encode(measured, "json")
     assert again(measured, tmp_path, small_classifier) == [EQUAL]
@@ -110,17 +105,20 @@ def test_what_differs_is_told_with_its_size(
     assert isinstance(found, Explanation)
     assert trust is not None
     maps, logits = found.maps.copy(), found.logits.copy()
-    maps[0, 0, 0, 0] = np.nextafter(maps[0, 0, 0, 0], np.float32(np.inf))  # a single bit
+    maps[0, 0, 0, 0] = np.float32(maps[0, 0, 0, 0] + 0.002 * np.abs(maps).max())
     logits[1] += np.float32(0.25)
     for changed, words in (
         (replace(cell, explanation=replace(found, maps=maps)), "map by up to"),
         (replace(cell, explanation=replace(found, logits=logits)), "logits by up to 0.25"),
-        (replace(cell, explanation=replace(found, maps=maps[..., :-1])), "the map has another grid"),
-        (replace(cell, trust=replace(trust, srg=trust.srg + 0.5)), "trust: SRG"),
+        (replace(cell, explanation=replace(found, maps=maps[..., :-1])), "map of another shape"),
+        (replace(cell, trust=replace(trust, srg=trust.srg + 0.5)), "trust by up to 0.5"),
     ):
         one = replace(drawn, rows=(replace(drawn.rows[0], cells=[changed]),))
         (said,) = again(one, tmp_path, small_classifier)
         assert words in said
+    slightly = replace(found, maps=found.maps * np.float32(1.0005), logits=found.logits + np.float32(1e-6))
+    one = replace(drawn, rows=(replace(drawn.rows[0], cells=[replace(cell, explanation=slightly)]),))
+    assert again(one, tmp_path, small_classifier) == [EQUAL]
 
 
 def test_cells_without_a_map_stay_as_they_are(small_classifier: swin_core.Classifier, tmp_path: Path) -> None:
@@ -141,7 +139,7 @@ def test_numbers_that_are_not_finite_come_out_equal(small_classifier: swin_core.
     assert str(saved[0][1]) == "-0.0"
 
 
-def test_a_fresh_program_with_other_defaults_gives_equal_bits(tmp_path: Path, samples: dict[str, Path]) -> None:
+def test_a_fresh_program_with_other_threads_gives_equal_maps(tmp_path: Path, samples: dict[str, Path]) -> None:
     """Two programs: the first draws with trust's figures left out, the second computes again on one thread."""
     made = compare(
         [("tulip.jpg", swin_core.read_image(samples["tulip"]))],
@@ -154,7 +152,6 @@ def test_a_fresh_program_with_other_defaults_gives_equal_bits(tmp_path: Path, sa
     assert done.returncode == 0, done.stderr + done.stdout
     assert f"tulip.jpg: rose, {BUNDLED}: {EQUAL}" in done.stdout
     assert "2 of 2 cells are equal" in done.stdout
-    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "report.json").read_bytes()
 
 
 def shell(*arguments: str, threads: int = 1) -> subprocess.CompletedProcess[str]:
@@ -290,7 +287,6 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "classes to compare that do not fit": lambda content: cell_of(content)["call"].update(against=[1, 2]),
     "an opacity outside": lambda content: content["settings"].update(opacity=7),
     "an unknown colour map": lambda content: content["settings"].update(colormap="jet"),
-    "threads without end": lambda content: content["machine"].update(threads=10**9),
     "trust that is a list": lambda content: cell_of(content).update(trust=[1]),
     "a title without end": lambda content: content["rows"][0].update(title="x" * 10**6),
 }

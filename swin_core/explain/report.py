@@ -1,8 +1,8 @@
-"""A grid as JSON: the numbers that it shows, and all that is needed to compute them again, bit for bit.
+"""A grid as JSON: the numbers that it shows, and all that is needed to compute them again.
 
 Pictures are held as their pixels (PNG without metadata), models by name and the hash of their weights, and each cell by
-the call that made it: method, layers, classes. Numbers are written so that reading gives back the same bits. What else
-bits depend on, the number of threads, the processor and the versions of packages, is written down beside them.
+the call that made it: method, layers, classes. What the last bits depend on, the number of
+threads, the processor and the versions of packages, is recorded too.
 """
 
 import base64

@@ -22,8 +22,7 @@ __all__ = ["report_page"]
 TITLE = "What did each model look at?"
 BITS = (
     "The same comparison as JSON holds pixels, maps and numbers to the last bit; python scripts/explain.py --from FILE "
-    "computes it again and compares. Equal bits need equal versions, processor and number of threads; elsewhere the "
-    "last digits may differ."
+    "computes it again and compares within 0.1 %."
 )
 STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1b2430; --soft: #56616f; --line: #d5dae1;
