@@ -18,7 +18,9 @@ from swin_core import runs
 from swin_core.explain.batch import attribute
 from swin_core.explain.methods import METHODS
 from swin_core.training import TrainConfig, train
-from swin_core.training.evaluation import evaluate
+from swin_core.training.augment import random_erasing
+from swin_core.training.draws import Draws, pieces
+from swin_core.training.evaluation import BATCH_SIZE, batch_size, evaluate
 from swin_core.training.preflight import preflight
 from swin_core.world import World
 
@@ -117,6 +119,41 @@ def test_a_step_on_a_gpu_copies_no_geometry(pretended_gpu: PretendedGPU) -> None
     with torch.inference_mode():
         model(batch)
     assert pretended_gpu.uploads == []
+
+
+def test_noise_is_drawn_on_the_device_for_the_erased_images_alone(
+    pretended_gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, ...]] = []
+    noise = Draws.noise
+
+    def noted(draws: Draws, chosen: Tensor, *shape: int) -> Tensor:
+        drawn.append((len(chosen), *shape))
+        return noise(draws, chosen, *shape)
+
+    monkeypatch.setattr(Draws, "noise", noted)
+    batch = torch.rand(64, 3, 8, 8, device=GPU)
+    whole = random_erasing(batch, 0.25, Draws((3, 1), 64, device=GPU))
+    changed = (whole != batch).flatten(1).any(1)
+    assert drawn == [(int(changed.sum()), 3, 8, 8)]
+    assert 5 < drawn[0][0] < 30
+    assert max(torch.Size(shape).numel() for shape in pretended_gpu.uploads) <= 64  # no noise among them
+    parts = [random_erasing(batch[rows], 0.25, Draws((3, 1), 64, rows, GPU)) for rows in pieces(64, 2)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_a_gpu_validates_in_large_batches_with_tf32(
+    pretended_gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert batch_size(GPU) > batch_size(torch.device("cpu")) == BATCH_SIZE
+    allowed: list[bool] = []
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    model.register_forward_hook(lambda *_: allowed.append(torch.backends.cuda.matmul.allow_tf32))
+    batch, labels = torch.rand(2, 3, 1, 1), torch.tensor([0, 1])
+    evaluate(model, [(batch, labels)])
+    evaluate(model.to(GPU), [(batch.to(GPU), labels.to(GPU))], ON_GPU)
+    assert allowed == [False, True]
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_evaluation_on_a_gpu(pretended_gpu: PretendedGPU) -> None:

@@ -107,15 +107,17 @@ def random_erasing(pictures: Tensor, share: float, draws: Draws) -> Tensor:
     It covers 2 to 33 % of the area, with an aspect between 0.3 and 1 / 0.3, as published; what would not fit is cut.
     """
     height, width = pictures.shape[2:]
-    chosen = draws.chance(share)
+    chosen = draws.chosen(share)
+    rows = chosen.to(pictures.device)
     area = draws.uniform(0.02, 1 / 3) * height * width
     aspect = 0.3 ** draws.uniform(-1, 1)
     tall = (area * aspect).sqrt().round().clamp(1, height)
     wide = (area / aspect).sqrt().round().clamp(1, width)
     top = (draws.uniform(0, 1) * (height - tall + 1)).floor()
     left = (draws.uniform(0, 1) * (width - wide + 1)).floor()
-    inside = rectangles(top, left, top + tall, left + wide, height, width) & chosen[:, None, None, None]
-    return torch.where(inside, draws.uniform(0, 1, *pictures.shape[1:]), pictures)
+    inside = rectangles(top, left, top + tall, left + wide, height, width)[rows]
+    erased = torch.where(inside, draws.noise(chosen, *pictures.shape[1:]), pictures[rows])
+    return pictures.index_copy(0, rows, erased)
 
 
 def rectangles(top: Tensor, left: Tensor, bottom: Tensor, right: Tensor, height: int, width: int) -> Tensor:

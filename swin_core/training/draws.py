@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 __all__ = ["Draws", "pieces", "seeded"]
 
 
-def seeded(*key: int) -> Generator:
+def seeded(*key: int, device: torch.device | str = "cpu") -> Generator:
     """A generator that depends on the key alone, so that a step draws the same whether or not a run was resumed."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-    return Generator().manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)
 
 
 def pieces(count: int, parts: int) -> list[slice]:
@@ -37,7 +37,7 @@ class Draws:
     def __init__(
         self, key: Sequence[int], count: int, rows: slice | None = None, device: torch.device | str = "cpu"
     ) -> None:
-        self._generator = seeded(*key)
+        self._key, self._generator = tuple(key), seeded(*key)
         self._count, self._rows, self.device = count, rows or slice(0, count), device
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -53,6 +53,21 @@ class Draws:
     def chance(self, share: float) -> Tensor:
         """`(rows,)` bool, true with probability `share`."""
         return self.uniform(0, 1) < share
+
+    def chosen(self, share: float) -> Tensor:
+        """Indices of the rows chosen with probability `share`, int64, on the CPU so that nothing waits for a GPU."""
+        drawn = torch.rand(self._count, generator=self._generator)
+        return (drawn[self._rows] < share).nonzero()[:, 0]
+
+    def noise(self, chosen: Tensor, *shape: int) -> Tensor:
+        """`(len(chosen), *shape)` in [0, 1), drawn on the device for some rows alone.
+
+        A row's noise depends on the key and on its place in the whole batch, so that two devices draw what one draws.
+        """
+        noise = torch.empty(len(chosen), *shape, device=self.device)
+        for row, place in zip(noise, chosen.tolist(), strict=True):
+            row.uniform_(generator=seeded(*self._key, 1 + self._rows.start + place, device=self.device))
+        return noise
 
     def beta(self, alpha: float) -> Tensor:
         """`(rows,)` of the Beta distribution with both parameters `alpha`, float32, the same for both of a pair."""

@@ -15,7 +15,7 @@ from swin_core.data import DataSet, array_folder, cifar100, data_root, flower_ph
 from swin_core.errors import ConfigError, DataError, listed
 from swin_core.preprocessing import normalise, to_float
 from swin_core.training.config import TrainConfig
-from swin_core.training.evaluation import BATCH_SIZE
+from swin_core.training.evaluation import batch_size
 
 __all__ = ["MEAN", "STD", "Pictures", "TrainingData", "has_own_split", "kept_bytes", "open_folder", "splits"]
 
@@ -201,7 +201,7 @@ class TrainingData:
 
     def held_batches(self, rank: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation batches that are this process's share."""
-        batches = list(torch.arange(len(self.held)).split(BATCH_SIZE))[rank::size]
+        batches = list(torch.arange(len(self.held)).split(batch_size(self.held.device)))[rank::size]
         for pictures, labels in self.held.batches(batches):
             yield self.normalise(to_float(pictures)), labels
 
