@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 import swin_core
 from swin_core.explain.batch import attribute
-from swin_core.explain.randomisation import parts, random_logit, randomisation
+from swin_core.explain.randomisation import _cascade, parts, random_logit, randomisation
 from swin_core.explain.similarity import spearman
 from swin_core.zoo import Classifier
 
@@ -22,7 +24,32 @@ def test_parts_from_the_head_down() -> None:
     expected = ["head", "norm", *(f"layers.{n}" for n in reversed(range(stages))), "patch_embed"]
     assert [name for name, _ in parts(model)] == expected
     vit = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2)
-    assert [name for name, _ in parts(vit)] == ["head", "norm", "blocks.1", "blocks.0", "patch_embed"]
+    tokens = ["cls_token", "pos_embed"]
+    assert [name for name, _ in parts(vit)] == ["head", "norm", "blocks.1", "blocks.0", "patch_embed", *tokens]
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "class token": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2),
+    "absolute position embedding": lambda: swin_core.build("swin_nano", num_classes=3, absolute_embedding=True),
+    "batch norm": lambda: timm.create_model("resnet18", num_classes=3),
+    "frozen batch norm": lambda: nn.Sequential(timm.layers.FrozenBatchNormAct2d(16), nn.Flatten(), nn.Linear(16, 2)),
+    "no child": lambda: nn.Linear(3, 2),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_no_learned_value_is_left(kind: str) -> None:
+    """Every parameter and every statistic of a batch norm has new values at the end, and variances stay positive."""
+    model = MODELS[kind]()
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.5, 1.5)
+    before = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
+    *_, last = _cascade(Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32), 0)
+    after = last.model.state_dict()
+    assert [key for key in before if torch.equal(before[key], after[key])] == []
+    assert all(bool((value > 0).all()) for key, value in after.items() if key.endswith("running_var"))
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
 
 
 @pytest.fixture

@@ -91,15 +91,29 @@ def random_logit(
     return spearman(maps, attribute(classifier, batch, others, method, layer, signed=True)[:, 0])
 
 
-def parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The parts of a model that are randomised one by one, the head first: its children, of lists their items."""
-    found: list[tuple[str, nn.Module]] = []
+def parts(model: nn.Module) -> list[tuple[str, list[Tensor]]]:
+    """The parts that are randomised one by one, each with its tensors.
+
+    First the children of the model from the last to the first (of a list, its items), then the parameters that belong
+    to no child, such as class token and position embedding.
+    """
+    found: list[tuple[str, list[Tensor]]] = []
+    direct = list(model.named_parameters(recurse=False))
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList | nn.Sequential):
-            found += [(f"{name}.{number}", item) for number, item in child.named_children()]
+            found += [(f"{name}.{number}", _learned(item)) for number, item in child.named_children()]
+            direct += [(f"{name}.{key}", parameter) for key, parameter in child.named_parameters(recurse=False)]
         else:
-            found.append((name, child))
-    return [(name, part) for name, part in reversed(found) if any(True for _ in part.parameters())]
+            found.append((name, _learned(child)))
+    children = [(name, tensors) for name, tensors in reversed(found) if tensors]
+    return children + [(name, [parameter]) for name, parameter in direct]
+
+
+def _learned(part: nn.Module) -> list[Tensor]:
+    """The parameters of a part, and the floating-point buffers of its batch norms."""
+    norms = [module for module in part.modules() if hasattr(module, "running_mean")]
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False) if buffer.is_floating_point()]
+    return [*part.parameters(), *buffers]
 
 
 def _cascade(classifier: Classifier, seed: int) -> Iterator[Classifier]:
@@ -108,18 +122,22 @@ def _cascade(classifier: Classifier, seed: int) -> Iterator[Classifier]:
         copy.deepcopy(classifier.model), classifier.labels, classifier.mean, classifier.std, classifier.image_size
     )
     draw = torch.Generator().manual_seed(seed)
-    for _, part in parts(twin.model):
-        _randomise(part, draw)
+    for _, tensors in parts(twin.model):
+        for tensor in tensors:
+            _randomise(tensor, draw)
         yield twin
 
 
 @torch.no_grad()
-def _randomise(part: nn.Module, draw: torch.Generator) -> None:
-    """Draw every parameter anew from a normal distribution of its own mean and spread.
+def _randomise(tensor: Tensor, draw: torch.Generator) -> None:
+    """Replace what was learned, and keep the size of the activations.
 
-    So the sizes of the activations stay what they were, and what was learned is gone.
+    A parameter is drawn from a normal distribution of its own mean and spread. The values of a buffer are shuffled:
+    variances must stay positive.
     """
-    for parameter in part.parameters():
-        mean, spread = parameter.mean(), parameter.std(correction=0)
-        noise = torch.randn(parameter.shape, generator=draw).to(parameter)
-        parameter.copy_(mean + spread * noise)
+    if isinstance(tensor, nn.Parameter):
+        mean, spread = tensor.mean(), tensor.std(correction=0)
+        tensor.copy_(mean + spread * torch.randn(tensor.shape, generator=draw).to(tensor))
+    else:
+        order = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
+        tensor.copy_(tensor.flatten()[order].view_as(tensor))
