@@ -9,7 +9,7 @@ from dashboard.browse_choices import Judges, open_rows
 from dashboard.browse_tiles import Shown
 from dashboard.quantities import duration
 from dashboard.theme import plain
-from swin_core.accuracy import match_classes
+from swin_core.class_names import match_classes
 from swin_core.errors import DataError, SwinError
 from swin_core.predictions import Predictions
 from swin_core.selection import CONFIDENT, RIGHT_HERE, WRONG, WRONG_BOTH, WRONG_HERE, Judgement
@@ -29,9 +29,9 @@ def knowing_model(models: Sequence[str], shown: Shown) -> str | None:
 def _known_classes(model: str, shown: Shown) -> int:
     try:
         labels = cache.classifier(model).labels
+        return sum(place is not None for place in match_classes(shown.catalog.classes, labels))
     except SwinError:
         return 0
-    return sum(place is not None for place in match_classes(shown.catalog.classes, labels))
 
 
 def judge(shown: Shown, judges: Judges) -> list[Judgement]:

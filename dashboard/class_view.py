@@ -10,9 +10,9 @@ from dashboard.comparison import Comparison
 from dashboard.evidence import DATA_SETS, MeanRequest, mean_of_class, open_data_set
 from dashboard.gaze import ALONE
 from dashboard.theme import plain
+from swin_core.class_names import candidates
 from swin_core.errors import SwinError
 from swin_core.explain.class_mean import BORDER_AREA, ClassMean
-from swin_core.explain.grid import class_index
 from swin_core.explain.render import Look, percent, shorten
 
 __all__ = ["show_class_means"]
@@ -54,7 +54,12 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
                 st.info("None of the models knows a class of these pictures.", icon=":material/info:")
                 return
             name = st.selectbox(
-                "Class", known, class_index(known, likely) or 0, key="means_class", width=230, bind="query-params"
+                "Class",
+                known,
+                next(iter(candidates(known, likely)), 0),
+                key="means_class",
+                width=230,
+                bind="query-params",
             )
             count = st.selectbox(
                 "Pictures at most", COUNTS, COUNTS.index(32), key="means_count", width=150, bind="query-params"
@@ -73,7 +78,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
 
 def _knows(model: str, name: str) -> bool:
     held = held_classifier(model)
-    return held is not None and class_index(held.labels, name) is not None
+    return held is not None and bool(candidates(held.labels, name))
 
 
 def _show(requests: Sequence[MeanRequest], look: Look) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from dashboard import cache
 from dashboard.cache import STAGES, Picture, Request
 from dashboard.choices import column_titles
+from swin_core.class_names import candidates, find_class
 from swin_core.errors import SwinError, TargetError
 from swin_core.explain import METHOD_FACTS, METHODS, RUNNER_UP
-from swin_core.explain.grid import Cell, Row, class_index
+from swin_core.explain.grid import Cell, Row
 
 __all__ = ["Comparison", "Line", "own_classes"]
 
@@ -130,26 +131,26 @@ class Comparison:
         another class, where one of them may be that class itself.
 
         Raises:
-            TargetError: the model has no such class.
+            TargetError: the model has no such class, or several classes fit the name.
         """
         against = self._against(model)
         if line.target is None:
             return Request(model, line.picture, None, self.method, self.layer, against)
         labels = cache.classifier(model).labels
-        if class_index(labels, line.target) is None:
+        if find_class(labels, line.target) is None:
             raise TargetError(f"This model has no class {line.target}.")
         same = [line]
         if against is None:
             same = [other for other in self.lines if other.picture.key == line.picture.key]
-        found = [class_index(labels, other.target) for other in same if other.target]
-        targets = tuple(dict.fromkeys(index for index in found if index is not None))
+        found = [candidates(labels, other.target) for other in same if other.target]
+        targets = tuple(dict.fromkeys(fits[0] for fits in found if len(fits) == 1))
         return Request(model, line.picture, targets, self.method, self.layer, against)
 
     def _against(self, model: str) -> int | str | None:
         """The class to compare with, by its index in the model."""
         if self.against is None or self.against == RUNNER_UP:
             return self.against
-        index = class_index(cache.classifier(model).labels, self.against)
+        index = find_class(cache.classifier(model).labels, self.against)
         if index is None:
             raise TargetError(f"This model has no class {self.against}.")
         return index
@@ -167,7 +168,7 @@ class Comparison:
         note = METHODS[found.method] if self.method is None else ""
         if line.target is None:
             return Cell(found, note=note)
-        index = class_index(found.labels, line.target)
+        index = find_class(found.labels, line.target)
         return Cell(found, target=found.targets.index(index if index is not None else -1), note=note)
 
 

@@ -9,9 +9,9 @@ from dashboard.cache import FUSED, STAGES, Picture, held_classifier, stages
 from dashboard.choices import PICTURES_AT_MOST, once
 from dashboard.comparison import Line, own_classes
 from dashboard.theme import plain
+from swin_core.class_names import candidates
 from swin_core.errors import LayerError
 from swin_core.explain import METHOD_FACTS, METHODS, NOT_OFFERED, RUNNER_UP, offered_layers
-from swin_core.explain.grid import is_class
 from swin_core.explain.strip import has_stages
 
 __all__ = [
@@ -113,7 +113,7 @@ def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
     lines = []
     with st.container(horizontal=True):
         for number, picture in enumerate(pictures, 1):
-            likely = next((label for label in labels if is_class(label, picture.truth)), labels[0])
+            likely = labels[next(iter(candidates(labels, picture.truth)), 0)]
             name = st.selectbox(
                 plain(picture.title),
                 labels,

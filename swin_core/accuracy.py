@@ -1,7 +1,7 @@
 """How well a model of the zoo does on a data set: the figures that training reports, for any model and any pictures."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swin_core.class_names import match_classes
 from swin_core.data import DataSet, cifar100, flower_photos
 from swin_core.errors import ConfigError, DataError, listed
-from swin_core.explain.grid import is_class
 from swin_core.training.config import TrainConfig
 from swin_core.training.evaluation import BATCH_SIZE, Figures, evaluate
 from swin_core.training.pictures import has_own_split, open_folder, splits
@@ -24,7 +24,6 @@ __all__ = [
     "Evaluation",
     "evaluate_classifier",
     "evaluate_named",
-    "match_classes",
     "open_split",
     "recorded_settings",
     "sees_like_training",
@@ -150,6 +149,7 @@ def evaluate_classifier(
 
     Raises:
         DataError: a picture cannot be read, or no class of the data set is one of the model's.
+        TargetError: several classes of the model fit a class name of the data set.
     """
     places = match_classes(dataset.classes, classifier.labels)
     kept = [index for index, label in enumerate(dataset.labels) if places[label] is not None]
@@ -185,25 +185,3 @@ def _batches(
 def sees_like_training(classifier: Classifier) -> bool:
     """Whether a classifier's views are what training validates on, which a data set decodes by several threads."""
     return classifier.crop_fraction == 1 and classifier.interpolation == "bicubic" and not classifier.squash
-
-
-def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | None]:
-    """Where each class name of a data set stands among a model's labels, or None.
-
-    Letter case, `_`, `-` and a plural s do not count. A label may list several names, as ImageNet's do ("tench, Tinca
-    tinca"). A name that fits two labels, as "crane" does there, fits none.
-    """
-    return [_place(name, labels) for name in classes]
-
-
-def _place(name: str, labels: Sequence[str]) -> int | None:
-    fits: tuple[Callable[[str], bool], ...] = (
-        lambda label: label == name,
-        lambda label: is_class(label, name),
-        lambda label: any(is_class(part, name) for part in label.split(",")),
-    )
-    for fit in fits:
-        places = [place for place, label in enumerate(labels) if fit(label)]
-        if places:
-            return places[0] if len(places) == 1 else None
-    return None

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from swin_core.accuracy import match_classes, sees_like_training
+from swin_core.accuracy import sees_like_training
 from swin_core.atomic import replacing
+from swin_core.class_names import match_classes
 from swin_core.data import DataSet
 from swin_core.errors import DataError
 from swin_core.modes import evaluation_mode

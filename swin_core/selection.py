@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from swin_core.accuracy import match_classes
 from swin_core.catalog import Catalog, each_class_in_turn
+from swin_core.class_names import match_classes
 from swin_core.confusion import confusion
 from swin_core.predictions import Predictions
 

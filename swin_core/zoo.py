@@ -55,7 +55,7 @@ class Classifier:
 
     Args:
         model: any classifier from `(B, channels, S, S)` to logits `(B, classes)`.
-        labels: class names, in the order of the logits.
+        labels: class names, in the order of the logits; names that occur several times get their index added.
         mean: mean by channel that the input is normalised with, for pixels in 0 to 1.
         std: standard deviation likewise.
         image_size: side S of the input in pixels.
@@ -92,7 +92,7 @@ class Classifier:
         if interpolation not in _RESAMPLING:
             raise ConfigError(f"interpolation must be one of {', '.join(_RESAMPLING)}, not {interpolation!r}.")
         self.model = model
-        self.labels = tuple(str(label) for label in labels)
+        self.labels = unique_labels(labels)
         self.mean, self.std = tuple(mean), tuple(std)
         self.image_size = image_size
         self.name = name or type(model).__name__

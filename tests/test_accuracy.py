@@ -16,9 +16,9 @@ from torch import Tensor, nn
 import swin_core
 from scripts import evaluate as command
 from swin_core import runs
-from swin_core.accuracy import evaluate_classifier, evaluate_named, match_classes, open_split
+from swin_core.accuracy import evaluate_classifier, evaluate_named, open_split
 from swin_core.data import DataSet, cifar100, flower_photos, image_folder
-from swin_core.errors import ConfigError, DataError
+from swin_core.errors import ConfigError, DataError, TargetError
 from swin_core.training import TrainConfig, evaluate, train
 from swin_core.training.evaluation import Figures
 from swin_core.training.pictures import splits
@@ -156,20 +156,9 @@ def test_a_model_of_other_classes_is_refused(folder: Path) -> None:
         evaluate_classifier(classifier(("class 0", "class 1", "class 2")), image_folder(folder))
 
 
-@pytest.mark.parametrize(
-    ("names", "labels", "places"),
-    [
-        (["ant", "bee"], ["bee", "ant"], [1, 0]),
-        (["maple_tree", "Roses"], ["rose", "maple tree"], [1, 0]),
-        (["rose", "roses"], ["roses", "rose"], [1, 0]),  # what is equal comes first
-        (["rose"], ["roses", "Rose"], [None]),  # which of them?
-        (["crane", "daisy"], ["crane", "daisy", "crane"], [None, 1]),
-        (["goldfish", "tinca tinca"], ["tench, Tinca tinca", "goldfish, Carassius auratus"], [1, 0]),
-        (["cat"], ["tabby, tabby cat", "Persian cat"], [None]),
-    ],
-)
-def test_classes_are_matched_by_name(names: list[str], labels: list[str], places: list[int | None]) -> None:
-    assert match_classes(names, labels) == places
+def test_an_ambiguous_class_stops_the_evaluation(folder: Path) -> None:
+    with pytest.raises(TargetError, match="fits several classes"):
+        evaluate_classifier(classifier(("ant, insect", "Bees", "BEE")), image_folder(folder))
 
 
 def same_pictures(one: DataSet, other: DataSet) -> bool:

@@ -22,7 +22,7 @@ from swin_core.errors import ConfigError
 from swin_core.explain.browser import page_layout, plotly_figure
 from swin_core.explain.export import encode, save
 from swin_core.explain.figure import matplotlib_figure
-from swin_core.explain.grid import Cell, Grid, Row, class_index
+from swin_core.explain.grid import Cell, Grid, Row
 from swin_core.explain.render import (
     COLORMAPS,
     DIVERGING,
@@ -198,12 +198,6 @@ def test_right_and_wrong_are_marked_only_where_the_model_can_know(make: Make, tr
     notes = shown.caption(shown.rows[0], Cell(other)).notes
     assert notes[1].startswith("predicts roses · ")
     assert notes[1].endswith(mark)
-
-
-def test_a_class_is_found_by_its_name_before_a_similar_one() -> None:
-    assert class_index(("roses", "rose"), "rose") == 1
-    assert class_index(("aquarium_fish", "roses"), "aquarium fish") == 0
-    assert class_index(("roses",), "lily") is None
 
 
 # -- the browser's figure

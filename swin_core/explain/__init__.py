@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, ImageError, TargetError, listed
 from swin_core.explain.batch import answer, attribute, chosen_layers, chosen_method
 from swin_core.explain.cam import resize_maps
 from swin_core.explain.defaults import default_method
 from swin_core.explain.explanation import Explanation
-from swin_core.explain.grid import class_index
 from swin_core.explain.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
 from swin_core.explain.methods import METHOD_FACTS, METHODS, NOT_OFFERED
 from swin_core.explain.questions import RUNNER_UP, Answer, ask_picture
@@ -169,7 +169,7 @@ def _index(classifier: Classifier, target: int | str) -> int:
         if target != int(target):
             raise TargetError(f"a class is named by its index or its name, not by {target}.")
         return int(target)
-    index = class_index(classifier.labels, target)
+    index = find_class(classifier.labels, target)
     if index is not None:
         return index
     raise TargetError(f"{classifier.name} has no class {target[:80]!r}; it knows {listed(classifier.labels)}.")

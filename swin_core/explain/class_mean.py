@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from swin_core.class_names import find_class
 from swin_core.data import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
 from swin_core.explain.batch import attribute
 from swin_core.explain.defaults import default_method
-from swin_core.explain.grid import class_index
 from swin_core.explain.render import Look, overlay
 from swin_core.zoo import Classifier
 
@@ -85,14 +85,14 @@ def class_mean(
     Raises:
         ConfigError: no pictures are asked for.
         DataError: the data set has no such class or no picture of it, or a picture cannot be read.
-        TargetError: the model has no such class.
+        TargetError: the model has no such class, or several classes fit the name.
         LayerError: no such layer, or every map is empty.
     """
     if count < 1:
         raise ConfigError(f"a mean needs at least 1 picture, not {count}.")
     method = method or default_method(classifier, at_layer=layer is not None)
     chosen = _draw(dataset, name, count, seed)
-    target = class_index(classifier.labels, name)
+    target = find_class(classifier.labels, name)
     if target is None:
         raise TargetError(f"{classifier.name} has no class {name[:80]!r}; it knows {listed(classifier.labels)}.")
     views = np.zeros((classifier.image_size, classifier.image_size, 3))
@@ -128,7 +128,7 @@ def _scaled(maps: Tensor) -> np.ndarray:
 
 def _draw(dataset: DataSet, name: str, count: int, seed: int) -> np.ndarray:
     """Indices of up to `count` pictures of a class, in the order of the data set."""
-    label = class_index(dataset.classes, name)
+    label = find_class(dataset.classes, name)
     if label is None:
         raise DataError(f"{dataset.name} has no class {name[:80]!r}; it has {listed(dataset.classes)}.")
     members = np.flatnonzero(dataset.labels == label)

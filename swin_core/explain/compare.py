@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, SwinError
 from swin_core.explain import explain, stage_layers
-from swin_core.explain.grid import Cell, Grid, Row, class_index
+from swin_core.explain.grid import Cell, Grid, Row
 from swin_core.explain.render import Look
 from swin_core.explain.trust import assess
 from swin_core.progress import Progress, counter
@@ -140,10 +141,10 @@ def _cells(classifier: Classifier | Missing, image: Image.Image | Missing, name:
         return [Cell(None, error=image.reason)]
     if isinstance(classifier, Missing):
         return [Cell(None, error=classifier.reason)]
-    index = None if name is None else class_index(classifier.labels, name)
-    if name is not None and index is None:
-        return [Cell(None, error=f"This model has no class {name}.")]
     try:
+        index = None if name is None else find_class(classifier.labels, name)
+        if name is not None and index is None:
+            return [Cell(None, error=f"This model has no class {name}.")]
         layers = stage_layers(classifier) if wish.layers == (STAGES,) else wish.layers or None
         found = explain(classifier, image, index, wish.method, layers, against=wish.against, fuse=wish.fuse)
     except SwinError as error:

@@ -10,13 +10,14 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
+from swin_core.class_names import candidates
 from swin_core.errors import ConfigError
 from swin_core.explain.explanation import Explanation, common_parts
 from swin_core.explain.render import Look, percent, wrap
 from swin_core.explain.similarity import agreement
 from swin_core.explain.trust import Trust
 
-__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "class_index", "is_class", "is_fine", "scale_top"]
+__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "is_fine", "scale_top"]
 
 FINE = 16
 """A map of so many places a side or more may have a few far above the rest: they do not set its scale."""
@@ -110,19 +111,6 @@ def badge(trust: Trust) -> str:
     return f"{'believe' if trust.better else 'doubt'} · SRG {trust.srg:+.2f}"
 
 
-def is_class(label: str, truth: str) -> bool:
-    """Whether a class name means the true class: letter case, `_`, `-` and a plural s aside."""
-    names = [name.casefold().replace("_", " ").replace("-", " ").strip().removesuffix("s") for name in (label, truth)]
-    return names[0] == names[1]
-
-
-def class_index(labels: Sequence[str], name: str) -> int | None:
-    """Index of the class that a name means to a model, or None; an equal name goes before a similar one."""
-    if name in labels:
-        return labels.index(name)
-    return next((index for index, label in enumerate(labels) if is_class(label, name)), None)
-
-
 @dataclass(frozen=True)
 class Grid:
     """Rows of images with their heat maps.
@@ -185,10 +173,9 @@ class Grid:
         prediction = []
         if predicted != target:
             prediction.append(f"predicts {found.labels[predicted]} · {_sure(found, predicted)}")
-        # A model that does not know the true class is neither right nor wrong.
-        if row.truth and class_index(found.labels, row.truth) is not None:
-            right = is_class(found.labels[predicted], row.truth)
-            prediction.append("✓ right" if right else f"✗ wrong: it is {row.truth}")
+        truth = candidates(found.labels, row.truth) if row.truth else []
+        if len(truth) == 1:  # else the model does not know the true class, and is neither right nor wrong
+            prediction.append("✓ right" if predicted == truth[0] else f"✗ wrong: it is {row.truth}")
         if prediction:
             notes.append(" ".join(prediction))
         notes += [cell.note] if cell.note else []
