@@ -1,28 +1,25 @@
-"""Methods of pytorch-grad-cam behind our call: on any layout, without a trace, and with their maps as they come.
+"""Score-CAM, Ablation-CAM, ShapleyCAM, Finer-CAM, KPCA-CAM and SESS, on any layout of the layer's output.
 
-Its maps are taken before it stretches each to its own maximum and resizes it; hooks, modes, parameters and their
-gradients are as before when a call ends, however it ends; its progress bars stay silent. Two methods are mended where
-they fail or say nothing on tokens, Ablation-CAM and ShapleyCAM, each where it is defined below.
+The first three compute their weights here, from hooks that a call removes again. KPCA-CAM, Finer-CAM and SESS call
+pytorch-grad-cam for the projection, the score and the crops.
 """
 
 import threading
-import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from swin_core.errors import TargetError
-from swin_core.explain.cam import layer_maps
-from swin_core.explain.layers import layer_arrangement, target_modules
+from swin_core.errors import LayerError, TargetError
+from swin_core.explain.cam import forward_to_layers, layer_maps
+from swin_core.explain.layers import layer_arrangement
 from swin_core.explain.questions import Answer, Ask, Question
-from swin_core.explain.weighting import RULES, peak_up
+from swin_core.explain.weighting import RULES, Rule, peak_up
 from swin_core.modes import evaluation_mode, frozen_parameters
 
 __all__ = ["WRAPPED", "wrapped_maps"]
@@ -30,15 +27,16 @@ __all__ = ["WRAPPED", "wrapped_maps"]
 # pytorch_grad_cam is imported where it is needed: it brings pyplot and scikit-learn along.
 
 Arrange = Callable[[Tensor], Tensor]
-Target = Callable[[Tensor], Tensor]
 
+_BATCH = 32
+"""Channels whose scores are computed in one forward pass."""
 _CLOSEST = 3
 """Classes that Finer-CAM compares with, as in pytorch-grad-cam."""
 _SCALES = 6
-"""Scales of SESS, 31 crops of a square picture: pytorch-grad-cam's twelve would be 122."""
+"""Scales of SESS, 31 crops of a square image: pytorch-grad-cam's twelve would be 122."""
 
 _second_order = threading.Lock()
-"""Which attention kernel PyTorch takes is set for the whole process."""
+"""The choice of attention kernels is the whole process's."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ class _Call:
     """One question at one layer."""
 
     model: nn.Module
-    module: nn.Module
-    """The target layer."""
+    layer: str
     arrange: Arrange
     """From the layer's output to `(B, C, h, w)`."""
     x: Tensor
@@ -57,16 +54,23 @@ class _Call:
     """`(B, classes)`."""
 
     @property
-    def targets(self) -> list[Target]:
-        """The question of each picture as pytorch-grad-cam has it: from `(..., classes)` to the score `(...)`."""
-        pictures = torch.arange(len(self.x), device=self.question.targets.device)
-        return [partial(_score, self.question.of(picture)) for picture in pictures[:, None]]
+    def module(self) -> nn.Module:
+        """The target layer."""
+        return self.model.get_submodule(self.layer)
 
+    def output(self) -> Tensor:
+        """The layer's output, as the layer returns it, without a graph."""
+        with forward_to_layers(self.model, self.x, [self.layer]) as seen:
+            return seen.outputs[self.layer].detach()
 
-def _score(question: Question, logits: Tensor) -> Tensor:
-    rows = logits.reshape(-1, logits.shape[-1])
-    same = torch.zeros(len(rows), dtype=torch.long, device=question.targets.device)
-    return question.of(same).score(rows).view(logits.shape[:-1])
+    def activations(self) -> Tensor:
+        """The layer's output as `(B, C, h, w)` float32."""
+        return self.arrange(self.output()).float()
+
+    def scores(self, image: int, logits: Tensor) -> Tensor:
+        """The score of an image's question for logits `(N, classes)`, `(N,)` float32."""
+        rows = torch.full((len(logits),), image, device=self.question.targets.device)
+        return self.question.of(rows).score(logits).float()
 
 
 def wrapped_maps(
@@ -77,11 +81,11 @@ def wrapped_maps(
     method: str,
     reshape_transform: Arrange | None = None,
 ) -> Answer:
-    """Maps of one of pytorch-grad-cam's methods for each question and layer.
+    """Maps of a method of `WRAPPED` for each question and layer.
 
     Args:
         model: any classifier.
-        x: normalised pictures, `(B, channels, H, W)`.
+        x: normalised images, `(B, channels, H, W)`.
         ask: what to ask of the logits.
         layers: target layers by name.
         method: a key of `WRAPPED`.
@@ -91,10 +95,9 @@ def wrapped_maps(
         TargetError: a class outside the model's.
         LayerError: a layer that cannot be explained.
     """
-    # Ours first: it refuses what cannot be explained with one clear line, and says what the questions are.
+    # Grad-CAM first: it checks the layers and the logits with clear messages, and finds the questions.
     found = layer_maps(model, x, ask, layers, RULES["gradcam"], reshape_transform)
-    modules = target_modules(model, layers)
-    wrap, by_class = WRAPPED[method]
+    compute, by_class = WRAPPED[method]
     rows: list[list[Tensor]] = []
     for question in found.questions:
         if rows and not by_class:
@@ -103,217 +106,159 @@ def wrapped_maps(
         row = []
         for name in layers:
             arrange = reshape_transform or layer_arrangement(model, name, (x.shape[2], x.shape[3]))
-            with _traceless(model, name):
-                values = wrap(_Call(model, modules[name], arrange, x.clone(), question, found.logits))
-            row.append(torch.from_numpy(np.asarray(values, np.float32)).to(x.device).relu())
+            call = _Call(model, name, arrange, x.clone(), question, found.logits)
+            with (
+                torch.inference_mode(False),
+                torch.autocast(x.device.type, enabled=False),
+                evaluation_mode(model),
+                frozen_parameters(model),
+            ):
+                row.append(compute(call).relu())
         rows.append(row)
     return Answer(found.logits, found.questions, rows)
 
 
+@torch.no_grad()
+def _score_cam(call: _Call) -> Tensor:
+    """Score-CAM (Wang et al. 2020, eq. 5 to 7), `(B, h, w)`.
+
+    A channel's weight is the softmax, over the channels, of the score of the image times the channel's activation,
+    scaled to 0 to 1.
+    """
+    activations = call.activations()
+    weights = []
+    for number, image in enumerate(call.x):
+        scores = []
+        for channels in activations[number].split(_BATCH):
+            size = (image.shape[-2], image.shape[-1])
+            masks = F.interpolate(channels[:, None], size, mode="bilinear", align_corners=True)
+            low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+            masked = image * ((masks - low) / (high - low + 1e-8))
+            scores.append(call.scores(number, call.model(masked.to(image))))
+        weights.append(torch.cat(scores).softmax(0))
+    return torch.einsum("bchw,bc->bhw", activations, torch.stack(weights))
+
+
+@torch.no_grad()
+def _ablation_cam(call: _Call) -> Tensor:
+    """Ablation-CAM (Desai and Ramaswamy 2020, eq. 3), `(B, h, w)`.
+
+    A channel's weight is the fall of the score when the channel is set to 0, without the paper's division by the score:
+    a negative score would turn the map over.
+    """
+    output = call.output()
+    activations = call.arrange(output).float()
+    weights = []
+    for number in range(len(call.x)):
+        scores = []
+        for channels in torch.arange(activations.shape[1]).split(_BATCH):
+            ablated = output[number : number + 1].repeat_interleave(len(channels), 0)
+            arranged = call.arrange(ablated)
+            if arranged.untyped_storage().data_ptr() != ablated.untyped_storage().data_ptr():
+                raise LayerError("the reshape_transform must return a view of the layer's output for Ablation-CAM.")
+            arranged[torch.arange(len(channels)), channels] = 0
+            with _replaced(call.module, ablated):
+                images = call.x[number : number + 1].expand(len(channels), -1, -1, -1)
+                scores.append(call.scores(number, call.model(images)))
+        weights.append(call.scores(number, call.logits[number : number + 1]) - torch.cat(scores))
+    return torch.einsum("bchw,bc->bhw", activations, torch.stack(weights))
+
+
 @contextmanager
-def _traceless(model: nn.Module, name: str) -> Iterator[None]:
-    """Restore whatever pytorch-grad-cam changes in a model, and give it the modes of PyTorch that it counts on."""
-    parent, _, leaf = name.rpartition(".")
-    holder = model.get_submodule(parent)
-    module = holder._modules[leaf]
-    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device, enabled=False),
-        evaluation_mode(model),
-        frozen_parameters(model),
-    ):
-        try:
-            yield
-        finally:
-            holder._modules[leaf] = module  # Ablation-CAM puts another one in its place
-
-
-def _run(cam: Any, call: _Call, targets: Sequence[Target]) -> np.ndarray:
-    """The map of a method before it is stretched and resized, `(B, h, w)`."""
-    base = getattr(cam, "base_cam", cam)
-    # What follows a layer may work in place: what was captured must not change with it.
-    hook = call.module.register_forward_hook(lambda _module, _inputs, output: output.clone())
+def _replaced(module: nn.Module, output: Tensor) -> Iterator[None]:
+    """Let a layer return `output` in this thread, whatever its input."""
+    thread = threading.get_ident()
+    hook = module.register_forward_hook(lambda *_: output if threading.get_ident() == thread else None)
     try:
-        cam.compute_input_gradient = base.compute_input_gradient = base.uses_gradients  # parameters are frozen
-        cam.forward(call.x, targets)
-        return base.raw
+        yield
     finally:
         hook.remove()
-        _release(base, call.module)
 
 
-def _release(base: Any, module: nn.Module) -> None:
-    """Remove the hooks of a method; its own `release` fails before that where a captured tensor is a view."""
-    base.activations_and_grads.activations, base.activations_and_grads.gradients = [], []
-    base.activations_and_grads.release()
-    for key, hook in list(module._forward_hooks.items()):
-        if getattr(hook, "__self__", None) is base:  # Ablation-CAM's own, if the model failed meanwhile
-            del module._forward_hooks[key]
+def _shapley_cam(call: _Call) -> Tensor:
+    """ShapleyCAM (Cai 2025), `(B, h, w)`: Grad-CAM of the gradient less half of the Hessian times the activations."""
+    # The fused attention kernels have no second derivative.
+    with _second_order, sdpa_kernel(SDPBackend.MATH), forward_to_layers(call.model, call.x, [call.layer]) as seen:
+        output = seen.outputs[call.layer]
+        (gradient,) = torch.autograd.grad(call.question.score(seen.logits).sum(), output, create_graph=True)
+        if gradient.requires_grad:  # else the score is linear in the activations
+            (product,) = torch.autograd.grad(gradient, output, output.detach(), allow_unused=True)
+            gradient = gradient if product is None else gradient - product / 2
+        weights = call.arrange(gradient.detach()).float().mean((2, 3))
+        return torch.einsum("bchw,bc->bhw", call.arrange(output.detach()).float(), weights)
 
 
-def _recording(base: type) -> type:
-    """A method of pytorch-grad-cam that keeps the map which it is about to stretch."""
+@dataclass(frozen=True)
+class _FinerQuestion(Question):
+    """A class compared with the closest ones, weighted by their probability."""
 
-    def get_cam_image(self: Any, *arguments: Any) -> np.ndarray:
-        self.raw = base.get_cam_image(self, *arguments)  # type: ignore[attr-defined]
-        return self.raw
+    scores: tuple[Callable[[Tensor], Tensor], ...] = ()
+    """For each image from logits `(classes,)` to its score."""
 
-    return type(f"Recording{base.__name__}", (base,), {"get_cam_image": get_cam_image})
-
-
-def _silent(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function with another `tqdm`, one that prints nothing, among the names that it knows."""
-    assert isinstance(method, types.FunctionType)
-    names = {**method.__globals__, "tqdm": types.SimpleNamespace(tqdm=iter)}
-    return types.FunctionType(method.__code__, names, method.__name__, method.__defaults__, method.__closure__)
+    def score(self, logits: Tensor) -> Tensor:
+        return torch.stack([score(row) for score, row in zip(self.scores, logits, strict=True)])
 
 
-@cache
-def _score_cam() -> type:
-    from pytorch_grad_cam import ScoreCAM
-
-    return _recording(type("SilentScoreCAM", (ScoreCAM,), {"get_cam_weights": _silent(ScoreCAM.get_cam_weights)}))
-
-
-def _scored(call: _Call) -> np.ndarray:
-    """Score-CAM (Wang et al. 2020, eq. 5 to 7)."""
-    return _run(_score_cam()(call.model, [call.module], call.arrange), call, call.targets)
-
-
-@cache
-def _ablation_cam() -> tuple[type, type]:
-    from pytorch_grad_cam import AblationCAM
-    from pytorch_grad_cam.ablation_layer import AblationLayer
-
-    class Zeros(AblationLayer):
-        """Sets one channel to 0, as in the paper, in any layout.
-
-        pytorch-grad-cam's own layers set -10,000,000 where an activation is below 0, as they all are somewhere in a
-        transformer: a LayerNorm behind it then gives the same whichever channel it was.
-        """
-
-        def __init__(self, replaced: nn.Module, arrange: Arrange) -> None:
-            super().__init__()
-            object.__setattr__(self, "replaced", replaced)  # not as a module of this one
-            self.arrange = arrange
-
-        def __getattr__(self, name: str) -> Any:
-            """What else the model uses of the layer, such as the patch merging of a stage."""
-            return getattr(object.__getattribute__(self, "replaced"), name)
-
-        def set_next_batch(self, input_batch_index: int, activations: Tensor, num_channels_to_ablate: int) -> None:
-            one = activations[input_batch_index : input_batch_index + 1]
-            self.activations = one.repeat_interleave(num_channels_to_ablate, 0)
-
-        def __call__(self, x: Tensor) -> Tensor:
-            channels_first = self.arrange(self.activations)  # a view
-            for picture, channel in enumerate(self.indices[: len(channels_first)]):
-                channels_first[picture, channel] = 0
-            return self.activations
-
-    silent = _silent(AblationCAM.get_cam_weights)
-
-    def get_cam_weights(self: Any, x: Tensor, layer: Any, targets: Any, activations: np.ndarray, grads: Any) -> Any:
-        """The fall of the score (Desai and Ramaswamy 2020, eq. 3) without its division by the score.
-
-        Divided by a negative score the map would be turned over; by a positive one only its strength changes.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            shares = silent(self, x, layer, targets, activations, grads)
-        scores = np.array([target(output).item() for target, output in zip(targets, self.outputs, strict=True)])
-        return np.nan_to_num(shares * scores[:, None], posinf=0, neginf=0)
-
-    return _recording(type("FallCAM", (AblationCAM,), {"get_cam_weights": get_cam_weights})), Zeros
-
-
-def _ablated(call: _Call) -> np.ndarray:
-    """Ablation-CAM (Desai and Ramaswamy 2020)."""
-    cam, zeros = _ablation_cam()
-    return _run(cam(call.model, [call.module], call.arrange, zeros(call.module, call.arrange)), call, call.targets)
-
-
-def _finer(call: _Call) -> np.ndarray:
-    """Finer-CAM (Zhang et al. 2025): Grad-CAM of the class less the closest ones, or the one that is asked for."""
-    from pytorch_grad_cam import FinerCAM, GradCAM
+def _finer_cam(call: _Call) -> Tensor:
+    """Finer-CAM (Zhang et al. 2025), `(B, h, w)`: Grad-CAM of the class less the closest ones, or the one asked for."""
     from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
 
     if call.logits.shape[1] < 2:
         raise TargetError("Finer-CAM compares classes and the model has a single one; choose another method.")
-    targets = []
-    for picture, target in enumerate(call.question.targets.tolist()):
-        distance = (call.logits[picture] - call.logits[picture, target]).abs()
+    scores = []
+    for image, target in enumerate(call.question.targets.tolist()):
+        distance = (call.logits[image] - call.logits[image, target]).abs()
         distance[target] = float("inf")
         closest = distance.argsort()[: min(_CLOSEST, len(distance) - 1)].tolist()
-        others = closest if call.question.against is None else [int(call.question.against[picture])]
-        targets.append(FinerWeightedTarget(target, others, 1))
-    return _run(FinerCAM(call.model, [call.module], call.arrange, _recording(GradCAM)), call, targets)
+        others = closest if call.question.against is None else [int(call.question.against[image])]
+        scores.append(FinerWeightedTarget(target, others, 1))
+    question = _FinerQuestion(call.question.targets, call.question.against, tuple(scores))
+    rule = Rule(RULES["gradcam"].weigh)
+    return layer_maps(call.model, call.x, lambda _: [question], [call.layer], rule, call.arrange).maps[0][0]
 
 
-@cache
-def _shapley_cam() -> type:
-    from pytorch_grad_cam import ShapleyCAM
+def _kpca_cam(call: _Call) -> Tensor:
+    """KPCA-CAM (Karmani et al. 2024), `(B, h, w)`; the component has no sign, so its greatest magnitude is positive."""
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_kernel
 
-    class OnTokens(ShapleyCAM):
-        """pytorch-grad-cam arranges the weights but not the activations, which fails on any layout but its own.
-
-        It also fails where the score is linear in the activations, so that there is no second derivative.
-        """
-
-        def get_cam_image(
-            self, x: Tensor, layer: Any, targets: Any, activations: Tensor, grads: Tensor, _: bool
-        ) -> Any:
-            arrange = self.activations_and_grads.reshape_transform
-            if grads.requires_grad:
-                weights = self.get_cam_weights(x, layer, targets, activations, grads)
-            else:
-                weights = arrange(grads).mean((2, 3)).cpu().numpy()
-            self.raw = np.einsum("bchw,bc->bhw", arrange(activations).detach().cpu().numpy(), weights)
-            return self.raw
-
-    return OnTokens
+    found = get_2d_projection_kernel(call.activations().cpu().numpy())
+    return peak_up(torch.from_numpy(np.nan_to_num(found)).to(call.x.device))
 
 
-def _shapley(call: _Call) -> np.ndarray:
-    """ShapleyCAM (Cai 2025): Grad-CAM, with half of the Hessian times the activations taken from the gradient."""
-    # The fused attention kernels have no second derivative.
-    with _second_order, sdpa_kernel(SDPBackend.MATH):
-        return _run(_shapley_cam()(call.model, [call.module], call.arrange), call, call.targets)
-
-
-@cache
-def _kernel_cam() -> type:
-    from pytorch_grad_cam import KPCA_CAM
-
-    return _recording(KPCA_CAM)
-
-
-def _kernel(call: _Call) -> np.ndarray:
-    """KPCA-CAM (Karmani et al. 2024); its component has no sign of its own, so its greatest magnitude is positive."""
-    raw = _run(_kernel_cam()(call.model, [call.module], call.arrange), call, call.targets)
-    return peak_up(torch.from_numpy(np.nan_to_num(raw))).numpy()
-
-
-def _scales(call: _Call) -> np.ndarray:
-    """SESS (Tursun et al. 2022): Grad-CAM of crops at several scales, put together; `(B, H, W)`, relative."""
+def _sess(call: _Call) -> Tensor:
+    """SESS (Tursun et al. 2022), `(B, H, W)`, relative: Grad-CAM of crops at several scales, put together."""
     from pytorch_grad_cam import SESS
 
-    cam = SESS(call.model, [call.module], call.arrange, num_scales=_SCALES)
+    # In float32, since NumPy knows no bfloat16.
+    cam = SESS(call.model, [call.module], lambda output: call.arrange(output).float(), num_scales=_SCALES)
+    # What follows a layer may work in place: what was captured must not change with it.
+    hook = call.module.register_forward_hook(lambda _module, _inputs, output: output.clone())
     try:
-        cam.base_cam.compute_input_gradient = True
-        pairs = zip(call.x.split(1), call.targets, strict=True)
-        return np.stack([cam.forward_single_image(picture, target) for picture, target in pairs])
+        cam.base_cam.compute_input_gradient = True  # the parameters are frozen
+        maps = []
+        with torch.enable_grad():
+            for number, image in enumerate(call.x.split(1)):
+                maps.append(cam.forward_single_image(image, _target(call, number)))
+        return torch.from_numpy(np.asarray(maps, np.float32)).to(call.x.device)
     finally:
-        _release(cam.base_cam, call.module)
+        hook.remove()
+        # Its own release() fails where a captured tensor is a view.
+        cam.base_cam.activations_and_grads.activations = []
+        cam.base_cam.activations_and_grads.gradients = []
+        cam.base_cam.activations_and_grads.release()
 
 
-WRAPPED: dict[str, tuple[Callable[[_Call], np.ndarray], bool]] = {
-    "kpcacam": (_kernel, False),
-    "finercam": (_finer, True),
-    "shapleycam": (_shapley, True),
-    "scorecam": (_scored, True),
-    "ablationcam": (_ablated, True),
-    "sess": (_scales, True),
+def _target(call: _Call, image: int) -> Callable[[Tensor], Tensor]:
+    """The question of an image as pytorch-grad-cam has it: from `(..., classes)` to the score `(...)`."""
+    return lambda logits: call.scores(image, logits.reshape(-1, logits.shape[-1])).view(logits.shape[:-1])
+
+
+WRAPPED: dict[str, tuple[Callable[[_Call], Tensor], bool]] = {
+    "kpcacam": (_kpca_cam, False),
+    "finercam": (_finer_cam, True),
+    "shapleycam": (_shapley_cam, True),
+    "scorecam": (_score_cam, True),
+    "ablationcam": (_ablation_cam, True),
+    "sess": (_sess, True),
 }
-"""What is wrapped, by the name of its method, and whether it depends on the class."""
+"""From a method's name to its maps, and whether they depend on the class."""
