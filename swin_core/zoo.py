@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from swin_core.cache import LRUCache
+from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ModelError, WeightsError
 from swin_core.model import build
 from swin_core.modes import evaluation_mode
@@ -142,6 +143,12 @@ class Classifier:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the model's parameters, in which it computes."""
+        formats = (p.dtype for p in self.model.parameters() if p.is_floating_point())
+        return next(formats, torch.float32)
+
+    @property
     def weights_hash(self) -> str:
         """SHA-256 in hexadecimal: of the file that was loaded, or of the tensors where none was or they changed."""
         # Training a loaded model on makes it another one: the tensors' version counters tell.
@@ -172,11 +179,11 @@ class Classifier:
         return np.asarray(crop_square(image, self.image_size, self.crop_fraction, resampling, self.squash))
 
     def tensor(self, view: np.ndarray) -> Tensor:
-        """Normalise one view or several: `([B,] H, W, channels)` uint8 to `(B, channels, H, W)` float32 on `device`."""
+        """Normalise views, `([B,] H, W, channels)` uint8, to `(B, channels, H, W)` in the model's `dtype`."""
         if view.shape[-1] != len(self.mean):
             raise ConfigError(f"{self.name} takes {len(self.mean)} channels; the picture has {view.shape[-1]}.")
         batch = torch.tensor(view if view.ndim == 4 else view[None], device=self.device)
-        return normalise(to_float(batch), self.mean, self.std)
+        return normalise(to_float(batch), self.mean, self.std).to(self.dtype)
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Probabilities of pictures, `(N, classes)` float32."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from swin_core.explain import (
     wrapped,
 )
 from swin_core.explain.cam import grad_cam
+from swin_core.explain.grid import Cell
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -305,6 +308,36 @@ def test_a_failure_midway_leaves_no_trace(
     assert added() == 0
     assert dict(tiny.model.named_modules()) == modules
     assert all(parameter.requires_grad for parameter in tiny.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 0.03), (torch.bfloat16, 0.3), (torch.float64, 1e-4)], ids=str
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_of_any_precision_is_explained(
+    tiny: swin_core.Classifier, noise: Image.Image, dtype: torch.dtype, tolerance: float, method: str
+) -> None:
+    expected, probabilities = explain(tiny, noise, 1, method), tiny.predict([noise])
+    model = copy.deepcopy(tiny.model).to(dtype)
+    other = swin_core.Classifier(model, LABELS, (0.5,) * 3, (0.5,) * 3, 32)
+    found = explain(other, noise, 1, method)
+    assert found.maps.dtype == found.logits.dtype == np.float32
+    np.testing.assert_allclose(found.maps, expected.maps, atol=tolerance * np.abs(expected.maps).max(), rtol=0)
+    np.testing.assert_allclose(other.predict([noise]), probabilities, atol=0.03)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+def test_ablation_refuses_a_layout_that_is_a_copy(tiny: swin_core.Classifier, noise: Image.Image) -> None:
+    with pytest.raises(LayerError, match="must return a view"):
+        explain(tiny, noise, 0, "ablationcam", "norm", lambda output: output.permute(0, 3, 1, 2).clone())
+
+
+def test_magnitude_is_the_largest_absolute_value(tiny: swin_core.Classifier, noise: Image.Image) -> None:
+    found = explain(tiny, noise, 0, "relevance")
+    found = replace(found, maps=-np.abs(found.maps))
+    expected = float(np.abs(found.maps).max())
+    assert found.magnitude(0) == Cell(found).magnitude == expected > 0
+    assert Cell(None).magnitude == 0
 
 
 def test_second_order_takes_turns(tiny: swin_core.Classifier, noise: Image.Image) -> None:

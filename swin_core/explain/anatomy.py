@@ -193,7 +193,7 @@ def _input_shapes(classifier: Classifier, modules: dict[str, nn.Module]) -> dict
     with classifier.lock, evaluation_mode(model), torch.inference_mode():
         hooks = [module.register_forward_pre_hook(look(name)) for name, module in modules.items()]
         try:
-            model(torch.zeros(1, len(classifier.mean), size, size, device=classifier.device))
+            model(torch.zeros(1, len(classifier.mean), size, size, device=classifier.device, dtype=classifier.dtype))
         finally:
             for hook in hooks:
                 hook.remove()

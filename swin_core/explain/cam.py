@@ -163,7 +163,7 @@ def layer_maps(
         logits = seen.logits
         questions = ask(logits.detach())
         arrange = _arrangements(model, x, seen.outputs, reshape_transform)
-        activations = [arrange[name](seen.outputs[name].detach()) for name in layers]
+        activations = [_at_least_float32(arrange[name](seen.outputs[name].detach())) for name in layers]
         if not rule.gradients:
             maps = [rule.weigh(activation, activation).relu() for activation in activations]
             return Answer(logits.detach(), questions, [maps for _ in questions])
@@ -188,7 +188,12 @@ def _pulled(name: str, gradient: Tensor | None, arrange: Callable[[Tensor], Tens
     pulled = arrange(gradient)
     if gradient.any() and not pulled.any():
         raise LayerError(f"only the class token of layer {name!r} reaches the logits; choose an earlier layer.")
-    return pulled
+    return _at_least_float32(pulled)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32 if they are in half precision, which sums of many of them would overflow."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def resize_maps(maps: Sequence[Tensor]) -> Tensor:
@@ -253,6 +258,6 @@ def _completeness(
 
 def _of_classes(parameter: Tensor, question: Question) -> Tensor:
     """The head's rows or biases that make the explained scores, `(B, ...)`."""
-    parameter = parameter.detach()
+    parameter = _at_least_float32(parameter.detach())
     chosen = parameter[question.targets]
     return chosen if question.against is None else chosen - parameter[question.against]

@@ -81,5 +81,5 @@ class Explanation:
         return self.labels[self.targets[k]]
 
     def magnitude(self, k: int, layer: int = 0) -> float:
-        """Greatest value of the k-th target's map at the given layer, in the map's own units."""
-        return float(self.maps[k, layer].max())
+        """Largest absolute value of the k-th target's map at the given layer, in the map's own units."""
+        return float(np.abs(self.maps[k, layer]).max())

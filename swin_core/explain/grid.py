@@ -48,8 +48,8 @@ class Cell:
 
     @property
     def magnitude(self) -> float:
-        """Greatest value of the map, of whichever sign, in the map's own units; 0 without a map."""
-        return 0.0 if self.map is None else float(np.abs(self.map).max())
+        """The explanation's magnitude at this cell; 0 without an explanation."""
+        return 0.0 if self.explanation is None else self.explanation.magnitude(self.target, self.layer)
 
     @property
     def is_fine(self) -> bool:

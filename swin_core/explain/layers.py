@@ -273,7 +273,7 @@ def _trace(classifier: Classifier) -> dict[str, Layout]:
     with classifier.lock, evaluation_mode(model), torch.inference_mode():
         hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
         try:
-            model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device))
+            model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device, dtype=classifier.dtype))
         finally:
             for hook in hooks:
                 hook.remove()

@@ -65,7 +65,7 @@ def _elementwise(activations: Tensor, gradients: Tensor) -> Tensor:
 def _fem(activations: Tensor, _: Tensor) -> Tensor:
     """Fuad et al. 2020: each channel weighted by the share of places that are two deviations above its mean."""
     bound = activations.mean((2, 3), keepdim=True) + 2 * activations.std((2, 3), correction=0, keepdim=True)
-    return torch.einsum("bchw,bc->bhw", activations, (activations > bound).float().mean((2, 3)))
+    return torch.einsum("bchw,bc->bhw", activations, (activations > bound).to(activations).mean((2, 3)))
 
 
 def _eigen_cam(activations: Tensor, _: Tensor) -> Tensor:
