@@ -151,12 +151,12 @@ def _ablation_cam(call: _Call) -> Tensor:
     weights = []
     for number in range(len(call.x)):
         scores = []
-        for channels in torch.arange(activations.shape[1]).split(_BATCH):
+        for channels in torch.arange(activations.shape[1], device=output.device).split(_BATCH):
             ablated = output[number : number + 1].repeat_interleave(len(channels), 0)
             arranged = call.arrange(ablated)
             if arranged.untyped_storage().data_ptr() != ablated.untyped_storage().data_ptr():
                 raise LayerError("the reshape_transform must return a view of the layer's output for Ablation-CAM.")
-            arranged[torch.arange(len(channels)), channels] = 0
+            arranged[torch.arange(len(channels), device=output.device), channels] = 0
             with _replaced(call.module, ablated):
                 images = call.x[number : number + 1].expand(len(channels), -1, -1, -1)
                 scores.append(call.scores(number, call.model(images)))
