@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from torch import Tensor
 
 import swin_core
 from swin_core import runs
+from swin_core.data import DataSet
+from swin_core.errors import DataError
 from swin_core.explain.batch import attribute
 from swin_core.explain.methods import METHODS
 from swin_core.training import TrainConfig, train
 from swin_core.training.augment import random_erasing
 from swin_core.training.draws import Draws, pieces
 from swin_core.training.evaluation import BATCH_SIZE, batch_size, evaluate
+from swin_core.training.pictures import TrainingData
 from swin_core.training.preflight import preflight
 from swin_core.world import World
 
@@ -226,3 +230,28 @@ def test_a_batch_of_maps_is_on_the_gpu(classifier: swin_core.Classifier, pretend
     classifier.model.to(GPU)
     maps: Tensor = attribute(classifier, torch.rand(2, 3, 32, 32, device=GPU), torch.tensor([0, 1], device=GPU))
     assert maps.device == GPU
+
+
+def test_images_that_stay_on_the_disk_are_decoded_by_other_programs(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    monkeypatch.setattr("swin_core.training.pictures.kept_bytes", lambda *_: 0)
+    data = TrainingData.load(config(pictures), None, torch.device("cpu"))
+    monkeypatch.setattr("swin_core.data.DataSet.array", _with_program_number)
+    order = torch.randperm(18).split(5)
+    for chosen, (images, labels) in zip(order, data.train.batches(order), strict=True):
+        assert torch.equal(labels, data.train.labels[chosen])
+        decoded.append(int(images[0]))
+    assert os.getpid() not in decoded
+    monkeypatch.setattr("swin_core.data.DataSet.array", _broken)
+    with pytest.raises(DataError, match=r"^broken$"):
+        list(data.train.batches(order))
+
+
+def _with_program_number(dataset: DataSet, size: int) -> np.ndarray:
+    return np.full(1, os.getpid())
+
+
+def _broken(dataset: DataSet, size: int) -> np.ndarray:
+    raise DataError("broken")

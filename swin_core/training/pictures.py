@@ -1,8 +1,8 @@
-"""The pictures of a run: read once and kept in memory where they fit, else read a batch ahead."""
+"""The images of a run: read once and kept in memory where they fit, else decoded ahead by worker processes."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from swin_core.data import DataSet, array_folder, cifar100, data_root, flower_photos, holdout, image_folder
 from swin_core.errors import ConfigError, DataError, listed
@@ -30,8 +31,8 @@ _SHARE_OF_MEMORY = 0.4
 _HELD = ("val", "valid", "validation", "test")
 """Names of the folder of pictures that validate, where a data set brings one."""
 
-_AHEAD = 2
-"""Batches that are read ahead."""
+_MOST_WORKERS = 8
+"""Decoding processes of a rank at most."""
 
 
 def splits(config: TrainConfig, root: str | os.PathLike[str] | None = None) -> tuple[DataSet, DataSet]:
@@ -106,13 +107,18 @@ class Pictures:
                 places = chosen.to(self._device)
                 yield self._kept[places], self.labels[places]
             return
-        with ThreadPoolExecutor(_AHEAD) as pool:
-            coming = [pool.submit(self._read, chosen) for chosen in batches[:_AHEAD]]
-            for number, chosen in enumerate(batches):
-                pictures = coming.pop(0).result()
-                if number + _AHEAD < len(batches):
-                    coming.append(pool.submit(self._read, batches[number + _AHEAD]))
-                yield pictures.to(self._device), self.labels[chosen.to(self._device)]
+        on_gpu = self._device.type == "cuda"
+        loader = DataLoader(
+            _Batches(self._dataset, self._size, batches),
+            batch_size=None,
+            num_workers=min(_workers(), len(batches)),
+            worker_init_fn=_ignore_signals,
+            pin_memory=on_gpu and torch.cuda.is_available(),
+        )
+        for chosen, pictures in zip(batches, loader, strict=True):
+            if isinstance(pictures, DataError):
+                raise pictures
+            yield pictures.to(self._device, non_blocking=on_gpu), self.labels[chosen.to(self._device)]
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel, over a thousand pictures at most."""
@@ -130,6 +136,38 @@ class Pictures:
     def device(self) -> torch.device:
         """Where batches are wanted."""
         return self._device
+
+
+class _Batches(Dataset[Tensor | DataError]):
+    """Decoded batches by number, for the workers of a `DataLoader`.
+
+    An image that cannot be read gives its error as a value: a worker that raises it would add its stack to the message.
+    """
+
+    def __init__(self, dataset: DataSet, size: int, batches: Sequence[Tensor]):
+        self._dataset, self._size, self._batches = dataset, size, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> Tensor | DataError:
+        part = self._dataset.subset(self._batches[number].numpy(), self._dataset.split)
+        try:
+            return torch.tensor(part.array(self._size))
+        except DataError as error:
+            return error
+
+
+def _workers() -> int:
+    """Processes that decode for this rank: its share of the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal to stop is for the trainer, which needs its workers until the step is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def kept_bytes(pictures: Pictures, count: int) -> int:
