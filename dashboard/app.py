@@ -1,18 +1,11 @@
 """The dashboard's entry: `streamlit run dashboard/app.py`."""
 
-import sys
 from pathlib import Path
 
 import streamlit as st
 
-# Streamlit puts this file's folder on the import path, not the project's root, where swin_core and dashboard
-# lie.
-ROOT = str(Path(__file__).resolve().parent.parent)
-if ROOT not in sys.path:
-    sys.path.insert(0, ROOT)
-
-from dashboard.choices import resolve_models_once  # noqa: E402  needs the path above
-from dashboard.heading import BROWSE, COMPARE, INSIDE, TRAIN  # noqa: E402
+from dashboard.choices import resolve_models_once
+from dashboard.heading import BROWSE, COMPARE, INSIDE, TRAIN
 
 HERE = Path(__file__).parent
 

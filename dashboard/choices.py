@@ -11,7 +11,7 @@ from pathlib import Path
 
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
-from swin_core.zoo import available
+from swin_core.zoo import ASSETS, available
 
 __all__ = [
     "PICTURES_AT_MOST",
@@ -28,8 +28,8 @@ __all__ = [
     "weights_state",
 ]
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The project's folder: bundled pictures and models lie in it, and no model is read from outside it."""
+ROOT = Path.cwd()
+"""The folder that the program was started in. Paths of weights files are relative to it, and none may leave it."""
 
 PICTURES_AT_MOST = 8
 """Rows of one grid."""
@@ -54,7 +54,7 @@ _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 def samples() -> dict[str, Path]:
     """The bundled sample pictures: name to file."""
-    files = sorted((ROOT / "assets" / "samples").glob("*"))
+    files = sorted((ASSETS / "samples").glob("*"))
     return {file.stem: file for file in files if file.suffix.lower() in _PICTURE_SUFFIXES}
 
 
@@ -115,7 +115,7 @@ def model_source(name: str) -> str:
 
     Args:
         name: a bundled name, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a weights file's path from the
-            project's folder.
+            folder that the program was started in.
 
     Raises:
         ModelError: a name that leads out of the project's and the runs' folder or holds other characters, before any

@@ -126,7 +126,7 @@ def open_split(collection: str, split: str) -> DataSet:
             return _splits.get((root, collection, split, _folder_state(place)), partial(image_folder, place))
     raise DataError(
         f"There is no data set {collection[:80]} with a split {split[:80]} in {root}; "
-        "run scripts/prepare_data.py, or set SWIN_DATA_ROOT to the folder that holds it."
+        "run swinlens data, or set SWIN_DATA_ROOT to the folder that holds it."
     )
 
 

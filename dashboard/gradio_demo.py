@@ -14,9 +14,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Python puts this file's folder on the import path, not the project's root, where swin_core and dashboard lie.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from dashboard.demo_answers import Demo
 from swin_core.errors import ConfigError, SwinError
 from swin_core.memory import keep_freed_memory, return_freed_memory, share_one_heap

@@ -2,21 +2,18 @@
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboard.choices import ROOT
 from dashboard.quantities import duration, rate, size
+from swin_core import runs
 from swin_core.errors import SwinError
 from swin_core.training import RECIPES, TrainConfig
 
 __all__ = ["PATIENCE", "Estimate", "Preflight", "arguments"]
-
-PROGRAM = (sys.executable, str(ROOT / "scripts" / "train.py"))
 
 PATIENCE = 600
 """Seconds after which a measurement is given up."""
@@ -67,8 +64,7 @@ class Preflight:
         self._began = time.monotonic()
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self._program = subprocess.Popen(
-            [*PROGRAM, *arguments(recipe, config), "--check", "--devices", *devices, f"--processes={processes}"],
-            cwd=ROOT,
+            [*runs.TRAINER, *arguments(recipe, config), "--check", "--devices", *devices, f"--processes={processes}"],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,

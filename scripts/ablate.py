@@ -11,9 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from scripts.train import Bar, in_full
 from swin_core import runs
 from swin_core.ablations import (
     ABLATIONS,
@@ -34,6 +31,7 @@ from swin_core.ablations import (
 from swin_core.accuracy import Evaluation, evaluate_named
 from swin_core.atomic import replacing
 from swin_core.cards import evaluated_split
+from swin_core.commands.train import Bar, in_full
 from swin_core.errors import ConfigError, SwinError
 from swin_core.launch import choose_devices
 from swin_core.memory import keep_freed_memory

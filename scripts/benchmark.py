@@ -19,17 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import timm
 import torch
 import torchvision
+from benchmarks import attending, believing, browsing, explaining, learning, serving
+from benchmarks.measuring import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from scripts.benchmarks import attending, believing, browsing, explaining, learning, serving
-from scripts.benchmarks.measuring import measure, swins
 from swin_core.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent

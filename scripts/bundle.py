@@ -5,11 +5,9 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from scripts import shell
 from swin_core.accuracy import Evaluation, evaluate_named
 from swin_core.cards import bundle, check_place, evaluated_split, training_data
+from swin_core.commands import shell
 from swin_core.zoo import ASSETS
 
 

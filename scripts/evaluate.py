@@ -1,84 +1,9 @@
 #!/usr/bin/env python
-"""Evaluate a model on a data set: `python scripts/evaluate.py swin_micro_flowers --data flowers`."""
+"""Evaluate a model: `python scripts/evaluate.py swin_micro_flowers --data flowers`; the same as `swinlens evaluate`."""
 
-import argparse
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from scripts import shell
-from swin_core.accuracy import Evaluation, evaluate_named
-from swin_core.launch import choose_devices
-from swin_core.memory import keep_freed_memory
-from swin_core.progress import Bar
-from swin_core.runs import runs_root
-from swin_core.world import joined
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    result = argparse.ArgumentParser(
-        description="Cross-entropy, top-1, top-5 and the share of each class that a model gets right."
-    )
-    result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
-    result.add_argument(
-        "--data", required=True, help="cifar100, flowers, or a folder with one folder of pictures for each class"
-    )
-    result.add_argument(
-        "--split",
-        help="train or val, as in the model's own training; test of cifar100; all of a folder "
-        "(default: test of cifar100, val of flowers and of a folder with its own split, else all of a folder)",
-    )
-    result.add_argument("--json", metavar="FILE", type=Path, help="write all figures and the confusion matrix here")
-    result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
-    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
-    return result
-
-
-def lines(found: Evaluation) -> str:
-    """The figures as text, the most important last."""
-    figures = found.figures
-    counts = figures.confusion.sum(1)
-    rows = [
-        f"{share:8.2%} of {count:5}  {label}"
-        for share, count, label in zip(figures.per_class, counts, found.labels, strict=True)
-        if count
-    ]
-    if found.left_out:
-        rows.append(f"left out, since {found.model} does not know them: {', '.join(found.left_out)}")
-    top5 = "" if figures.top5 is None else f"  top-5 {figures.top5:.2%}"
-    rows.append(
-        f"{found.model} on {figures.count} pictures of {found.data}, split {found.split}: "
-        f"loss {figures.loss:.4f}  top-1 {figures.top1:.2%}{top5}"
-    )
-    return "\n".join(rows)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    with joined(choose_devices([], None)[0]) as world:
-        found = evaluate_named(
-            options.model,
-            options.data,
-            options.split,
-            root=options.data_root,
-            runs_root=runs_root(options.runs_root),
-            progress=Bar("pictures") if world.leads else None,
-            world=world,
-        )
-    if world.leads:
-        print(lines(found))
-        if options.json:
-            shell.write_json(options.json, found.to_dict())
-    return 0
-
-
-def main() -> int:
-    """Run the command line; 1 and one line for an error that a user can mend."""
-    options = parser().parse_args()
-    keep_freed_memory()
-    return shell.run("evaluate.py", lambda: _evaluate(options))
-
+from swin_core.commands.evaluate import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from scripts import shell
-from scripts.explain import found_model, print_failed
 from swin_core import figures
 from swin_core.accuracy import open_split
+from swin_core.commands import shell
+from swin_core.commands.explain import found_model, print_failed
 from swin_core.errors import ConfigError, SwinError
 from swin_core.explain.compare import Wish, class_grid
 from swin_core.explain.export import KINDS, save

@@ -166,7 +166,7 @@ def trained(
     if run is not None and run.state == "finished":
         return run
     if run is not None and run.alive:
-        raise RunError(f"run {run.name} is under way already; wait for its end, or stop it by scripts/runs.py.")
+        raise RunError(f"run {run.name} is under way already; wait for its end, or stop it with swinlens runs stop.")
     folder = runs.create(config.to_dict(), root) if run is None else run.folder
     runs.write_launch(folder, devices=list(devices), processes=processes, max_restarts=0, data_root=data_root)
     begin = launch_new if run is None else launch

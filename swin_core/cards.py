@@ -191,7 +191,7 @@ def _command(config: TrainConfig) -> str:
         option = key.replace("_", "-")
         switch = isinstance(value, bool)
         options += [f"--{'' if value else 'no-'}{option}"] if switch else [f"--{option}", str(value)]
-    return shlex.join(["python", "scripts/train.py", recipe, *options])
+    return shlex.join(["swinlens", "train", recipe, *options])
 
 
 def _written(value: float | None, how: str) -> str:

@@ -21,7 +21,7 @@ __all__ = ["CifarSplit", "find_layout", "read_parquet", "read_pickles"]
 
 _SIDE = 32  # pixels
 _LARGEST_PICKLE = 400 * 2**20  # bytes; the original training file has 155 MB
-_ADVICE = "download the data set again with scripts/prepare_data.py"
+_ADVICE = "download the data set again with swinlens data"
 
 
 class CifarSplit(NamedTuple):
@@ -46,9 +46,7 @@ def find_layout(root: Path, split: str) -> list[Path]:
             return shards
         if (folder / split).is_file() and (folder / "meta").is_file():
             return [folder / split]
-    raise DataError(
-        f"CIFAR-100 ({split}) is not in {root}; run scripts/prepare_data.py cifar100, or set SWIN_DATA_ROOT"
-    )
+    raise DataError(f"CIFAR-100 ({split}) is not in {root}; run swinlens data cifar100, or set SWIN_DATA_ROOT")
 
 
 def read_parquet(shards: Sequence[Path]) -> CifarSplit:

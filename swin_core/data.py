@@ -227,7 +227,7 @@ def flower_photos(root: str | os.PathLike[str] | None = None, split: str = "trai
     if missing := [name for name in FLOWERS if not (folder / name).is_dir()]:
         raise DataError(
             f"flower_photos is not in {place} (no folder {missing[0]}); "
-            "run scripts/prepare_data.py flower_photos, or set SWIN_DATA_ROOT"
+            "run swinlens data flower_photos, or set SWIN_DATA_ROOT"
         )
     dataset = image_folder(folder, split, seed=_FLOWERS_SEED)
     if dataset.classes != FLOWERS:

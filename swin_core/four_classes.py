@@ -46,7 +46,7 @@ def compose(
     sources = {kind: _source(*origin, place) for kind, origin in CLASSES.items()}
     counts = {kind: len(_pictures(folder)) for kind, folder in sources.items()}
     if empty := [kind for kind, count in counts.items() if not count]:
-        raise DataError(f"{sources[empty[0]]} holds no pictures; fetch it again by scripts/prepare_data.py")
+        raise DataError(f"{sources[empty[0]]} holds no pictures; download it again with swinlens data")
     if target.exists():
         there = {kind: len(_pictures(target / kind)) for kind in CLASSES}
         if there != counts:
@@ -70,7 +70,7 @@ def compose(
 def _source(data: str, kind: str, place: Path) -> Path:
     folder = find(data, place)
     if folder is None:
-        raise DataError(f"{data} is not in {place}; run scripts/prepare_data.py {data}, or set SWIN_DATA_ROOT")
+        raise DataError(f"{data} is not in {place}; run swinlens data {data}, or set SWIN_DATA_ROOT")
     return folder / kind
 
 

@@ -1,6 +1,6 @@
 """From a run's folder to a training that goes on: devices, processes, signals, and what is said when it ends.
 
-`scripts/train.py --run FOLDER` comes here, whether a page, a shell or torchrun started it.
+`swinlens train --run FOLDER` comes here, whether a page, a shell or torchrun started it.
 """
 
 import os
@@ -205,9 +205,8 @@ def _lead(folder: Path, count: int, restarts: int) -> str:
         max_restarts=restarts,
         monitor_interval=0.2,
     )
-    script = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
     try:
-        elastic_launch(config, sys.executable)("-u", str(script), "--run", str(folder))
+        elastic_launch(config, sys.executable)("-u", "-m", "swin_core.training", "--run", str(folder))
     except ChildFailedError as error:
         reason = _story(error)
         runs.write_status(folder, **{**_figures(folder), "state": "failed", "reason": reason})

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import weakref
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -32,7 +33,7 @@ __all__ = ["Classifier", "available", "describe", "load", "weights_file"]
 
 # timm is imported where it is needed: it would double the time to import this package, and bundled models do without.
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+ASSETS = Path(str(files("swin_core") / "assets")).resolve()
 _TIMM = "timm/"
 _PATIENCE = 5.0  # seconds
 _LARGEST_INPUT = 4096  # pixels; beyond it a file asks for more memory than anyone has

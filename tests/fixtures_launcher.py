@@ -1,4 +1,4 @@
-"""A launcher for the tests of runs: what `scripts/train.py --run FOLDER` does in a run's folder, without training.
+"""A launcher for the tests of runs: what `swinlens train --run FOLDER` does in a run's folder, without training.
 
 The settings tell it how to behave: `steps` (of a hundredth of a second), `ranks` (programs that it starts, each in a
 session of its own as torchrun does; the first writes the status), `deaf` (SIGTERM is ignored), `fails` (a line).
@@ -12,8 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swin_core import runs
 from swin_core.errors import RunError
@@ -47,7 +45,7 @@ def main() -> int:
             time.sleep(60)
         return 0
     if config.get("fails"):
-        print(f"train.py: {config['fails']}", file=sys.stderr)
+        print(f"swinlens train: {config['fails']}", file=sys.stderr)
         return 1
     try:
         with runs.device_locks(facts["devices"], folder):
@@ -69,7 +67,7 @@ def main() -> int:
                 rank.kill()
                 rank.wait()
     except RunError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"swinlens train: {error}", file=sys.stderr)
         return 3 if error.busy else 1
     return 0
 

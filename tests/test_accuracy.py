@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import swin_core
-from scripts import evaluate as command
 from swin_core import runs
 from swin_core.accuracy import evaluate_classifier, evaluate_named, open_split
+from swin_core.commands import evaluate as command
 from swin_core.data import DataSet, cifar100, flower_photos, image_folder
 from swin_core.errors import ConfigError, DataError, TargetError
 from swin_core.training import TrainConfig, evaluate, train
@@ -210,7 +210,7 @@ def test_a_bundled_model_does_what_its_card_says(data_root: Path) -> None:
 def run_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """`scripts/evaluate.py` with arguments: exit status, output and errors."""
+    """`swinlens evaluate` with arguments: exit status, output and errors."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
@@ -256,6 +256,6 @@ def test_the_command_answers_mistakes_in_one_line(
         status, _, errors = run_command(*arguments)
         assert status == 1
         *_, line = errors.splitlines()
-        assert line.startswith("evaluate.py: ")
+        assert line.startswith("swinlens evaluate: ")
         assert words in line
         assert "Traceback" not in errors

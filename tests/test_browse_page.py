@@ -69,7 +69,7 @@ def test_a_newcomer_sees_the_sample_sheet_with_labels_and_predictions() -> None:
 def test_without_data_the_page_names_the_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
     app = opened()
-    assert app.code[0].value == "python scripts/prepare_data.py"
+    assert app.code[0].value == "swinlens data"
     assert "There is no data set" in words(app)
     assert not app.error
 

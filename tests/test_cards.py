@@ -15,10 +15,10 @@ from PIL import Image
 
 import swin_core
 from scripts import bundle as bundle_command
-from scripts import train as train_command
 from swin_core import cards, runs
 from swin_core.accuracy import Evaluation
 from swin_core.cards import bundle, training_data
+from swin_core.commands import train as train_command
 from swin_core.errors import ConfigError, ModelError
 from swin_core.training import RECIPES, TrainConfig, recipe
 from swin_core.training.evaluation import Figures
@@ -89,7 +89,7 @@ def test_the_cards_command_gives_the_settings_back(
     bundle(run, "again", "", found, tmp_path)
     command = json.loads((tmp_path / "again.json").read_text())["command"]
     words = shlex.split(command)
-    assert words[:2] == ["python", "scripts/train.py"]
+    assert words[:2] == ["swinlens", "train"]
     parsed = vars(train_command.parser().parse_args(words[2:]))
     known = {field.name for field in fields(TrainConfig)}
     settings = {key: value for key, value in parsed.items() if key in known and value is not None}

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import swin_core
-from scripts.explain import main as explain_main
-from scripts.explain import parser
+from swin_core.commands.explain import main as explain_main
+from swin_core.commands.explain import parser
 from swin_core.errors import ConfigError
 from swin_core.explain import NOT_OFFERED
 from swin_core.explain.compare import STAGES, Missing, Wish, compare

@@ -375,7 +375,7 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
 
 def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> DataSet:
-        raise DataError("it is not here; run scripts/prepare_data.py")
+        raise DataError("it is not here; run swinlens data")
 
     monkeypatch.setattr(evidence, "DATA_SETS", {"made up": missing})
     monkeypatch.setattr("dashboard.class_view.DATA_SETS", evidence.DATA_SETS)

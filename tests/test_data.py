@@ -26,7 +26,7 @@ def small() -> dict[str, np.ndarray]:
 def test_missing_data_sets_say_what_to_do(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "missing", "nul\0"):
         for load in (cifar100, flower_photos):
-            with pytest.raises(DataError, match=r"scripts/prepare_data\.py") as error:
+            with pytest.raises(DataError, match="swinlens data") as error:
                 load(root)
             one_line(error)
     for load in (cifar100, flower_photos):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_prepare_data import Server, files_below, left_over, packed, run_script
 
-from scripts import train as command
+from swin_core.commands import train as command
 from swin_core.downloads import ARCHIVES, prepare
 from swin_core.errors import DataError, DownloadError
 from swin_core.four_classes import CLASSES, compose
@@ -109,7 +109,7 @@ def test_what_is_missing_or_in_the_way_is_one_line(
         compose(root, out)
     (root / "cats_dogs").rename(root / "elsewhere")
     assert run_script("four-classes", "--data-root", str(root)) == 1
-    line = f"four-classes: cats_dogs is not in {root}; run scripts/prepare_data.py cats_dogs, or set SWIN_DATA_ROOT\n"
+    line = f"four-classes: cats_dogs is not in {root}; run swinlens data cats_dogs, or set SWIN_DATA_ROOT\n"
     assert capsys.readouterr() == ("", line)
     assert left_over(root) == {"elsewhere", "flower_photos"}
 

@@ -103,6 +103,8 @@ def import_faults(path: str, source: str) -> list[str]:
     for module in modules:
         if any(starts_with(module, package) for package in foreign):
             faults.append(f"{path} imports {module}: only swin_core is shared")
+        if parts[0] == "scripts" and starts_with(module, "scripts"):
+            faults.append(f"{path} imports {module}: no script imports another")
         if path.startswith("dashboard/views/") and starts_with(module, "torch"):
             faults.append(f"{path} imports {module}: pages hold widgets and layout, no tensors")
     return faults
@@ -111,13 +113,14 @@ def import_faults(path: str, source: str) -> list[str]:
 def core_import_faults(path: str, unit: str, modules: list[str]) -> list[str]:
     """The same for a file of swin_core; `unit` is its module or sub-package, such as `zoo` or `explain`."""
     faults = []
-    if unit not in MAY_IMPORT and unit != "__init__":
+    is_entry = unit == "commands" or path.endswith("/__main__.py")  # the top layer: calls everything, called by nothing
+    if unit not in MAY_IMPORT and unit != "__init__" and not is_entry:
         faults.append(f"{path}: {unit} has no place in MAY_IMPORT")
     for module in modules:
         if any(starts_with(module, package) for package in INTERFACE_PACKAGES):
             faults.append(f"{path} imports {module}: swin_core knows no interface")
         first, *rest = module.split(".")
-        if first == "swin_core" and unit != "__init__":
+        if first == "swin_core" and unit != "__init__" and not is_entry:
             used = rest[0] if rest else "__init__"
             if used != unit and used not in MAY_IMPORT.get(unit, set()):
                 faults.append(f"{path} imports swin_core.{used}: {unit} may not")
@@ -125,6 +128,24 @@ def core_import_faults(path: str, unit: str, modules: list[str]) -> list[str]:
             few = ", ".join(sorted(FEW_PACKAGES[unit]))
             faults.append(f"{path} imports {module}: {unit} uses the standard library, {few} only")
     return faults
+
+
+def search_path_faults(path: str, source: str) -> list[str]:
+    """Uses of `sys.path`: the project is installed, so nothing has to look for it."""
+    return [
+        f"{path}:{node.lineno}: sys.path is patched; install the project instead"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path"
+    ]
+
+
+def outside_faults(path: str, source: str) -> list[str]:
+    """Paths that start at a file of swin_core: bundled files come through importlib.resources."""
+    return [
+        f"{path}:{node.lineno}: Path(__file__) may lead out of the package; use importlib.resources"
+        for node in ast.walk(ast.parse(source))
+        if path.startswith("swin_core/") and isinstance(node, ast.Call) and ast.unparse(node) == "Path(__file__)"
+    ]
 
 
 def size_faults(path: str, source: str) -> list[str]:
@@ -228,6 +249,10 @@ BREAKS: list[tuple[Rule, str, str]] = [
     (import_faults, "dashboard/app.py", "from scripts import explain"),
     (import_faults, "scripts/explain.py", "import dashboard.cache"),
     (import_faults, "dashboard/views/compare.py", "from torch import Tensor"),
+    (import_faults, "swin_core/launch.py", "from swin_core.commands.train import main"),
+    (import_faults, "scripts/figures.py", "from scripts.explain import found_model"),
+    (search_path_faults, "dashboard/app.py", "import sys\nsys.path.insert(0, '..')"),
+    (outside_faults, "swin_core/zoo.py", "ASSETS = Path(__file__).parent.parent"),
     (size_faults, "swin_core/model.py", "x = 0\n" * 451),
     (size_faults, "swin_core/model.py", "def build():\n" + "    x = 0\n" * 60),
     (size_faults, "swin_core/model.py", "class Swin:\n  async def build():\n" + "    x = 0\n" * 60),
@@ -258,6 +283,13 @@ KEEPS: list[tuple[Rule, str, str]] = [
     (import_faults, "swin_core/__init__.py", "from swin_core.explain import explain"),
     (import_faults, "dashboard/views/compare.py", "import swin_core\nfrom dashboard import cache"),
     (import_faults, "dashboard/cache.py", "import torch"),
+    (
+        import_faults,
+        "swin_core/commands/train.py",
+        "from swin_core import launch\nfrom swin_core.commands import shell",
+    ),
+    (import_faults, "swin_core/training/__main__.py", "from swin_core.commands.train import main"),
+    (outside_faults, "dashboard/app.py", "HERE = Path(__file__).parent"),
     (size_faults, "swin_core/model.py", "x = 0\n" * 390 + "def build():\n" + "    x = 0\n" * 59),
     (name_faults, "swin_core/model.py", "def preprocess(): pass\nclass Handlebar: pass"),
     (pickle_faults, "swin_core/weights.py", "import torch\ntorch.load(path, weights_only=True)"),
@@ -277,7 +309,9 @@ def test_rule_accepts_what_is_right(rule: Rule, path: str, source: str) -> None:
     assert rule(path, source) == []
 
 
-@pytest.mark.parametrize("rule", [import_faults, size_faults, name_faults, pickle_faults])
+@pytest.mark.parametrize(
+    "rule", [import_faults, search_path_faults, outside_faults, size_faults, name_faults, pickle_faults]
+)
 def test_code_keeps_the_rule(rule: Rule) -> None:
     files = code_files()
     assert "swin_core/errors.py" in files

@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 from dashboard import new_run, preflight
 from dashboard.preflight import Preflight, arguments
 from dashboard.training_form import GROUPS, label
-from scripts import train
 from swin_core import runs
+from swin_core.commands import train
 from swin_core.devices import Device
 from swin_core.errors import RunError, SwinError
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
@@ -66,7 +66,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             f"import pathlib, sys, time\npathlib.Path({str(tmp_path / 'words')!r}).write_text('|'.join(sys.argv[1:]))\n"
         )
         file.write_text(note + source)
-        monkeypatch.setattr(preflight, "PROGRAM", (sys.executable, str(file)))
+        monkeypatch.setattr(preflight.runs, "TRAINER", (sys.executable, str(file)))
         return tmp_path / "words"
 
     return put
@@ -293,7 +293,7 @@ def test_memory_and_time_are_measured_beside_the_page(program: Any, fits: str, s
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("print('train.py: no CIFAR-100 at <b>x</b>', file=sys.stderr)\nsys.exit(1)", "no CIFAR-100 at <b>x</b>"),
+        ("print('swinlens train: no CIFAR-100 at <b>x</b>', file=sys.stderr)\nsys.exit(1)", "no CIFAR-100 at <b>x</b>"),
         ("sys.exit(5)", "ended with code 5"),
         ("print('nothing')", "gave no figures"),
         ("print('[]')", "gave no figures"),

@@ -30,7 +30,7 @@ def heavy_after(code: str) -> str:
         "from swin_core import runs; runs.list_runs('there is none')",
         "from swin_core import devices; devices.found()",
         "from swin_core import SwinError",
-        "import scripts.runs",
+        "import swin_core.commands.runs",
     ],
 )
 def test_what_needs_no_torch_does_not_load_it(code: str) -> None:

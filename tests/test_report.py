@@ -21,7 +21,7 @@ from fixtures_reports import drawn, picture, small_classifier, with_trust
 from PIL import Image
 
 import swin_core
-from scripts import explain as script
+from swin_core.commands import explain as script
 from swin_core.errors import ConfigError, ReportError
 from swin_core.explain import METHODS, report, report_reading
 from swin_core.explain.compare import STAGES, Missing, Wish, compare
@@ -301,7 +301,7 @@ def test_a_damaged_report_is_refused_in_one_line(
     edit(file, DAMAGES[damage])
     assert call(file, tmp_path) == 1
     said = capsys.readouterr()
-    assert said.err.startswith("explain.py: ")
+    assert said.err.startswith("swinlens explain: ")
     assert (said.err.count("\n"), said.out) == (1, "")
     assert len(said.err) < 400
 

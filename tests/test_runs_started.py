@@ -77,7 +77,7 @@ def test_a_launcher_that_fails_says_why(root: Path) -> None:
     (run,) = runs.list_runs(root)
     assert (run.state, run.alive) == ("failed", False)
     assert run.reason == "it could not start: no pictures in 'flowers'"
-    assert run.log_tail() == ["train.py: no pictures in 'flowers'"]
+    assert run.log_tail() == ["swinlens train: no pictures in 'flowers'"]
     assert "pid" not in run.status  # this program wrote it, and is none of the run's
     assert runs.busy(["cpu"]) == {}
 
@@ -87,7 +87,7 @@ def test_a_launcher_that_says_nothing_has_failed(
     code: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken.py").write_text(code)
-    monkeypatch.setattr(starting, "SCRIPT", tmp_path / "broken.py")
+    monkeypatch.setattr(starting, "TRAINER", (sys.executable, str(tmp_path / "broken.py")))
     with pytest.raises(RunError, match=r"could not start: (exit status 0|SystemError: red)$"):
         runs.start(SETTINGS, root=root)
     assert runs.list_runs(root)[0].state == "failed"
@@ -127,8 +127,8 @@ def test_a_name_that_is_a_command_starts_nothing(name: Any, root: Path) -> None:
 def test_a_run_outlives_the_server_that_started_it(root: Path) -> None:
     """Fault 10: the server is killed with -9; a fresh program lists the run as running."""
     code = (
-        "import time\nfrom swin_core import runs\nfrom swin_core.runs import starting\nfrom pathlib import Path\n"
-        f"starting.SCRIPT = Path({str(STUB)!r})\n"
+        "import time\nfrom swin_core import runs\nfrom swin_core.runs import starting\n"
+        f"starting.TRAINER = ({sys.executable!r}, {str(STUB)!r})\n"
         f"print(runs.start({SETTINGS!r}, root={str(root)!r}).name, flush=True)\ntime.sleep(60)"
     )
     server = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The settings of a training run, and `scripts/train.py`, which takes each as an option."""
+"""The settings of a training run, and `swinlens train`, which takes each as an option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts import train as command
+from swin_core.commands import train as command
 from swin_core.errors import ConfigError
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
 from swin_core.variants import VARIANTS
@@ -115,7 +115,7 @@ def test_settings_survive_json() -> None:
 def run_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """`scripts/train.py` with arguments, in an empty folder: exit status, output and errors."""
+    """`swinlens train` with arguments, in an empty folder: exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -221,7 +221,7 @@ def test_the_command_answers_mistakes_in_one_line(
 
 
 def test_the_command_starts_from_any_folder(tmp_path: Path) -> None:
-    script = Path(command.__file__)
+    script = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
     done = subprocess.run(
         [sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

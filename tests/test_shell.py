@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import bundle, evaluate, explain, figures, shell, trust
+from scripts import bundle, figures
+from swin_core.commands import evaluate, explain, shell, trust
 from swin_core.errors import ConfigError
 
 
@@ -56,4 +57,4 @@ def test_a_script_that_is_stopped_says_so(
     monkeypatch.setattr(script, work, stopped)
     monkeypatch.setattr("sys.argv", ["script", *given])
     assert script.main() == 130  # type: ignore[attr-defined]
-    assert capsys.readouterr().err.endswith(".py: stopped.\n")
+    assert capsys.readouterr().err.endswith(": stopped.\n")

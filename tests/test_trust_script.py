@@ -68,10 +68,10 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
 def test_one_line_for_what_is_wrong(
     arguments: list[str], message: str, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from scripts.trust import main
+    from swin_core.commands.trust import main
 
     given = ["swin_micro_cifar100", "--data", str(pictures), "--methods", "gradcam", *arguments]
     assert main(given) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("trust.py: ")
+    assert line.startswith("swinlens trust: ")
     assert message in line

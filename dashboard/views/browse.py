@@ -33,7 +33,7 @@ with st.sidebar:
         st.stop()
 if shown is None:
     st.info(f"There is no data set in {plain(str(data_root()))} yet. This command fetches CIFAR-100 and flower_photos:")
-    st.code("python scripts/prepare_data.py", language="bash")
+    st.code("swinlens data", language="bash")
     st.markdown(
         "Have you pictures of your own? Put a folder with one folder for each class there, or start the dashboard with "
         "`SWIN_DATA_ROOT` set to the folder that holds such folders. Then reload this page."

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from benchmarks.measuring import Contenders, measure
 from torch.profiler import ProfilerActivity, profile
 
 import swin_core
-from scripts.benchmarks.measuring import Contenders, measure
 from swin_core.explain.relevance import relevance
 from swin_core.explain.rollout import rollout as attention_rollout
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.measuring import Contenders, measure, swins
 from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import nn
 
 import swin_core
-from scripts.benchmarks.measuring import Contenders, measure, swins
 from swin_core.explain.faithfulness import Probe, blur, deletion, insertion, road
 
 SIDE, TARGET, STEPS = 224, 7, 50

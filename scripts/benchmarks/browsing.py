@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.measuring import Contenders, measure
 
 import swin_core
-from scripts.benchmarks.measuring import Contenders, measure
 from swin_core.catalog import Catalog
 from swin_core.data import cifar100, flower_photos
 from swin_core.predictions import Predictions, predict

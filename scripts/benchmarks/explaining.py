@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from benchmarks.measuring import Contenders, measure, swins
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
@@ -12,7 +13,6 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import swin_core
-from scripts.benchmarks.measuring import Contenders, measure, swins
 from swin_core.explain.browser import plotly_figure
 from swin_core.explain.cam import grad_cam
 from swin_core.explain.compare import Wish, compare

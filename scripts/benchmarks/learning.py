@@ -14,11 +14,11 @@ from typing import Any
 
 import timm
 import torch
+from benchmarks.measuring import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
 import swin_core
-from scripts.benchmarks.measuring import measure, swins
 from swin_core import runs
 from swin_core.training import recipe
 from swin_core.training.config import TrainConfig

@@ -1,6 +1,7 @@
 """Explanations: what a model looked at in a picture, for a class, at a layer."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from swin_core.explain.explanation import Explanation
 from swin_core.explain.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
 from swin_core.explain.methods import METHOD_FACTS, METHODS, NOT_OFFERED
 from swin_core.explain.questions import RUNNER_UP, Answer, ask_picture
+from swin_core.images import read_image
 from swin_core.zoo import Classifier
 
 __all__ = [
@@ -42,7 +44,7 @@ _PICTURE_SIDE = 512  # pixels; enough for a cell of the grid on a screen
 
 def explain(
     classifier: Classifier,
-    image: Image.Image,
+    image: Image.Image | str | Path,
     targets: Sequence[int | str] | int | str | None = None,
     method: str | None = None,
     layers: Sequence[str] | str | None = None,
@@ -57,7 +59,7 @@ def explain(
 
     Args:
         classifier: the model with its preprocessing.
-        image: a picture, RGB, as `read_image` gives it.
+        image: an image as `read_image` returns it, or the path of an image file.
         targets: classes by index or by name, one or K of them; None for the likeliest class.
         method: a key of `METHODS`; None for the best one measured for the architecture, of those that take a layer if
             layers are named.
@@ -85,8 +87,10 @@ def explain(
     known = chosen_method(method, compares=against is not None)
     if fuse is not None and fuse not in FUSIONS:
         raise ConfigError(f"maps can be fused by {' or '.join(FUSIONS)}, not {fuse!r}.")
+    if isinstance(image, str | Path):
+        image = read_image(image)
     if not isinstance(image, Image.Image):
-        raise ImageError(f"explain takes a picture as read_image gives it, not {type(image).__name__}.")
+        raise ImageError(f"explain takes an image as read_image returns it, or a path, not {type(image).__name__}.")
     image = image.convert("RGB")
     ask = ask_picture(_indices(classifier, targets), _others(classifier, against), classifier.labels)
     names = chosen_layers(classifier, known, layers)

@@ -76,6 +76,12 @@ class Explanation:
     fused: str = ""
     threads: int = 1
 
+    def __repr__(self) -> str:
+        """One line: method, model, targets with their probabilities, layers and the shape of the maps."""
+        targets = ", ".join(f"{self.label(k)} {self.probabilities[i]:.1%}" for k, i in enumerate(self.targets))
+        shape = " x ".join(map(str, self.maps.shape))
+        return f"<Explanation: {self.method} of {self.model} at {', '.join(self.layers)}: {targets}; maps {shape}>"
+
     def label(self, k: int) -> str:
         """Class name of the k-th target."""
         return self.labels[self.targets[k]]

@@ -25,7 +25,7 @@ __all__ = ["report_page"]
 
 TITLE = "What did each model look at?"
 AGAIN = (
-    "The same comparison as JSON holds pixels, maps and numbers to the last bit; python scripts/explain.py --from FILE "
+    "The same comparison as JSON holds pixels, maps and numbers to the last bit; swinlens explain --from FILE "
     "computes it again and compares within 0.1 %."
 )
 

@@ -23,10 +23,11 @@ from swin_core.runs.files import (
 from swin_core.runs.listing import STATES, Checkpoint, Run, find, list_runs
 from swin_core.runs.liveness import identity
 from swin_core.runs.locks import busy, device_locks
-from swin_core.runs.starting import resume, start
+from swin_core.runs.starting import TRAINER, resume, start
 
 __all__ = [
     "STATES",
+    "TRAINER",
     "Checkpoint",
     "Run",
     "busy",

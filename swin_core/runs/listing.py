@@ -145,7 +145,7 @@ def find(name: str, root: StrPath | None = None) -> Run:
     """
     place = runs_root(root).absolute()
     if not _is_run(place, name):
-        raise RunError(f"there is no run {str(name)[:80]!r} in {str(place)!r}; scripts/runs.py lists those there are.")
+        raise RunError(f"there is no run {str(name)[:80]!r} in {str(place)!r}; swinlens runs lists them.")
     return _read(place / name)
 
 

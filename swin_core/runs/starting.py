@@ -20,10 +20,10 @@ from swin_core.runs.lines import last_lines
 from swin_core.runs.listing import Run
 from swin_core.runs.locks import busy, check_devices, in_use
 
-__all__ = ["BUSY", "SCRIPT", "resume", "start"]
+__all__ = ["BUSY", "TRAINER", "resume", "start"]
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "train.py"
-"""The launcher."""
+TRAINER = (sys.executable, "-m", "swin_core.training")
+"""The command that trains; `--run FOLDER` makes it the launcher of a run."""
 BUSY = 3
 """Its exit status if a device is in use."""
 
@@ -138,11 +138,10 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     log = log_file(folder)
     try:
         return subprocess.Popen(
-            [sys.executable, str(SCRIPT), "--run", str(folder)],
+            [*TRAINER, "--run", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=SCRIPT.parent.parent,
             env=environment,
             start_new_session=True,
             creationflags=flags,
@@ -164,7 +163,7 @@ def _wait(child: subprocess.Popen[bytes], folder: Path, devices: Sequence[str], 
             return
         if code is not None:
             line = (last_lines(folder / "log.txt", 1) or [f"exit status {code}"])[0]
-            reason = f"it could not start: {line.removeprefix('train.py: ')}"
+            reason = f"it could not start: {line.removeprefix('swinlens train: ')}"
             note_end(folder, "failed", reason)
             raise RunError(f"run {folder.name}: {reason}")
         time.sleep(0.05)

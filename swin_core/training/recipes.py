@@ -145,7 +145,7 @@ RECIPES: dict[str, Recipe] = {
         result="depends on the data",
     ),
 }
-"""Recipes by name; `scripts/train.py RECIPE` runs one, and any setting can be replaced on the command line."""
+"""Recipes by name; `swinlens train RECIPE` runs one, and any setting can be replaced on the command line."""
 
 
 def recipe(name: str, /, **overrides: Any) -> TrainConfig:

@@ -1,20 +1,21 @@
-"""What the scripts share: how a command ends, and a result as a file."""
+"""What the commands share: how a command ends, missing packages, results as JSON files."""
 
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from swin_core.atomic import replacing
 from swin_core.errors import ConfigError, SwinError
 
-__all__ = ["run", "write_json"]
+__all__ = ["require", "run", "write_json"]
 
 
 def run(name: str, work: Callable[[], int]) -> int:
-    """The exit status of a command: that of its work, 1 after an error that a user can mend, 130 if it was stopped.
+    """Return the exit status of a command: its own, 1 after a `SwinError`, 130 if the user stopped it.
 
-    The last two are told in one line.
+    The last two print one line that starts with `name`.
     """
     try:
         return work()
@@ -24,6 +25,16 @@ def run(name: str, work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{name}: stopped.", file=sys.stderr)
         return 130
+
+
+def require(package: str, extra: str) -> None:
+    """Check that an optional package is installed.
+
+    Raises:
+        ConfigError: it is not; the message names the extra that installs it.
+    """
+    if find_spec(package) is None:
+        raise ConfigError(f"{package} is not installed; install it with: pip install 'swinlens[{extra}]'")
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,0 +1,46 @@
+"""The command `swinlens`. Each sub-command is a module of this package, imported when it is called.
+
+The modules parse arguments and call the library. Nothing else in swin_core imports them.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "dashboard": "open the dashboard in a browser",
+    "demo": "serve a demo page with an API",
+    "explain": "draw heat maps of images as one grid",
+    "train": "train or fine-tune a model",
+    "evaluate": "measure a model's accuracy on a data set",
+    "trust": "rank attribution methods and layers on a data set",
+    "runs": "list, stop, resume, rename or delete training runs",
+    "data": "download the data sets",
+}
+"""Sub-commands with one line of help each."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sub-command with the arguments that follow its name; return its exit status."""
+    lines = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="swinlens",
+        description=f"Explain image classifiers.\n\ncommands:\n{lines}",
+        epilog="`swinlens COMMAND --help` describes a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
+    given = parser.parse_args(arguments)
+    try:
+        command = import_module(f"{__name__}.{given.command}")
+    except ModuleNotFoundError as error:
+        print(
+            f"swinlens {given.command}: the package {error.name} is not installed; "
+            "install it with: pip install 'swinlens[all]'",
+            file=sys.stderr,
+        )
+        return 1
+    return int(command.main(given.arguments))

@@ -1,0 +1,59 @@
+"""Download CIFAR-100 and flower_photos: `swinlens data`. After a break, run it again.
+
+`swinlens data cats_dogs flower_photos four-classes` makes the folder of cat, dog, rose and tulip.
+"""
+
+import argparse
+import sys
+
+from swin_core.data import data_root
+from swin_core.downloads import ARCHIVES, prepare
+from swin_core.errors import SwinError
+from swin_core.four_classes import compose
+
+USUAL = ("cifar100", "flower_photos")
+FOUR_CLASSES = "four-classes"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare the data sets named; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="swinlens data", description="Download the public data sets, check and unpack them."
+    )
+    known = [*ARCHIVES, FOUR_CLASSES]
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="DATASET",
+        help=f"{', '.join(ARCHIVES)}; or {FOUR_CLASSES}, cat, dog, rose and tulip in one folder, made of cats_dogs and "
+        f"flower_photos without a download (default: {' and '.join(USUAL)})",
+    )
+    parser.add_argument(
+        "--data-root",
+        help="where they go (else SWIN_DATA_ROOT, else the cache folder; now: %(default)s)",
+        default=str(data_root()),
+    )
+    parser.add_argument("--out", help=f"the folder that {FOUR_CLASSES} makes (default: four_classes in the data root)")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"unknown data set {unknown[0]!r}: choose from {', '.join(known)}")
+    if options.out is not None and FOUR_CLASSES not in options.names:
+        parser.error(f"--out is for {FOUR_CLASSES}; the other data sets go to --data-root")
+    status = 0
+    for name in options.names or USUAL:
+        try:
+            if name == FOUR_CLASSES:
+                made, counts = compose(options.data_root, options.out)
+                pictures = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+                print(f"{name} is ready: {made} ({pictures})")
+                continue
+            folder, fetched = prepare(name, options.data_root)
+        except SwinError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 1
+            continue
+        except KeyboardInterrupt:
+            print(f"{name}: stopped; run this again to go on", file=sys.stderr)
+            return 130
+        print(f"{name} is {'ready' if fetched else 'there already'}: {folder}")
+    return status
