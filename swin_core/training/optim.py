@@ -16,6 +16,7 @@ from swin_core.training.muon import Muon
 
 __all__ = ["build_optimizers", "depths", "freeze", "learning_rate", "moving_average", "parameter_groups"]
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 _HIDDEN = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "reduction.weight")
 
 
@@ -124,7 +125,7 @@ def moving_average(model: nn.Module, decay: float, step: Callable[[], int]) -> A
     """
 
     # The step comes from the caller: AveragedModel's own count is on the device, and reading it would wait for a GPU.
-    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+    def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + step()) / (10 + step())))
         torch.autograd.graph.increment_version(averages)  # foreach kernels do not, and attention keeps terms by it
 
