@@ -43,11 +43,11 @@ has_torn_package() {
     return 1
 }
 
-# Install the requirements file $1 unless it is installed already. The hash is written last, so an installation that
-# was interrupted has none and is taken up again. It covers requirements.txt too, which the other file includes.
+# Install the requirements file $1, in the versions of constraints.txt, unless it is installed already. The hash covers
+# every file that says what to install. It is written last, so an interrupted installation has none and is repeated.
 install_requirements() {
     local stamp="$venv/$1.sha256" hash
-    hash="$(cat "$root/requirements.txt" "$root/$1" | sha256sum)"
+    hash="$(cat "$root/pyproject.toml" "$root/constraints.txt" "$root/requirements.txt" "$root/$1" | sha256sum)"
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$hash" ]; then
         return
     fi
@@ -55,8 +55,9 @@ install_requirements() {
         make_venv
     fi
     echo "Installing $1 into $venv"
-    local pip=("$python" -m pip install --disable-pip-version-check --no-input -r "$root/$1")
-    if ! "${pip[@]}" </dev/null; then
+    local pip=("$python" -m pip install --disable-pip-version-check --no-input -c "$root/constraints.txt" -r "$root/$1")
+    # The files name the project as `.`, the current folder.
+    if ! (cd "$root" && "${pip[@]}" </dev/null); then
         fail "Installing $1 failed, for the reason above: check the network and the free disk space, then run this again."
     fi
     printf '%s\n' "$hash" >"$stamp"

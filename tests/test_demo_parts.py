@@ -265,8 +265,11 @@ def test_the_space_is_complete() -> None:
     text = (ROOT / "docs" / "space" / "README.md").read_text()
     front = dict(line.split(": ", 1) for line in text.split("---\n")[1].splitlines())
     assert front["sdk"] == "gradio"
-    assert (ROOT / front["app_file"]).is_file()
-    listed = (ROOT / "requirements.txt").read_text().splitlines()
+    assert (ROOT / "docs" / "space" / front["app_file"]).is_file()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"], *extras["train"], *extras["demo"]]
+    listed += (ROOT / "requirements.txt").read_text().splitlines()
     for line in (ROOT / "docs" / "space" / "requirements.txt").read_text().splitlines():
         if line and not line.startswith(("#", "--")):
             assert line in listed

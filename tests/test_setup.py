@@ -59,7 +59,7 @@ class Copy:
         self.bin, self.stub, self.calls_file = folder / "bin", folder / "stub", folder / "calls"
         for path in (self.root / "scripts", self.root / ".ci", self.root / "dashboard", self.bin, self.stub):
             path.mkdir(parents=True)
-        for name in (*SCRIPTS, "scripts/environment.sh", "requirements.txt", "requirements-dev.txt"):
+        for name in (*SCRIPTS, "scripts/environment.sh", "constraints.txt", "requirements.txt", "requirements-dev.txt"):
             shutil.copy(ROOT / name, self.root / name)
         for name in ("dashboard/app.py", "pyproject.toml"):
             (self.root / name).touch()
@@ -114,6 +114,21 @@ def test_changed_requirements_are_installed(copy: Copy) -> None:
         file.write("another>=1.0\n")
     copy.run("scripts/start")
     assert copy.calls() == ["pip requirements.txt", LAUNCH]
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_changed_versions_are_installed(copy: Copy, name: str) -> None:
+    copy.run("scripts/start")
+    with (copy.root / name).open("a") as file:
+        file.write("# another version\n")
+    copy.run("scripts/start")
+    assert copy.calls() == ["pip requirements.txt", LAUNCH]
+
+
+def test_tested_versions_are_installed(copy: Copy) -> None:
+    copy.run("scripts/start")
+    (line,) = (line for line in copy.calls_file.read_text().splitlines() if "pip install" in line)
+    assert f"-c {copy.root / 'constraints.txt'} -r {copy.root / 'requirements.txt'}" in line
 
 
 def test_failed_installation_is_repeated(copy: Copy) -> None:
@@ -229,15 +244,29 @@ def test_scripts_are_sound(script: str) -> None:
         assert (ROOT / script).read_text().startswith("#!/usr/bin/env bash\n")
 
 
-def requirements(name: str) -> dict[str, Requirement]:
-    """The requirements of a file by package name, without those of the files that it includes."""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """What the project requires with some extras, by package name in lower case."""
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    found = [Requirement(line) for line in lines]
+    included = [extra for requirement in found if requirement.name == "swinlens" for extra in requirement.extras]
+    listed = {found.name.lower(): found for found in found if found.name != "swinlens"}
+    return listed | (requirements(*included) if included else {})
+
+
+def pins(name: str) -> dict[str, Requirement]:
+    """The lines of a file that name one version for this Python, by package name."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-    found = [Requirement(line) for line in lines if line and not line.startswith("-r ")]
-    return {requirement.name: requirement for requirement in found}
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return {found.name: found for found in found if found.marker is None or found.marker.evaluate()}
 
 
 def test_torch_and_torchvision_are_an_exact_pair() -> None:
-    listed = requirements("requirements.txt")
+    listed = pins("requirements.txt")
     for name in ("torch", "torchvision"):
         assert re.fullmatch(r"==\d+\.\d+\.\d+", str(listed[name].specifier))
     _, torch_minor, torch_patch = str(listed["torch"].specifier)[2:].split(".")
@@ -248,29 +277,43 @@ def test_torch_and_torchvision_are_an_exact_pair() -> None:
     assert nms(boxes, torch.tensor([0.9, 0.8]), 0.5).tolist() == [0]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_installed_packages_meet_the_requirements(name: str) -> None:
-    unmet = [str(r) for r in requirements(name).values() if metadata.version(r.name) not in r.specifier]
+def test_installed_packages_meet_the_requirements() -> None:
+    listed = requirements("dev").values()
+    unmet = [str(r) for r in listed if metadata.version(r.name) not in r.specifier]
     assert not unmet
-    unbounded = [str(r) for r in requirements(name).values() if not r.specifier]
+    unbounded = [str(r) for r in listed if not r.specifier]
     assert not unbounded
 
 
+def test_constraints_pin_what_is_required_and_name_no_machine() -> None:
+    pinned = pins("constraints.txt")
+    for name, requirement in requirements("dev").items():
+        assert next(iter(pinned[name.replace("_", "-")].specifier)).version in requirement.specifier
+    for name, requirement in pins("requirements.txt").items():
+        assert pinned[name].specifier == requirement.specifier
+    text = (ROOT / "constraints.txt").read_text()
+    assert "://" not in text
+    assert "--hash" not in text
+    command = text.splitlines()[1].removeprefix("#").strip()
+    assert command.startswith("uv pip compile --universal")
+    assert command in (ROOT / "CONTRIBUTING.md").read_text()
+
+
 def test_only_the_headless_opencv_is_there() -> None:
-    listed = requirements("requirements.txt") | requirements("requirements-dev.txt")
+    listed = requirements("dev")
     assert [name for name in listed if name.startswith("opencv")] == ["opencv-python-headless"]
     installed = {str(distribution.metadata["Name"]).lower() for distribution in metadata.distributions()}
     assert {name for name in installed if name.startswith("opencv")} == {"opencv-python-headless"}
 
 
-@pytest.mark.parametrize("folders", [("swin_core", "dashboard", "scripts"), ("tests",)])
+@pytest.mark.parametrize("folders", [("swin_core", "dashboard"), ("scripts", "tests")])
 def test_every_import_is_required(folders: tuple[str, ...]) -> None:
     """Nothing is used that is only there by chance, as something that another package needs."""
-    listed = set(requirements("requirements.txt"))
-    if folders == ("tests",):
-        listed |= set(requirements("requirements-dev.txt")) | {"packaging"}  # which pytest itself requires
+    # The benchmarks compare with torchvision, drive a browser, and use the tools of the tests.
+    listed = set(requirements("all") if folders == ("swin_core", "dashboard") else requirements("dev"))
+    listed |= {"packaging"}  # which pytest itself requires
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    own = {"swin_core", "dashboard", "scripts"} | {path.stem for path in paths}
+    own = {"swin_core", "dashboard", "scripts", "benchmarks"} | {path.stem for path in paths}
     distributions = metadata.packages_distributions()
     missing = {
         f"{path.relative_to(ROOT)}: {name}"
@@ -278,9 +321,9 @@ def test_every_import_is_required(folders: tuple[str, ...]) -> None:
         for name in top_level_imports(path) - own - sys.stdlib_module_names
         if not {found.lower() for found in distributions.get(name, [])} & listed
     }
-    # The page's benchmark drives a browser, as the browser test does, with the tools of the tests. quantus asks for an
-    # OpenCV that cannot stand beside the headless one; its benchmark says how to get it, and is left out without it.
-    assert missing <= {"scripts/benchmark.py: playwright", "scripts/benchmarks/believing.py: quantus"}
+    # quantus requires an OpenCV that cannot stand beside the headless one; its benchmark says how to get it, and is
+    # left out without it.
+    assert missing <= {"scripts/benchmarks/believing.py: quantus"}
 
 
 def top_level_imports(path: Path) -> set[str]:
