@@ -15,16 +15,16 @@ from swin_core.explain.batch import attribute, chosen_method
 from swin_core.explain.layers import offered_layers
 from swin_core.explain.methods import INPUT, METHOD_FACTS, METHODS, Method
 from swin_core.explain.relevance import relevance_layers
-from swin_core.explain.survey import Choice, Found, Grid, Survey
+from swin_core.explain.survey import Choice, GridSize, RankingSums, Survey
 from swin_core.progress import Progress
 from swin_core.world import ALONE, World
 from swin_core.zoo import Classifier
 
-__all__ = ["Ranking", "Row", "choices", "rank"]
+__all__ = ["Ranking", "RankingRow", "choices", "rank"]
 
 
 @dataclass(frozen=True)
-class Row:
+class RankingRow:
     """What was measured of one method at one layer, means over the pictures; None where it was not measured."""
 
     method: str
@@ -73,7 +73,7 @@ class Ranking:
     """Mosaics for the focus; 0 where model and data have different classes."""
     parts: tuple[str, ...]
     """The model's parts in the order in which they were randomised."""
-    rows: tuple[Row, ...]
+    rows: tuple[RankingRow, ...]
     left_out: dict[str, str]
     """Methods and layers that cannot explain this model, with the reason."""
 
@@ -189,9 +189,9 @@ def rank(
     )
 
 
-def _able(survey: Survey, wanted: Sequence[Choice]) -> tuple[dict[Choice, Grid], dict[str, str]]:
+def _able(survey: Survey, wanted: Sequence[Choice]) -> tuple[dict[Choice, GridSize], dict[str, str]]:
     """The grid of each choice's maps, and why the others have none, tried on one picture."""
-    grids: dict[Choice, Grid] = {}
+    grids: dict[Choice, GridSize] = {}
     left_out: dict[str, str] = {}
     batch, targets = survey.explained(survey.order[:1])
     for method, layer in wanted:
@@ -204,12 +204,12 @@ def _able(survey: Survey, wanted: Sequence[Choice]) -> tuple[dict[Choice, Grid],
     return grids, left_out
 
 
-def _row(found: Found, choice: Choice) -> Row:
+def _row(found: RankingSums, choice: Choice) -> RankingRow:
     """The means of one choice's sums."""
     mean = found.mean(choice)
     focus, focus_error = found.focus(choice)
     spearman, ssim = found.randomised(choice)
-    return Row(
+    return RankingRow(
         *choice,
         srg=mean["srg"],
         srg_error=found.error(choice),

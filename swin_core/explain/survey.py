@@ -26,11 +26,11 @@ from swin_core.progress import Progress, counter
 from swin_core.world import World
 from swin_core.zoo import Classifier
 
-__all__ = ["Choice", "Found", "Grid", "Survey"]
+__all__ = ["Choice", "GridSize", "RankingSums", "Survey"]
 
 Choice = tuple[str, str]
 """A method and a layer; or a baseline and its grid."""
-Grid = tuple[int, int]
+GridSize = tuple[int, int]
 """Height and width of a map."""
 
 _BATCH = 16  # pictures explained at a time
@@ -42,7 +42,7 @@ _FIGURES = ("count", "srg", "srg2", "deletion", "insertion", "road", "better", "
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RankingSums:
     """The sums of all processes."""
 
     choices: tuple[Choice, ...]
@@ -120,12 +120,12 @@ class Survey:
 
     def run(
         self,
-        grids: dict[Choice, Grid],
+        grids: dict[Choice, GridSize],
         steps: int,
         quick: bool,
         world: World,
         progress: Progress | None,
-    ) -> Found:
+    ) -> RankingSums:
         """Measure methods at layers, and the baselines.
 
         Args:
@@ -143,9 +143,9 @@ class Survey:
         for start in range(0, len(mine), _BATCH):
             figures += self._figures(mine[start : start + _BATCH], grids, baselines, steps, quick, tick)
         shares, alike = self._shares(wanted, world, tick), self._alike(wanted, world, tick)
-        return Found((*wanted, *baselines), world.sum(figures), world.sum(shares), world.sum(alike))
+        return RankingSums((*wanted, *baselines), world.sum(figures), world.sum(shares), world.sum(alike))
 
-    def _baselines(self, grids: dict[Choice, Grid]) -> dict[Choice, Grid]:
+    def _baselines(self, grids: dict[Choice, GridSize]) -> dict[Choice, GridSize]:
         """A random map for each grid, and the blob, which is as large as the picture."""
         size = (self.classifier.image_size, self.classifier.image_size)
         kinds = {("random", f"{high} x {wide}"): (high, wide) for high, wide in sorted(set(grids.values()))}
@@ -163,13 +163,13 @@ class Survey:
     def _figures(
         self,
         indices: np.ndarray,
-        grids: dict[Choice, Grid],
-        baselines: dict[Choice, Grid],
+        grids: dict[Choice, GridSize],
+        baselines: dict[Choice, GridSize],
         steps: int,
         quick: bool,
         tick: Callable[[int], None],
     ) -> Tensor:
-        """`Found.figures` of one batch of pictures."""
+        """`RankingSums.figures` of one batch of pictures."""
         batch, targets = self.explained(indices)
         probe = Probe(self.classifier, batch, torch.arange(len(batch)), targets)
         gains: dict[Choice, Tensor] = {}
@@ -207,7 +207,7 @@ class Survey:
         return (targets + torch.tensor([int(draw) for draw in draws], device=targets.device)) % classes
 
     def _shares(self, wanted: Sequence[Choice], world: World, tick: Callable[[int], None]) -> Tensor:
-        """`Found.shares` of this process's mosaics; an empty map counts as chance."""
+        """`RankingSums.shares` of this process's mosaics; an empty map counts as chance."""
         sums = torch.zeros(len(wanted), 3, dtype=torch.float64)
         mine = self.scenes[world.rank :: world.size]
         for start in range(0, len(mine), _BATCH):
@@ -223,7 +223,7 @@ class Survey:
         return sums
 
     def _alike(self, wanted: Sequence[Choice], world: World, tick: Callable[[int], None]) -> Tensor:
-        """`Found.alike` of this process's methods; the others' are zeros."""
+        """`RankingSums.alike` of this process's methods; the others' are zeros."""
         batch, targets = self.explained(self.order[:_RANDOMISED])
         alike = torch.zeros(len(wanted), 2, len(self.parts), dtype=torch.float64)
         for place in range(world.rank, len(wanted), world.size):
