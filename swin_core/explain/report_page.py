@@ -69,7 +69,7 @@ def report_page(grid: Grid) -> str:
 
 def _section(grid: Grid, number: int, row: Row) -> dict[str, Any]:
     """One row: its image and heat maps, its first choices, its agreement and its measures of trust."""
-    figures = []
+    figures: list[dict[str, Any]] = []
     for column, cell in zip(grid.columns, row.cells, strict=True):
         if cell.map is None:
             figures.append({"column": column, "error": cell.error, "caption": None})
