@@ -3,6 +3,7 @@
 Everything in here does nothing where there is one process, so that training, evaluation and ranking have one code path.
 """
 
+import logging
 import os
 import platform
 import socket
@@ -27,8 +28,8 @@ __all__ = [
     "device_name",
     "exchanging",
     "joined",
-    "left_alone",
     "machine",
+    "naming_gone_peers",
     "under_torchrun",
     "watch_parent",
 ]
@@ -43,6 +44,8 @@ _GRACE = 20.0
 
 
 _CPU = torch.device("cpu")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class World:
         """The sum over all processes, in float64 on the CPU."""
         total = values.detach().double().cpu()
         if self.size > 1:
-            with _telling_who_left():
+            with naming_gone_peers():
                 dist.all_reduce(total, group=_control())
         return total
 
@@ -87,7 +90,7 @@ class World:
         """What every process passes, by rank."""
         values: list[Shared] = [value] * self.size
         if self.size > 1:
-            with _telling_who_left():
+            with naming_gone_peers():
                 dist.all_gather_object(values, value, group=_control())
         return values
 
@@ -95,7 +98,7 @@ class World:
         """What rank 0 passes, in every process."""
         if self.size > 1:
             held = [value]
-            with _telling_who_left():
+            with naming_gone_peers():
                 dist.broadcast_object_list(held, 0, group=_control())
             value = held[0]
         assert value is not None
@@ -106,7 +109,8 @@ class World:
         if self.size == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+        with naming_gone_peers():  # it compares the parameters of all ranks
+            return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
 ALONE = World()
@@ -204,17 +208,25 @@ def _share_cores(world: World) -> None:
 
 
 @contextmanager
-def _telling_who_left() -> Iterator[None]:
-    """Turn the network's error into a line: another process is gone, and its own story is what matters."""
+def naming_gone_peers() -> Iterator[None]:
+    """Raise `LeftAloneError` where an exchange between ranks fails because a peer exited; log the original error.
+
+    All other errors pass unchanged, such as one of a backward pass itself or tensors of different shapes.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise left_alone() from error
+        if not _is_connection_error(error):
+            raise
+        log.error("the exchange with another process failed", exc_info=error)
+        raise LeftAloneError("another process of this run is gone, so this one cannot go on.") from error
 
 
-def left_alone() -> LeftAloneError:
-    """What to say where the exchange with another process failed."""
-    return LeftAloneError("another process of this run is gone, so this one cannot go on.")
+def _is_connection_error(error: RuntimeError) -> bool:
+    """Whether NCCL, the store or gloo lost the connection to a peer; gloo raises plain `RuntimeError`."""
+    text = str(error)
+    lost = ("gloo/transport/" in text and "enforce fail" not in text) or "caused pair closure" in text
+    return lost or isinstance(error, dist.DistBackendError | dist.DistNetworkError)
 
 
 def watch_parent(stop: Callable[[], None]) -> None:

@@ -32,7 +32,7 @@ from swin_core.training.pictures import TrainingData
 from swin_core.training.recorder import Progress, Recorder
 from swin_core.variants import VARIANTS
 from swin_core.weights import load_weights, read_metadata
-from swin_core.world import ALONE, World, device_name, exchanging, left_alone, machine
+from swin_core.world import ALONE, World, device_name, exchanging, machine, naming_gone_peers
 
 __all__ = ["Trainer", "train"]
 
@@ -271,7 +271,8 @@ class Trainer:
             with exchanging(self._learner, number == len(parts)):
                 loss = self._objective.loss(pictures, labels, draws)
                 # Several processes' gradients are averaged; what is wanted is the mean over the batch.
-                _backward(loss * (self.world.size / count), self.world)
+                with naming_gone_peers():  # the backward pass exchanges the gradients
+                    (loss * (self.world.size / count)).backward()
             total += loss.detach().double()
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -407,16 +408,6 @@ def _scale(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return tuple(map(float, metadata["mean"])), tuple(map(float, metadata["std"]))
     except (KeyError, TypeError, ValueError):
         return _IMAGENET
-
-
-def _backward(loss: Tensor, world: World) -> None:
-    try:
-        loss.backward()
-    except RuntimeError as error:
-        # The exchange of gradients is a part of the backward pass, and its errors have no class of their own.
-        if world.size > 1 and not isinstance(error, torch.OutOfMemoryError):
-            raise left_alone() from error
-        raise
 
 
 def _compiled(model: Swin) -> nn.Module:
