@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,12 @@ __all__ = ["PATIENCE", "Estimate", "Preflight", "arguments"]
 
 PATIENCE = 600
 """Seconds after which a measurement is given up."""
+
+UNASKED = 150
+"""Seconds without a call of `result` after which a measurement is ended, since its tab is closed.
+
+The page asks every second; browsers slow the timers of hidden tabs down to one a minute.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def arguments(recipe: str, config: TrainConfig) -> list[str]:
 
 
 class Preflight:
-    """A measurement under way; it ends by itself, and is ended when it is not wanted any more."""
+    """A measurement under way; it ends by itself, by `stop`, or when nobody has asked for its result for a while."""
 
     def __init__(self, recipe: str, config: TrainConfig, devices: Sequence[str], processes: int):
         self.asked: tuple[Any, ...] = (config, tuple(devices), processes)
@@ -69,6 +76,15 @@ class Preflight:
             stdout=self._output,
             stderr=self._errors,
         )
+        self._asked_at = self._began
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """End the program when nobody asks for its result any more, and collect its exit status."""
+        while self.under_way:
+            if time.monotonic() - self._asked_at > UNASKED:
+                self.stop()
+            time.sleep(0.5)
 
     @property
     def seconds(self) -> float:
@@ -86,6 +102,7 @@ class Preflight:
         Raises:
             SwinError: it failed, or took longer than `PATIENCE`.
         """
+        self._asked_at = time.monotonic()
         code = self._program.poll()
         if code is None:
             if self.seconds <= PATIENCE:

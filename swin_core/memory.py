@@ -6,19 +6,24 @@ import sys
 __all__ = ["keep_freed_memory", "return_freed_memory", "share_one_heap"]
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory() -> bool:
     """Tell glibc to keep large freed blocks instead of returning them to the system.
 
     Every step of a training and every batch of answers allocates the same large tensors. By default each comes as fresh
     pages that the kernel must clear: up to half of a training step on a CPU, and a fifth of the time of Swin-T for 16
-    pictures of 224 pixels. It holds for the whole program, so programs call it, and not the functions that explain; a
-    program of one's own does well to call it too. Servers call `return_freed_memory` from time to time beside it: what
-    they keep comes to lie between what they have freed.
+    images of 224 pixels. The setting holds for the whole program, so only programs call this, not the functions that
+    explain. Long-running servers also call `return_freed_memory` from time to time, because cached results come to lie
+    between freed blocks.
+
+    Returns:
+        Whether glibc accepted both settings; False on other systems.
     """
-    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 2**31 - 1)
+    if not (sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "mallopt")):
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    # mallopt returns 0 for a refusal: older releases take an M_MMAP_THRESHOLD of 32 MiB at most.
+    accepted = [libc.mallopt(trim_threshold, 2**31 - 1), libc.mallopt(mmap_threshold, 2**31 - 1)]
+    return all(accepted)
 
 
 def share_one_heap() -> None:
