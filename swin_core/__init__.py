@@ -4,6 +4,7 @@ A public name is imported when it is first used. A list of runs, or a launcher t
 another one does, must not wait for torch.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -32,6 +33,9 @@ __all__ = [
     "read_image",
     "save_weights",
 ]
+
+# Number GPUs in the order of the bus, as the driver does; every program comes by here before CUDA starts.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 _HOMES = {
     "SwinError": "errors",

@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Windows and some network drives cannot sync a folder; the file itself is complete all the same.
+    # Some network drives cannot sync a folder; the file itself is complete all the same.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

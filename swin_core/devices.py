@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from swin_core.runs import Run
+from swin_core.runs import Run, gpus
 from swin_core.runs.liveness import family
 
 __all__ = ["Device", "Use", "found", "use_of"]
@@ -50,10 +49,9 @@ class Use:
 
 
 def found() -> list[Device]:
-    """The devices of this machine: the CPU, then each GPU that `CUDA_VISIBLE_DEVICES` shows.
+    """The devices of this machine: the CPU, then each GPU or MIG instance that CUDA shows to this program.
 
-    GPUs count in the order of the bus, as torch counts them where `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`; `runs.start`
-    sets that. Where there is no driver, or it does not answer, there is only the CPU.
+    Where there is no driver, or it does not answer, there is only the CPU.
     """
     return [_cpu(), *_gpus()]
 
@@ -139,37 +137,13 @@ def _cpu_use() -> float | None:
 
 
 def _gpus() -> list[Device]:
-    try:
-        import pynvml
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()  # again and again: the driver counts, and does nothing from the second time on
-        cards = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        cards = list(_visible(pynvml, cards))
-    except pynvml.NVMLError:
-        return []
     devices = []
-    for index, card in enumerate(cards):
+    for index, card in enumerate(gpus.visible()):
+        import pynvml
+
         with suppress(pynvml.NVMLError):  # a card that fell off the bus keeps its number
             devices.append(_gpu(pynvml, f"cuda:{index}", card))
     return devices
-
-
-def _visible(pynvml: Any, cards: list[Any]) -> Iterator[Any]:
-    """The cards that `CUDA_VISIBLE_DEVICES` names by number or UUID, up to the first that is not there, as in CUDA."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        yield from cards
-        return
-    for name in (part.strip() for part in named.split(",")):
-        if name.isdecimal() and int(name) < len(cards):
-            yield cards[int(name)]
-            continue
-        card = [card for card in cards if name[:4] == "GPU-" and pynvml.nvmlDeviceGetUUID(card).startswith(name)]
-        if len(card) != 1:
-            return
-        yield card[0]
 
 
 def _gpu(pynvml: Any, name: str, card: Any) -> Device:

@@ -84,7 +84,8 @@ def launch(folder: Path, progress: Progress | None = None) -> str:
     count, restarts = int(facts.get("processes") or 1), int(facts.get("max_restarts") or 0)
     if under_torchrun():
         return _work(folder, devices, facts.get("data_root"), progress)
-    with runs.device_locks(devices, folder):
+    used = [devices[rank % len(devices)] for rank in range(count)]
+    with runs.device_locks(used, folder):
         runs.write_launch(folder, **facts)
         runs.write_status(folder, state="starting")
         if count == 1 and not restarts:
@@ -118,9 +119,9 @@ def train_under_torchrun(
         folder = world.from_first(str(_folder_of_agent(make, root)) if world.leads else None)
         # Of the processes of one machine, which may have come as several nodes, the first holds the devices of all.
         host = socket.gethostname()
-        places = world.each((host, tuple(devices)))
+        places = world.each((host, runs.lock_key(str(world.device))))
         first = [name for name, _ in places].index(host) == world.rank
-        used = {device for name, there in places if name == host for device in there}
+        used = {device for name, device in places if name == host}
         with runs.device_locks(sorted(used), Path(folder)) if first else nullcontext():
             return _train_in(Path(folder), world, data_root, progress)
 

@@ -16,7 +16,8 @@ import psutil
 import pynvml
 import pytest
 
-from swin_core import devices
+from swin_core import devices, runs
+from swin_core.errors import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
 UUIDS = ["GPU-aaaa-1111", "GPU-aaab-2222", "GPU-bbbb-3333"]
@@ -26,9 +27,21 @@ class Cards:
     """The driver's library with three cards, whose answers can be made to fail by function and card."""
 
     def __init__(self) -> None:
-        self.failing: dict[tuple[str, int], int] = {}
+        self.failing: dict[tuple[str, Any], int] = {}
+        self.instances: dict[int, list[str]] = {}
+        """MIG instances of a card, by UUID."""
 
-    def answer(self, name: str, card: int, value: Any) -> Any:
+    def mig_mode(self, card: int) -> list[int]:
+        if card not in self.instances:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return [1, 1]
+
+    def instance(self, card: int, index: int) -> str:
+        if index >= len(self.instances[card]):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return self.instances[card][index]
+
+    def answer(self, name: str, card: Any, value: Any) -> Any:
         if (name, card) in self.failing:
             raise pynvml.NVMLError(self.failing[name, card])
         return value
@@ -40,14 +53,19 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Cards:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     answers: dict[str, Any] = {
         "nvmlDeviceGetName": lambda card: f"Card {card}",
-        "nvmlDeviceGetUUID": lambda card: UUIDS[card],
-        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(free=card * 10**9, total=8 * 10**9),
-        "nvmlDeviceGetUtilizationRates": lambda card: SimpleNamespace(gpu=10 * card),
+        "nvmlDeviceGetUUID": lambda card: UUIDS[card] if isinstance(card, int) else card,
+        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(
+            free=10**9 * (card if isinstance(card, int) else 1), total=8 * 10**9
+        ),
+        "nvmlDeviceGetUtilizationRates": lambda card: SimpleNamespace(gpu=10 * card if isinstance(card, int) else 0),
         "nvmlDeviceGetHandleByIndex": lambda card: card,
     }
     for name, value in answers.items():
         assert hasattr(pynvml, name)
         monkeypatch.setattr(pynvml, name, lambda card, n=name, v=value: made.answer(n, card, v(card)))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", made.mig_mode)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxMigDeviceCount", lambda card: 7)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMigDeviceHandleByIndex", made.instance)
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: made.answer("nvmlInit", 0, None))
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 3)
     return made
@@ -118,12 +136,66 @@ def test_gpus_are_found_with_their_memory_and_use(cards: Cards) -> None:
         ("GPU-bbbb", ["Card 2"]),
         ("GPU-aaab-2222,0", ["Card 1", "Card 0"]),
         ("GPU-aaa", []),  # two begin so
-        ("MIG-1", []),
+        ("MIG-1", []),  # no card is split
     ],
 )
 def test_only_visible_gpus_count(named: str, titles: list[str], cards: Cards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert gpus() == {f"cuda:{index}": title for index, title in enumerate(titles)}
+
+
+@pytest.mark.parametrize(
+    ("named", "title"),
+    [
+        (None, "Card MIG-cccc-1"),  # CUDA shows one instance, and then no other GPU
+        ("1", "Card MIG-cccc-1"),
+        ("0", "Card 0"),
+        ("MIG-dddd", "Card MIG-dddd-2"),
+        ("MIG-dddd-2,MIG-cccc-1", "Card MIG-dddd-2"),
+        ("MIG-eeee", None),
+    ],
+)
+def test_mig_instances_are_listed(
+    named: str | None, title: str | None, cards: Cards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards.instances[1] = ["MIG-cccc-1", "MIG-dddd-2"]
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus() == ({} if title is None else {"cuda:0": title})
+
+
+def test_jobs_share_a_machine_by_card_and_not_by_number(
+    cards: Cards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs with different visible cards both call theirs `cuda:0`; two jobs may call one card differently."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first, second = (runs.create({"name": name}, tmp_path / "runs") for name in ("first", "second"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with runs.device_locks(["cuda:0"], first):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+        assert runs.busy(["cuda:0", "cuda:1"]) == {"cuda:1": first}
+        with runs.device_locks(["cuda:0"], second):
+            assert runs.busy(["cuda:0", "cuda:1"]) == {"cuda:0": second, "cuda:1": first}
+        with pytest.raises(RunError, match="cuda:1 is in use by run"), runs.device_locks(["cuda:1"], second):
+            pass
+        with pytest.raises(RunError, match="in use"), runs.device_locks([UUIDS[0]], second):
+            pass
+
+
+def test_a_card_without_a_known_uuid_is_locked_by_name(cards: Cards) -> None:
+    assert runs.lock_key("cuda:2") == UUIDS[2]
+    assert [runs.lock_key(name) for name in ("cpu", "cuda:3")] == ["cpu", "cuda:3"]
+    cards.failing["nvmlDeviceGetUUID", 0] = pynvml.NVML_ERROR_GPU_IS_LOST
+    assert runs.lock_key("cuda:0") == "cuda:0"
+
+
+def test_gpus_count_in_the_order_of_the_bus() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "CUDA_DEVICE_ORDER"}
+    code = "import os, swin_core; print(os.environ['CUDA_DEVICE_ORDER'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "PCI_BUS_ID\n"
 
 
 def test_a_card_that_fails_does_not_take_the_others_along(cards: Cards) -> None:

@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cards": _MODEL | _DATA | _WEIGHTS | {"training", "accuracy", "runs"},
 }
 # What is there in a blink and knows no torch: beside the standard library it imports these and nothing else.
-FEW_PACKAGES = {"runs": {"psutil", "filelock"}, "devices": {"psutil", "pynvml"}}
+FEW_PACKAGES = {"runs": {"psutil", "filelock", "pynvml"}, "devices": {"psutil", "pynvml"}}
 INTERFACE_PACKAGES = ("streamlit", "gradio", "matplotlib.pyplot", "dashboard", "scripts", "tests")
 
 FILE_LINES, FUNCTION_LINES = 450, 60

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from swin_core import runs
 from swin_core.errors import RunError
-from swin_core.runs import lines
+from swin_core.runs import metrics
 
 
 @pytest.fixture
@@ -122,21 +122,21 @@ def test_a_file_that_was_replaced_or_cut_is_read_anew(run: runs.Run) -> None:
     assert run.metrics() == []
 
 
-def test_only_what_is_new_is_read(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: list[bytes] = []
-    parse = lines._parse
-    monkeypatch.setattr(lines, "_parse", lambda text: parsed.append(text) or parse(text))
-    run.metrics()
-    with (run.folder / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 3}\n')
+def test_a_file_is_read_once_until_it_changes(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    parse = metrics._parse
+    monkeypatch.setattr(metrics, "_parse", lambda text, key: parsed.append(len(text)) or parse(text, key))
     run.metrics()
     run.metrics().clear()  # the list is the caller's own
-    assert len(run.metrics()) == 3
-    assert parsed[1:] == [b'{"epoch": 3}', b"", b""]
+    assert len(run.metrics()) == 2
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3}\n')
+    assert len(run.metrics()) == len(run.metrics()) == 3
+    assert len(parsed) == 2
 
 
-def test_memory_of_figures_is_bounded(run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_ROWS_KEPT", 5)
+def test_memory_of_metrics_is_bounded(run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_FILES_KEPT", 2)
     others = []
     for number in range(4):
         folder = runs.create({"name": f"r{number}"}, root)
@@ -144,39 +144,7 @@ def test_memory_of_figures_is_bounded(run: runs.Run, root: Path, monkeypatch: py
         others.append(runs.find(folder.name, root))
     for _ in range(2):
         assert [len(other.metrics()) for other in others] == [2] * 4
-    assert sum(len(reading.rows) for reading in lines._readings.values()) <= 5
-
-
-def test_lines_that_were_read_are_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(10):
-        folder = runs.create({"name": f"r{number}", "epochs": 300}, root)
-        runs.write_launch(folder, devices=["cpu"])
-        runs.write_status(folder, state="running")
-        facts = {"lr": 1e-4, "images_per_second": 1234.5, "loss": 1.2345678}
-        for name, key, count in (("metrics", "epoch", 300), ("steps", "step", 6000)):
-            rows = "".join(json.dumps({key: index, "elapsed": index * 1.5, **facts}) + "\n" for index in range(count))
-            (folder / f"{name}.jsonl").write_text(rows)
-
-    decoded: list[int] = []
-    decode = lines.json.loads
-
-    def noting(text: str, **options: object) -> object:
-        decoded.append(len(text))
-        return decode(text, **options)
-
-    monkeypatch.setattr(lines.json, "loads", noting)
-
-    def refresh() -> int:
-        decoded.clear()
-        listed = runs.list_runs(root)
-        assert [len(run.metrics()) + len(run.steps()) for run in listed] == [6300] * 10
-        return sum(decoded)
-
-    every_line = refresh()
-    for run in runs.list_runs(root):
-        with (run.folder / "steps.jsonl").open("a") as file:
-            file.write("{}\n")
-    assert refresh() < every_line / 100
+    assert len(metrics._cache) == 2
 
 
 # -- log, notes, checkpoints

@@ -22,14 +22,17 @@ from swin_core.runs.files import (
 )
 from swin_core.runs.listing import STATES, Checkpoint, Run, find, list_runs
 from swin_core.runs.liveness import identity
-from swin_core.runs.locks import busy, device_locks
+from swin_core.runs.locks import busy, device_locks, lock_key
+from swin_core.runs.metrics import EpochMetrics, StepMetrics
 from swin_core.runs.starting import TRAINER, resume, start
 
 __all__ = [
     "STATES",
     "TRAINER",
     "Checkpoint",
+    "EpochMetrics",
     "Run",
+    "StepMetrics",
     "busy",
     "create",
     "delete",
@@ -39,6 +42,7 @@ __all__ = [
     "is_run_name",
     "kill",
     "list_runs",
+    "lock_key",
     "read_config",
     "read_launch",
     "read_status",

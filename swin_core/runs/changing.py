@@ -57,7 +57,7 @@ def request_stop(run: Run) -> None:
     if not now.alive:
         raise RunError(f"run {now.name} is not under way, its state is {now.state}.")
     try:
-        os.close(os.open(now.folder / "stop", os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        os.close(os.open(now.folder / "stop", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666))
     except OSError as error:
         raise RunError(f"run {now.name} cannot be asked to stop: {error.strerror}.") from error
 

@@ -7,6 +7,7 @@ Writers replace whole files, so that nobody ever sees a part of one.
 import json
 import math
 import os
+import re
 import stat
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from swin_core.runs.liveness import identity, living
 __all__ = [
     "create",
     "is_run_name",
+    "last_lines",
     "log_file",
     "name_error",
     "open_plain",
@@ -42,8 +44,12 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 _SMALL_FILE = 1 << 20
 """Bytes that are read of a file that should hold a few lines; what is longer is none of ours."""
 
+_LINE = 1000
+"""Bytes of a line of the log that are read, on average."""
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
 # Never through a link that was put in place of the file, and never waiting for the other end of a pipe.
-_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def runs_root(path: StrPath | None = None) -> Path:
@@ -205,3 +211,27 @@ def _content(path: Path) -> bytes:
             return file.read(_SMALL_FILE)
     except OSError:
         return b""
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a log as one would see them in a terminal, without colours.
+
+    Of a progress bar, which returns to the start of its line again and again, the last state is shown.
+    """
+    if count <= 0:
+        return []
+    try:
+        with os.fdopen(open_plain(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = max(0, size - (count + 1) * _LINE)
+            file.seek(begin)
+            text = file.read(size - begin).decode(errors="replace")
+    except OSError:
+        return []
+    lines = text.replace("\r\n", "\n").split("\n")
+    if begin and len(lines) > 1:
+        lines = lines[1:]  # it began in the middle of that one
+    shown = [_COLOURS.sub("", line).rstrip("\r").rpartition("\r")[2].rstrip() for line in lines]
+    while shown and not shown[-1]:
+        shown.pop()
+    return shown[-count:]

@@ -13,6 +13,7 @@ from typing import Any
 from swin_core.errors import RunError
 from swin_core.runs.files import (
     StrPath,
+    last_lines,
     open_plain,
     read_config,
     read_launch,
@@ -21,8 +22,8 @@ from swin_core.runs.files import (
     runs_root,
     stop_requested,
 )
-from swin_core.runs.lines import last_lines, read_rows
 from swin_core.runs.liveness import is_here, living
+from swin_core.runs.metrics import EpochMetrics, StepMetrics, read_rows
 
 __all__ = ["STATES", "Checkpoint", "Run", "find", "list_runs"]
 
@@ -85,12 +86,12 @@ class Run:
         found = _TIME.fullmatch(self.name)
         return found.group(2) if found else self.name
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Figures, one row an epoch; they are shared and not to be changed."""
+    def metrics(self) -> list[EpochMetrics]:
+        """Metrics of each epoch; the rows are shared and must not be changed."""
         return read_rows(self.folder / "metrics.jsonl", "epoch")
 
-    def steps(self) -> list[dict[str, Any]]:
-        """Figures within the epochs; they are shared and not to be changed."""
+    def steps(self) -> list[StepMetrics]:
+        """Metrics within the epochs; the rows are shared and must not be changed."""
         return read_rows(self.folder / "steps.jsonl", "step")
 
     def log_tail(self, lines: int = 60) -> list[str]:

@@ -15,8 +15,7 @@ from typing import Any
 
 from swin_core.errors import RunError
 from swin_core.runs.changing import note_end, reread, wait_for_end
-from swin_core.runs.files import StrPath, create, log_file, read_status, withdraw_stop, write_object
-from swin_core.runs.lines import last_lines
+from swin_core.runs.files import StrPath, create, last_lines, log_file, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run
 from swin_core.runs.locks import busy, check_devices, in_use
 
@@ -132,9 +131,6 @@ def _launch(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _spawn(folder: Path) -> subprocess.Popen[bytes]:
-    # GPUs count in the order of the bus, as `devices.found` does, so that a name means the same everywhere.
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)
     log = log_file(folder)
     try:
         return subprocess.Popen(
@@ -142,9 +138,8 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
-            creationflags=flags,
         )
     finally:
         os.close(log)

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from swin_core import runs
 from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
 from swin_core.memory import keep_freed_memory
 from swin_core.model import DropPath, Swin, build
@@ -295,7 +296,7 @@ class Trainer:
         place.seconds += seconds
         place.elapsed += seconds
         if self.recorder is not None:
-            line = {
+            line: runs.StepMetrics = {
                 "step": self.step,
                 "epoch": self.step / self.steps_an_epoch,
                 "loss": total / count,
@@ -308,7 +309,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         place = self.place
         figures = self.validate()
-        line = {
+        line: runs.EpochMetrics = {
             "epoch": place.epoch + 1,
             "train_loss": place.loss / place.pictures,
             "loss": figures.loss,
@@ -318,6 +319,7 @@ class Trainer:
             "seconds": place.seconds,
             "images_per_second": place.pictures / place.seconds,
             "elapsed": place.elapsed,
+            "saved": "",
         }
         rating = [figures.top1, -figures.loss]
         best = rating > place.best
@@ -411,7 +413,7 @@ def _scale(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _compiled(model: Swin) -> nn.Module:
-    if not torch.cuda.is_available() and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+    if not torch.cuda.is_available() and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ConfigError(
             "torch.compile needs a C++ compiler, and none was found; install g++, or leave --compile out."
         )

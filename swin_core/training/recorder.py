@@ -108,21 +108,30 @@ class Recorder:
             self._status |= {"step": facts["step"], "steps": facts["steps"]}
         self._progress(facts)
 
-    def interval(self, line: dict[str, Any], seconds_left: float) -> None:
+    def interval(self, line: runs.StepMetrics, seconds_left: float) -> None:
         """Write the figures of some steps."""
         with self._lock:
-            self._status |= {key: line[key] for key in ("loss", "images_per_second")} | {"seconds_left": seconds_left}
+            self._status |= {
+                "loss": line["loss"],
+                "images_per_second": line["images_per_second"],
+                "seconds_left": seconds_left,
+            }
         _append(self.folder / "steps.jsonl", line)
         if self._board is not None:
             self._board.add_scalar("steps/loss", line["loss"], line["step"])
             self._board.add_scalar("steps/lr", line["lr"], line["step"])
 
-    def epoch(self, line: dict[str, Any], best: bool, figures: Figures, model: Swin) -> None:
+    def epoch(self, line: runs.EpochMetrics, best: bool, figures: Figures, model: Swin) -> None:
         """Write the figures and weights of an epoch that is over."""
         number = line["epoch"]
         line["saved"] = f"epoch-{number:04}.safetensors" if self._is_kept(number) else ""
         metadata = {**self._metadata, "training": {**self.config.to_dict(), "epochs_done": number}}
-        metadata["figures"] = {key: line[key] for key in ("train_loss", "loss", "top1", "top5")}
+        metadata["figures"] = {
+            "train_loss": line["train_loss"],
+            "loss": line["loss"],
+            "top1": line["top1"],
+            "top5": line["top5"],
+        }
         kept = [self.folder / "model.safetensors"]
         kept += [self.folder / "checkpoints" / "best.safetensors"] if best else []
         kept += [self.folder / "checkpoints" / line["saved"]] if line["saved"] else []
@@ -137,10 +146,10 @@ class Recorder:
             f"top-1 {line['top1']:.2%}{top5}  {line['images_per_second']:.0f} images/s"
         )
         if self._board is not None:
-            for key in ("train_loss", "loss", "top1", "top5", "lr", "images_per_second"):
-                if line[key] is not None:
-                    self._board.add_scalar(f"epochs/{key}", line[key], number)
-        self._progress(line)
+            for key, value in line.items():
+                if key in ("train_loss", "loss", "top1", "top5", "lr", "images_per_second") and value is not None:
+                    self._board.add_scalar(f"epochs/{key}", value, number)
+        self._progress(dict(line))
 
     def _is_kept(self, epoch: int) -> bool:
         every = self.config.keep_every

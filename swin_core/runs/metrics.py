@@ -1,0 +1,99 @@
+"""The metrics of a run: `metrics.jsonl` has a line for each epoch, `steps.jsonl` for every few steps."""
+
+import json
+import math
+import os
+import threading
+from pathlib import Path
+from typing import Any, TypedDict
+
+from swin_core.runs.files import open_plain
+
+__all__ = ["EpochMetrics", "StepMetrics", "read_rows"]
+
+_FILES_KEPT = 100
+"""Files whose rows stay in memory."""
+
+
+class EpochMetrics(TypedDict):
+    """A line of `metrics.jsonl`. Values that were not finite are None; lines of other programs may lack keys."""
+
+    epoch: int
+    """Epochs that are over."""
+    train_loss: float
+    loss: float
+    """Of the validation images."""
+    top1: float
+    top5: float | None
+    """None where there are at most five classes."""
+    lr: float
+    seconds: float
+    """Training time of this epoch."""
+    images_per_second: float
+    elapsed: float
+    """Training time of the run, in seconds."""
+    saved: str
+    """File of the epoch's weights in `checkpoints/`; empty if they were not kept."""
+
+
+class StepMetrics(TypedDict):
+    """A line of `steps.jsonl`."""
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    images_per_second: float
+    elapsed: float
+
+
+_cache: dict[tuple[str, str], tuple[tuple[int, ...], list[Any]]] = {}  # (path, key) -> file version, rows
+_lock = threading.Lock()
+
+
+def read_rows(path: Path, key: str) -> list[Any]:
+    """The rows of a file with a JSON object on each line, from a cache unless the file changed.
+
+    Left out are a last line without an end, which is still being written, and lines that are damaged or lack the key.
+    Numbers may be NaN or infinite.
+
+    Args:
+        path: the file; a missing one has no rows.
+        key: what the rows ascend by, such as "epoch". Where they do not, a run resumed from an older checkpoint and
+            repeated some epochs: the later rows count.
+
+    Returns:
+        The rows in a new list; the rows themselves are shared and must not be changed.
+    """
+    try:
+        with os.fdopen(open_plain(path), "rb") as file:
+            facts = os.fstat(file.fileno())
+            version = facts.st_mtime_ns, facts.st_size, facts.st_ino
+            with _lock:
+                known, rows = _cache.get((str(path), key), ((), []))
+            if known != version:
+                rows = _parse(file.read(facts.st_size), key)
+    except OSError:
+        return []
+    with _lock:
+        _cache.pop((str(path), key), None)
+        _cache[str(path), key] = version, rows  # the least recently used is first
+        while len(_cache) > _FILES_KEPT:
+            del _cache[next(iter(_cache))]
+    return list(rows)
+
+
+def _parse(text: bytes, key: str) -> list[Any]:
+    rows: list[Any] = []
+    for line in text.rpartition(b"\n")[0].splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        position = row.get(key) if isinstance(row, dict) else None
+        if isinstance(position, bool) or not isinstance(position, int | float) or not math.isfinite(position):
+            continue
+        while rows and rows[-1][key] >= position:
+            rows.pop()
+        rows.append(row)
+    return rows
