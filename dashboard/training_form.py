@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard.choices import from_words, in_words, model_source, offered_models
 from dashboard.theme import plain
 from swin_core.errors import ConfigError, ModelError
-from swin_core.training import RECIPES, TrainConfig, setting_help
+from swin_core.training import RECIPES, TrainConfig, setting_help, setting_limits
 from swin_core.variants import VARIANTS
 
 __all__ = ["GROUPS", "choose_recipe", "choose_settings", "fill", "label", "start_from_recipe", "validated"]
@@ -92,7 +92,11 @@ def fill(values: Mapping[str, Any]) -> None:
     """Put values into the widgets of the settings; to be called before they are drawn, or in a callback."""
     for field in fields(TrainConfig):
         # A file of an older version may lack a setting that is there now.
-        st.session_state[_KEY + field.name] = values.get(field.name, field.default)
+        value = values.get(field.name, field.default)
+        if field.name in setting_limits() and isinstance(value, int | float):
+            low, high = setting_limits()[field.name]
+            value = type(field.default)(min(max(value, low), high))  # the widget takes nothing else
+        st.session_state[_KEY + field.name] = value
 
 
 def choose_recipe() -> str:
@@ -142,11 +146,11 @@ def _choose(name: str) -> Any:
         return st.selectbox(label(name), get_args(kind), **options)
     if kind is bool:
         return st.toggle(label(name), **options)
-    if kind is int:
-        return st.number_input(label(name), step=1, **options)
-    if kind is float:
-        value = st.session_state.get(_KEY + name) or 0.0
-        return st.number_input(label(name), step=_step(value), format="%g", **options)
+    if kind in (int, float):
+        low, high = (kind(limit) for limit in setting_limits()[name])
+        value = st.session_state.get(_KEY + name) or 0
+        options |= {"step": 1} if kind is int else {"step": _step(value), "format": "%g"}
+        return st.number_input(label(name), low, high, **options)
     if name == "variant":
         return st.selectbox(label(name), list(VARIANTS), **options)
     if name in _EMPTY:

@@ -12,14 +12,14 @@ import pytest
 from fixtures_runs import make_run
 from streamlit.testing.v1 import AppTest
 
-from dashboard import new_run, preflight
+from dashboard import new_run, preflight, training_form
 from dashboard.preflight import Preflight, arguments
-from dashboard.training_form import GROUPS, label
+from dashboard.training_form import GROUPS, fill, label
 from swin_core import runs
 from swin_core.commands import train
 from swin_core.devices import Device
 from swin_core.errors import RunError, SwinError
-from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
+from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setting_limits
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [field.name for field in fields(TrainConfig)]
@@ -142,6 +142,21 @@ def test_each_setting_is_a_widget_of_its_kind_with_what_it_means() -> None:
         assert widget.type == kinds.get(kind, widget.type)
         assert widget.help.replace("\\", "") == setting_help()[name]
         assert widget.label == label(name)
+        if widget.type == "number_input":
+            assert (widget.min, widget.max) == setting_limits()[name]
+
+
+def test_values_of_a_damaged_run_are_brought_within_the_limits() -> None:
+    app = opened()
+    state: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_form.st, "session_state", state)
+        fill({"epochs": 0, "clip": -1.0, "ema": 2, "seed": 7})
+    found = [state[f"setting_{name}"] for name in ("epochs", "clip", "ema", "seed")]
+    assert found == [1, 0.0, 0.999999, 7]
+    for name in ("epochs", "clip", "ema"):
+        app.session_state[f"setting_{name}"] = state[f"setting_{name}"]
+    assert not run(app).exception
 
 
 def test_another_recipe_fills_the_form_anew() -> None:
@@ -175,14 +190,13 @@ def test_a_change_is_named_and_reaches_the_run(started: list[dict[str, Any]]) ->
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("epochs", 0, "epochs must lie between 1"),
         ("epochs", None, "Epochs is empty"),
         ("name", "--x; touch p", "name '--x; touch p' must be 1 to 64 letters"),
         ("name", "<img src=x onerror=alert(1)>", "must be 1 to 64 letters"),
         ("init", "../../secret.safetensors", "Start from: A model's name may hold"),
         ("init", "nothing_of_that_name", "Start from: There is no model"),
         ("teacher", "/etc/passwd", "Teacher: A model's name may hold"),
-        ("clip", -1.0, "clip must lie between 0"),
+        ("crop_padding", 40, "crop_padding must lie between 0 and 31 for images of 32 pixels, not 40"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_and_nothing_starts(
@@ -328,3 +342,16 @@ def test_a_check_that_takes_too_long_is_given_up(program: Any, monkeypatch: pyte
     check = Preflight("fast-cifar100", FAST, ["cpu"], 1)
     with pytest.raises(SwinError, match="took longer"):
         check.result()
+
+
+def test_a_check_whose_tab_is_closed_is_ended(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    program("time.sleep(60)")
+    monkeypatch.setattr(preflight, "UNASKED", 2)
+    asked, closed = (Preflight("fast-cifar100", FAST, ["cpu"], 1) for _ in range(2))
+    until = time.monotonic() + 20
+    while closed.under_way and time.monotonic() < until:
+        assert asked.result() is None
+        time.sleep(0.05)
+    assert not closed.under_way
+    assert asked.under_way
+    asked.stop()

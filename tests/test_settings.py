@@ -18,7 +18,7 @@ from PIL import Image
 
 from swin_core.commands import train as command
 from swin_core.errors import ConfigError
-from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
+from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setting_limits
 from swin_core.variants import VARIANTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,6 +94,31 @@ def test_a_wrong_setting_is_refused_in_one_line(setting: str, value: Any) -> Non
         with pytest.raises(ConfigError, match=re.escape(setting)) as caught:
             way()
         assert "\n" not in str(caught.value)
+
+
+def test_every_number_has_limits_that_the_message_and_the_command_line_name() -> None:
+    limits = setting_limits()
+    numbers = [name for name, value in TrainConfig().to_dict().items() if type(value) in (int, float)]
+    assert sorted(limits) == sorted(numbers)
+    shown = " ".join(command.parser().format_help().split())
+    for name, (low, high) in limits.items():
+        kind = type(TrainConfig().to_dict()[name])
+        size: dict[str, Any] = {"image_size": 4096} if name in ("crop_padding", "cutout") else {}
+        size |= {"crop_padding": 0, "cutout": 0} if name == "image_size" else {}
+        for value in (kind(low), kind(high)):
+            assert getattr(TrainConfig(**(size | {name: value})), name) == value
+        for value in (kind(low - 1), kind(high + 1)):
+            with pytest.raises(ConfigError) as caught:
+                TrainConfig(**(size | {name: value}))
+            assert str(caught.value) == f"{name} must lie between {low:.12g} and {high:.12g}, not {value!r}."
+        assert f"From {low:.12g} to {high:.12g}." in shown
+
+
+def test_a_config_of_an_older_run_loads() -> None:
+    """Files may hold whole numbers where a setting is a float, and lack settings that came later."""
+    old = {"name": "old", "epochs": 3, "lr": 1, "ema": 0, "clip": 1, "optimizer": "adamw"}
+    config = TrainConfig.from_dict(json.loads(json.dumps(old)))
+    assert config == TrainConfig(name="old", epochs=3, lr=1.0, ema=0.0, clip=1.0, optimizer="adamw")
 
 
 def test_unknown_settings_and_recipes_are_refused() -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from swin_core import runs
 from swin_core.errors import LeftAloneError, RunError, SwinError
 from swin_core.launch import LEFT_ALONE, choose_devices, launch, launch_new, tell_agent, train_under_torchrun
-from swin_core.training import RECIPES, TrainConfig, recipe, setting_help
+from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setting_limits
 from swin_core.training.preflight import preflight
 from swin_core.world import under_torchrun
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--processes", type=int, help="processes that share the work (default: one a device)")
     where.add_argument("--max-restarts", type=int, default=0, metavar="N", help="starts anew after a process died")
     settings = result.add_argument_group("settings, which take the place of the recipe's")
-    hints, texts = get_type_hints(TrainConfig), setting_help()
+    hints, texts, limits = get_type_hints(TrainConfig), setting_help(), setting_limits()
     for field in fields(TrainConfig):
         kind = hints[field.name]
         options: dict[str, Any] = {"default": None, "help": texts[field.name].replace("%", "%%")}
@@ -59,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
             options["action"] = argparse.BooleanOptionalAction
         else:
             options |= {"type": kind, "metavar": kind.__name__}
+        if field.name in limits:
+            options["help"] += " From {:.12g} to {:.12g}.".format(*limits[field.name])
         settings.add_argument(f"--{field.name.replace('_', '-')}", **options)
     return result
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from swin_core.errors import ConfigError
 from swin_core.runs.files import is_run_name, name_error, read_config
 from swin_core.variants import VARIANTS
 
-__all__ = ["TrainConfig", "setting_help"]
+__all__ = ["TrainConfig", "setting_help", "setting_limits"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,11 @@ class TrainConfig:
     """Variant of the model."""
     init: str = ""
     """Weights to start from: a bundled name, a run, a weights file, or timm/MODEL; empty for random weights."""
-    image_size: int = 32
+    image_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Side of the pictures in pixels."""
-    patch_size: int = 2
+    patch_size: Annotated[int, Field(ge=1, le=64)] = 2
     """Side of a patch in pixels."""
-    window_size: int = 4
+    window_size: Annotated[int, Field(ge=1, le=64)] = 4
     """Window side in tokens."""
     shift: bool = True
     """Whether every second block shifts its windows; off for the ablation of the paper's table 4."""
@@ -39,61 +41,61 @@ class TrainConfig:
     """Whether attention has the relative position bias; off for the ablation of the paper's table 4."""
     absolute_embedding: bool = False
     """Whether a learned absolute position embedding is added to the patches; on for the ablation of table 4."""
-    epochs: int = 16
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Passes over the training pictures."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
     """Pictures a step, over all devices together; the learning rate is meant for this number."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     """Pieces that a step's pictures are computed in, one after the other; more pieces need less memory."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon on the hidden matrices and AdamW on the rest; adamw: AdamW on all."""
-    lr: float = 2e-3
+    lr: Annotated[float, Field(ge=0, le=100)] = 2e-3
     """Largest learning rate."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Field(ge=0.01, le=1)] = 1.0
     """Factor on the learning rate from each block to the one before it, for fine-tuning; 1 for one rate everywhere."""
-    freeze: int = 0
+    freeze: Annotated[int, Field(ge=0, le=64)] = 0
     """Parts that keep their first weights, from the input on: 1 the patch embedding, 2 also stage 1, and so on."""
-    weight_decay: float = 0.05
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.05
     """Decoupled weight decay; norms, biases, bias tables and embeddings have none."""
     schedule: Literal["linear", "cosine"] = "linear"
     """How the learning rate falls to zero after the warm-up."""
-    warmup: float = 0.05
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of all steps in which the learning rate rises from zero."""
-    label_smoothing: float = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, le=0.999)] = 0.1
     """Share of the target probability that is spread over all classes, in training."""
-    drop_path: float = 0.0
+    drop_path: Annotated[float, Field(ge=0, le=0.999)] = 0.0
     """Stochastic depth of the last block."""
-    ema: float = 0.995
+    ema: Annotated[float, Field(ge=0, le=0.999999)] = 0.995
     """Decay of the moving average of the weights, which is what is validated and saved; 0 for none."""
-    clip: float = 1.0
+    clip: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     """Largest norm of the gradient; 0 for no clipping."""
-    crop_padding: int = 4
+    crop_padding: Annotated[int, Field(ge=0, le=4095)] = 4
     """Pixels of reflected border for the random crop; used where crop_scale is 1."""
-    crop_scale: float = 1.0
+    crop_scale: Annotated[float, Field(ge=0.01, le=1)] = 1.0
     """Smallest share of a picture's area that a random resized crop takes; 1 for the padded crop instead."""
     flip: bool = True
     """Whether half of the pictures are mirrored."""
-    randaugment: int = 0
+    randaugment: Annotated[int, Field(ge=0, le=10)] = 0
     """Magnitude, 1 to 10, of RandAugment's two random changes to each picture; 0 for none."""
-    colour_jitter: float = 0.0
+    colour_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Largest change of brightness, contrast and saturation, as a share."""
-    cutout: int = 8
+    cutout: Annotated[int, Field(ge=0, le=4096)] = 8
     """Side in pixels of the square that is blanked in each training picture; 0 for none."""
-    erasing: float = 0.0
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the pictures in which a random rectangle is replaced by noise."""
-    mixup: float = 0.0
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Alpha of the Beta distribution by which two pictures are blended; 0 for none."""
-    cutmix: float = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Alpha of the Beta distribution by which a rectangle comes from another picture; 0 for none."""
     teacher: str = ""
     """Model whose probabilities are learned beside the labels: a bundled name, a run, a weights file, or timm/MODEL."""
-    distillation: float = 0.5
+    distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the loss that comes from the teacher; used where there is one."""
-    temperature: float = 2.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 2.0
     """Softening of the teacher's and the model's probabilities for each other; used where there is a teacher."""
-    holdout: float = 0.02
+    holdout: Annotated[float, Field(ge=0.001, le=0.5)] = 0.02
     """Share of each class's training pictures that validates, where the data set has no validation split."""
-    limit: int = 0
+    limit: Annotated[int, Field(ge=0, le=10**12)] = 0
     """Use only the first so many training and validation pictures of a shuffled set; 0 for all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the matrix products; auto: bfloat16 where the device has it. Weights stay in float32."""
@@ -101,51 +103,24 @@ class TrainConfig:
     """Whether activations are computed again for the backward pass instead of kept: slower, with less memory."""
     compile: bool = False
     """Whether torch.compile translates the model first: takes a minute or more, then steps are faster."""
-    keep_every: int = 0
+    keep_every: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Epochs between weights that are kept for good; 1 keeps each epoch's, 0 the best and the last only."""
     tensorboard: bool = False
     """Whether the figures are written for TensorBoard too, into the run's folder; needs the package tensorboard."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the weights, the order of pictures and the augmentation."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), get_type_hints(type(self))[field.name])
-        ranges: dict[str, tuple[float, float]] = {
-            "image_size": (1, 4096),
-            "patch_size": (1, 64),
-            "window_size": (1, 64),
-            "epochs": (1, 100_000),
-            "batch_size": (1, 1_000_000),
-            "accumulate": (1, 1024),
-            "lr": (0, 100),
-            "layer_decay": (0.01, 1),
-            "freeze": (0, 64),
-            "weight_decay": (0, 100),
-            "warmup": (0, 1),
-            "label_smoothing": (0, 0.999),
-            "drop_path": (0, 0.999),
-            "ema": (0, 0.999999),
-            "clip": (0, 1e9),
-            "crop_padding": (0, self.image_size - 1),
-            "crop_scale": (0.01, 1),
-            "randaugment": (0, 10),
-            "colour_jitter": (0, 1),
-            "cutout": (0, self.image_size),
-            "erasing": (0, 1),
-            "mixup": (0, 100),
-            "cutmix": (0, 100),
-            "distillation": (0, 1),
-            "temperature": (0.01, 100),
-            "holdout": (0.001, 0.5),
-            "limit": (0, 10**12),
-            "keep_every": (0, 100_000),
-            "seed": (0, 2**31 - 1),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie between {low:g} and {high:g}, not {value:g}.")
+        try:
+            _model().model_validate(self.__dict__)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error)) from error
+        for name, high in (("crop_padding", self.image_size - 1), ("cutout", self.image_size)):
+            if getattr(self, name) > high:
+                raise ConfigError(
+                    f"{name} must lie between 0 and {high} for images of {self.image_size} pixels, "
+                    f"not {getattr(self, name)}."
+                )
         if self.variant not in VARIANTS:
             raise ConfigError(f"unknown variant {self.variant!r}; known are {', '.join(VARIANTS)}.")
         if not is_run_name(self.name):
@@ -182,14 +157,37 @@ class TrainConfig:
         return asdict(self)
 
 
-def _check_type(name: str, value: object, kind: Any) -> None:
+@cache
+def _model() -> type[BaseModel]:
+    """The fields of `TrainConfig` as a pydantic model, which checks types and ranges without converting anything."""
+    hints = get_type_hints(TrainConfig, include_extras=True)
+    kinds: dict[str, Any] = {field.name: (hints[field.name], field.default) for field in fields(TrainConfig)}
+    return create_model("Settings", __config__=ConfigDict(strict=True), **kinds)
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first fault: the setting, what is allowed, and the value."""
+    fault = error.errors(include_url=False)[0]
+    name = str(fault["loc"][0])
+    kind = get_type_hints(TrainConfig)[name]
+    value = f"{fault['input']!r:.40}"
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ConfigError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}.")
-        return
-    right = isinstance(value, int | float) if kind is float else isinstance(value, kind)
-    if not right or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{name} must be of type {kind.__name__}, not {value!r}.")
+        return f"{name} must be one of {', '.join(get_args(kind))}, not {value}."
+    if fault["type"] in ("greater_than_equal", "less_than_equal"):
+        low, high = setting_limits()[name]
+        return f"{name} must lie between {low:.12g} and {high:.12g}, not {value}."
+    return f"{name} must be of type {kind.__name__}, not {value}."
+
+
+@cache
+def setting_limits() -> dict[str, tuple[float, float]]:
+    """The smallest and largest value of each numeric setting of `TrainConfig`."""
+    limits = {}
+    for name, hint in get_type_hints(TrainConfig, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            low, high = hint.__metadata__[0].metadata  # Field(ge=..., le=...)
+            limits[name] = (low.ge, high.le)
+    return limits
 
 
 @cache
