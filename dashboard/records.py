@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,9 +31,9 @@ class Record:
     title: str
     settings: Mapping[str, Any]
     state: str
-    epochs: list[dict[str, Any]]
+    epochs: Sequence[Mapping[str, Any]]
     """One line an epoch."""
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: Sequence[Mapping[str, Any]] = ()
     """Lines within the epochs."""
     reason: str = ""
     alive: bool = False

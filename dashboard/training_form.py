@@ -95,7 +95,7 @@ def fill(values: Mapping[str, Any]) -> None:
         value = values.get(field.name, field.default)
         if field.name in setting_limits() and isinstance(value, int | float):
             low, high = setting_limits()[field.name]
-            value = type(field.default)(min(max(value, low), high))  # the widget takes nothing else
+            value = get_type_hints(TrainConfig)[field.name](min(max(value, low), high))  # the widget takes nothing else
         st.session_state[_KEY + field.name] = value
 
 

@@ -165,7 +165,7 @@ def _check_figures(before: Figures, after: Figures) -> None:
             )
 
 
-def _finished(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
+def _finished(run: Path) -> tuple[TrainConfig, list[runs.EpochMetrics]]:
     """The settings of a finished run, and a line for each of its epochs."""
     try:
         config, found = TrainConfig.of_run(run), runs.find(run.absolute().name, run.absolute().parent)

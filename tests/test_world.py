@@ -64,8 +64,8 @@ def first_rank(mode: str) -> tuple[str, str]:
                 text=True,
             )
         )
-    output, errors = ranks[0].communicate(timeout=60)
-    ranks[1].communicate(timeout=60)
+    output, errors = ranks[0].communicate(timeout=240)
+    ranks[1].communicate(timeout=240)
     return output, errors
 
 
