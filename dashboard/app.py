@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.choices import resolve_models_once
-from dashboard.heading import BROWSE, COMPARE, INSIDE, TRAIN
+from dashboard.shared.model_names import resolve_models_once
+from dashboard.shared.page_heading import BROWSE, COMPARE, INSIDE, TRAIN
 
 HERE = Path(__file__).parent
 

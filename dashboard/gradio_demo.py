@@ -14,10 +14,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dashboard.demo_answers import Demo
+from dashboard.demo.answers import Demo
 from swin_core.errors import ConfigError, SwinError
-from swin_core.memory import keep_freed_memory, return_freed_memory, share_one_heap
-from swin_core.zoo import available
+from swin_core.system.memory import keep_freed_memory, return_freed_memory, share_one_heap
+from swin_core.zoo.load import available
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -82,7 +82,7 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
     os.environ |= {"GRADIO_TEMP_DIR": str(demo.folder), "GRADIO_EXAMPLES_CACHE": str(demo.folder / "examples")}
     for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_SHARE", "GRADIO_MCP_SERVER"):
         os.environ.pop(name, None)
-    from dashboard.demo_page import launch, page
+    from dashboard.demo.page import launch, page
 
     blocks = page(demo)
     # What is loaded by now stays. Without it Python looks for garbage often enough that figures, which hold themselves

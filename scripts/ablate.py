@@ -12,7 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from swin_core import runs
-from swin_core.ablations import (
+from swin_core.commands.train import Bar, in_full
+from swin_core.errors import ConfigError, SwinError
+from swin_core.evaluation.accuracy import Evaluation, evaluate_named
+from swin_core.reproduction.ablations import (
     ABLATIONS,
     MAIN,
     RANDOM,
@@ -28,14 +31,11 @@ from swin_core.ablations import (
     trained,
     training,
 )
-from swin_core.accuracy import Evaluation, evaluate_named
-from swin_core.atomic import replacing
-from swin_core.cards import evaluated_split
-from swin_core.commands.train import Bar, in_full
-from swin_core.errors import ConfigError, SwinError
-from swin_core.launch import choose_devices
-from swin_core.memory import keep_freed_memory
+from swin_core.reproduction.model_cards import evaluated_split
+from swin_core.system.atomic import replacing
+from swin_core.system.memory import keep_freed_memory
 from swin_core.training import TrainConfig
+from swin_core.training.launch import choose_devices
 
 
 def parser() -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ from benchmarks.measuring import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from swin_core.memory import keep_freed_memory
+from swin_core.system.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,7 +54,7 @@ def inference(rounds: int) -> list[dict[str, Any]]:
 
 def linear(rounds: int) -> list[dict[str, Any]]:
     """Linear layers of Swin-T at 224 pixels: our road through oneDNN against nn.Linear."""
-    from swin_core.linear import Linear
+    from swin_core.models.linear import Linear
 
     results = []
     for tokens, inputs, outputs in ((3136, 96, 384), (196, 384, 1536), (49, 3072, 768)):

@@ -5,10 +5,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from swin_core.accuracy import Evaluation, evaluate_named
-from swin_core.cards import bundle, check_place, evaluated_split, training_data
 from swin_core.commands import shell
-from swin_core.zoo import ASSETS
+from swin_core.evaluation.accuracy import Evaluation, evaluate_named
+from swin_core.reproduction.model_cards import bundle, check_place, evaluated_split, training_data
+from swin_core.zoo.load import ASSETS
 
 
 def _bundle(given: argparse.Namespace) -> int:

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from swin_core import figures
-from swin_core.accuracy import open_split
 from swin_core.commands import shell
 from swin_core.commands.explain import found_model, print_failed
+from swin_core.comparisons.compare import Wish, class_grid
+from swin_core.data.registry import open_split
 from swin_core.errors import ConfigError, SwinError
-from swin_core.explain.compare import Wish, class_grid
-from swin_core.explain.export import KINDS, save
-from swin_core.explain.figure import matplotlib_figure
-from swin_core.explain.render import COLORMAPS, SCALES, Look
-from swin_core.images import read_image
-from swin_core.memory import keep_freed_memory
-from swin_core.progress import Bar
+from swin_core.figures.files import KINDS, save
+from swin_core.figures.matplotlib_grid import matplotlib_figure
+from swin_core.figures.overlay import COLORMAPS, SCALES, Look
+from swin_core.images.read import read_image
+from swin_core.reproduction import paper_figures as figures
 from swin_core.runs import runs_root
+from swin_core.system.memory import keep_freed_memory
+from swin_core.system.progress import Bar
 
 EXAMPLES = """examples:
   python scripts/figures.py sheet cifar100 --out figure5.png

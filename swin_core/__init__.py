@@ -5,18 +5,18 @@ another one does, must not wait for torch.
 """
 
 import os
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swin_core.attribution.explain import explain
+    from swin_core.attribution.explanation import Explanation
     from swin_core.errors import SwinError
-    from swin_core.explain import Explanation, explain
-    from swin_core.images import read_image
-    from swin_core.model import VARIANTS, Swin, SwinConfig, build
-    from swin_core.weights import load_weights, save_weights
-    from swin_core.zoo import Classifier, available, load
+    from swin_core.images.read import read_image
+    from swin_core.models.config import VARIANTS, SwinConfig
+    from swin_core.models.swin import Swin, build
+    from swin_core.weights.files import load_weights, save_weights
+    from swin_core.zoo.load import Classifier, available, load
 
 __all__ = [
     "VARIANTS",
@@ -39,36 +39,27 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 _HOMES = {
     "SwinError": "errors",
-    "Explanation": "explain",
-    "explain": "explain",
-    "read_image": "images",
-    "VARIANTS": "model",
-    "Swin": "model",
-    "SwinConfig": "model",
-    "build": "model",
-    "load_weights": "weights",
-    "save_weights": "weights",
-    "Classifier": "zoo",
-    "available": "zoo",
-    "load": "zoo",
+    "Explanation": "attribution.explanation",
+    "explain": "attribution.explain",
+    "read_image": "images.read",
+    "VARIANTS": "models.config",
+    "SwinConfig": "models.config",
+    "Swin": "models.swin",
+    "build": "models.swin",
+    "load_weights": "weights.files",
+    "save_weights": "weights.files",
+    "Classifier": "zoo.load",
+    "available": "zoo.load",
+    "load": "zoo.load",
 }
 
 
-class _Package(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{self.__name__}.{_HOMES[name]}"), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Whoever imports the sub-package `explain` would put it in the place of the function.
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

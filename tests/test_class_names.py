@@ -11,8 +11,8 @@ from torch import nn
 
 import swin_core
 from swin_core.class_names import candidates, find_class, match_classes, unique_labels
+from swin_core.comparisons.compare import Wish, compare
 from swin_core.errors import TargetError
-from swin_core.explain.compare import Wish, compare
 
 BIRDS = ("crane", "daisy", "crane")
 

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures_device import GPU, PretendedGPU, is_on_gpu
-from fixtures_device import pretended_gpu as pretended_gpu
-from fixtures_shell import figures, write_pictures
 from torch import Tensor
 
 import swin_core
 from swin_core import runs
-from swin_core.data import DataSet
+from swin_core.attribution.dispatch import attribute
+from swin_core.attribution.methods import METHODS
+from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
-from swin_core.explain.batch import attribute
-from swin_core.explain.methods import METHODS
+from swin_core.evaluation.metrics import BATCH_SIZE, batch_size, evaluate
+from swin_core.system.distributed import World
 from swin_core.training import TrainConfig, train
 from swin_core.training.augment import random_erasing
-from swin_core.training.draws import Draws, pieces
-from swin_core.training.evaluation import BATCH_SIZE, batch_size, evaluate
-from swin_core.training.pictures import TrainingData
+from swin_core.training.data import TrainingData
 from swin_core.training.preflight import preflight
-from swin_core.world import World
+from swin_core.training.random_draws import Draws, pieces
+from tests.fixtures.device import GPU, PretendedGPU, is_on_gpu
+from tests.fixtures.device import pretended_gpu as pretended_gpu
+from tests.fixtures.shell import figures, write_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -193,7 +193,7 @@ def test_a_run_that_runs_out_of_memory_does_not_fit(
     def run_out(*arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr("swin_core.training.engine.Trainer.train_step", run_out)
+    monkeypatch.setattr("swin_core.training.trainer.Trainer.train_step", run_out)
     found = preflight(config(pictures), "cpu", 1)
     assert (found.fits, found.ran_out, found.seconds) == (False, True, 0)
     monkeypatch.setattr(torch, "OutOfMemoryError", ZeroDivisionError)
@@ -236,15 +236,15 @@ def test_images_that_stay_on_the_disk_are_decoded_by_other_programs(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    monkeypatch.setattr("swin_core.training.pictures.kept_bytes", lambda *_: 0)
+    monkeypatch.setattr("swin_core.training.data.kept_bytes", lambda *_: 0)
     data = TrainingData.load(config(pictures), None, torch.device("cpu"))
-    monkeypatch.setattr("swin_core.data.DataSet.array", _with_program_number)
+    monkeypatch.setattr("swin_core.data.dataset.DataSet.array", _with_program_number)
     order = torch.randperm(18).split(5)
     for chosen, (images, labels) in zip(order, data.train.batches(order), strict=True):
         assert torch.equal(labels, data.train.labels[chosen])
         decoded.append(int(images[0]))
     assert os.getpid() not in decoded
-    monkeypatch.setattr("swin_core.data.DataSet.array", _broken)
+    monkeypatch.setattr("swin_core.data.dataset.DataSet.array", _broken)
     with pytest.raises(DataError, match=r"^broken$"):
         list(data.train.batches(order))
 

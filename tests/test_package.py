@@ -36,7 +36,7 @@ def test_the_wheel_contains_the_packages_and_the_bundled_files(wheel: Path) -> N
     assert len(bundled) > 30
     for path in bundled:
         assert sizes[f"swin_core/{path.relative_to(ROOT)}"] == path.stat().st_size
-    assert {"swin_core/py.typed", "dashboard/.streamlit/config.toml", "dashboard/gallery.css"} <= set(sizes)
+    assert {"swin_core/py.typed", "dashboard/.streamlit/config.toml", "dashboard/browse/gallery.css"} <= set(sizes)
     assert not [name for name in sizes if "screenshots" in name or name.startswith(("tests/", "scripts/"))]
 
 

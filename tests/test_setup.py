@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import count_hooks, find_data_root
 from packaging.requirements import Requirement
 from PIL import Image
 from torch import nn
 from torchvision.ops import nms
 
 import swin_core
+from tests.conftest import count_hooks, find_data_root
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("scripts/start", "scripts/test", ".ci/run")

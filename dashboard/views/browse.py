@@ -2,19 +2,19 @@
 
 import streamlit as st
 
-from dashboard.address import ON_OFF, models_too_many, not_offered, settle, with_lines_before
-from dashboard.browse_choices import PAGE_SIZES, VIEWS, choose_data, choose_judges, choose_wanted
-from dashboard.browse_judging import judge, knowing_model, show_comparison, show_figures
-from dashboard.browse_sheet import show_sheet, show_tray
-from dashboard.browse_tables import LEVELS, ORDERS, show_classes, show_confusion
-from dashboard.details import show_link
-from dashboard.heading import BROWSE, show_heading
-from dashboard.sidebar import choose_look, choose_models, choose_picked
-from dashboard.theme import plain
-from swin_core.data import data_root
+from dashboard.browse.choices import PAGE_SIZES, VIEWS, choose_data, choose_judges, choose_wanted
+from dashboard.browse.predictions_view import judge, knowing_model, show_comparison, show_figures
+from dashboard.browse.sheet import show_sheet, show_tray
+from dashboard.browse.tables import LEVELS, ORDERS, show_classes, show_confusion
+from dashboard.shared.page_heading import BROWSE, show_heading
+from dashboard.shared.share_link import show_link
+from dashboard.shared.sidebar import choose_look, choose_models, choose_picked
+from dashboard.shared.theme import plain
+from dashboard.shared.url_state import ON_OFF, models_too_many, not_offered, settle, with_lines_before
+from swin_core.data.dataset import data_root
 from swin_core.errors import ConfigError, DataError
-from swin_core.explain.render import Look
-from swin_core.selection import select
+from swin_core.evaluation.selection import select
+from swin_core.figures.overlay import Look
 
 ignored: list[str] = models_too_many() + not_offered("view", VIEWS) + not_offered("size", list(map(str, PAGE_SIZES)))
 ignored += not_offered("level", LEVELS) + not_offered("classes_by", ORDERS)

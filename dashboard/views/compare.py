@@ -5,13 +5,10 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard.address import models_too_many, not_offered, settle, with_lines_before
-from dashboard.badges import show_badges
-from dashboard.cache import STAGES
-from dashboard.choices import samples
-from dashboard.class_view import show_class_means
-from dashboard.comparison import Comparison, Line
-from dashboard.controls import (
+from dashboard.compare.agreement import show_agreement, show_top_classes
+from dashboard.compare.badges import show_badges
+from dashboard.compare.class_mean_section import show_class_means
+from dashboard.compare.controls import (
     BEST_TITLE,
     ROWS,
     choose_against,
@@ -22,18 +19,23 @@ from dashboard.controls import (
     ignored_classes,
     name_classes,
 )
-from dashboard.details import show_agreement, show_exports, show_link, show_top_classes
-from dashboard.evidence import with_trust
-from dashboard.gaze import show_gaze
-from dashboard.heading import COMPARE, show_heading
-from dashboard.reading import how_to_read
-from dashboard.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures, choose_trust
-from dashboard.stage import Stage
-from dashboard.theme import plain
-from dashboard.uploads import kept_uploads
+from dashboard.compare.export_menu import show_exports
+from dashboard.compare.grid_view import Stage
+from dashboard.compare.measurements import with_trust
+from dashboard.compare.reading_guide import how_to_read
+from dashboard.compare.timeline_section import show_gaze
+from dashboard.shared.cache import STAGES
+from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.model_names import samples
+from dashboard.shared.page_heading import COMPARE, show_heading
+from dashboard.shared.share_link import show_link
+from dashboard.shared.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures, choose_trust
+from dashboard.shared.theme import plain
+from dashboard.shared.uploads import kept_uploads
+from dashboard.shared.url_state import models_too_many, not_offered, settle, with_lines_before
+from swin_core.attribution.methods import METHODS
 from swin_core.errors import ConfigError
-from swin_core.explain import METHODS
-from swin_core.explain.render import COLORMAPS, Look
+from swin_core.figures.overlay import COLORMAPS, Look
 
 AGREEMENT = (
     "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "

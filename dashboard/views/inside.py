@@ -2,25 +2,18 @@
 
 import streamlit as st
 
-from dashboard.address import models_too_many, not_offered, settle, with_lines_before
-from dashboard.cache import held_classifier
-from dashboard.choices import in_words, samples
-from dashboard.details import show_link
-from dashboard.heading import INSIDE, show_heading
-from dashboard.inside_choices import (
-    Choice,
-    choose_block,
-    choose_head,
-    choose_panel,
-    choose_subject,
-    choose_token,
-)
-from dashboard.inside_panels import show_equation, show_panel
-from dashboard.inside_parts import STYLE, show_stages
-from dashboard.inside_words import missing, panels_of
-from dashboard.sidebar import choose_models, choose_pictures
-from dashboard.theme import plain
-from dashboard.uploads import kept_uploads
+from dashboard.inside.choices import Choice, choose_block, choose_head, choose_panel, choose_subject, choose_token
+from dashboard.inside.panels import show_equation, show_panel
+from dashboard.inside.parts import STYLE, show_stages
+from dashboard.inside.words import missing, panels_of
+from dashboard.shared.cache import held_classifier
+from dashboard.shared.model_names import in_words, samples
+from dashboard.shared.page_heading import INSIDE, show_heading
+from dashboard.shared.share_link import show_link
+from dashboard.shared.sidebar import choose_models, choose_pictures
+from dashboard.shared.theme import plain
+from dashboard.shared.uploads import kept_uploads
+from dashboard.shared.url_state import models_too_many, not_offered, settle, with_lines_before
 from swin_core.errors import SwinError
 
 ignored = not_offered("sample", list(samples())) + models_too_many()

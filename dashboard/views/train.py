@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from dashboard.new_run import show_form
-from dashboard.run_list import show_list
-from dashboard.run_view import show_run
+from dashboard.train.new_run import show_form
+from dashboard.train.run_list import show_list
+from dashboard.train.run_view import show_run
 
 # One of three views, each with an address of its own: ?run=NAME, ?new=RECIPE, or the list.
 if name := st.query_params.get("run"):

@@ -8,8 +8,8 @@ from benchmarks.measuring import Contenders, measure
 from torch.profiler import ProfilerActivity, profile
 
 import swin_core
-from swin_core.explain.relevance import relevance
-from swin_core.explain.rollout import rollout as attention_rollout
+from swin_core.attribution.lrp import relevance
+from swin_core.attribution.rollout import rollout as attention_rollout
 
 
 def rollout(rounds: int) -> list[dict[str, Any]]:

@@ -13,12 +13,12 @@ import torch
 from benchmarks.measuring import Contenders, measure
 
 import swin_core
-from swin_core.catalog import Catalog
-from swin_core.data import cifar100, flower_photos
-from swin_core.predictions import Predictions, predict
-from swin_core.selection import Judgement, Wanted, select
-from swin_core.thumbnails import thumbnails
-from swin_core.training.evaluation import BATCH_SIZE
+from swin_core.data.catalog import Catalog
+from swin_core.data.dataset import cifar100, flower_photos
+from swin_core.data.thumbnails import thumbnails
+from swin_core.evaluation.metrics import BATCH_SIZE
+from swin_core.evaluation.predictions import Predictions, predict
+from swin_core.evaluation.selection import Judgement, Wanted, select
 
 SHEET = 100
 BASE64 = 4 / 3

@@ -13,10 +13,10 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import swin_core
-from swin_core.explain.browser import plotly_figure
-from swin_core.explain.cam import grad_cam
-from swin_core.explain.compare import Wish, compare
-from swin_core.explain.render import overlay
+from swin_core.attribution.gradcam import grad_cam
+from swin_core.comparisons.compare import Wish, compare
+from swin_core.figures.overlay import overlay
+from swin_core.figures.plotly_grid import plotly_figure
 
 
 def gradcam(rounds: int) -> list[dict[str, Any]]:
@@ -109,9 +109,9 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
 
 def layers(rounds: int) -> list[dict[str, Any]]:
     """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
-    from swin_core.data import flower_photos
-    from swin_core.explain import offered_layers
-    from swin_core.explain.mosaics import layer_focus, mosaics
+    from swin_core.attribution.layers import offered_layers
+    from swin_core.data.dataset import flower_photos
+    from swin_core.trust.mosaics import layer_focus, mosaics
 
     classifier = swin_core.load("swin_micro_flowers")
     scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))

@@ -22,8 +22,8 @@ import swin_core
 from swin_core import runs
 from swin_core.training import recipe
 from swin_core.training.config import TrainConfig
-from swin_core.training.engine import Trainer, new_model
-from swin_core.training.pictures import TrainingData
+from swin_core.training.data import TrainingData
+from swin_core.training.trainer import Trainer, new_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 
 import swin_core
-from swin_core.explain.compare import compare
-from swin_core.explain.export import encode
+from swin_core.comparisons.compare import compare
+from swin_core.figures.files import encode
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ("swin_micro_flowers", "swin_micro_cifar100")

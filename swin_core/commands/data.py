@@ -6,10 +6,10 @@
 import argparse
 import sys
 
-from swin_core.data import data_root
-from swin_core.downloads import ARCHIVES, prepare
+from swin_core.data.dataset import data_root
+from swin_core.data.downloads import ARCHIVES, prepare
 from swin_core.errors import SwinError
-from swin_core.four_classes import compose
+from swin_core.reproduction.four_classes import compose
 
 USUAL = ("cifar100", "flower_photos")
 FOUR_CLASSES = "four-classes"

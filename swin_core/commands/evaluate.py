@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from swin_core.accuracy import Evaluation, evaluate_named
 from swin_core.commands import shell
-from swin_core.launch import choose_devices
-from swin_core.memory import keep_freed_memory
-from swin_core.progress import Bar
+from swin_core.evaluation.accuracy import Evaluation, evaluate_named
 from swin_core.runs import runs_root
-from swin_core.world import joined
+from swin_core.system.distributed import joined
+from swin_core.system.memory import keep_freed_memory
+from swin_core.system.progress import Bar
+from swin_core.training.launch import choose_devices
 
 
 def parser() -> argparse.ArgumentParser:

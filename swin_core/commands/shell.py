@@ -6,8 +6,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from swin_core.atomic import replacing
 from swin_core.errors import ConfigError, SwinError
+from swin_core.system.atomic import replacing
 
 __all__ = ["require", "run", "write_json"]
 

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from swin_core import runs
 from swin_core.errors import LeftAloneError, RunError, SwinError
-from swin_core.launch import LEFT_ALONE, choose_devices, launch, launch_new, tell_agent, train_under_torchrun
+from swin_core.system.distributed import under_torchrun
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setting_limits
+from swin_core.training.launch import LEFT_ALONE, choose_devices, launch, launch_new, tell_agent, train_under_torchrun
 from swin_core.training.preflight import preflight
-from swin_core.world import under_torchrun
 
 FAILED, BUSY = 1, 3
 EXAMPLES = """examples:

@@ -6,16 +6,16 @@ Several processes share the pictures under torchrun: `torchrun --nproc-per-node 
 import argparse
 from pathlib import Path
 
-from swin_core.accuracy import open_split
+from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.commands import shell
-from swin_core.explain import METHOD_FACTS
-from swin_core.explain.ranking import Ranking, rank
-from swin_core.launch import choose_devices
-from swin_core.memory import keep_freed_memory
-from swin_core.progress import Bar
+from swin_core.data.registry import open_split
 from swin_core.runs import runs_root
-from swin_core.world import joined
-from swin_core.zoo import load
+from swin_core.system.distributed import joined
+from swin_core.system.memory import keep_freed_memory
+from swin_core.system.progress import Bar
+from swin_core.training.launch import choose_devices
+from swin_core.trust.ranking import Ranking, rank
+from swin_core.zoo.load import load
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 
-from swin_core.atomic import replacing
 from swin_core.errors import RunError
 from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run, find
 from swin_core.runs.liveness import family, strays, with_descendants
+from swin_core.system.atomic import replacing
 
 __all__ = [
     "delete",

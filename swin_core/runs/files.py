@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swin_core.atomic import replacing
 from swin_core.errors import RunError
 from swin_core.runs.liveness import identity, living
+from swin_core.system.atomic import replacing
 
 __all__ = [
     "create",

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_core.preprocessing import to_float
+from swin_core.images.preprocessing import to_float
 from swin_core.training.config import TrainConfig
-from swin_core.training.draws import Draws
 from swin_core.training.randaugment import rand_augment
+from swin_core.training.random_draws import Draws
 
 __all__ = ["augment", "colour_jitter", "cutout", "flip", "padded_crop", "random_erasing", "resized_crop"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from swin_core.atomic import replacing
 from swin_core.errors import WeightsError
-from swin_core.weights import read_state
+from swin_core.system.atomic import replacing
+from swin_core.weights.files import read_state
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 

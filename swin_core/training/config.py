@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from swin_core.data.registry import HOLDOUT
 from swin_core.errors import ConfigError
+from swin_core.models.config import VARIANTS
 from swin_core.runs.files import is_run_name, name_error, read_config
-from swin_core.variants import VARIANTS
+from swin_core.weights.files import read_metadata
 
 __all__ = ["TrainConfig", "setting_help", "setting_limits"]
 
@@ -93,7 +95,7 @@ class TrainConfig:
     """Share of the loss that comes from the teacher; used where there is one."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 2.0
     """Softening of the teacher's and the model's probabilities for each other; used where there is a teacher."""
-    holdout: Annotated[float, Field(ge=0.001, le=0.5)] = 0.02
+    holdout: Annotated[float, Field(ge=0.001, le=0.5)] = HOLDOUT
     """Share of each class's training pictures that validates, where the data set has no validation split."""
     limit: Annotated[int, Field(ge=0, le=10**12)] = 0
     """Use only the first so many training and validation pictures of a shuffled set; 0 for all."""
@@ -202,3 +204,11 @@ def setting_help() -> dict[str, str]:
             assert isinstance(following.value, ast.Constant)
             texts[node.target.id] = str(following.value.value)
     return texts
+
+
+def recorded_settings(weights: Path) -> dict[str, Any]:
+    """The settings of `TrainConfig` that weights were trained with, as far as the file tells."""
+    recorded = read_metadata(weights).get("training")
+    known = {field.name for field in fields(TrainConfig)}
+    settings = recorded.items() if isinstance(recorded, dict) else ()
+    return {key: value for key, value in settings if key in known}

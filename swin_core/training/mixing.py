@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swin_core.training.augment import rectangles
-from swin_core.training.draws import Draws
+from swin_core.training.random_draws import Draws
 
 __all__ = ["Mixed", "mix"]
 

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_core.model import DropPath
+from swin_core.models.swin import DropPath
 from swin_core.training.augment import augment
 from swin_core.training.config import TrainConfig
-from swin_core.training.draws import Draws
+from swin_core.training.data import TrainingData
 from swin_core.training.mixing import Mixed, mix
-from swin_core.training.pictures import TrainingData
+from swin_core.training.random_draws import Draws
 
 __all__ = ["Objective", "Teacher"]
 

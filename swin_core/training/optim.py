@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from swin_core.errors import ConfigError
-from swin_core.model import Swin
+from swin_core.models.swin import Swin
 from swin_core.training.config import TrainConfig
 from swin_core.training.muon import Muon
 

@@ -8,11 +8,12 @@ from typing import Any
 import psutil
 import torch
 
-from swin_core.memory import keep_freed_memory
+from swin_core.data.registry import splits
+from swin_core.system.distributed import World
+from swin_core.system.memory import keep_freed_memory
 from swin_core.training.config import TrainConfig
-from swin_core.training.engine import Trainer, new_model, steps_an_epoch
-from swin_core.training.pictures import TrainingData, kept_bytes, splits
-from swin_core.world import World
+from swin_core.training.data import TrainingData, kept_bytes
+from swin_core.training.trainer import Trainer, new_model, steps_an_epoch
 
 __all__ = ["Preflight", "preflight"]
 
@@ -58,14 +59,14 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
         config: the settings of the run.
         device: where the first process will compute.
         count: processes that share the work.
-        root: data root, as for `swin_core.data.data_root`.
+        root: data root, as for `swin_core.data.dataset.data_root`.
 
     Raises:
         SwinError: data or settings do not fit.
     """
     keep_freed_memory()
     world = World(device=torch.device(device))
-    train_set, held_set = splits(config, root)
+    train_set, held_set = splits(config.data, config.holdout, config.seed, root)
     pictures = min(len(train_set), config.limit or len(train_set))
     held = min(len(held_set), config.limit or len(held_set))
     share = -(-min(config.batch_size, pictures) // count)

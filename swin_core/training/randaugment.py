@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_core.training.draws import Draws
+from swin_core.training.random_draws import Draws
 
 __all__ = ["CHANGES", "affine", "rand_augment"]
 

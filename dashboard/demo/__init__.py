@@ -1,0 +1,1 @@
+"""The Gradio demo's page, API and gate."""

@@ -1,0 +1,195 @@
+"""The data sets on this machine, and their pictures by name, such as `cifar100/test/1234`.
+
+A name comes from an address or a widget, so it is checked against an allow-list before any file is looked at, and a
+folder is offered only if it lies in the data root.
+"""
+
+import os
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dashboard.shared.cache import Picture, read_picture
+from swin_core.data.cifar100 import find_layout
+from swin_core.data.dataset import FLOWERS, DataSet, cifar100, data_root, flower_photos, image_folder
+from swin_core.errors import DataError
+from swin_core.images.read import PICTURE_SUFFIXES
+from swin_core.system.cache import LRUCache
+
+__all__ = [
+    "NAME_PATTERN",
+    "Collection",
+    "collections",
+    "data_picture",
+    "open_named",
+    "open_split",
+    "picture_name",
+    "picture_state",
+]
+
+NAME_PATTERN = re.compile(
+    r"(?P<set>[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,99})"
+    r"/(?P<split>train|val|test|all)/(?P<index>[0-9]{1,8})"
+)
+"""Name of a picture: data set, split, and place in the split from 0.
+
+No `..`, no absolute path, no control character fits it; nor do bytes that are no text, which no address can hold.
+"""
+
+CIFAR, FLOWER_PHOTOS = "cifar100", "flowers"
+
+_NO_PICTURE = "a picture of a data set is named like cifar100/test/1234"
+# A CIFAR-100 train split takes 125 MB, the test split 25 MB, a split of files next to nothing.
+_splits: LRUCache[DataSet] = LRUCache(4)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set that is on this machine."""
+
+    name: str
+    """As in the names of its pictures."""
+    title: str
+    splits: tuple[str, ...]
+    """The one to start with is first: pictures that training holds back, where there are such."""
+
+
+def collections() -> list[Collection]:
+    """The data sets in the data root: CIFAR-100 and flower_photos first, then folders of class folders by name."""
+    root = data_root()
+    found = []
+    if splits := tuple(split for split in ("test", "train") if _cifar_files(root, split)):
+        found.append(Collection(CIFAR, "CIFAR-100", splits))
+    if _flower_folder(root) is not None:
+        found.append(Collection(FLOWER_PHOTOS, "flower_photos", ("val", "train")))
+    return found + [Collection(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
+
+
+def picture_name(collection: str, split: str, index: int) -> str:
+    """The name of the picture at a place of a split."""
+    return f"{collection}/{split}/{index}"
+
+
+def data_picture(name: str) -> Picture:
+    """The picture of that name, such as `flowers/val/17`, with its file's name as title and its class as truth.
+
+    Raises:
+        DataError: no such name, data set, split or picture; or the picture cannot be read.
+    """
+    data, index = open_named(name)
+    file = data.names[index].rpartition("/")[2]
+    truth = data.classes[int(data.labels[index])].replace("_", " ")
+    return read_picture(picture_state(name, data, index), file, truth, partial(data.image, index))
+
+
+def picture_state(name: str, data: DataSet, index: int) -> Hashable:
+    """What tells a picture from another one that had its name before: the picture's file, its time and size."""
+    source = data.sources[index]
+    # The name of the file too: one that is added or taken away moves the places of those behind it.
+    return name, data.names[index], _stamp(source) if isinstance(source, Path) else (len(data), str(data_root()))
+
+
+def open_named(name: str) -> tuple[DataSet, int]:
+    """The split that a picture's name is of, and the picture's place in it.
+
+    Raises:
+        DataError: no such name, data set, split or picture.
+    """
+    found = NAME_PATTERN.fullmatch(name)
+    if found is None:
+        raise DataError(f"There is no picture {name[:80]!r}: {_NO_PICTURE}.")
+    data, index = open_split(found["set"], found["split"]), int(found["index"])
+    if index >= len(data):
+        raise DataError(f"There is no picture {name}: this split has {len(data)} of them, counted from 0.")
+    return data, index
+
+
+def open_split(collection: str, split: str) -> DataSet:
+    """A split of a data set, opened once for each state of its files.
+
+    Raises:
+        DataError: it is not on this machine, or malformed.
+    """
+    root = data_root()
+    if collection == CIFAR and split in ("train", "test"):
+        state = tuple(map(_stamp, _cifar_files(root, split)))
+        return _splits.get((root, collection, split, state), lambda: cifar100(root, split))
+    if collection == FLOWER_PHOTOS and split in ("train", "val"):
+        folder = _flower_folder(root)
+        state = _folder_state(folder) if folder else ()
+        return _splits.get((root, collection, split, state), lambda: flower_photos(root, split))
+    for folder in _class_folders(root):
+        if folder.name == collection and split in _folder_splits(folder):
+            place = folder if split == "all" else folder / split
+            return _splits.get((root, collection, split, _folder_state(place)), partial(image_folder, place))
+    raise DataError(
+        f"There is no data set {collection[:80]} with a split {split[:80]} in {root}; "
+        "run swinlens data, or set SWIN_DATA_ROOT to the folder that holds it."
+    )
+
+
+def _cifar_files(root: Path, split: str) -> list[Path]:
+    try:
+        return find_layout(root, split)
+    except (DataError, OSError):
+        return []
+
+
+def _flower_folder(root: Path) -> Path | None:
+    for folder in (root / "flower_photos", root):
+        if all((folder / name).is_dir() for name in FLOWERS):
+            return folder
+    return None
+
+
+def _class_folders(root: Path) -> Iterator[Path]:
+    """The folders in the data root that hold class folders, or `train` and `val` with class folders in them."""
+    flowers = _flower_folder(root)
+    if flowers == root:  # its class folders are no data sets
+        return
+    for folder in sorted(_folders(root)):
+        fits = NAME_PATTERN.fullmatch(f"{folder.name}/all/0") and folder.name not in (CIFAR, FLOWER_PHOTOS)
+        if fits and folder != flowers and _folder_splits(folder):
+            yield folder
+
+
+def _folder_splits(folder: Path) -> tuple[str, ...]:
+    own = tuple(split for split in ("val", "test", "train") if _holds_classes(folder / split))
+    return own or (("all",) if _holds_classes(folder) else ())
+
+
+def _holds_classes(folder: Path) -> bool:
+    return any(_holds_a_picture(child) for child in _folders(folder))
+
+
+def _holds_a_picture(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(Path(entry.name).suffix.lower() in PICTURE_SUFFIXES for entry in entries)
+    except OSError:
+        return False
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones and without links that lead out of it."""
+    try:
+        there = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    except OSError:
+        return []
+    inside = Path(os.path.realpath(folder))
+    return [child for child in there if Path(os.path.realpath(child)).is_relative_to(inside)]
+
+
+def _folder_state(folder: Path) -> tuple[Hashable, ...]:
+    """What changes when a picture is added or taken away: the times of the class folders."""
+    return tuple(_stamp(place) for place in (folder, *sorted(_folders(folder))))
+
+
+def _stamp(path: Path) -> Hashable:
+    try:
+        seen = path.stat()
+    except OSError:
+        return str(path), None
+    return str(path), seen.st_mtime_ns, seen.st_size

@@ -1,0 +1,221 @@
+"""Curves of training runs: from lines of metrics to a few hundred points a line, and to Plotly's figures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from swin_core.figures.palette import SERIES
+from swin_core.figures.plotly_grid import escaped_lines
+
+__all__ = [
+    "CHARTS",
+    "POINTS_AT_MOST",
+    "Chart",
+    "Curve",
+    "colours",
+    "decimate",
+    "described",
+    "figure",
+    "points",
+    "smooth",
+    "time_unit",
+]
+
+POINTS_AT_MOST = 400
+"""Points of one line in the browser: more than a line has pixels are only a load."""
+
+_TIME_UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+_NAME_COLUMNS = 40
+
+Line = tuple[np.ndarray, np.ndarray]
+"""Positions, rising, and values with NaN for gaps; both `(n,)` float64."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: what it shows, and where that is found in a run's lines."""
+
+    key: str
+    title: str
+    fields: tuple[tuple[str, str, str], ...]
+    """Each line: "steps" or "epochs", the name of its field, and what to call it beside others."""
+    percent: bool = False
+
+
+CHARTS = (
+    Chart("loss", "Loss, lower is better", (("epochs", "loss", "validation"), ("steps", "loss", "training"))),
+    Chart("top1", "Top-1 of the validation pictures, higher is better", (("epochs", "top1", ""),), percent=True),
+    Chart("top5", "Top-5 of the validation pictures, higher is better", (("epochs", "top5", ""),), percent=True),
+    Chart("lr", "Learning rate", (("steps", "lr", ""),)),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run in the charts."""
+
+    name: str
+    epochs: Sequence[Mapping[str, Any]]
+    """One line an epoch, as in `metrics.jsonl`."""
+    steps: Sequence[Mapping[str, Any]]
+    """Lines within the epochs, as in `steps.jsonl`; where there are none, `epochs` stands in for them."""
+    colour: str = SERIES[0]
+
+    def line(self, source: str, field: str, position: str) -> Line:
+        """The values of a field by "epoch" or "elapsed"."""
+        if source == "steps" and not self.steps:
+            return points(self.epochs, position, "train_loss" if field == "loss" else field)
+        return points(self.steps if source == "steps" else self.epochs, position, field)
+
+
+def points(lines: Sequence[Mapping[str, Any]], position: str, field: str) -> Line:
+    """The values of a field over their positions.
+
+    What is no finite number is a gap. A run that fell back to a checkpoint wrote some positions twice: the later
+    lines hold.
+    """
+    x, y = _column(lines, position), _column(lines, field)
+    placed = np.isfinite(x)
+    x, y = x[placed], y[placed]
+    if len(x) > 1:
+        later = np.minimum.accumulate(x[:0:-1])[::-1]  # the least position of all that follow
+        kept = np.append(x[:-1] < later, True)
+        x, y = x[kept], y[kept]
+    return x, y
+
+
+def _column(lines: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
+    # Nearly all values are floats, and a page of many long runs has a hundred thousand of them.
+    values = [line.get(field) for line in lines]
+    column = np.array([value if type(value) is float else _number(value) for value in values], np.float64)
+    column[np.isinf(column)] = np.nan
+    return column
+
+
+def _number(value: object) -> float:
+    # A bool is an int to Python, and no figure.
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return math.nan
+
+
+def smooth(x: np.ndarray, y: np.ndarray, width: float) -> np.ndarray:
+    """The mean over a window of the given width around each position: it shifts nothing, and gaps stay gaps."""
+    if width <= 0 or len(x) < 2:
+        return y
+    there = np.isfinite(y)
+    sums = np.concatenate(([0.0], np.cumsum(np.where(there, y, 0.0))))
+    counts = np.concatenate(([0], np.cumsum(there)))
+    first, last = np.searchsorted(x, x - width / 2, "left"), np.searchsorted(x, x + width / 2, "right")
+    means = (sums[last] - sums[first]) / np.maximum(counts[last] - counts[first], 1)
+    return np.where(there, means, np.nan)
+
+
+def decimate(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> Line:
+    """At most so many points: of each stretch its least and greatest value, so that no spike is lost, and its gap."""
+    if len(x) <= at_most:
+        return x, y
+    length = -(-len(x) // (at_most // 3))
+    stretches = -(-len(x) // length)
+    padded = np.full(stretches * length, np.nan)
+    padded[: len(y)] = y
+    table = padded.reshape(stretches, length)
+    gaps = np.isnan(table)
+    # Padding is no gap.
+    gaps[-1, length - (stretches * length - len(x)) :] = False
+    starts = np.arange(stretches) * length
+    least = starts + np.where(np.isnan(table), np.inf, table).argmin(axis=1)
+    greatest = starts + np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
+    missing = (starts + gaps.argmax(axis=1))[gaps.any(axis=1)]
+    kept = np.unique(np.concatenate((least, greatest, missing)))
+    return x[kept], y[kept]
+
+
+def colours(names: Sequence[str], before: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each of at most eight names; those that had one keep it."""
+    kept = {name: before[name] for name in names if name in before}
+    free = [colour for colour in SERIES if colour not in kept.values()]
+    fresh = iter(free)
+    return {name: kept[name] if name in kept else next(fresh) for name in names}
+
+
+def time_unit(curves: Sequence[Curve]) -> tuple[float, str]:
+    """Seconds of the unit in which the longest of the runs is told, and its name."""
+    longest = max((_number(line.get("elapsed")) for curve in curves for line in curve.epochs[-1:]), default=0.0)
+    return next((unit for unit in _TIME_UNITS if longest >= 2 * unit[0]), _TIME_UNITS[-1])
+
+
+def figure(chart: Chart, curves: Sequence[Curve], position: str, smoothing: float) -> dict[str, Any]:
+    """One chart as Plotly's dictionary.
+
+    Args:
+        chart: what to show.
+        curves: the runs, drawn over each other.
+        position: "epoch" or "elapsed".
+        smoothing: width of the window of `smooth`, as a share of each line's length; 0 for none.
+    """
+    unit, unit_name = (1.0, "epoch") if position == "epoch" else time_unit(curves)
+    traces = []
+    for curve in curves:
+        for source, field, word in chart.fields:
+            x, y = curve.line(source, field, position)
+            if not np.isfinite(y).any():
+                continue
+            drawn = smooth(x, y, smoothing * (x[-1] - x[0]))
+            if smoothing and len(x) > 2 and field != "lr":
+                traces.append(_trace(chart, curve, x, y, unit) | {"opacity": 0.3, "hoverinfo": "skip"})
+            else:
+                drawn = y
+            trace = _trace(chart, curve, x, drawn, unit)
+            trace["line"]["width"] = 1 if word == "training" else 2.5
+            trace["name"] = escaped_lines(f"{curve.name} {word}".strip(), _NAME_COLUMNS)
+            trace["hovertemplate"] = f"%{{y:{'.2%' if chart.percent else '.4g'}}}"
+            traces.append(trace)
+    axis = {"automargin": True, "zeroline": False}
+    layout = {
+        "height": 270,
+        "margin": {"l": 0, "r": 8, "t": 8, "b": 0},
+        "showlegend": False,
+        "hovermode": "x",
+        "dragmode": "zoom",
+        "xaxis": {**axis, "title": {"text": unit_name, "standoff": 6}, "rangemode": "tozero"},
+        "yaxis": axis | ({"tickformat": ".0%"} if chart.percent else {}) | _range(traces),
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _range(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """From zero to twice the value where all points have the same: by itself Plotly would show one below and above."""
+    values = {value for trace in traces for value in trace["y"] if value is not None}
+    return {"range": [0, 2 * max(values)]} if len(values) == 1 and max(values) > 0 else {}
+
+
+def _trace(chart: Chart, curve: Curve, x: np.ndarray, y: np.ndarray, unit: float) -> dict[str, Any]:
+    x, y = decimate(x, y)
+    # A line of one point has no length: it is a mark.
+    alone = np.isfinite(y).sum() == 1
+    return {
+        "type": "scatter",
+        "mode": "markers" if alone else "lines",
+        # Five figures are more than a chart shows, and half of the bytes.
+        "x": [float(f"{value:.5g}") for value in x / unit],
+        "y": [None if math.isnan(value) else float(f"{value:.5g}") for value in y],
+        "line": {"color": curve.colour, "width": 1},
+        "marker": {"color": curve.colour, "size": 7},
+        "connectgaps": False,
+    }
+
+
+def described(chart: Chart, curves: Sequence[Curve]) -> str:
+    """What a chart shows, in one sentence for those who do not see it."""
+    words = []
+    for curve in curves:
+        source, field, _ = chart.fields[0]
+        x, y = curve.line(source, field, "epoch")
+        finite = np.flatnonzero(np.isfinite(y))
+        if len(finite):
+            words.append(f"{curve.name} {y[finite[-1]]:.4g} at epoch {x[finite[-1]]:.4g}")
+    return f"{chart.title}: {'; '.join(words) or 'nothing yet'}"

@@ -1,0 +1,152 @@
+"""The form of a new run on the page: settings, devices, the check of memory and time, and the start."""
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard.shared.formatting import duration
+from dashboard.shared.theme import plain
+from dashboard.train.form import choose_recipe, choose_settings, label, validated
+from dashboard.train.preflight import Preflight
+from dashboard.train.run_summary import changed_settings
+from dashboard.train.run_view import leave
+from swin_core import runs
+from swin_core.errors import ConfigError, SwinError
+from swin_core.runs import devices
+from swin_core.training import TrainConfig
+
+__all__ = ["show_form"]
+
+
+def show_form() -> None:
+    """The whole form. Nothing in it is written down before the start."""
+    st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=leave)
+    st.title("New run")
+    recipe = choose_recipe()
+    st.query_params["new"] = recipe
+    values = choose_settings()
+    chosen, processes = _choose_devices()
+    config, fault = None, ""
+    try:
+        config = validated(values)
+        if "cpu" in chosen and len(chosen) > 1:
+            raise ConfigError("A run trains on the CPU or on GPUs, not on both: choose one kind of device.")
+    except SwinError as error:
+        fault = str(error)
+    if not values.get("data"):
+        st.info(
+            "Choose a data set, or write the folder that holds one folder for each class.", icon=":material/folder:"
+        )
+    elif fault:
+        st.error(plain(fault), icon=":material/error:")
+    elif config is not None:
+        _show_changes(recipe, config)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        start = st.button("Start", type="primary", icon=":material/play_arrow:", disabled=bool(fault) or not chosen)
+        check = st.button(
+            "Check memory and time",
+            icon=":material/timer:",
+            disabled=bool(fault) or not chosen,
+            help="Trains a few steps with these settings, without writing anything, and measures them.",
+        )
+    if config is None or not chosen:
+        return
+    if check:
+        _end_check()
+        st.session_state.preflight = Preflight(recipe, config, chosen, processes)
+    _show_check((config, chosen, processes))
+    if start:
+        _start(config, chosen, processes)
+
+
+def _choose_devices() -> tuple[tuple[str, ...], int]:
+    """Devices and the number of processes on them."""
+    there = {device.name: device for device in devices.found()}
+    st.header("Devices")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        # What is free changes from one drawing to the next: it must not be part of what an option is called.
+        chosen = st.pills(
+            "Train on",
+            list(there),
+            selection_mode="multi",
+            default=list(there)[-1:],
+            format_func=lambda name: name if name == "cpu" or name not in there else f"{name} {there[name].title}",
+            key="devices",
+            persist_state="session",
+            width="content",
+        )
+        chosen = [name for name in chosen if name in there]
+        on_cpu = chosen == ["cpu"]
+        processes = st.number_input(
+            "Processes",
+            1,
+            64,
+            1 if on_cpu else max(1, len(chosen)),
+            disabled=not on_cpu,
+            help="On a CPU each of them trains on its part of every step's pictures; on GPUs there is one a device.",
+            key="processes" if on_cpu else f"processes {len(chosen)}",
+            width=150,
+        )
+    used = runs.busy(list(there))
+    words = [
+        f"{name}: {device}" + (f", in use by {used[name].name}" if name in used else "")
+        for name, device in there.items()
+    ]
+    st.caption(plain("; ".join(words)))
+    return tuple(chosen), int(processes)
+
+
+def _show_changes(recipe: str, config: TrainConfig) -> None:
+    changed = changed_settings(config.to_dict(), recipe)
+    words = "; ".join(f"{label(name)} {value}" for name, value in changed.items())
+    st.caption(plain(f"Changed from the recipe: {words}." if words else "All settings are the recipe's."))
+
+
+def _end_check() -> None:
+    """End a measurement that nobody waits for any more."""
+    if before := st.session_state.pop("preflight", None):
+        before.stop()
+
+
+def _show_check(asked: tuple[Any, ...]) -> None:
+    check: Preflight | None = st.session_state.get("preflight")
+    if check is None:
+        return
+    if check.asked != asked:
+        _end_check()
+        st.caption("The settings changed since the last check.")
+        return
+    st.fragment(_show_result, run_every=1 if check.under_way else None)(check, check.under_way)
+
+
+def _show_result(check: Preflight, was_under_way: bool) -> None:
+    if was_under_way and not check.under_way:
+        # The whole page runs again once, so that nothing asks any more.
+        st.rerun()
+    try:
+        estimate = check.result()
+    except SwinError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    if estimate is None:
+        st.info(f"Measuring a few steps: {duration(check.seconds)} so far.", icon=":material/hourglass_top:")
+    elif estimate.fits:
+        st.success(plain(str(estimate)), icon=":material/check_circle:")
+    else:
+        st.warning(
+            plain(f"{estimate} It does not fit: take a smaller batch, more pieces a step, or checkpointing."),
+            icon=":material/warning:",
+        )
+
+
+def _start(config: TrainConfig, chosen: tuple[str, ...], processes: int) -> None:
+    _end_check()
+    try:
+        with st.spinner("Starting ..."):
+            run = runs.start(config.to_dict(), devices=chosen, processes=processes)
+    except SwinError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    leave()
+    st.query_params["run"] = run.name
+    st.rerun()

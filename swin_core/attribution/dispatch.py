@@ -1,0 +1,119 @@
+"""Every attribution method behind one call: maps of a whole batch of pictures, as tensors on the model's device."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from swin_core.attribution.cam_formulas import RULES
+from swin_core.attribution.gradcam import layer_maps, resize_maps
+from swin_core.attribution.layers import default_layer
+from swin_core.attribution.lrp import patch_relevance, relevance_maps
+from swin_core.attribution.methods import INPUT, METHOD_FACTS, NOT_OFFERED, Method
+from swin_core.attribution.pixel_gradients import input_gradient, integrated_gradients, smooth_grad
+from swin_core.attribution.pytorch_grad_cam import WRAPPED, wrapped_maps
+from swin_core.attribution.rollout import gradient_rollout, plain_rollout
+from swin_core.attribution.targets import Answer, Ask, ask_batch
+from swin_core.errors import ConfigError, LayerError
+from swin_core.zoo.load import Classifier
+
+__all__ = ["answer", "attribute", "chosen_layers", "chosen_method"]
+
+
+def attribute(
+    classifier: Classifier,
+    batch: Tensor,
+    targets: Tensor,
+    method: str = "gradcam",
+    layers: Sequence[str] | str | None = None,
+    against: Tensor | None = None,
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+    *,
+    signed: bool = False,
+) -> Tensor:
+    """Attribution maps of a batch, one class a picture; of the methods with one pass, from one forward pass.
+
+    A batch gives what each of its pictures gives alone. Safe under concurrent calls: the model's lock is taken here.
+
+    Args:
+        classifier: the model.
+        batch: normalised pictures, `(B, C, H, W)`, as `Classifier.tensor` gives them.
+        targets: the class of each picture, `(B,)`.
+        method: a key of `METHODS`.
+        layers: target layers by name, one or L of them; None for the default of the architecture.
+        against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
+        reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
+        signed: keep what is below zero in the maps of a method with a sign, as `explain` does.
+
+    Returns:
+        `(B, L, h, w)`, float32, not rescaled, non-negative unless signed; of several layers on the finest of their
+        grids. L is 1 for a method that explains the pixels alone.
+
+    Raises:
+        ConfigError: an unknown method, or a comparison of classes where a method does not depend on the class.
+        TargetError: a class outside the model's, or not one a picture.
+        LayerError: a layer that does not exist or has no grid.
+    """
+    known = chosen_method(method, compares=against is not None)
+    names = chosen_layers(classifier, known, layers)
+    with classifier.lock:
+        found = answer(classifier.model, batch, ask_batch(targets, against), known, names, reshape_transform)
+    maps = resize_maps(found.maps[0]).float()
+    return maps if signed else maps.relu()
+
+
+def chosen_method(name: str, compares: bool = False) -> Method:
+    """The facts of a method.
+
+    Raises:
+        ConfigError: an unknown method; or classes are to be compared where it does not depend on the class.
+    """
+    if name not in METHOD_FACTS:
+        reason = NOT_OFFERED.get(name)
+        raise ConfigError(reason or f"unknown method {name[:80]!r}; known are {', '.join(METHOD_FACTS)}.")
+    method = METHOD_FACTS[name]
+    if compares and not method.by_class:
+        raise ConfigError(f"{method.title} is the same for every class; choose another method to compare two.")
+    return method
+
+
+def chosen_layers(classifier: Classifier, method: Method, layers: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The names of the layers to explain, `(INPUT,)` where the method explains the input and no stage is named.
+
+    Raises:
+        LayerError: the method takes no layer, or the model has none with a grid.
+    """
+    if layers is None:
+        layers = INPUT if method.kind == "pixels" else default_layer(classifier)
+    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    if method.kind == "pixels" and not method.staged and names != (INPUT,):
+        raise LayerError(f"{method.title} takes no layer; leave it out, or choose another method.")
+    return names
+
+
+def answer(
+    model: nn.Module,
+    x: Tensor,
+    ask: Ask,
+    method: Method,
+    layers: Sequence[str],
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+) -> Answer:
+    """Ask a model by a method; the caller holds the model's lock. See `attribute` for arguments and errors."""
+    if method.name in RULES:
+        return layer_maps(model, x, ask, layers, RULES[method.name], reshape_transform)
+    if method.name in WRAPPED:
+        return wrapped_maps(model, x, ask, layers, method.name, reshape_transform)
+    if method.staged:
+        return relevance_maps(model, x, ask, layers)
+    return PIXELS[method.name](model, x, ask)
+
+
+PIXELS: dict[str, Callable[[nn.Module, Tensor, Ask], Answer]] = {
+    "gradient": input_gradient,
+    "smoothgrad": smooth_grad,
+    "integrated": integrated_gradients,
+    "rollout": plain_rollout,
+    "gradrollout": gradient_rollout,
+    "patchrelevance": patch_relevance,
+}
+"""What explains the input alone, by the name of its method."""

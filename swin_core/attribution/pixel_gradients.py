@@ -1,0 +1,134 @@
+"""Gradients at the pixels: the input gradient, SmoothGrad and integrated gradients.
+
+All three are a weighted mean of the score's gradient over some points in the space of pictures: the picture itself,
+noisy copies of it, or points on the way from a grey picture to it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from swin_core.attribution.targets import Answer, Ask, Question
+from swin_core.models.modes import evaluation_mode, frozen_parameters
+
+__all__ = ["asked", "input_gradient", "integrated_gradients", "smooth_grad"]
+
+_AT_ONCE = 16
+"""Pictures in one pass of the model."""
+
+Points = Callable[[Tensor, Tensor], Tensor]
+"""From the pictures' indices `(N,)` and the points' indices `(N,)` to the model's inputs `(N, C, H, W)`."""
+
+
+def input_gradient(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
+    """How much a small change of each pixel changes the score (Simonyan et al. 2014, section 3.1).
+
+    The greatest of a pixel's channels, by magnitude.
+
+    Args:
+        model: any classifier.
+        x: normalised pictures, `(B, C, H, W)`.
+        ask: what to ask of the logits.
+
+    Returns:
+        Maps `(B, H, W)`, non-negative.
+    """
+    logits, questions = asked(model, x, ask)
+    means = _mean_gradients(model, questions, lambda picture, _: x[picture], len(x), [1.0])
+    return Answer(logits, questions, [[mean.abs().amax(1)] for mean in means])
+
+
+def smooth_grad(model: nn.Module, x: Tensor, ask: Ask, samples: int = 25, noise: float = 0.15, seed: int = 0) -> Answer:
+    """The input gradient's mean over noisy copies of the picture (Smilkov et al. 2017, section 2.2).
+
+    Args:
+        model: any classifier.
+        x: normalised pictures, `(B, C, H, W)`.
+        ask: what to ask of the logits.
+        samples: noisy copies.
+        noise: standard deviation of the noise, as a share of the picture's own range of values.
+        seed: of the noise, which is the same for all pictures, so that a batch gives what each picture gives alone.
+
+    Returns:
+        Maps `(B, H, W)`, non-negative.
+    """
+    logits, questions = asked(model, x, ask)
+    draw = torch.Generator().manual_seed(seed)
+    noises = torch.randn(samples, *x.shape[1:], generator=draw).to(x)
+    spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+
+    def points(picture: Tensor, copy: Tensor) -> Tensor:
+        return x[picture] + spread[picture] * noises[copy]
+
+    means = _mean_gradients(model, questions, points, len(x), [1 / samples] * samples)
+    return Answer(logits, questions, [[mean.abs().amax(1)] for mean in means])
+
+
+def integrated_gradients(model: nn.Module, x: Tensor, ask: Ask, steps: int = 32) -> Answer:
+    """The gradient integrated on the way from a grey picture to this one (Sundararajan et al. 2017, eq. 1).
+
+    The grey picture is zero after normalisation: the data set's mean colour. The integral is a Gauss-Legendre sum.
+
+    Args:
+        model: any classifier.
+        x: normalised pictures, `(B, C, H, W)`.
+        ask: what to ask of the logits.
+        steps: points on the way.
+
+    Returns:
+        Maps `(B, H, W)`, summed over the channels, positive for the class and negative against it. Completeness is how
+        far a map's sum is from the score less that of the grey picture (their axiom; it vanishes as steps grow).
+    """
+    logits, questions = asked(model, x, ask)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    way = torch.from_numpy((nodes + 1) / 2).to(x)[:, None, None, None]
+    means = _mean_gradients(model, questions, lambda picture, step: way[step] * x[picture], len(x), list(weights / 2))
+    maps = [(mean * x).sum(1) for mean in means]
+    grey = _logits(model, torch.zeros_like(x[:1])).expand(len(x), -1)
+    missing = [
+        (one.double().sum((1, 2)) - (question.score(logits) - question.score(grey)).double()).abs()
+        for one, question in zip(maps, questions, strict=True)
+    ]
+    return Answer(logits, questions, [[one] for one in maps], missing)
+
+
+def asked(model: nn.Module, x: Tensor, ask: Ask) -> tuple[Tensor, list[Question]]:
+    """The model's logits `(B, classes)`, and the questions that depend on them."""
+    logits = _logits(model, x)
+    return logits, ask(logits)
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    # A tensor made in inference mode can have no gradient, and half precision would blur the gradients.
+    plain = torch.autocast(x.device.type, enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), plain, evaluation_mode(model):
+        return model(x.clone() if x.is_inference() else x)
+
+
+def _mean_gradients(
+    model: nn.Module, questions: list[Question], points: Points, pictures: int, weights: list[float]
+) -> list[Tensor]:
+    """The weighted sum of each question's gradient over a picture's points, `(B, C, H, W)` a question.
+
+    Every point is run once for all questions.
+    """
+    sums: list[Tensor] = []
+    device = questions[0].targets.device
+    weight = torch.tensor(weights, device=device)
+    number = torch.arange(pictures * len(weights), device=device)
+    with torch.inference_mode(False), torch.autocast(device.type, enabled=False), torch.enable_grad():
+        for some in number.split(_AT_ONCE):
+            picture, point = some // len(weights), some % len(weights)
+            inputs = points(picture, point).clone().detach().requires_grad_()
+            with evaluation_mode(model), frozen_parameters(model):
+                logits = model(inputs)
+            if not sums:
+                sums = [torch.zeros(pictures, *inputs.shape[1:], device=device) for _ in questions]
+            for place, question in enumerate(questions):
+                score = question.of(picture).score(logits)
+                (gradient,) = torch.autograd.grad(score.sum(), inputs, retain_graph=place < len(questions) - 1)
+                shares = weight[point][:, None, None, None].to(gradient) * gradient
+                sums[place].index_add_(0, picture, shares.to(sums[place]))
+    return sums

@@ -1,0 +1,1 @@
+"""Grids, timelines and class means built from models and images."""

@@ -1,0 +1,1 @@
+"""Data sets: CIFAR-100, flower_photos, folders of class folders, downloads."""

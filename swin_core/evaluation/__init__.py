@@ -1,0 +1,1 @@
+"""Metrics, predictions and confusion of a classifier on a data set."""

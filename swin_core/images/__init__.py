@@ -1,0 +1,1 @@
+"""From bytes to the input of a model: reading, arrays, resizing, cropping, normalising."""

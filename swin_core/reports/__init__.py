@@ -1,0 +1,1 @@
+"""Reading a JSON report and computing it again."""

@@ -1,0 +1,261 @@
+"""Bundle a run: its weights under a name in `assets/`, with figures on the test split and a model card."""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swin_core import runs
+from swin_core.errors import ConfigError, ModelError, SwinError
+from swin_core.evaluation.accuracy import Evaluation
+from swin_core.evaluation.metrics import Figures
+from swin_core.models.swin import build
+from swin_core.system.atomic import replacing
+from swin_core.training.config import TrainConfig
+from swin_core.training.recipes import RECIPES
+from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
+
+__all__ = ["ALL_BYTES", "FILE_BYTES", "bundle", "check_place", "evaluated_split", "training_data"]
+
+FILE_BYTES, ALL_BYTES = 16_000_000, 60_000_000
+"""What a bundled weights file may have at most, and all bundled files together."""
+
+_POINTS = 0.1
+"""Percentage points by which half precision may move a figure."""
+_CONFUSIONS = 10  # pairs shown on a card; the JSON file has the whole matrix
+
+
+def training_data(run: Path) -> str:
+    """The data set that a finished run trained on, as its config names it.
+
+    Raises `ModelError` if the folder holds no run, or one that is not finished.
+    """
+    return _finished(run)[0].data
+
+
+def check_place(name: str, assets: Path) -> None:
+    """Refuse a place for a model before it is evaluated.
+
+    Raises:
+        ConfigError: a name that is none, or a folder that is not there.
+    """
+    if not name.isidentifier():
+        raise ConfigError(f"{name[:80]!r} is no name of a model; use letters, digits and '_'.")
+    if not assets.is_dir():
+        raise ConfigError(f"{assets} is no folder; make it, or name another by --assets.")
+
+
+def evaluated_split(data: str) -> str | None:
+    """The split whose figures stand on a card: of cifar100 and flowers the usual one, of a folder what was held out."""
+    return None if data in ("cifar100", "flowers") else "val"
+
+
+def bundle(
+    run: Path,
+    name: str,
+    description: str,
+    found: Evaluation,
+    assets: Path,
+    note: str = "",
+    again: Callable[[Path], Evaluation] | None = None,
+) -> Path:
+    """Copy a run's weights to `assets/NAME.safetensors` and write `NAME.json` and `NAME.md` beside them.
+
+    Args:
+        run: the run's folder.
+        name: name of the bundled model; it bears the name of its data set.
+        description: one line on the model.
+        found: the model's figures on the split that was kept for them.
+        assets: the folder of bundled models.
+        note: a line for the card, on what the figures do not tell.
+        again: evaluates a weights file on the same split. Where it is given, the weights are stored in half precision,
+            and the card bears the figures of what was stored.
+
+    Returns:
+        The model card.
+
+    Raises:
+        ModelError: the folder holds no finished run, or half precision moves a figure by more than 0.1 points.
+        ConfigError: a name that is none, files that are too large, or a folder that cannot be written to.
+    """
+    check_place(name, assets)
+    weights = run / "model.safetensors"
+    config, epochs = _finished(run)
+    found, stored = _store(weights, assets / f"{name}.safetensors", description, found, again)
+    facts = {
+        "name": name,
+        "description": description,
+        "command": _command(config),
+        "parameters": sum(parameter.numel() for parameter in build(read_config(weights)).parameters()),
+        "training_minutes": round(sum(epoch["seconds"] for epoch in epochs) / 60, 1),
+        "machine": runs.read_status(run).get("machine", "not recorded"),
+        "precision": "float16" if again else "float32",
+        "bytes": len(stored),
+        "note": note,
+        "settings": config.to_dict(),
+        "epochs": epochs,
+        "evaluation": found.to_dict(),
+    }
+    _replace(assets / f"{name}.json", (json.dumps(facts) + "\n").encode())
+    card = assets / f"{name}.md"
+    _replace(card, _card(facts, found).encode())
+    return card
+
+
+def _replace(file: Path, content: bytes) -> None:
+    try:
+        with replacing(file) as draft:
+            draft.write(content)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror or error}; choose another folder.") from error
+
+
+def _store(
+    weights: Path, target: Path, description: str, found: Evaluation, again: Callable[[Path], Evaluation] | None
+) -> tuple[Evaluation, bytes]:
+    """Write a run's weights to their place among the bundled ones, unless their size or their figures are refused.
+
+    Returns:
+        The figures of what was stored, and its bytes.
+    """
+    model = build(read_config(weights))
+    load_weights(model, weights)
+    metadata = read_metadata(weights)
+    metadata.pop("config")
+    with tempfile.TemporaryDirectory() as drafts:
+        draft = Path(drafts) / target.name
+        save_weights(model.half() if again else model, draft, {**metadata, "description": description})
+        _check_size(draft, target.parent)
+        if again is not None:
+            before, found = found, again(draft)
+            _check_figures(before.figures, found.figures)
+        content = draft.read_bytes()
+    _replace(target, content)
+    return found, content
+
+
+def _check_size(draft: Path, assets: Path) -> None:
+    """Refuse a file that is too large by itself or beside the other bundled ones."""
+    size = draft.stat().st_size
+    others = sum(file.stat().st_size for file in assets.iterdir() if file.is_file() and file.stem != draft.stem)
+    if size > FILE_BYTES:
+        raise ConfigError(
+            f"{draft.name} would have {size / 1e6:.1f} MB, and a bundled file has at most {FILE_BYTES / 1e6:.0f} MB; "
+            "bundle it in half precision, or a smaller model."
+        )
+    if size + others > ALL_BYTES:
+        raise ConfigError(
+            f"with {draft.name} all bundled files would have {(size + others) / 1e6:.1f} MB, at most "
+            f"{ALL_BYTES / 1e6:.0f} MB are allowed; remove one, or bundle them in half precision."
+        )
+
+
+def _check_figures(before: Figures, after: Figures) -> None:
+    """Refuse half precision where it moves top-1 or top-5 too far."""
+    for title, old, new in (("top-1", before.top1, after.top1), ("top-5", before.top5, after.top5)):
+        # Shares of whole pictures: the addend keeps what is 0.1 points on paper within them.
+        if old is not None and new is not None and 100 * abs(new - old) > _POINTS + 1e-9:
+            raise ModelError(
+                f"half precision moves {title} from {old:.2%} to {new:.2%}, more than {_POINTS} points; "
+                "bundle the weights as they are."
+            )
+
+
+def _finished(run: Path) -> tuple[TrainConfig, list[runs.EpochMetrics]]:
+    """The settings of a finished run, and a line for each of its epochs."""
+    try:
+        config, found = TrainConfig.of_run(run), runs.find(run.absolute().name, run.absolute().parent)
+    except SwinError as error:
+        raise ModelError(str(error)) from error
+    epochs = found.metrics()  # where a run took up an older checkpoint, the later lines
+    if found.state != "finished" or len(epochs) != config.epochs:
+        raise ModelError(f"{run} is no finished run: {len(epochs)} of {config.epochs} epochs, state {found.state}.")
+    return config, epochs
+
+
+def _command(config: TrainConfig) -> str:
+    """The shortest command that gives these settings; a run's name is none of them."""
+    given = config.to_dict()
+
+    def differing(recipe: str) -> dict[str, Any]:
+        default = RECIPES[recipe].config.to_dict()
+        return {key: value for key, value in given.items() if value != default[key] and key != "name"}
+
+    recipe = min(RECIPES, key=lambda name: len(differing(name)))
+    options = []
+    for key, value in differing(recipe).items():
+        option = key.replace("_", "-")
+        switch = isinstance(value, bool)
+        options += [f"--{'' if value else 'no-'}{option}"] if switch else [f"--{option}", str(value)]
+    return shlex.join(["swinlens", "train", recipe, *options])
+
+
+def _written(value: float | None, how: str) -> str:
+    """A number; nothing where there is none, as of a loss that was no number, or of top-5 among five classes."""
+    return "" if value is None else format(value, how)
+
+
+def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
+    figures = found.figures
+    note = f"\n- Note: {facts['note']}" if facts["note"] else ""
+    half = ", computed with as float32; the figures are of the stored file" if facts["precision"] == "float16" else ""
+    top5 = "" if figures.top5 is None else f" Top-5: **{figures.top5:.2%}**."
+    settings = "\n".join(f"| {key} | {value} |" for key, value in facts["settings"].items())
+    curve = "\n".join(
+        f"| {epoch['epoch']} | {epoch['train_loss']:.3f} | {_written(epoch['loss'], '.3f')} | {epoch['top1']:.2%} | "
+        f"{_written(epoch['top5'], '.2%')} |"
+        for epoch in facts["epochs"]
+    )
+    return f"""# {facts["name"]}
+
+{facts["description"]}
+
+- Parameters: {facts["parameters"]:,}, stored as {facts["precision"]} in {facts["bytes"] / 1e6:.1f} MB{half}
+- Command: `{facts["command"]}`
+- Time: {facts["training_minutes"]} minutes of training
+- Machine: {facts["machine"]}{note}
+- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} pictures
+
+Top-1: **{figures.top1:.2%}**.{top5} Cross-entropy: **{figures.loss:.4f}** nats.
+
+## Confusion
+
+{_confusion(figures, found.labels)}
+
+## Curve
+
+Validation is on what the recipe holds out; losses of training have label smoothing and augmentation in them.
+
+| epoch | training loss | validation loss | top-1 | top-5 |
+|---|---|---|---|---|
+{curve}
+
+## Settings
+
+| setting | value |
+|---|---|
+{settings}
+"""
+
+
+def _confusion(figures: Figures, labels: Sequence[str]) -> str:
+    if len(labels) <= 10:
+        head = "| right class | " + " | ".join(labels) + " |\n|" + "---|" * (len(labels) + 1)
+        rows = [
+            f"| {label} | " + " | ".join(str(count) for count in row) + " |"
+            for label, row in zip(labels, figures.confusion, strict=True)
+        ]
+        return "\n".join(["Rows are the right class, columns what was predicted.", "", head, *rows])
+    wrong = figures.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(wrong, axis=None)[::-1][:_CONFUSIONS]
+    pairs = [np.unravel_index(place, wrong.shape) for place in order]
+    rows = [f"| {labels[right]} | {labels[taken]} | {wrong[right, taken]} |" for right, taken in pairs]
+    head = "| right class | taken for | pictures |\n|---|---|---|"
+    return "\n".join(
+        ["The most frequent mistakes; the JSON file beside this card has the whole matrix.", "", head, *rows]
+    )

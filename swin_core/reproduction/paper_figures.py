@@ -1,0 +1,300 @@
+"""The reproduced report's figures 5, 6, 9 and 10, drawn from data sets, runs and model cards."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from swin_core import runs
+from swin_core.data.catalog import each_class_in_turn
+from swin_core.data.dataset import DataSet
+from swin_core.errors import ConfigError, ModelError
+from swin_core.figures.overlay import shorten
+from swin_core.figures.palette import INK, SERIES
+from swin_core.images.preprocessing import crop_square
+from swin_core.training.config import TrainConfig
+from swin_core.zoo.load import ASSETS, load, weights_file
+
+__all__ = ["KINDS", "REPORT", "Trained", "curves", "kind_of", "sample_sheet", "save", "saved_models", "trained_model"]
+
+REPORT = {"loss": 2.5975, "top1": 0.4604, "top5": 0.7603}
+"""What the reproduced report has on CIFAR-100's test pictures after 150 epochs."""
+
+KINDS = ("png", "jpg", "pdf")
+"""Kinds of file."""
+DOTS_PER_INCH = 110
+_GREY, _LINE = "#5B6673", "#D5DAE1"
+_SHEET_SIDE = 96
+"""Pixels of a picture on a sheet."""
+_FEW = 10
+"""Up to so many classes a sheet has a row for each."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with the story of its training."""
+
+    name: str
+    weights: Path
+    config: TrainConfig
+    epochs: Sequence[Mapping[str, Any]]
+    """One line an epoch, as in `metrics.jsonl`."""
+    evaluation: Mapping[str, Any]
+    """Figures on the pictures that were kept for them; of a run, which has none, those of its last epoch."""
+
+
+def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
+    """What a bundled model's card or a run's folder tells.
+
+    Args:
+        name: a bundled name, or a run, by its name or its folder.
+        runs_root: folder of the runs.
+
+    Raises:
+        ModelError: neither, or one that has no finished epoch.
+    """
+    weights = weights_file(name, runs_root)
+    card = weights.with_suffix(".json")
+    if weights.parent == ASSETS and card.is_file():
+        facts = json.loads(card.read_text())
+        return Trained(name, weights, TrainConfig.from_dict(facts["settings"]), facts["epochs"], facts["evaluation"])
+    folder = weights.parent.absolute()  # of "." too, which has no name
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name[:80]!r} is neither a bundled model nor a run, so that nothing tells of its training.")
+    run = runs.find(folder.name, folder.parent)
+    epochs = run.metrics()
+    if not epochs:
+        raise ModelError(f"the run {run.name} has no finished epoch yet; wait for its first one.")
+    return Trained(run.title, weights, TrainConfig.of_run(folder), epochs, {**epochs[-1], "split": "held out"})
+
+
+def kind_of(path: Path, kinds: Sequence[str] = KINDS) -> str:
+    """The kind of file that a path's suffix names.
+
+    Raises:
+        ConfigError: none of those given.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in kinds:
+        raise ConfigError(f"a figure cannot be written as {path.name!r}: name a file .{', .'.join(kinds)}.")
+    return kind
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as .png, .jpg or .pdf.
+
+    Raises:
+        ConfigError: another suffix, or a path that cannot be written.
+    """
+    kind = kind_of(path)
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 85, "optimize": True}} if kind == "jpg" else {}
+    try:
+        figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, **options)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place.") from error
+
+
+def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:
+    """Pictures of every class: figures 5 and 6.
+
+    Of few classes each has a row with its name before it; of many each has one picture with its name below.
+
+    Args:
+        dataset: the pictures.
+        columns: pictures in a row.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    few = len(dataset.classes) <= _FEW
+    if few:
+        chosen = [index for label in range(len(dataset.classes)) for index in _members(dataset, label)[:columns]]
+    else:
+        chosen = [int(index) for index in each_class_in_turn(dataset.labels)[: len(dataset.classes)]]
+    rows = len(dataset.classes) if few else -(-len(chosen) // columns)
+    cell, below, before, margin = 0.92, 0.0 if few else 0.2, 1.0 if few else 0.0, 0.12
+    width = 2 * margin + before + columns * cell
+    height = 2 * margin + rows * (cell + below)
+    figure = Figure(figsize=(width, height), facecolor="white")
+    counts: dict[int, int] = {}
+    for number, index in enumerate(chosen):
+        label = int(dataset.labels[index])
+        row, column = (label, counts.get(label, 0)) if few else divmod(number, columns)
+        counts[label] = counts.get(label, 0) + 1
+        x, y = margin + before + column * cell, margin + row * (cell + below)
+        axes = figure.add_axes((x / width, 1 - (y + cell * 0.95) / height, cell * 0.95 / width, cell * 0.95 / height))
+        axes.imshow(_square(dataset, index), interpolation="nearest")
+        axes.set_axis_off()
+        name = dataset.classes[label].replace("_", " ")
+        if few and column == 0:
+            figure.text(
+                (margin + before - 0.08) / width,
+                1 - (y + cell / 2) / height,
+                name,
+                ha="right",
+                va="center",
+                fontsize=10,
+                color=INK,
+            )
+        elif not few:
+            figure.text(
+                (x + cell * 0.475) / width, 1 - (y + cell + 0.09) / height, name, ha="center", fontsize=7, color=INK
+            )
+    return figure
+
+
+def _members(dataset: DataSet, label: int) -> list[int]:
+    return [int(index) for index in np.flatnonzero(dataset.labels == label)]
+
+
+def _square(dataset: DataSet, index: int) -> np.ndarray:
+    picture = dataset.image(index, _SHEET_SIDE)
+    return np.asarray(crop_square(picture, min(_SHEET_SIDE, *picture.size)))
+
+
+def curves(models: Sequence[Trained]) -> Figure:
+    """Loss, top-1 and top-5 over the epochs: figure 9, of one model or of several.
+
+    Models on CIFAR-100 stand beside the report's figures at the end of its 150 epochs, as dashed lines.
+
+    Args:
+        models: at most as many as there are colours.
+
+    Raises:
+        ConfigError: none, or more than eight.
+    """
+    if not 1 <= len(models) <= len(SERIES):
+        raise ConfigError(f"curves are drawn of 1 to {len(SERIES)} models, not of {len(models)}.")
+    figure = Figure(figsize=(11, 3.7 + 0.2 * len(models)), facecolor="white", layout="constrained")
+    panels = figure.subplots(1, 3)
+    report = all(model.config.data == "cifar100" for model in models)
+    titles = {"loss": "Loss", "top1": "Top-1, %", "top5": "Top-5, %"}
+    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+        scale = 1 if key == "loss" else 100
+        for model, colour in zip(models, SERIES, strict=False):
+            alone = len(models) == 1
+            if key == "loss":
+                _draw(axes, model, "train_loss", 1, colour, "training" if alone else "", "--")
+            words = "" if key != "loss" else "validation" if alone else model.name
+            _draw(axes, model, key, scale, colour, words, "-")
+        if report:
+            _report_line(axes, REPORT[key] * scale, key)
+        _plain(axes, title)
+    panels[0].legend(frameon=False, fontsize=8, labelcolor=INK)
+    return figure
+
+
+def _draw(axes: Axes, model: Trained, key: str, scale: float, colour: str, label: str, style: str) -> None:
+    known = [(line["epoch"], scale * line[key]) for line in model.epochs if line.get(key) is not None]
+    if known:
+        x, y = zip(*known, strict=True)
+        mark = "o" if len(known) == 1 else ""
+        thin = style == "--"
+        axes.plot(x, y, style, marker=mark, color=colour, linewidth=1.1 if thin else 1.9, label=label or None)
+
+
+def _report_line(axes: Axes, value: float, key: str) -> None:
+    axes.axhline(value, color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
+    words = f"report, test: {value:.4f}" if key == "loss" else f"report, test: {value:.2f} %"
+    axes.annotate(
+        words,
+        (0.99, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -3),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=_GREY,
+    )
+
+
+def _plain(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10, color=INK, loc="left")
+    axes.set_xlabel("epoch", fontsize=9, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_LINE)
+    axes.tick_params(colors=_GREY, labelsize=8)
+    axes.grid(axis="y", color=_LINE, linewidth=0.6)
+    axes.set_xlim(left=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+
+
+def saved_models(models: Sequence[Trained]) -> Figure:
+    """The models as they were saved, and how they were fine-tuned: figure 10.
+
+    A table with each file's parameters, size, hash and figures; below it the curves of those that started from other
+    weights.
+
+    Raises:
+        ConfigError: none, or more than eight.
+    """
+    if not 1 <= len(models) <= len(SERIES):
+        raise ConfigError(f"saved models are drawn of 1 to {len(SERIES)} models, not of {len(models)}.")
+    tuned = [model for model in models if model.config.init]
+    table, chart = 0.34 * (len(models) + 1) + 0.3, 2.9 if tuned else 0.0
+    figure = Figure(figsize=(11, table + chart), facecolor="white")
+    _table(figure, [_facts(model) for model in models], table, table + chart)
+    if tuned:
+        shares = (0.065, 0.55), (0.6, 0.975)
+        for (left, right), (key, title) in zip(shares, (("loss", "Loss"), ("top1", "Top-1, %")), strict=True):
+            axes = figure.add_axes((left, 0.55 / (table + chart), right - left, (chart - 0.95) / (table + chart)))
+            for model in tuned:
+                colour = SERIES[models.index(model)]
+                if key == "loss":
+                    _draw(axes, model, "train_loss", 1, colour, f"{model.name}, training", "--")
+                _draw(axes, model, key, 1 if key == "loss" else 100, colour, f"{model.name}, validation", "-")
+            _plain(axes, f"Fine-tuning: {title}" if key == "loss" else title)
+            if key == "loss":
+                axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    return figure
+
+
+HEADS = ("model", "starts from", "parameters", "file", "SHA-256", "top-1", "top-5", "loss", "measured on")
+_PLACES = (0.012, 0.2, 0.345, 0.44, 0.53, 0.65, 0.725, 0.8, 0.865)
+
+
+def _facts(model: Trained) -> tuple[str, ...]:
+    """A model's row of the table, in the order of `HEADS`."""
+    classifier = load(str(model.weights))
+    found = model.evaluation
+    return (
+        shorten(model.name, 25),
+        shorten(Path(model.config.init).name or "random weights", 19),
+        f"{sum(parameter.numel() for parameter in classifier.model.parameters()) / 1e6:.2f} million",
+        f"{model.weights.stat().st_size / 1e6:.1f} MB",
+        classifier.weights_hash[:12],
+        _number(found.get("top1"), 100, ".2f", " %"),
+        _number(found.get("top5"), 100, ".2f", " %"),
+        _number(found.get("loss"), 1, ".3f"),
+        shorten(f"{Path(found.get('data', model.config.data)).name}, {found['split']}", 19),
+    )
+
+
+def _number(value: float | None, scale: float, digits: str, unit: str = "") -> str:
+    """A figure of a run, which may be missing: below six classes there is no top-5, and a loss may be no number."""
+    return "" if value is None else f"{scale * value:{digits}}{unit}"
+
+
+def _table(figure: Figure, rows: Sequence[tuple[str, ...]], height: float, whole: float) -> None:
+    for number, row in enumerate((HEADS, *rows)):
+        y = 1 - (0.2 + 0.34 * number) / whole
+        for place, words in zip(_PLACES, row, strict=True):
+            figure.text(
+                place,
+                y,
+                words,
+                fontsize=8.5,
+                color=INK,
+                va="center",
+                parse_math=False,
+                fontweight="bold" if number == 0 else "normal",
+            )
+        axes = figure.add_axes((0.012, y - 0.17 / whole, 0.976, 0.001))
+        axes.set_axis_off()
+        axes.axhline(0, color=_LINE, linewidth=1)

@@ -1,0 +1,1 @@
+"""What every part builds on: files, memory, progress, caches and ranks."""

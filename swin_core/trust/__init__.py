@@ -1,0 +1,1 @@
+"""How far to trust an attribution map: faithfulness, randomisation, mosaics, baselines."""

@@ -1,0 +1,1 @@
+"""Weights files: reading, saving, key layouts, and adapting tensors to a model."""

@@ -1,0 +1,1 @@
+"""Classifiers by name: bundled models, runs, weights files, timm."""

@@ -1,0 +1,267 @@
+"""Window attention and its all-MLP form against slow loops, and its two roads against each other."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swin_core.models.linear import Linear, linear_gelu
+from swin_core.models.swin import Mlp, PatchMerging, Swin, WindowAttention, WindowMLP
+from tests.fixtures.reference import (
+    authors_window_mlp,
+    naive_attention,
+    naive_window_mlp,
+    randomise,
+    relative_error,
+    small,
+)
+
+GRIDS = [(8, 8), (9, 13), (4, 4), (4, 11), (3, 10), (5, 2), (1, 1), (1, 6)]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("position_bias", [True, False])
+def test_window_attention_equals_a_loop(
+    grid: tuple[int, int], shift: int, position_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = WindowAttention(6, 2, 4, shift, qkv_bias=True, position_bias=position_bias).double()
+    randomise(module)
+    x = torch.randn(2, *grid, 6, dtype=torch.float64)
+    expected = torch.stack([torch.from_numpy(naive_attention(module, picture.numpy())) for picture in x])
+    for most in (2**21, 0):  # by plain products, then by the fused kernel
+        monkeypatch.setattr("swin_core.models.swin._FEW_SCORES", most)
+        with torch.inference_mode():
+            assert relative_error(module(x), expected) < 1e-12
+    assert relative_error(module(x).detach(), expected) < 1e-12  # the path that training takes
+
+
+def test_window_attention_without_qkv_bias_equals_a_loop() -> None:
+    module = WindowAttention(6, 2, 3, 1, qkv_bias=False, position_bias=True).double()
+    randomise(module)
+    x = torch.randn(1, 7, 5, 6, dtype=torch.float64)
+    assert relative_error(module(x)[0].detach(), torch.from_numpy(naive_attention(module, x[0].numpy()))) < 1e-12
+
+
+def test_pictures_of_a_batch_do_not_mix() -> None:
+    model = small()
+    x = torch.randn(5, 3, 30, 38)
+    with torch.inference_mode():
+        alone = torch.cat([model(picture[None]) for picture in x])
+        assert relative_error(model(x), alone) < 1e-5
+        assert relative_error(model(x[:3]), alone[:3]) < 1e-5
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (9, 13), (4, 11), (3, 10), (1, 1)])
+@pytest.mark.parametrize("shift", [0, 2, 1])
+def test_window_mlp_equals_a_loop(grid: tuple[int, int], shift: int) -> None:
+    module = WindowMLP(6, 3, 4, shift).double()
+    randomise(module)
+    x = torch.randn(*grid, 6, dtype=torch.float64)
+    assert relative_error(module(x[None])[0].detach(), torch.from_numpy(naive_window_mlp(module, x.numpy()))) < 1e-12
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_window_mlp_equals_the_authors_grouped_convolution(shift: int) -> None:
+    module = WindowMLP(12, 3, 7, shift).double()
+    randomise(module)
+    x = torch.randn(2, 14, 21, 12, dtype=torch.float64)
+    with torch.no_grad():
+        assert relative_error(module(x), authors_window_mlp(module, x)) < 1e-12
+
+
+def test_swin_mlp_gives_logits_and_gradients() -> None:
+    model = small(mixer="mlp")
+    logits = model(torch.randn(2, 3, 30, 38))
+    assert logits.shape == (2, 7)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_patch_merging_joins_neighbours_in_the_published_order() -> None:
+    merging = PatchMerging(3)
+    randomise(merging)
+    x = torch.randn(2, 5, 6, 3)
+    padded = F.pad(x, (0, 0, 0, 0, 0, 1))
+    joined = [padded[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    expected = merging.reduction(merging.norm(torch.cat(joined, -1)))
+    assert relative_error(merging(x), expected) < 1e-6
+
+
+# Two roads through the same attention
+
+
+def explicit(model: Swin, x: Tensor) -> Tensor:
+    """Logits by the explicit softmax, which keeps nothing between calls: the reference for the kept term."""
+    with torch.enable_grad():
+        return model(x).detach()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (30, 38), (6, 50)])
+def test_fused_and_explicit_attention_agree_with_their_gradients(size: tuple[int, int]) -> None:
+    training = small().double()
+    fused = copy.deepcopy(training)
+    for name, parameter in fused.named_parameters():
+        parameter.requires_grad_("bias_table" not in name)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    logits = [model(x) for model in (training, fused)]
+    assert relative_error(logits[0], logits[1]) < 1e-12
+    for value in logits:
+        value.square().sum().backward()
+    theirs = dict(fused.named_parameters())
+    for name, parameter in training.named_parameters():
+        assert parameter.grad is not None
+        if theirs[name].grad is not None:
+            assert relative_error(parameter.grad, theirs[name].grad) < 1e-9, name
+
+
+def test_bias_table_gradient_equals_finite_differences() -> None:
+    module = WindowAttention(4, 2, 2, 1, qkv_bias=True, position_bias=True).double()
+    randomise(module)
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    table = module.relative_position_bias_table
+
+    def forward(picture: Tensor, values: Tensor) -> Tensor:
+        return torch.func.functional_call(module, {"relative_position_bias_table": values}, (picture,))
+
+    assert torch.autograd.gradcheck(forward, (x, table), eps=1e-6, atol=1e-6)
+
+
+def in_place(model: Swin) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias_table" in name:
+                parameter.mul_(-1)
+
+
+def by_loading(model: Swin) -> None:
+    model.load_state_dict(small(window_size=4).state_dict() | {"head.bias": torch.ones(7)})
+    state = {key: value.flip(0) for key, value in model.state_dict().items() if "bias_table" in key}
+    model.load_state_dict(state, strict=False)
+
+
+def by_optimiser(model: Swin) -> None:
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    optimiser.step()
+
+
+def by_fused_optimiser(model: Swin) -> None:
+    """It does not count the versions of what it changes."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.5, fused=True)
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    optimiser.step()
+
+
+@pytest.mark.parametrize("change", [in_place, by_loading, by_optimiser, by_fused_optimiser])
+def test_kept_term_follows_the_table(change: Any) -> None:
+    model = small()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        before = model(x)
+        assert relative_error(before, explicit(copy.deepcopy(model), x)) < 1e-5
+    change(model)
+    with torch.inference_mode():
+        after = model(x)
+    assert relative_error(after, before) > 1e-3
+    assert relative_error(after, explicit(model, x)) < 1e-5
+
+
+def test_kept_term_follows_type_size_and_batch() -> None:
+    model = small()
+    cases = [(1, 32), (3, 32), (3, 44), (1, 44), (1, 32)]
+    with torch.inference_mode():
+        for dtype, limit in ((torch.float32, 1e-5), (torch.float64, 1e-12), (torch.bfloat16, 0.1)):
+            model.to(dtype)
+            for batch, size in cases:
+                x = torch.randn(batch, 3, size, size, dtype=dtype)
+                logits = model(x)
+                assert logits.dtype == dtype
+                assert relative_error(logits.double(), explicit(model, x).double()) < limit
+
+
+def test_gradients_flow_after_a_call_in_inference_mode() -> None:
+    model = small()
+    model.requires_grad_(False)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        model(x)
+    x.requires_grad_()
+    model(x).square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_a_model_built_in_inference_mode_works() -> None:
+    with torch.inference_mode():
+        model = small()
+        assert torch.isfinite(model(torch.randn(1, 3, 32, 32))).all()
+
+
+@pytest.mark.parametrize(("tokens", "bias"), [((5,), True), ((2, 7), False), ((2, 3, 4), True), ((0,), True)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear_equals_torch(tokens: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+    ours, theirs = Linear(9, 6, bias=bias).to(dtype), nn.Linear(9, 6, bias=bias).to(dtype)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(*tokens, 9, dtype=dtype)
+    results = []
+    for layer in (ours, theirs):
+        inputs = x.clone().requires_grad_()
+        y = layer(inputs)
+        (y.sin() * torch.arange(6)).sum().backward()
+        results.append([y.detach(), inputs.grad, *(parameter.grad for parameter in layer.parameters())])
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_linear_takes_tokens_in_any_memory_order() -> None:
+    layer = Linear(8, 8)
+    x = torch.randn(8, 3, 5, 4).transpose(0, -1)  # (4, 3, 5, 8), not contiguous
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("tokens", [(0,), (1,), (2, 7), (1100,), (3, 700), (1601,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_with_gelu_equals_torch(tokens: tuple[int, ...], bias: bool) -> None:
+    layer = nn.Linear(9, 12, bias=bias)
+    x = 3 * torch.randn(*tokens, 9)
+    expected = F.gelu(F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)).float()
+    with torch.inference_mode():
+        torch.testing.assert_close(linear_gelu(x, layer.weight, layer.bias), expected, rtol=1e-5, atol=1e-6)
+    inputs = x.clone().requires_grad_()
+    linear_gelu(inputs, layer.weight, layer.bias).sum().backward()
+    assert inputs.grad is not None
+    again = x.clone().requires_grad_()
+    F.gelu(layer(again)).sum().backward()
+    torch.testing.assert_close(inputs.grad, again.grad)
+
+
+def test_parts_of_an_mlp_that_are_watched_or_replaced_are_called() -> None:
+    mlp, x = Mlp(4, 8), torch.randn(2, 3, 4)
+    seen: list[Tensor] = []
+    with torch.inference_mode():
+        expected = mlp(x)
+        for part in (mlp.fc1, mlp.act):
+            with part.register_forward_hook(lambda module, inputs, output: seen.append(output)):
+                torch.testing.assert_close(mlp(x), expected)
+            with part.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])):
+                mlp(x)
+        torch.testing.assert_close(seen[2], F.gelu(seen[0]))
+        assert len(seen) == 4
+        mlp.act = nn.Identity()
+        torch.testing.assert_close(mlp(x), mlp.fc2(mlp.fc1(x)))
+
+
+def test_autocast_runs_both_roads() -> None:
+    model = small()
+    x = torch.randn(2, 3, 32, 32)
+    exact = explicit(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert relative_error(model(x).detach().float(), exact) < 0.1
+        with torch.inference_mode():
+            assert relative_error(model(x).float(), exact) < 0.1

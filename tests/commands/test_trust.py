@@ -1,0 +1,77 @@
+"""scripts/trust.py: alone and under torchrun the same ranking, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_core.attribution.methods import NOT_OFFERED
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "trust.py"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for label in ("one", "two"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(3):
+            picture = Image.fromarray(draw.integers(0, 256, (32, 32, 3)).astype(np.uint8))
+            picture.save(tmp_path / "pictures" / label / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def run(*arguments: str, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *through, str(SCRIPT), "swin_micro_cifar100", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT, env=environment)
+
+
+def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
+    shared = ["--data", str(pictures), "--methods", "gradcam", "--layers", "norm", "--steps", "2", "--quick"]
+    alone = run(*shared, "--json", str(tmp_path / "alone.json"))
+    assert alone.returncode == 0, alone.stderr
+    assert "Grad-CAM" in alone.stdout
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    both = run(*shared, "--json", str(tmp_path / "both.json"), through=torchrun)
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.count("Grad-CAM") == 1
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "both"))
+    assert one["pictures"] == two["pictures"] == 6
+    for row, other in zip(one["rows"], two["rows"], strict=True):
+        assert (row["method"], row["layer"]) == (other["method"], other["layer"])
+        assert [row["srg"], row["srg_error"], row["deletion"]] == pytest.approx(
+            [other["srg"], other["srg_error"], other["deletion"]], abs=2e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "there is no folder 'nowhere'"),
+        (["--methods", "x"], "unknown method 'x'"),
+        (["--methods", "guidedbackprop@norm"], NOT_OFFERED["guidedbackprop"]),
+        (["--layers", "head"], "no method can explain swin_micro_cifar100"),
+        (["--steps", "1"], "at least 2 steps, not 1."),
+        (["--steps", "-2"], "at least 2 steps, not -2."),
+        (["--pictures", "0"], "at least 1 picture, not 0."),
+    ],
+)
+def test_one_line_for_what_is_wrong(
+    arguments: list[str], message: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from swin_core.commands.trust import main
+
+    given = ["swin_micro_cifar100", "--data", str(pictures), "--methods", "gradcam", *arguments]
+    assert main(given) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("swinlens trust: ")
+    assert message in line

@@ -1,0 +1,134 @@
+"""The mean map of a class: equal to a slow loop over single pictures, and right about a planted border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import swin_core
+from swin_core.comparisons.class_mean import BORDER_AREA, border_share, class_mean
+from swin_core.data.dataset import DataSet
+from swin_core.errors import ConfigError, DataError, LayerError, TargetError
+from swin_core.figures.overlay import Look, overlay
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CLASSES = ("rose", "tulips", "spoon", "nothing")
+
+
+@pytest.fixture
+def flowers() -> DataSet:
+    """Random pictures of several sizes: 23 roses, 5 tulips, one spoon, nothing of the last class."""
+    draw = np.random.default_rng(0)
+    labels = np.array([0] * 23 + [1] * 5 + [2])
+    pictures = [draw.integers(0, 256, (40 + n, 50, 3), dtype=np.uint8) for n in range(len(labels))]
+    names = tuple(map(str, range(len(labels))))
+    return DataSet("made_up", "test", CLASSES, labels, names, pictures, lambda source, size: Image.fromarray(source))
+
+
+def test_mean_and_spread_are_those_of_single_explanations(
+    small_classifier: swin_core.Classifier, flowers: DataSet
+) -> None:
+    ticks: list[tuple[int, int]] = []
+    found = class_mean(small_classifier, flowers, "rose", progress=lambda *done: ticks.append(done))
+    pictures = [flowers.image(index) for index in range(23)]
+    maps = [swin_core.explain(small_classifier, picture, "roses").maps[0, 0].astype(float) for picture in pictures]
+    scaled = np.stack([one / one.mean() for one in maps if one.any()])
+    np.testing.assert_allclose(found.mean, scaled.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found.spread, scaled.std(0), rtol=1e-3, atol=1e-5)
+    views = np.stack([small_classifier.view(picture).astype(float) for picture in pictures])
+    np.testing.assert_allclose(found.picture, views.mean(0), atol=0.5)
+    assert (found.label, found.count, found.empty) == ("roses", 23, 23 - len(scaled))
+    assert ticks == [(16, 23), (23, 23)]
+    assert found.mean.mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_of_many_pictures_some_are_drawn_by_the_seed(small_classifier: swin_core.Classifier, flowers: DataSet) -> None:
+    first, again, other = (class_mean(small_classifier, flowers, "rose", 4, seed=seed) for seed in (0, 0, 1))
+    assert first.count == 4
+    np.testing.assert_array_equal(first.mean, again.mean)
+    assert not np.array_equal(first.picture, other.picture)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (16, 12), (224, 224), (1, 1), (3, 8)])
+def test_an_even_map_has_the_borders_own_area_there(shape: tuple[int, int]) -> None:
+    assert border_share(np.full(shape, 3, np.float32)) == pytest.approx(BORDER_AREA)
+
+
+def test_border_share_counts_what_lies_there() -> None:
+    attribution = np.zeros((16, 16), np.float32)
+    attribution[8, 8] = 1
+    assert border_share(attribution) == 0
+    attribution[0, 5] = 3  # in the outer eighth: two of sixteen rows
+    assert border_share(attribution) == pytest.approx(0.75)
+    coarse = np.zeros((4, 4), np.float32)
+    coarse[1, 1], coarse[0, 1] = 1, 1  # the border takes half of the first row of cells
+    assert border_share(coarse) == pytest.approx(0.25)
+
+
+class Corner(nn.Module):
+    """Its only class is the brightness of the upper left corner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 1, 1, bias=False)
+        nn.init.ones_(self.layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.layer(x)
+        weight = torch.zeros_like(seen)
+        weight[:, :, :2, :2] = 1
+        score = (seen * weight).sum((1, 2, 3))
+        return torch.stack([score, -score, 0 * score], 1)
+
+
+def corner() -> swin_core.Classifier:
+    return swin_core.Classifier(Corner(), ("rose", "tulip", "spoon"), (0.0,) * 3, (1.0,) * 3, 16, name="corner")
+
+
+def test_a_model_that_reads_a_corner_is_found_out(flowers: DataSet) -> None:
+    found = class_mean(corner(), flowers, "rose", method="hirescam", layer="layer")
+    assert found.border == pytest.approx(1)
+    assert found.mean[:2, :2].mean() == pytest.approx(16 * 16 / 4, rel=1e-5)
+    assert not found.mean[2:].any()
+    assert not found.mean[:, 2:].any()
+
+
+def test_maps_that_are_all_empty_are_refused(flowers: DataSet) -> None:
+    with pytest.raises(LayerError, match="all 1 maps of 'spoon' are empty"):
+        class_mean(corner(), flowers, "spoon", method="hirescam", layer="layer")
+
+
+@pytest.mark.parametrize(
+    ("ask", "error"),
+    [
+        (lambda model, data: class_mean(model, data, "rose", 0), ConfigError),
+        (lambda model, data: class_mean(model, data, "lion"), DataError),
+        (lambda model, data: class_mean(model, data, "nothing"), DataError),
+        (lambda model, data: class_mean(model, data, "spoon"), TargetError),
+        (lambda model, data: class_mean(model, data, "rose", layer="no_layer"), LayerError),
+    ],
+)
+def test_faults_are_one_line(
+    small_classifier: swin_core.Classifier,
+    flowers: DataSet,
+    ask: Callable[[swin_core.Classifier, DataSet], object],
+    error: type[Exception],
+) -> None:
+    with pytest.raises(error) as raised:
+        ask(small_classifier, flowers)
+    assert "\n" not in str(raised.value)
+
+
+def test_mean_and_spread_are_drawn_over_the_mean_picture(
+    small_classifier: swin_core.Classifier, flowers: DataSet
+) -> None:
+    found = class_mean(small_classifier, flowers, "rose", 3)
+    picture = np.asarray(Image.fromarray(found.picture).resize((50, 50)))
+    for drawn, values in zip(found.drawn(Look(), 50), (found.mean, found.spread), strict=True):
+        np.testing.assert_array_equal(drawn, overlay(picture, values, float(values.max()), Look()))

@@ -1,0 +1,226 @@
+"""The Browse page as a person meets it: real pictures are searched, a confusion is opened, and sent to Compare."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from dashboard.shared.model_names import PICTURES_AT_MOST
+from swin_core.data.cifar100 import find_layout
+from swin_core.data.dataset import FLOWERS, cifar100
+from tests.fixtures.browse import EVIL
+from tests.fixtures.browser import (
+    NARROW,
+    PATIENCE,
+    ROOT,
+    SUBPAGE,
+    WIDE,
+    Open,
+    Server,
+    at_rest,
+    browser,
+    visible,
+    windows,
+)
+
+__all__ = ["browser"]
+
+COUNT = 600
+"""Pictures of CIFAR-100, so that their predictions take a second."""
+
+
+@pytest.fixture(scope="module")
+def some_data(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some pictures of the real data sets, and one class that is called like HTML."""
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "test"):
+        files = find_layout(data_root, split)
+        if files[0].suffix != ".parquet":
+            pytest.skip("only the hub's layout of CIFAR-100 can be cut")
+        (folder / "cifar100").mkdir(exist_ok=True)
+        pq.write_table(pq.read_table(files[0]).slice(0, COUNT), folder / "cifar100" / f"{split}-0.parquet")
+    for name in FLOWERS:
+        (folder / "flower_photos" / name).mkdir(parents=True)
+        for file in sorted((data_root / "flower_photos" / name).glob("*.jpg"))[:20]:
+            shutil.copy(file, folder / "flower_photos" / name)
+    (folder / "evil" / EVIL).mkdir(parents=True)
+    shutil.copy(ROOT / "assets" / "samples" / "rose.jpg", folder / "evil" / EVIL / "<script>1<script>.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(some_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The dashboard with these pictures and an empty cache."""
+    home = tmp_path_factory.mktemp("home")
+    started = Server(home, SWIN_DATA_ROOT=some_data, SWIN_CACHE_ROOT=home / "cache")
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def visit(server: Server, browser: Browser) -> Iterator[Open]:
+    """Open the page in a window of its own."""
+    with windows(browser, SUBPAGE) as open_window:
+
+        def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light") -> Page:
+            page = open_window(size, scheme)
+            page.goto(f"{server.address}/browse{query}")
+            visible(page.get_by_role("heading", level=1))
+            return page
+
+        yield visit
+
+
+def tiles(page: Page) -> Locator:
+    return page.locator("#sheet li button")
+
+
+def judged(page: Page) -> None:
+    """Wait until every tile has its prediction, and the page's script has ended."""
+    visible(page.locator("#sheet .verdict").first)
+    at_rest(page)
+
+
+def labels(page: Page) -> list[str]:
+    return page.locator("#sheet .label").all_text_contents()
+
+
+def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: Open, some_data: Path) -> None:
+    page = visit()
+    judged(page)
+    # One picture of each class, each with its class and a verdict of words and sign.
+    assert len(set(labels(page))) == tiles(page).count() == 50
+    for verdict in page.locator("#sheet .verdict").all_text_contents():
+        assert verdict.startswith(("✓ right ", "✗ wrong: "))
+
+    field = page.get_by_label("Search")
+    field.fill("fish")
+    field.press("Enter")
+    page.wait_for_url("**search=fish**")
+    data = cifar100(some_data, "test")
+    rows = zip(data.names, data.labels, data.coarse_labels, strict=True)
+    found = sum(
+        any("fish" in text for text in (name, data.classes[fine], data.coarse_classes[coarse]))
+        for name, fine, coarse in rows
+    )
+    visible(page.get_by_text(f"{found} pictures", exact=True))
+    field.fill("")
+    field.press("Enter")
+
+    page.get_by_role("tab", name="Confusion").click()
+    mark = page.locator(".js-plotly-plot .points path").nth(5)
+    mark.wait_for(state="attached", timeout=PATIENCE)
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    hover = page.locator(".hoverlayer .hovertext")
+    expect(hover).to_contain_text(" taken for ", timeout=PATIENCE)
+    truth, _, rest = (hover.text_content() or "").partition(" taken for ")
+    predicted, _, counts = rest.partition(": ")
+    page.mouse.click(x, y)
+    page.wait_for_url("**predicted=**")
+    visible(tiles(page).first)
+    expect(tiles(page)).to_have_count(int(counts.split()[0]), timeout=PATIENCE)
+    assert set(labels(page)) == {truth}
+    for verdict in page.locator("#sheet .verdict").all_text_contents():
+        assert verdict.startswith(f"✗ wrong: {predicted} ")
+
+    # What is said of a picture that is clicked does not move the pictures.
+    place = tiles(page).first.bounding_box()
+    tiles(page).first.focus()
+    page.keyboard.press("Enter")
+    visible(page.locator(".st-key-details"))
+    assert tiles(page).first.bounding_box() == place
+    visible(page.get_by_text("1 picture in the tray"))
+    expect(tiles(page).first).to_have_attribute("aria-pressed", "true")
+    file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Picture ")
+    page.get_by_role("link", name="To Compare").click()
+    visible(page.get_by_role("heading", name="What did each model look at?"))
+    grid = page.locator(".st-key-grid")
+    expect(grid.locator(".annotation-text").filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
+    expect(grid.locator(".annotation-text").filter(has_text="tulip.jpg")).to_have_count(0)
+
+
+MODELS = ["swin_micro_flowers", "swin_nano_cifar100"]
+
+
+def chosen(page: Page, key: str) -> list[str]:
+    """What the address holds of a choice."""
+    return parse_qs(urlsplit(page.url).query).get(key, [])
+
+
+def opened_by_link(visit: Open) -> Page:
+    """The page with models that are not those at the start, and with nothing clicked on it."""
+    page = visit(f"?data=flower_photos&split=val&search=tulip&model={MODELS[0]}&model={MODELS[1]}")
+    judged(page)
+    return page
+
+
+def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
+    page = opened_by_link(visit)
+    page.wait_for_url("**search=tulip**")
+    shown = page.locator("#sheet li img").evaluate_all("images => images.map(image => image.alt)")
+    assert 0 < len(shown) <= PICTURES_AT_MOST
+    page.get_by_role("link", name="Compare these").click()
+    visible(page.get_by_role("heading", name="What did each model look at?"))
+    grid = page.locator(".st-key-grid .annotation-text")
+    for words in shown:
+        file = words.removeprefix("Picture ")
+        expect(grid.filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
+    expect(grid.filter(has_text="tulip.jpg")).to_have_count(0)
+    for name in MODELS:
+        expect(grid.filter(has_text=name).first).to_be_attached(timeout=PATIENCE)
+    # The address is that of the comparison, for a link or a reload.
+    page.wait_for_function("location.search.includes('picked=')", timeout=PATIENCE)
+    assert (len(chosen(page, "picked")), chosen(page, "show_pictures")) == (len(shown), [])
+    assert chosen(page, "model") == MODELS
+
+
+def test_what_a_link_chose_is_carried_on_without_a_click(visit: Open) -> None:
+    page = opened_by_link(visit)
+    page.get_by_role("link", name="Compare", exact=True).locator("visible=true").first.click()
+    visible(page.get_by_role("heading", name="What did each model look at?"))
+    page.wait_for_function("location.search.includes('model=')", timeout=PATIENCE)
+    assert chosen(page, "model") == MODELS
+
+
+def test_a_sheet_of_heat_maps_of_flowers_is_light(visit: Open) -> None:
+    page = visit("?data=flower_photos&split=train&maps=true&size=100")
+    visible(page.get_by_alt_text("Heat map for").first)
+    sources = page.locator("#sheet img").evaluate_all("images => images.map(image => image.src)")
+    assert len(sources) == 50
+    assert sum(map(len, sources)) < 2_000_000
+    visit_plain = visit("?data=flower_photos&split=train&size=100")
+    expect(tiles(visit_plain)).to_have_count(90, timeout=PATIENCE)
+    sources = visit_plain.locator("#sheet img").evaluate_all("images => images.map(image => image.src)")
+    assert sum(map(len, sources)) < 2_000_000
+
+
+def test_names_of_classes_and_files_are_text(visit: Open) -> None:
+    page = visit("?data=evil")
+    visible(page.locator("#sheet .label").first)
+    assert labels(page) == [EVIL]
+    assert page.locator("img[src=x]").count() == 0
+    tiles(page).first.click()
+    visible(page.get_by_text("evil/all/0"))
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])
+@pytest.mark.parametrize("view", ["Pictures", "Confusion", "Classes"])
+def test_no_view_scrolls_sideways(visit: Open, size: tuple[int, int], scheme: str, view: str) -> None:
+    page = visit(f"?view={view}", size, scheme)
+    visible(page.get_by_role("tab", name=view))
+    visible(
+        {"Pictures": tiles(page).first, "Confusion": page.locator(".js-plotly-plot").first}.get(
+            view, page.get_by_test_id("stDataFrame").first
+        )
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]

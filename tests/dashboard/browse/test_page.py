@@ -1,0 +1,354 @@
+"""The Browse page without a browser: what it shows, finds, keeps and refuses, with small models and pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import swin_core
+from dashboard.browse import choices as browse_choices
+from dashboard.browse import tables as browse_tables
+from dashboard.browse import tiles as browse_tiles
+from dashboard.shared.datasets import collections
+from dashboard.shared.model_names import PICTURES_AT_MOST
+from swin_core.data.catalog import Catalog
+from swin_core.data.dataset import cifar100
+from swin_core.evaluation.accuracy import evaluate_classifier
+from swin_core.evaluation.predictions import predict
+from swin_core.evaluation.selection import CONFIDENT, Judgement, Wanted, select
+from swin_core.figures.overlay import Look
+from swin_core.system.cache import LRUCache
+from tests.fixtures.browse import EVIL, at_first, bundle, data, fresh, opened, settled, sheet
+from tests.fixtures.images import FINE
+from tests.fixtures.pages import ROOT, run
+
+__all__ = ["bundle", "data", "fresh"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def words(app: AppTest) -> str:
+    return " ".join(element.value for kind in (app.markdown, app.caption, app.info, app.warning) for element in kind)
+
+
+def expected(wanted: Wanted, model: str = "first", split: str = "test") -> list[str]:
+    """The names of the pictures that are to be shown, from an evaluation of its own."""
+    part = cifar100(split=split)
+    catalog = Catalog([part])
+    found = Judgement.of(catalog, [predict(swin_core.load(model), part)])
+    return [f"cifar100/{split}/{row}" for row in select(catalog, wanted, found)]
+
+
+# -- the first view
+
+
+def test_a_newcomer_sees_the_sample_sheet_with_labels_and_predictions() -> None:
+    app = opened()
+    tiles = sheet(app)
+    assert [tile["label"] for tile in tiles][:6] == [*FINE, *FINE]
+    assert len(tiles) == 30
+    assert all(tile["source"].startswith("data:image/webp;base64,") for tile in tiles)
+    assert all(tile["alt"].startswith("Picture ") for tile in tiles)
+    figures = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).figures
+    assert f"top-1 **{100 * figures.top1:.2f} %**" in words(app)
+    right = [tile["verdicts"][0][0] for tile in tiles].count("right")
+    assert right == round(30 * figures.top1)
+    for tile in tiles:
+        ((state, verdict),) = tile["verdicts"]
+        assert verdict.startswith({"right": "✓ right ", "wrong": "✗ wrong: "}[state])
+
+
+def test_without_data_the_page_names_the_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
+    app = opened()
+    assert app.code[0].value == "swinlens data"
+    assert "There is no data set" in words(app)
+    assert not app.error
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line_and_the_pictures_stay() -> None:
+    app = opened(model="no_such_model")
+    assert len(sheet(app)) == 30
+    assert "no\\_such\\_model" in app.error[0].value
+    assert "\n" not in app.error[0].value
+    app = opened(model=[])
+    app.multiselect(key="model").set_value([])
+    assert not sheet(settled(app))[0]["verdicts"]
+
+
+def test_a_model_of_other_classes_is_neither_right_nor_wrong() -> None:
+    app = opened(model="third")
+    assert "knows no class of these pictures" in words(app)
+    assert {tile["verdicts"][0][0] for tile in sheet(app)} == {""}
+    app = opened(model="third", view="Confusion")
+    assert "needs the predictions of a model that knows these classes" in words(app)
+
+
+# -- filter, search, order, pages
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ({"show": "Wrong", "sort": CONFIDENT}, Wanted(shown="Wrong", sort=CONFIDENT)),
+        ({"show": "Right"}, Wanted(shown="Right")),
+        ({"class": "bear", "predicted": "baby"}, Wanted(truth="bear", predicted="baby")),
+        (
+            {"class": "people (super-class)", "sort": "Greatest loss first"},
+            Wanted(truth="people (super-class)", sort="Greatest loss first"),
+        ),
+        ({"search": "fruit 1", "sort": "Name"}, Wanted(search="fruit 1", sort="Name")),
+    ],
+)
+def test_a_link_leads_to_the_pictures_that_were_asked_for(query: dict[str, str], wanted: Wanted) -> None:
+    app = opened(**query)
+    names = expected(wanted)
+    assert 0 < len(names) < 31
+    assert [tile["name"] for tile in sheet(app)] == names
+    assert not app.warning
+
+
+def test_all_splits_are_one_sheet_and_pages_hold_few_pictures() -> None:
+    app = opened(split="all splits", sort="Name")
+    assert "60 pictures" in words(app)
+    assert len(sheet(app)) == 50
+    app.get("pagination")
+    app.session_state.page = 2
+    tiles = sheet(run(app))
+    assert len(tiles) == 10
+    # Another search starts at the first page again.
+    app.text_input(key="search").set_value("b")
+    assert len(sheet(run(app))) > 10
+    assert app.session_state.page == 1
+
+
+def test_no_fitting_picture_says_what_to_do() -> None:
+    assert "No picture fits" in words(opened(search="unicorn"))
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ({"data": "../../etc"}, "data=../../etc"),
+        ({"split": "val"}, "split=val"),
+        ({"class": "unicorn"}, "class=unicorn"),
+        ({"show": "Right here, wrong there"}, "show=Right here, wrong there"),
+        ({"sort": EVIL}, "sort=<img"),
+        ({"view": "Sideways"}, "view=Sideways"),
+        ({"size": "7"}, "size=7"),
+        ({"judge": "nobody"}, "judge=nobody"),
+        ({"page": "99999"}, "page=99999 (possible: 1 to 1)"),
+        ({"page": "-1"}, "page=-1"),
+        ({"maps": "x"}, "maps=x"),
+        ({"level": "Kingdoms"}, "level=Kingdoms"),
+        ({"classes_by": "Colour"}, "classes_by=Colour"),
+        ({"page": "1", "maps": "false", "level": "Super-classes"}, ""),
+    ],
+)
+def test_what_the_address_asks_in_vain_is_named_and_the_page_is_shown(
+    query: dict[str, str | list[str]], named: str
+) -> None:
+    app = run(at_first(**query))
+    assert len(app.warning) == bool(named)
+    if named:
+        assert named in app.warning[0].value.replace("\\", "")
+    if query.get("view") is None:
+        assert len(sheet(app)) == 30
+
+
+def test_a_picked_picture_that_is_not_there_is_named() -> None:
+    app = run(at_first(picked=["../secret", "cifar100/test/1", "cifar100/test/999"]))
+    secret, beyond = (error.value.replace("\\", "") for error in app.error)
+    assert "'../secret'" in secret
+    assert "cifar100/test/999" in beyond
+    assert not app.warning
+    assert len(sheet(app)) == 30
+
+
+def test_a_count_of_classes_that_is_not_offered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browse_tables, "COUNTS", (2,))
+    opened()  # so that the predictions are there
+    app = run(at_first(view="Confusion", classes_count="all 7"))
+    named = app.warning[0].value.replace("\\", "")
+    assert "classes_count=all 7 (possible: the 2 with most mistakes, all 3)" in named
+
+
+def test_one_picture_is_one() -> None:
+    app = opened(search=cifar100(split="test").names[3])
+    assert len(sheet(app)) == 1
+    assert "1 picture" in [caption.value for caption in app.caption]
+
+
+def test_what_the_other_page_draws_is_not_taken_from_the_filters() -> None:
+    app = opened(show="Wrong")
+    run(app.switch_page("views/inside.py"))
+    (drawn,) = (pills for pills in app.get("button_group") if pills.key == "drawn")
+    assert drawn.value == drawn.options
+    run(app.switch_page("views/browse.py"))
+    assert app.selectbox(key="show").value == "Wrong"
+
+
+def test_another_data_set_starts_anew_and_a_class_of_html_is_text() -> None:
+    app = opened(model=["first", "third"], search="a", show="Wrong")
+    app.selectbox(key="data").set_value("photos")
+    settled(app)
+    assert (app.selectbox(key="judge").value, app.selectbox(key="show").value) == ("third", "All")
+    tiles = sheet(app)
+    assert {tile["label"] for tile in tiles} == {"cat", EVIL}
+    assert any("<b>" in tile["alt"] for tile in tiles)
+    assert not app.warning
+    # Names reach the browser as text of the tiles alone, which its script sets as text.
+    for element in (*app.markdown, *app.caption):
+        assert "<img" not in element.value.replace("\\<img", "")
+    app.session_state.view = "Confusion"
+    chart = json.loads(run(app).get("plotly_chart")[0].proto.spec)
+    assert "<img" not in json.dumps(chart)
+    assert "&lt;img" in json.dumps(chart)
+
+
+def test_the_scripts_of_the_sheet_set_no_html() -> None:
+    script = (ROOT / "dashboard" / "gallery.js").read_text(encoding="utf-8")
+    assert not [
+        word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(") if word in script
+    ]
+
+
+# -- confusion, classes, two models
+
+
+def test_a_cell_of_the_matrix_says_how_many_pictures_it_has() -> None:
+    app = opened(view="Confusion", diagonal="true")
+    chart = json.loads(app.get("plotly_chart")[0].proto.spec)
+    *_, marks = chart["data"]
+    names = chart["layout"]["yaxis"]["ticktext"]
+    confusion = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).figures.confusion
+    assert len(marks["x"]) == np.count_nonzero(confusion)
+    for x, y, text in zip(marks["x"], marks["y"], marks["text"], strict=True):
+        count = confusion[FINE.index(names[y]), FINE.index(names[x])]
+        assert f": {count} of {confusion[FINE.index(names[y])].sum()} (" in text
+
+
+def test_rows_and_counts_open_their_pictures() -> None:
+    app = opened(versus="second")
+    (button,) = (one for one in app.button if one.label.startswith("A wrong, B right"))
+    count = int(button.label.rpartition(" ")[2])
+    button.click()
+    tiles = sheet(settled(app))
+    assert len(tiles) == count > 0
+    assert {tuple(state for state, _ in tile["verdicts"]) for tile in tiles} == {("wrong", "right")}
+    assert all(
+        verdict.startswith(letter)
+        for tile in tiles
+        for letter, (_, verdict) in zip("AB", tile["verdicts"], strict=True)
+    )
+    (button,) = (one for one in app.button if one.label == "Most confident mistakes")
+    button.click()
+    assert [tile["name"] for tile in sheet(run(app))] == expected(Wanted(shown="Wrong", sort=CONFIDENT))
+
+
+def test_accuracy_by_class_is_that_of_an_evaluation() -> None:
+    app = opened(view="Classes", versus="second")
+    table = app.dataframe[0].value
+    for key, model in (("a", "first"), ("b", "second")):
+        found = evaluate_classifier(swin_core.load(model), cifar100(split="test"))
+        for label, share in zip(found.labels, found.figures.per_class, strict=True):
+            if label in FINE:
+                (row,) = np.flatnonzero(table["name"] == label)
+                assert table[key].iloc[row] == pytest.approx(100 * share)
+
+
+# -- the tray
+
+
+def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
+    app = opened(picked=["cifar100/test/3", "cifar100/test/5"])
+    assert {tile["name"] for tile in sheet(app) if tile["picked"]} == {"cifar100/test/3", "cifar100/test/5"}
+    assert "2 pictures in the tray" in words(app)
+    app.switch_page("views/compare.py")
+    app.query_params["trust"] = "false"
+    run(app)
+    assert app.multiselect(key="picked").value == ["cifar100/test/3", "cifar100/test/5"]
+
+
+def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
+    app = opened(show="Wrong", sort=CONFIDENT, picked=["cifar100/test/3"])
+    names = [tile["name"] for tile in sheet(app)]
+    assert len(names) > PICTURES_AT_MOST
+    (link,) = [one.proto for one in app.get("page_link") if "show_pictures" in one.proto.query_string]
+    assert link.label == f"Compare the first {PICTURES_AT_MOST}"
+    assert parse_qs(link.query_string) == {"show_pictures": names[:PICTURES_AT_MOST]}
+
+
+def test_of_several_names_of_a_class_the_first_stands_where_it_is_the_only_one() -> None:
+    names = ("tench, Tinca tinca", "crane, bird", "crane, machine", "red_rose", "maillot", "maillot, tank suit")
+    words = ("tench", "crane, bird", "crane, machine", "red rose", "maillot", "maillot, tank suit")
+    assert browse_tiles.in_words(names) == words
+
+
+def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    state: dict[str, Any] = {}
+
+    class State(dict[str, Any]):
+        __getattr__ = dict.__getitem__
+        __setattr__ = dict.__setitem__  # type: ignore[assignment]
+
+    state = State()
+    monkeypatch.setattr("dashboard.browse.choices.st.session_state", state)
+    for number in range(PICTURES_AT_MOST + 3):
+        browse_choices.toggle(f"cifar100/test/{number}")
+    assert len(state["picked"]) == PICTURES_AT_MOST
+    assert state["tray_full"]
+    assert state["sample"] == []
+    browse_choices.toggle("cifar100/test/0")
+    assert "cifar100/test/0" not in state["picked"]
+
+
+# -- heat maps
+
+
+def test_a_sheet_of_heat_maps_explains_what_was_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+    attribute = browse_tiles.attribute
+
+    def spy(classifier: swin_core.Classifier, batch: torch.Tensor, targets: torch.Tensor, method: str) -> torch.Tensor:
+        asked.append(tuple(targets.tolist()))
+        return attribute(classifier, batch, targets, method)
+
+    monkeypatch.setattr(browse_tiles, "attribute", spy)
+    app = opened(sort="Name")
+    plain = {tile["name"]: tile["source"] for tile in sheet(app)}
+    app.session_state.maps = True
+    tiles = sheet(run(app))
+    assert all(tile["source"].startswith("data:image/jpeg") and tile["source"] != plain[tile["name"]] for tile in tiles)
+    found = predict(swin_core.load("first"), cifar100(split="test"))
+    rows = [int(tile["name"].rpartition("/")[2]) for tile in tiles]
+    assert [target for batch in asked for target in batch] == found.predicted[rows].tolist()
+    # A look at them again explains nothing.
+    asked.clear()
+    run(app)
+    assert asked == []
+
+
+def test_places_far_above_the_rest_do_not_darken_a_map_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the Compare page: the two overlays differ at the outlier only."""
+    (photos,) = (one for one in collections() if one.name == "photos")
+    shown = browse_choices.open_pictures(photos, photos.splits)
+    drawn = []
+    for outlier in (1.0, 50.0):
+        maps = torch.linspace(0, 1, 32 * 32).reshape(1, 1, 32, 32).clone()
+        maps[0, 0, 3, 3] = outlier
+        monkeypatch.setattr(browse_tiles, "attribute", lambda *_, maps=maps: maps)
+        monkeypatch.setattr(browse_tiles, "_maps", LRUCache(8))
+        (source,) = browse_tiles.heat_maps(shown, [0], [0], "third", Look(), lambda *_: None)
+        drawn.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))).astype(int))
+    assert np.abs(drawn[1] - drawn[0])[40:].max() <= 8

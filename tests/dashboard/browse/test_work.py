@@ -1,0 +1,164 @@
+"""Predictions for the Browse page, computed beside it: once, in turn, and without growing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import swin_core
+from dashboard.browse import work as browse_work
+from dashboard.shared import cache
+from swin_core.errors import ModelError
+from swin_core.evaluation.predictions import Predictions
+from swin_core.system.cache import LRUCache
+from tests.fixtures.browse import HOLDING, bundle, data, fresh, opened, settled, sheet
+from tests.fixtures.pages import caches
+
+__all__ = ["bundle", "data", "fresh"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    compute = browse_work.predictions
+
+    def spy(classifier: swin_core.Classifier, *rest: Any, **options: Any) -> Predictions:
+        calls.append(classifier.name)
+        time.sleep(0.5)
+        return compute(classifier, *rest, **options)
+
+    monkeypatch.setattr(browse_work, "predictions", spy)
+    found: list[object] = []
+
+    def page() -> None:
+        while not isinstance(one := browse_work.predicted("first", "cifar100", "test"), Predictions):
+            time.sleep(0.02)
+        found.append(one)
+
+    threads = [threading.Thread(target=page) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == ["first"]
+    assert len({id(one) for one in found}) == 1
+    # After a restart of the server it comes from disk.
+    monkeypatch.setattr(browse_work, "_held", LRUCache(16))
+    assert isinstance(browse_work.predicted("first", "cifar100", "test"), Predictions)
+    assert calls == ["first"]
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of thirty batches that take 1.5 seconds, and pages that look every 0.2 seconds."""
+    monkeypatch.setattr(browse_work, "LOOKED_AT_SECONDS", 0.4)
+    monkeypatch.setattr(browse_work, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("swin_core.evaluation.predictions.BATCH_SIZE", 1)
+    monkeypatch.setattr("swin_core.evaluation.predictions._fill", lambda *_: time.sleep(0.05))
+    for model in ("first", "second"):
+        cache.classifier(model)
+
+
+def ask(model: str, seconds: float = 60) -> Predictions | browse_work.Job:
+    """Ask again and again until the predictions are there or the time is over."""
+    end = time.monotonic() + seconds
+    while not isinstance(found := browse_work.predicted(model, "cifar100", "test"), Predictions):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_job_that_no_page_shows_is_cancelled_for_one_that_a_page_waits_for() -> None:
+    left = ask("first", 0)
+    assert isinstance(left, browse_work.Job)
+    time.sleep(0.6)
+    assert not left.ended.is_set()
+    assert isinstance(ask("second"), Predictions)
+    assert left.ended.is_set()
+    assert 0 < left.done < left.count
+    assert isinstance(ask("first"), Predictions)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_job_that_no_page_shows_goes_on_while_nobody_waits() -> None:
+    first, second = ask("first", 0), ask("second", 0)
+    assert isinstance(first, browse_work.Job)
+    assert isinstance(second, browse_work.Job)
+    assert first.ended.wait(60)
+    assert second.ended.wait(60)
+    assert (first.done, second.done) == (first.count, second.count)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_job_that_a_page_shows_is_finished_before_the_next() -> None:
+    first, second = ask("first", 0), ask("second", 0)
+    assert isinstance(first, browse_work.Job)
+    assert isinstance(second, browse_work.Job)
+    while not first.ended.wait(0.02):
+        browse_work.look_at(first)
+        browse_work.look_at(second)
+        assert second.done == 0 or first.ended.is_set()
+    assert first.done == first.count
+    assert isinstance(ask("second"), Predictions)
+
+
+def test_a_failure_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Predictions:
+        raise ModelError("The model is too large for this machine; choose another one.")
+
+    monkeypatch.setattr(browse_work, "predictions", fail)
+    app = opened()
+    assert "too large for this machine" in app.error[0].value
+    assert len(sheet(app)) == 30
+
+
+def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browse_work, "LONG_PIXELS", 1000)
+    app = opened()
+    assert not sheet(app)[0]["verdicts"]
+    (button,) = (one for one in app.button if one.label.startswith("Predict 30 pictures"))
+    button.click()
+    assert sheet(settled(app))[0]["verdicts"]
+    # It is kept: nobody is asked again.
+    assert not [one for one in opened().button if one.label.startswith("Predict")]
+
+
+def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, _ in caches(*HOLDING):
+        monkeypatch.setattr(module, name, LRUCache(3))
+    app = opened(split="all splits")
+    for number in range(8):
+        app.session_state.page = 1 + number % 2
+        app.session_state.judge = ("first", "second")[number % 2]
+        app.session_state.search = "abcde"[number % 5]
+        app.session_state.maps = number % 3 == 0
+        settled(app)
+    assert all(len(held) <= 3 for _, _, held in caches(*HOLDING))
+    assert browse_work._jobs == {}
+    assert threading.active_count() < 12
+
+
+def test_the_time_left_is_told_from_the_pace_without_the_slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    job = browse_work.Job("first", "cifar100", "test", "key", 10_000)
+    told = []
+    # The first batch takes six seconds, the others half a second each; after the fiftieth they take twice as long.
+    for batch in range(1, 101):
+        now += 6.0 if batch == 1 else 0.5 if batch <= 50 else 1.0
+        job.mark(64 * batch)
+        told.append(job.seconds_left)
+    assert told[: browse_work.PACE_FROM] == [None] * browse_work.PACE_FROM
+    assert told[browse_work.PACE_FROM] == pytest.approx(0.5 * (10_000 - 64 * 5) / 64)
+    assert told[-1] == pytest.approx((10_000 - 6_400) / 64)
+    # Between two batches it runs down, and not below nothing.
+    now += 2.0
+    assert job.seconds_left == pytest.approx((10_000 - 6_400) / 64 - 2)
+    now += 1e6
+    assert job.seconds_left == 0

@@ -1,0 +1,387 @@
+"""The Compare page beyond plain maps: methods, stages, contrast, trust, a run's timeline, mean maps of a class."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import swin_core
+from dashboard.compare import measurements as evidence
+from dashboard.compare.controls import BEST_TITLE
+from dashboard.compare.measurements import trust, with_trust
+from dashboard.compare.timeline_section import ALONE
+from dashboard.shared import cache
+from dashboard.shared import model_names as choices
+from dashboard.shared.cache import STAGES
+from dashboard.shared.comparison import Comparison, Line
+from swin_core.attribution.defaults import default_method
+from swin_core.attribution.layers import stage_layers
+from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
+from swin_core.attribution.targets import RUNNER_UP
+from swin_core.comparisons.class_mean import class_mean
+from swin_core.comparisons.timeline import checkpoints_of, timeline
+from swin_core.data.dataset import DataSet
+from swin_core.errors import DataError, SwinError
+from swin_core.figures.files import encode
+from swin_core.figures.grid import Grid
+from swin_core.trust.assess import Trust, assess
+from swin_core.zoo import load as zoo
+from tests.fixtures.pages import FLOWERS, ROOT, bundle, empty_caches, figure, opened, picture, run, save_model, texts
+
+__all__ = ["bundle"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two models are the bundled ones, and nothing is held from an earlier test."""
+    monkeypatch.setattr(zoo, "ASSETS", bundle)
+    empty_caches(monkeypatch, evidence)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models for which trust was measured, in order; with few steps, to be quick."""
+    made: list[str] = []
+
+    def counted(classifier: swin_core.Classifier, *args: Any, **options: Any) -> list[Trust]:
+        made.append(classifier.name)
+        return assess(classifier, *args, **options | {"steps": 2})
+
+    monkeypatch.setattr(evidence, "assess", counted)
+    return made
+
+
+def badges(app: AppTest) -> list[str]:
+    return [button.label for button in app.button if re.match(r"(believe|doubt)_\d+_\d+", button.key or "")]
+
+
+def words(app: AppTest) -> str:
+    """All captions and texts of the page, without Markdown's escapes."""
+    return " ".join(element.value for element in [*app.caption, *app.markdown, *app.info]).replace("\\", "")
+
+
+# -- trust
+
+
+def test_every_map_has_a_badge_that_says_what_was_measured(measured: list[str]) -> None:
+    app = opened(trust="true", sample="tulip")
+    assert measured == ["first", "second"]
+    image = swin_core.read_image(choices.samples()["tulip"])
+    for name, shown in zip(("first", "second"), badges(app), strict=True):
+        model = swin_core.load(name)
+        found = swin_core.explain(model, image)
+        (own,) = assess(model, found.view, found.maps[0], found.targets, steps=2)
+        assert shown == f"{'believe' if own.better else 'doubt'} · {own.srg:+.2f}"
+
+
+def test_trust_is_measured_once_and_moves_nothing(measured: list[str]) -> None:
+    app = opened(trust="true", sample="tulip")
+    before = app.get("plotly_chart")[0].proto.spec
+    assert len(measured) == 2
+    app.slider(key="opacity").set_value(30)
+    assert len(badges(run(app))) == 2
+    assert len(measured) == 2
+    # The figure holds a free line for badges and not the badges: what comes late draws nothing anew.
+    assert app.get("plotly_chart")[0].proto.spec == before
+    assert "believe" not in texts(app)
+
+
+def test_without_the_switch_nothing_is_measured(measured: list[str]) -> None:
+    app = opened()
+    assert not measured
+    assert not badges(app)
+
+
+def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str]) -> None:
+    app = opened(trust="true", sample="tulip", model="first")
+    (button,) = [button for button in app.button if button.key and "_0_0" in button.key]
+    charts = len(app.get("plotly_chart"))
+    button.click()
+    run(app)
+    assert len(app.get("plotly_chart")) == charts + 3
+    line = Line(cache._pictures.get((choices.samples()["tulip"], "tulip.jpg"), lambda: picture()))
+    cell = Comparison((line,), ("first",)).rows()[0].cells[0]
+    found = trust(line, "first", cell, lambda done, count: None)
+    assert isinstance(found, Trust)
+    assert found.sentence in words(app)
+    assert len(measured) == 1
+    assert "this map" in app.table[0].value.to_string()
+
+
+def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(classifier: swin_core.Classifier, *args: Any, **options: Any) -> list[Trust]:
+        raise SwinError("it cannot be") if classifier.name == "first" else RuntimeError("something deep inside")
+
+    monkeypatch.setattr(evidence, "assess", fails)
+    app = opened(trust="true")
+    assert [caption.value for caption in app.caption].count("trust: none") == 2
+    assert "magnitude" in texts(app)
+
+
+def test_files_hold_the_trust_that_is_known(measured: list[str]) -> None:
+    line = Line(picture())
+    comparison = Comparison((line,), ("first", "second"), "gradcam")
+    drawn = Grid(tuple(comparison.rows()), comparison.columns)
+    assert with_trust(comparison, drawn).rows[0].cells[0].trust is None
+    found = trust(line, "first", drawn.rows[0].cells[0], lambda done, count: None)
+    known = with_trust(comparison, drawn)
+    assert known.rows[0].cells[0].trust is found
+    assert known.rows[0].cells[1].trust is None
+    assert b'"better"' in encode(known, "json")
+
+
+# -- methods, layers and contrast
+
+
+@pytest.mark.parametrize(
+    "method", ["hirescam", "eigencam", "scorecam", "gradient", "integrated", "rollout", "relevance"]
+)
+def test_every_kind_of_method_is_offered_and_shown_with_its_summary(method: str) -> None:
+    facts = METHOD_FACTS[method]
+    app = opened(method=METHODS[method], model="first", sample="tulip")
+    assert app.selectbox(key="method").value == method
+    assert app.selectbox(key="method").options == [BEST_TITLE, *METHODS.values()]
+    assert all(reason in app.selectbox(key="method").help for reason in NOT_OFFERED.values())
+    assert facts.summary in words(app)
+    assert "failed" not in texts(app)
+    assert "magnitude" in texts(app) or "empty map" in texts(app)
+    keys = [box.key for box in app.selectbox]
+    assert ("no_other" in keys) == (not facts.by_class)
+    assert ("no_layer" in keys) == (facts.kind == "pixels" and method != "relevance")
+
+
+def test_each_model_starts_with_its_own_best_method_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = swin_core.load
+
+    def fixed(name: str) -> swin_core.Classifier:
+        if not name.startswith("timm/"):
+            return load(name)
+        model = timm.create_model("resnet18", num_classes=2).eval()
+        return swin_core.Classifier(model, ("a", "b"), (0.5,) * 3, (0.5,) * 3, 64, name=name)
+
+    monkeypatch.setattr(swin_core, "load", fixed)
+    app = opened(model=["first", "timm/resnet18"], sample="tulip")
+    for name, title in (("first", "Relevance of patches"), ("timm/resnet18", "Grad-CAM")):
+        assert METHODS[default_method(fixed(name))] == title
+        assert title in texts(app)
+    app.selectbox(key="layer").set_value(STAGES)
+    assert "HiResCAM at layers.2" in texts(run(app))
+
+
+def test_all_stages_stand_side_by_side() -> None:
+    app = opened(layer="All stages, side by side", sample=["tulip", "rose"], model=["first", "second"])
+    layers = stage_layers(swin_core.load("first"))
+    for column, layer in enumerate(layers):
+        assert f"Stage {column + 1}" in texts(app)
+        assert texts(app).count(layer) == 4
+    assert len(figure(app)["layout"]["annotations"]) == 2 + len(layers) + 4 * (1 + len(layers))
+    rows = [f"{name} · {file}" for file in ("tulip.jpg", "rose.jpg") for name in ("first", "second")]
+    assert all(row in texts(app) for row in rows)
+    # Each row is of one model, whose first choices stand below.
+    assert len(app.progress) == 5
+
+
+def test_each_cell_of_a_strip_knows_its_line_and_model() -> None:
+    lines = (Line(picture()), Line(picture("rose", "another")))
+    comparison = Comparison(lines, ("first", "second"), "gradcam", STAGES)
+    for number, row in enumerate(comparison.rows()):
+        line, model = comparison.place(number, 1)
+        assert row.title == f"{model} · {line.picture.title}"
+        found = row.cells[1].explanation
+        assert found is not None
+        assert found.labels == cache.classifier(model).labels
+        assert (
+            with_trust(comparison, Grid(tuple(comparison.rows()), comparison.columns)).rows[number].cells == row.cells
+        )
+
+
+def test_relevance_at_one_stage_can_be_chosen() -> None:
+    app = opened(method=METHODS["relevance"], layer="layers.0", model="first", sample="tulip")
+    stages = stage_layers(swin_core.load("first"))
+    assert app.selectbox(key="layer").options == ["The pixels", "All stages, side by side", *stages]
+    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    expected = swin_core.explain(model, image, method="relevance", layers="layers.0")
+    assert f"magnitude {expected.maps.max():.3g}" in texts(app)
+    assert f"magnitude {expected.maps.max():.3g}" not in texts(opened(method=METHODS["relevance"], model="first"))
+
+
+def test_relevance_says_what_each_stage_hands_on() -> None:
+    comparison = Comparison((Line(picture()),), ("first",), "relevance", STAGES)
+    row = comparison.rows()[0]
+    assert comparison.columns == ("Pixels", "Stage 1", "Stage 2", "Stage 3")
+    for cell in row.cells:
+        found = cell.explanation
+        assert found is not None, cell.error
+        total, score = map(float, re.findall(r"-?[\d.]+(?:e-?\d+)?", cell.note))
+        assert total == pytest.approx(float(found.maps[0, cell.layer].sum(dtype=float)), rel=0.01)
+        assert score == pytest.approx(float(found.logits[found.targets[0]]), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "fuse"), [("All stages, fused by mean", "mean"), ("All stages, fused by maximum", "max")]
+)
+def test_stages_can_be_fused(name: str, fuse: str) -> None:
+    app = opened(layer=name, sample="tulip", model="first")
+    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    expected = swin_core.explain(model, image, layers=stage_layers(model), fuse=fuse)
+    assert f"magnitude {expected.maps.max():.3g}" in texts(app)
+
+
+def test_a_class_is_explained_rather_than_its_rival() -> None:
+    app = opened(against="Its strongest rival", sample="tulip", model="first")
+    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    expected = swin_core.explain(model, image, against=RUNNER_UP)
+    assert expected.against is not None
+    assert f"rather than {model.labels[expected.against[0]]}" in texts(app)
+    assert f"magnitude {expected.maps.max():.3g}" in texts(app) or "empty map" in texts(app)
+
+
+def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> None:
+    app = opened(against="mountain", sample="tulip")
+    assert "This model has no class mountain." in texts(app)
+    assert "rather than mountain" in texts(app)
+
+
+def test_one_class_of_several_against_itself_leaves_the_others() -> None:
+    chosen = {"rows": "Classes of one picture", "classes": ["daisy", "roses"], "against": "daisy"}
+    app = opened(**chosen, sample="tulip", model="first")
+    assert "rather than itself" in texts(app)
+    assert "rather than daisy" in texts(app)
+
+
+def test_models_of_timm_are_columns_like_any_other(monkeypatch: pytest.MonkeyPatch, measured: list[str]) -> None:
+    """Random weights: there may be no network here, and what is tried is layers, layouts and preprocessing."""
+    four = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
+    made = {
+        "timm/resnet": lambda: timm.create_model("test_resnet", num_classes=7),
+        "timm/convnext": lambda: timm.create_model("test_convnext", num_classes=7),
+        "timm/vit": lambda: timm.create_model("test_vit", img_size=64, num_classes=7),
+        "timm/swinv2": lambda: timm.create_model("swinv2_tiny_window8_256", img_size=64, num_classes=7, **four),
+    }
+
+    def load(name: str) -> swin_core.Classifier:
+        labels = [f"class {index}" for index in range(7)]
+        return swin_core.Classifier(made[name]().eval(), labels, (0.5,) * 3, (0.5,) * 3, 64, name=name)
+
+    monkeypatch.setattr(swin_core, "load", load)
+    app = opened(model=list(made), sample="tulip", trust="true")
+    assert len(badges(app)) + [caption.value for caption in app.caption].count("trust: none") == 4
+    assert len(re.findall(r"magnitude \d|empty map", texts(app))) == 4
+    assert len(measured) >= 3
+    app.selectbox(key="layer").set_value(STAGES)
+    assert "failed" not in texts(run(app))
+    assert len(figure(app)["layout"]["annotations"]) == 6 + 4 * 5
+
+
+# -- a run's timeline
+
+
+@pytest.fixture
+def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a run that kept three epochs, in a project's folder of its own."""
+    folder = tmp_path / "runs" / "20260101-120000-mine"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text('{"name": "mine"}')
+    for epoch in (1, 2, 3):
+        save_model(folder / "checkpoints", f"epoch-{epoch:04}", FLOWERS, epoch)
+    save_model(folder, "model", FLOWERS, 3)
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    monkeypatch.setattr(choices, "ROOT", tmp_path)
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path / "runs"))
+    monkeypatch.setattr(choices, "samples", partial(_samples, choices.samples()))
+    return folder.name
+
+
+def _samples(known: dict[str, Path]) -> dict[str, Path]:
+    return known
+
+
+def opened_with(section: str, **query: str | list[str]) -> AppTest:
+    """The page with one of its sections open."""
+    app = opened(**query)
+    app.session_state[section] = True
+    return run(app)
+
+
+def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
+    a_run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "How the gaze formed" not in [section.label for section in opened(model="first").expander]
+    made: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> object:
+        made.append(1)
+        return timeline(*args, **options)
+
+    monkeypatch.setattr(evidence, "timeline", counted)
+    app = opened(model=["first", a_run], sample="tulip")
+    assert any("gaze" in section.label for section in app.expander)
+    assert not made
+    app.session_state["gaze"] = True
+    run(app)
+    assert made == [1]
+    assert ALONE not in words(app)
+    folder = choices.ROOT / "runs" / a_run
+    expected = timeline(checkpoints_of(folder), swin_core.read_image(choices.samples()["tulip"]))
+    strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
+    assert strip.count("<img") == 3
+    for epoch, sure in zip(expected.epochs, expected.probabilities, strict=True):
+        assert f"Heat map after epoch {epoch}, {100 * sure:.0f}" in strip
+    app.select_slider(key="gaze_epoch").set_value("epoch 1")
+    run(app)
+    strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
+    assert re.search(r"<figure class=here>(?:(?!</figure>).)*<figcaption>1<br>", strip)
+    app.selectbox(key="against").set_value(RUNNER_UP)
+    assert ALONE in words(run(app))  # the strip stays what it was, and says so
+    assert made == [1]
+
+
+def test_a_run_that_kept_too_little_says_what_to_do(a_run: str) -> None:
+    for file in (choices.ROOT / "runs" / a_run / "checkpoints").iterdir():
+        file.unlink()
+    assert "keep_every" in words(opened_with("gaze", model=a_run, sample="tulip"))
+
+
+# -- the mean map of a class
+
+
+@pytest.fixture
+def flowers(monkeypatch: pytest.MonkeyPatch) -> DataSet:
+    draw = np.random.default_rng(0)
+    labels = np.arange(20) % 5
+    pictures = [draw.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in labels]
+    names = tuple(map(str, range(20)))
+    made = DataSet("made_up", "val", FLOWERS, labels, names, pictures, lambda source, size: Image.fromarray(source))
+    monkeypatch.setattr(evidence, "DATA_SETS", {"made up": lambda: made})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.DATA_SETS", evidence.DATA_SETS)
+    return made
+
+
+def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
+    app = opened_with("means", model=["first", "second"], sample="tulip")
+    app.selectbox(key="means_class").set_value("tulips")
+    run(app)
+    for name in ("first", "second"):
+        found = class_mean(swin_core.load(name), flowers, "tulips", 32)
+        assert f"4 pictures of {found.label}: {100 * found.border:.0f}" in words(app).replace("\N{NO-BREAK SPACE}", " ")
+    app.selectbox(key="means_class").set_value("sunflowers")
+    assert "Without this class: second" in words(run(app))
+
+
+def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> DataSet:
+        raise DataError("it is not here; run swinlens data")
+
+    monkeypatch.setattr(evidence, "DATA_SETS", {"made up": missing})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.DATA_SETS", evidence.DATA_SETS)
+    assert "prepare_data.py" in words(opened_with("means", model="first"))

@@ -1,0 +1,296 @@
+"""The demo's API: its contract, the README's lines, what one client and many get, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import gradio_client
+import httpx
+import numpy as np
+import pytest
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import swin_core
+from dashboard.demo.gate import NOT_UNDERSTOOD
+from swin_core.attribution.defaults import default_method
+from tests.fixtures.demo import HOSTILE, OURS, ROOT, Started, with_random_models
+
+ROSE = ROOT / "assets" / "samples" / "rose.jpg"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    yield from with_random_models(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def client(demo: Started) -> gradio_client.Client:
+    return demo.client()
+
+
+def explained(client: gradio_client.Client, picture: Path = ROSE, **named: Any) -> dict[str, Any]:
+    numbers, _ = client.predict(handle_file(str(picture)), api_name="/explain", **named)
+    return dict(numbers)
+
+
+def refused(client: gradio_client.Client, **named: Any) -> str:
+    """The one line in which a request is refused."""
+    with pytest.raises(AppError) as error:
+        client.predict(**{"picture": handle_file(str(ROSE)), **named}, api_name="/explain")
+    line = str(error.value)
+    assert len(line.splitlines()) == 1
+    assert "Traceback" not in line
+    return line
+
+
+def test_names_and_order_of_the_api_are_pinned(client: gradio_client.Client) -> None:
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(endpoints) == {"/explain", "/models"}
+    explain = endpoints["/explain"]
+    assert [one["parameter_name"] for one in explain["parameters"]] == ["picture", "models", "target", "method"]
+    assert [one["parameter_has_default"] for one in explain["parameters"]] == [False, True, True, True]
+    assert len(explain["returns"]) == 2
+    assert not client.view_api(return_format="dict")["unnamed_endpoints"]
+
+
+def test_models_are_named_with_one_line_each(client: gradio_client.Client) -> None:
+    models = client.predict(api_name="/models")
+    assert list(models) == [*OURS, *HOSTILE]
+    assert {name: models[name] for name in OURS} == {name: swin_core.available()[name] for name in OURS}
+    assert all(line and "\n" not in line for line in models.values())
+
+
+@pytest.mark.parametrize(("target", "method"), [("", ""), ("tulips", "gradcam")])
+def test_the_answer_is_what_the_engine_says(client: gradio_client.Client, target: str, method: str) -> None:
+    numbers = explained(client, models=list(OURS), target=target, method=method)
+    assert json.loads(json.dumps(numbers)) == numbers
+    for name in OURS:
+        classifier = swin_core.load(name)
+        found = swin_core.explain(classifier, swin_core.read_image(ROSE), target or None, method or None)
+        order = np.argsort(-found.probabilities, kind="stable")[:5]
+        assert numbers["predictions"][name] == [
+            {"label": found.labels[k], "probability": pytest.approx(float(found.probabilities[k]), rel=1e-5)}
+            for k in order
+        ]
+        assert numbers["figures"][name] == {
+            "method": method or default_method(classifier),
+            "layer": found.layers[0],
+            "target": found.label(0),
+            "probability": pytest.approx(float(found.probabilities[found.targets[0]]), rel=1e-5),
+            "magnitude": pytest.approx(found.magnitude(0), rel=1e-4),
+            "weights_hash": found.weights_hash,
+        }
+
+
+def test_the_grid_is_a_picture_without_metadata(client: gradio_client.Client, tmp_path: Path) -> None:
+    """GPS data, a comment and the camera's name are in no byte of what comes back (fault 8)."""
+    exif = Image.Exif()
+    exif[0x010F] = "SecretCamera"
+    exif.get_ifd(0x8825)[2] = (48.0, 51.0, 29.6)
+    exif.get_ifd(0x8825)[29] = "2026:11:24"
+    with Image.open(ROSE) as picture:
+        picture.save(tmp_path / "gps.jpg", exif=exif, comment=b"SecretComment")
+    assert b"SecretCamera" in (tmp_path / "gps.jpg").read_bytes()
+    numbers, file = client.predict(handle_file(str(tmp_path / "gps.jpg")), api_name="/explain")
+    content = Path(file).read_bytes() + json.dumps(numbers).encode()
+    assert not [mark for mark in (b"Secret", b"2026:11:24", b"Exif", b"eXIf") if mark in content]
+    with Image.open(file) as grid:
+        assert grid.format == "PNG"
+        assert grid.width > grid.height > 300
+        assert not grid.getexif()
+
+
+def readme_blocks() -> list[str]:
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/demo.md")]
+    blocks = [block for text in texts for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+    return [block for block in blocks if "gradio_client" in block]
+
+
+@pytest.mark.parametrize("block", readme_blocks())
+def test_the_lines_of_the_documentation_run(
+    block: str, demo: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(ROSE.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    plain = gradio_client.Client
+    # Only the port differs: on this machine another demo may have the usual one.
+    asked = "http://127.0.0.1:7860"
+    monkeypatch.setattr(gradio_client, "Client", lambda at: plain({asked: demo.address}[at], verbose=False))
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert list(names["numbers"]["predictions"]) == ["swin_micro_flowers", "swin_micro_cifar100"]
+    assert Path(names["grid"]).read_bytes().startswith(b"\x89PNG")
+    assert "roses" in capsys.readouterr().out
+
+
+def test_sixteen_clients_at_once_get_what_one_gets(demo: Started, samples: dict[str, Path]) -> None:
+    """Different pictures, models and classes at once on the same models, to the last bit (fault 18)."""
+    classes = ("roses", "tulips", "daisy", "")
+    pictures = (ROSE, samples["tulip"], samples["cat"])
+    wishes = [
+        {"picture": pictures[n % 3], "models": list(OURS[: 1 + n % 2]), "target": classes[n % 4], "method": "gradcam"}
+        for n in range(16)
+    ]
+    # Each asks for a picture of its own, so that nothing is found in the cache.
+    folder = demo.temporary / "pictures"
+    folder.mkdir()
+    for number, wish in enumerate(wishes):
+        file = folder / f"{number}.png"
+        with Image.open(wish["picture"]) as picture:
+            picture.resize((200 + number, 210)).save(file)
+        wish["picture"] = file
+    with ThreadPoolExecutor(16) as clients:
+        together = list(clients.map(lambda wish: explained(demo.client(), **wish), wishes))
+    for file in folder.iterdir():
+        with Image.open(file) as picture:
+            picture.load()
+        picture.save(file, compress_level=0)  # other bytes, the same pixels: computed anew
+    client = demo.client()
+    assert together == [explained(client, **wish) for wish in wishes]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../swin_micro_flowers", "/etc/passwd", "swin_micro_flowers\0", "timm/resnet18", "nobody", "", "x" * 10_000],
+)
+def test_a_model_that_is_not_offered_is_refused(client: gradio_client.Client, name: str) -> None:
+    line = refused(client, models=[name])
+    assert "the demo offers swin_micro_flowers" in line
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("models", [[], 3, {"path": "/etc/passwd"}, [["swin_micro_flowers"]], [None]])
+def test_what_is_no_list_of_names_is_refused(client: gradio_client.Client, models: Any) -> None:
+    assert "the demo offers" in refused(client, models=models)
+
+
+def test_unknown_classes_and_methods_are_refused_by_name(client: gradio_client.Client) -> None:
+    assert refused(client, target="<img src=x onerror=1>") == "This model has no class <img src=x onerror=1>."
+    assert "no method 'magic'" in refused(client, method="magic")
+    assert "must be a name" in refused(client, target={"path": "/etc/passwd"})
+    assert "is not a picture" in refused(client, picture=handle_file(str(ROOT / "README.md")))
+    assert "There is no picture" in refused(client, picture=None)
+
+
+def test_a_model_without_the_class_leaves_the_others(client: gradio_client.Client) -> None:
+    figures = explained(client, models=list(OURS), target="rocket")["figures"]
+    assert figures["swin_micro_flowers"] == {"error": "This model has no class rocket."}
+    assert figures["swin_micro_cifar100"]["target"] == "rocket"
+
+
+def raw(demo: Started, picture: Any, inputs: int = 4) -> str:
+    """The line with which a request that no client of Gradio's would send is refused."""
+    data = [picture, list(OURS[:1]), "", ""][:inputs]
+    call = httpx.post(f"{demo.address}gradio_api/call/explain", json={"data": data}, timeout=60)
+    if call.status_code != 200:
+        return call.text
+    answer = httpx.get(f"{demo.address}gradio_api/call/explain/{call.json()['event_id']}", timeout=60).text
+    assert "event: error" in answer, answer[:500]
+    return answer
+
+
+ADDRESSES = ["https://127.0.0.1/x.png", "http://[::1]/", "file:///etc/passwd", "data:,x"]
+OUTSIDE = ["/etc/passwd", str(ROSE), "README.md", "../../etc/passwd", "/proc/self/environ", "a\0b", "/dev/zero"]
+MARK = {"_type": "gradio.FileData"}
+
+
+@pytest.mark.parametrize("meta", [MARK, None], ids=["marked", "bare"])
+@pytest.mark.parametrize("path", [*OUTSIDE, *ADDRESSES])
+def test_a_path_that_is_no_upload_is_refused(demo: Started, path: str, meta: Any) -> None:
+    answer = raw(demo, {"path": path} | ({"meta": meta} if meta else {}))
+    assert "must be an upload" in answer or "not understood" in answer
+    assert "root:" not in answer
+
+
+def test_links_out_of_the_folder_and_gone_uploads_are_refused(demo: Started) -> None:
+    place = demo.folder / ("0" * 64)
+    place.mkdir()
+    (place / "link.jpg").symlink_to(ROSE)
+    lines = [raw(demo, {"path": str(place / name), "meta": MARK}) for name in ("link.jpg", "gone.jpg")]
+    assert "must be an upload" in lines[0] or "not understood" in lines[0]
+    assert "deleted after an hour" in lines[1]
+
+
+@pytest.mark.parametrize("sent", [3, "text", [], {}, {"url": "data:image/png;base64,AAAA", "path": None, "meta": MARK}])
+def test_what_is_no_file_is_refused(demo: Started, sent: Any) -> None:
+    assert "no picture" in raw(demo, sent) or "not understood" in raw(demo, sent)
+
+
+def test_too_few_inputs_are_refused(demo: Started) -> None:
+    assert "Traceback" not in raw(demo, None, inputs=1)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "README.md", str(ROSE), "dashboard/gradio_demo.py", "../log.txt", "https://example.org/"]
+)
+def test_no_other_file_is_served(demo: Started, path: str) -> None:
+    answer = httpx.get(f"{demo.address}gradio_api/file={path}", timeout=60)
+    assert answer.status_code in (403, 404)
+    assert b"root:" not in answer.content
+
+
+def weight(demo: Started) -> int:
+    """Bytes in the demo's own folder."""
+    return sum(file.stat().st_size for file in demo.folder.rglob("*") if file.is_file())
+
+
+def test_large_and_endless_uploads_are_refused(demo: Started) -> None:
+    upload = f"{demo.address}gradio_api/upload"
+    before = weight(demo)
+    with contextlib.suppress(httpx.WriteError):  # the server may close before all is sent
+        answer = httpx.post(upload, files={"files": ("a.png", bytes(22 * 2**20))}, timeout=60)
+        assert answer.status_code == 413
+    many = [("files", (f"{number}.png", bytes(2**20))) for number in range(30)]
+    with contextlib.suppress(httpx.WriteError):
+        assert httpx.post(upload, files=many, timeout=60).status_code == 413
+    answer = httpx.post(upload, content=iter([b"endless"]), timeout=60)
+    assert answer.status_code == 411
+    # What the other tests sent lies there for an hour.
+    assert weight(demo) - before < 2**20
+
+
+@pytest.mark.parametrize("path", ["gradio_api/process_recording", "gradio_api/component_server", "monitoring/summary"])
+def test_what_the_demo_does_not_offer_is_closed(demo: Started, path: str) -> None:
+    for answer in (
+        httpx.post(f"{demo.address}{path}", json={}, timeout=60),
+        httpx.get(demo.address + path, timeout=60),
+    ):
+        assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("call/nothing", {"data": []}),
+        ("call/v2/nothing", {}),
+        ("run/nothing", {"data": []}),
+        ("queue/join", {"data": [], "fn_index": 999, "session_hash": "a"}),
+    ],
+)
+def test_a_name_or_number_that_is_not_there_is_refused_in_one_line(
+    demo: Started, path: str, body: dict[str, Any]
+) -> None:
+    answer = httpx.post(f"{demo.address}gradio_api/{path}", json=body, timeout=60)
+    assert (answer.status_code, answer.text) == (400, NOT_UNDERSTOOD)
+    assert "Traceback" not in demo.log.read_text()
+
+
+def test_only_this_machine_is_listened_to_and_nothing_is_said_to_others(demo: Started) -> None:
+    """Fault 9; and no connection to a server of Gradio's."""
+    sockets = demo.server.net_connections(kind="inet")
+    assert {one.laddr.ip for one in sockets if one.status == "LISTEN"} == {"127.0.0.1"}
+    assert {one.raddr.ip for one in sockets if one.raddr} <= {"127.0.0.1"}
+
+
+def test_the_log_holds_no_trace_of_all_this(demo: Started) -> None:
+    """The last test of this file: whatever was sent, nothing unexpected happened in the server."""
+    assert demo.server.is_running()
+    assert "Traceback" not in demo.log.read_text()

@@ -1,0 +1,303 @@
+"""The demo without a server: names, what is drawn, the slider, its colours, and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import tomllib
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+import swin_core
+from dashboard import gradio_demo
+from dashboard.demo.answers import Answer, Demo, predictions
+from dashboard.demo.markup import PICTURE, heat_maps, notice, slides
+from dashboard.demo.page import page
+from dashboard.shared.theme import DARK, LIGHT
+from swin_core.errors import ImageError, ModelError, SwinError
+from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.overlay import overlay
+from tests.fixtures.demo import random_models
+from tests.fixtures.pages import FLOWERS, OTHERS, empty_caches
+
+ROOT = Path(__file__).resolve().parents[3]
+MANY = ("hostile", *(f"model{number}" for number in range(7)))
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def _own_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_caches(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight models, more than are held at once."""
+    place = tmp_path_factory.mktemp("demo")
+    random_models(place, **{name: OTHERS if name == "hostile" else FLOWERS for name in MANY})
+    return place / "runs"
+
+
+@pytest.fixture
+def demo(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Demo:
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(runs))
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    return Demo(MANY, folder)
+
+
+def upload(demo: Demo, picture: Image.Image | bytes, name: str = "photo.png") -> dict[str, Any]:
+    content = picture
+    if isinstance(picture, Image.Image):
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        content = stream.getvalue()
+    assert isinstance(content, bytes)
+    file = demo.new_file(name)
+    file.write_bytes(content)
+    return {"path": str(file), "orig_name": name}
+
+
+@pytest.fixture
+def tulip(demo: Demo, samples: dict[str, Path]) -> dict[str, Any]:
+    return upload(demo, samples["tulip"].read_bytes(), "tulip.jpg")
+
+
+class Tags(HTMLParser):
+    """What a browser makes of HTML: its tags with their attributes, and its text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        # The parser calls these names.
+        self.handle_starttag = lambda tag, attributes: self.tags.append((tag, dict(attributes)))  # type: ignore
+        self.handle_data = self.texts.append  # type: ignore
+        self.feed(html)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def test_names_of_classes_and_files_are_text_and_nothing_else(demo: Demo, samples: dict[str, Path]) -> None:
+    """Fault 8: a class and a file named like markup are shown as they are named."""
+    sent = upload(demo, samples["tulip"].read_bytes()) | {"orig_name": '"><script>alert(1)</script>.jpg'}
+    answer = demo.answer(sent, ["hostile", "model0"], OTHERS[4])
+    page = Tags(heat_maps(answer))
+    assert {tag for tag, _ in page.tags} <= {
+        "div",
+        "figure",
+        "figcaption",
+        "img",
+        "strong",
+        "span",
+        "ol",
+        "li",
+        "i",
+        "p",
+    }
+    assert not [value for _, attributes in page.tags for value in attributes if value.startswith("on")]
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert all(str(one["src"]).startswith("data:image/jpeg;base64,") and one["alt"] for one in pictures)
+    assert len(pictures) == 2
+    assert OTHERS[4] in page.text
+    assert "script>.jpg" in page.text
+    assert f"This model has no class {OTHERS[4]}." in page.text
+    assert "<img" not in notice(OTHERS[4])
+
+
+def test_likeliest_classes_come_in_order(demo: Demo, tulip: dict[str, Any]) -> None:
+    answer = demo.answer(tulip, ["model1"])
+    found = answer.cells[0].explanation
+    assert found is not None
+    named = predictions(answer.cells[0])
+    assert sorted(named, key=lambda one: -one[1]) == named
+    assert dict(named) == pytest.approx(dict(zip(found.labels, found.probabilities.tolist(), strict=True)))
+    assert answer.grid.rows[0].truth == "tulip"
+
+
+def test_the_slider_shows_one_part_of_the_picture_on_both_sides(samples: dict[str, Path]) -> None:
+    """Two models that crop differently: without a map over it, each side shows the same pixels as the other."""
+    image = swin_core.read_image(samples["mountain"])
+    cells = []
+    for crop in (1.0, 0.7):
+        model = swin_core.build("swin_micro", num_classes=5, image_size=32)
+        classifier = swin_core.Classifier(
+            model, FLOWERS, (0.5,) * 3, (0.5,) * 3, 32, name=str(crop), crop_fraction=crop
+        )
+        found = swin_core.explain(classifier, image)
+        cells.append(Cell(replace(found, maps=np.zeros_like(found.maps))))
+    answer = Answer(("wide", "close"), Grid((Row("", np.zeros((8, 8, 3), np.uint8), cells),), ("wide", "close")))
+    for left, right in ((None, None), ("close", "wide"), ("wide", PICTURE), (PICTURE, "close"), (PICTURE, PICTURE)):
+        pair = slides(answer, left, right)
+        assert pair is not None
+        assert pair[0].size == pair[1].size
+        difference = np.abs(np.asarray(pair[0], float) - np.asarray(pair[1], float)).mean()
+        assert difference < 4, (left, right)
+    whole = slides(answer, "wide", PICTURE)
+    close = slides(answer, "close", PICTURE)
+    assert whole is not None
+    assert close is not None
+    assert np.abs(np.asarray(whole[0], float) - np.asarray(close[0], float)).mean() > 8
+
+
+def test_the_slider_shows_the_heat_maps_of_the_grid(demo: Demo, tulip: dict[str, Any]) -> None:
+    answer = demo.answer(tulip, ["model0", "model1"])
+    pair = slides(answer, "model1", "anything else")
+    assert pair is not None
+    for cell, side in zip(answer.cells[1:] + answer.cells[1:], pair, strict=True):
+        assert cell.explanation is not None
+        assert cell.map is not None
+        drawn = overlay(cell.explanation.picture, cell.map, answer.grid.top(cell), answer.grid.look)
+        expected = np.asarray(Image.fromarray(drawn).resize(side.size, Image.Resampling.BICUBIC), float)
+        assert np.abs(expected - np.asarray(side, float)).mean() < 1
+
+
+def test_without_a_map_there_is_no_slide(demo: Demo, tulip: dict[str, Any]) -> None:
+    answer = demo.answer(tulip, ["model0", "hostile"], "daisy")
+    assert slides(answer, None, None) is None
+    assert slides(answer, "model0", PICTURE) is not None
+
+
+def test_large_pictures_are_held_small(demo: Demo) -> None:
+    steps = np.linspace(0, 255, 4096).astype(np.uint8)
+    large = Image.fromarray(np.stack([np.tile(steps, (2300, 1))] * 3, 2))
+    held = demo.picture(upload(demo, large)).image
+    assert held.size == (2048, 1150)
+    np.testing.assert_allclose(np.asarray(held)[5, :, 0], (steps[::2].astype(float) + steps[1::2]) / 2, atol=1)
+    small = Image.fromarray(np.asarray(large)[:1500, :1500])
+    np.testing.assert_array_equal(np.asarray(demo.picture(upload(demo, small)).image), np.asarray(small))
+
+
+def test_files_of_answers_lie_apart(demo: Demo) -> None:
+    first, second = demo.new_file("a.png"), demo.new_file("a.png")
+    assert first != second
+    assert first.parent.parent == second.parent.parent == demo.folder
+
+
+@pytest.mark.parametrize(
+    "name", ["../model0", "/etc/passwd", "model0/../model1", "a\0b", "nobody", "timm/resnot50", ""]
+)
+def test_a_wrong_model_is_refused_in_one_line_before_the_start(
+    demo: Demo, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError):
+        Demo((name,), demo.folder)
+    assert gradio_demo.main(["--models", "model0", name]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("auth", ["guest", "guest:", ":secret", ":", ""])
+def test_a_wrong_login_is_refused_in_one_line(auth: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gradio_demo.main(["--auth", auth]) == 1
+    said = capsys.readouterr().err
+    assert "a user and a password with a colon between them" in said
+    assert said.count("\n") == 1
+
+
+def test_damaged_weights_are_refused_before_the_start(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path))
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "config.json").write_text("{}")
+    whole = (runs / "model0" / "model.safetensors").read_bytes()
+    (tmp_path / "short" / "model.safetensors").write_bytes(whole[:-100])
+    assert gradio_demo.main(["--models", "short"]) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [None, {}, {"path": None}, {"path": ""}, {"path": 3}, "photo.png"])
+def test_no_upload_is_said_so(demo: Demo, sent: Any) -> None:
+    with pytest.raises(ImageError, match="There is no picture"):
+        demo.picture(sent)
+
+
+def test_what_lies_outside_the_folder_is_not_opened(demo: Demo, samples: dict[str, Path]) -> None:
+    link = demo.new_file("link.jpg")
+    link.symlink_to(samples["cat"])
+    beside = demo.folder.parent / f"{demo.folder.name}2"
+    beside.mkdir()
+    (beside / "cat.jpg").write_bytes(samples["cat"].read_bytes())
+    inside = demo.new_file("cat.jpg")
+    inside.write_bytes(samples["cat"].read_bytes())
+    for path in (samples["cat"], link, beside / "cat.jpg", demo.folder / ".." / beside.name / "cat.jpg", "/dev/zero"):
+        with pytest.raises(ImageError, match="must be an upload"):
+            demo.picture({"path": str(path)})
+    assert demo.picture({"path": str(inside)}).truth == "cat"
+
+
+def test_a_hundred_changes_of_model_keep_memory(demo: Demo, samples: dict[str, Path]) -> None:
+    """Fault 19: eight models in turn, of which six are held, so that each change loads one."""
+    sent = upload(demo, samples["cat"].read_bytes())
+
+    def change(times: int) -> int:
+        for number in range(times):
+            heat_maps(demo.answer(sent, [MANY[number % 8]], None, "gradcam"))
+        return psutil.Process().memory_info().rss
+
+    before = change(16)
+    # A model takes some 10 MiB: were they all kept, a hundred would take a GiB.
+    assert change(100) - before < 100 * 2**20
+
+
+def test_one_palette_for_both_interfaces() -> None:
+    config = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())["theme"]
+    for palette, shown in ((LIGHT, config["light"]), (DARK, config["dark"])):
+        assert {name: shown[name] for name in palette} == palette
+
+
+def test_the_space_is_complete() -> None:
+    """Front matter that a host understands, and requirements no older than those that the tests are run with."""
+    text = (ROOT / "docs" / "space" / "README.md").read_text()
+    front = dict(line.split(": ", 1) for line in text.split("---\n")[1].splitlines())
+    assert front["sdk"] == "gradio"
+    assert (ROOT / "docs" / "space" / front["app_file"]).is_file()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"], *extras["train"], *extras["demo"]]
+    listed += (ROOT / "requirements.txt").read_text().splitlines()
+    for line in (ROOT / "docs" / "space" / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith(("#", "--")):
+            assert line in listed
+    assert f"gradio>={front['sdk_version'].removesuffix('.0')}" in listed
+
+
+def test_errors_of_the_engine_stay_errors(demo: Demo) -> None:
+    with pytest.raises(SwinError, match="single colour"):
+        demo.answer(upload(demo, Image.new("RGB", (50, 50), "red")), ["model0"])
+
+
+def test_the_same_bytes_are_one_picture(demo: Demo, tulip: dict[str, Any]) -> None:
+    again = dict(tulip)
+    assert demo.picture(tulip) is demo.picture(again)
+    key = demo.picture(tulip).key
+    assert key == (hashlib.sha256(Path(tulip["path"]).read_bytes()).hexdigest(), "tulip.jpg")
+
+
+def test_the_idle_queue_polls_twenty_times_a_second(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio's loop itself, with the clock of asyncio replaced: every pause of it is the long one."""
+    pauses: list[float] = []
+    queue = page(demo)._queue
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            queue.close()
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(queue.start_processing())
+    assert pauses == [0.05] * 3

@@ -1,0 +1,405 @@
+"""The Inside page without a browser: what it shows, keeps, refuses and survives; and what it draws."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+from streamlit.testing.v1 import AppTest
+
+import swin_core
+from dashboard.inside import work as inside_work
+from dashboard.inside.choices import _clicked
+from dashboard.inside.drawing import TINTS, edges, label_places, over_tokens, rolled_view, tint_numbers
+from dashboard.inside.figures import cost_figure
+from dashboard.inside.words import PANELS, missing, panels_of
+from dashboard.inside.work import Subject
+from dashboard.shared import cache
+from swin_core.anatomy.structure import PADDING, anatomy
+from swin_core.errors import ModelError
+from swin_core.models.complexity import msa_complexity, window_msa_complexity
+from swin_core.system.cache import LRUCache
+from swin_core.zoo import load as zoo
+from tests.anatomy.test_internals import classifier
+from tests.conftest import count_hooks
+from tests.fixtures.attention import token_numbers
+from tests.fixtures.pages import FLOWERS, empty_caches, picture, run, save_model
+from tests.fixtures.reference import small
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small bundled models of random weights, the second one without attention."""
+    folder = tmp_path_factory.mktemp("assets")
+    save_model(folder, "first", FLOWERS, 1)
+    model = swin_core.build("swin_mlp_nano", num_classes=5, image_size=32)
+    described = {"labels": FLOWERS, "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "description": "random"}
+    swin_core.save_weights(model, folder / "mlp.safetensors", described)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two models are the bundled ones, and nothing is held from an earlier test."""
+    monkeypatch.setattr(zoo, "ASSETS", bundle)
+    empty_caches(monkeypatch, inside_work)
+
+
+def opened(**query: str | list[str]) -> AppTest:
+    """The Inside page at an address."""
+    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+    app.switch_page("views/inside.py")
+    for name, value in {"model": "first", **query}.items():
+        app.query_params[name] = value
+    return run(app)
+
+
+def said(app: AppTest) -> str:
+    return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
+
+
+def figures(app: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def image(figure: dict[str, Any]) -> str:
+    return next(str(trace["source"]) for trace in figure["data"] if trace["type"] == "image")
+
+
+# -- the page
+
+
+def test_first_view_has_the_windows_of_a_shifted_block_drawn_on_the_picture() -> None:
+    app = opened()
+    assert app.title[0].value == "How does a shifted window see?"
+    assert app.selectbox(key="block").value == "Stage 1 block 2"
+    assert "16 x 16 tokens of 2 x 2 pixels in 16 windows of 4 x 4" in said(app)
+    assert "the map rolled 2 tokens up and 2 to the left" in said(app)
+    stages, on_picture, rolled = figures(app)
+    assert [point[0] for point in stages["data"][1]["customdata"]] == app.selectbox(key="block").options
+    assert image(on_picture) != image(rolled)
+    assert not app.error
+    assert not app.warning
+
+
+@pytest.mark.parametrize("title", [panel.title for panel in PANELS])
+def test_every_panel_has_a_sentence_and_an_equation(title: str) -> None:
+    app = opened(panel=title)
+    panel = next(panel for panel in PANELS if panel.title == title)
+    assert panel.sentence in said(app)
+    assert [formula.value.strip("$\n") for formula in app.latex] == list(panel.equation)
+    assert not app.error
+    assert not app.warning
+
+
+def test_token_block_and_head_change_what_is_shown() -> None:
+    app = opened(panel="Attention")
+    before = [image(figure) for figure in figures(app)[1:]]
+    app.number_input(key="row").set_value(3)
+    run(app)
+    moved = [image(figure) for figure in figures(app)[1:]]
+    assert before[0] != moved[0]
+    assert before[1] != moved[1]
+    app.session_state.head = "2"
+    run(app)
+    assert [image(figure) for figure in figures(app)[1:]] != moved
+    assert "head 2" in said(app)
+    app.selectbox(key="block").select("Stage 2 block 1")
+    run(app)
+    assert app.number_input(key="row").value == 2
+    assert "head 2" in said(app)
+
+
+def test_an_address_leads_back_to_the_view() -> None:
+    query = {"panel": "Attention", "block": "Stage 2 block 2", "row": "7", "column": "2", "head": "3"}
+    app = opened(**query)
+    assert (app.number_input(key="row").value, app.number_input(key="column").value) == (7, 2)
+    assert app.selectbox(key="block").value == "Stage 2 block 2"
+    assert "head 3" in said(app)
+    assert not app.warning
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        (
+            {"block": "Stage 9 block 1", "panel": "<script>", "row": "-1", "column": "1e3", "drawn": "Everything"},
+            [
+                "block=Stage 9 block 1 (possible: Stage 1 block 1",
+                "panel=<script> (possible: Windows, Attention",
+                "row=-1 (possible: 1 to 16)",
+                "column=1e3 (possible: 1 to 16)",
+                "drawn=Everything (possible: Patches, Windows",
+            ],
+        ),
+        (
+            {
+                "sample": ["rose", "tulip"],
+                "picture": "lion.jpg",
+                "model": ["first", "mlp"],
+                "inside": "third",
+                "panel": "Attention",
+                "head": "3",
+                "row": "17",
+                "column": "\N{ARABIC-INDIC DIGIT THREE}",
+            },
+            [
+                "picture=lion.jpg (possible: rose.jpg, tulip.jpg)",
+                "inside=third (possible: first, mlp)",
+                "head=3 (possible: Mean, 1, 2)",
+                "row=17 (possible: 1 to 16)",
+                "column=\N{ARABIC-INDIC DIGIT THREE} (possible: 1 to 16)",
+            ],
+        ),
+        ({"panel": "Relevance", "relevant": "unicorn"}, ["relevant=unicorn (possible: daisy"]),
+    ],
+)
+def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]], named: list[str]) -> None:
+    app = opened(**query)
+    (warning,) = app.warning
+    line = warning.value.replace("\\", "")
+    assert all(words in line for words in named), line
+    assert "\n" not in line
+    assert not app.error
+
+
+def test_a_token_stays_at_its_place_of_the_picture_when_the_grid_changes() -> None:
+    app = opened(row="13", column="4")
+    app.selectbox(key="block").select("Stage 2 block 1")
+    run(app)
+    assert (app.number_input(key="row").value, app.number_input(key="column").value) == (7, 2)
+    app.selectbox(key="block").select("Stage 3 block 1")
+    run(app)
+    assert (app.number_input(key="row").value, app.number_input(key="column").value) == (4, 1)
+    assert not app.warning
+
+
+def test_a_model_without_attention_says_so_and_shows_the_rest() -> None:
+    app = opened(model="mlp", panel="Attention")
+    assert "no attention, mask or position bias to show" in app.info[0].value.replace("\\", "")
+    assert "panel=Attention" in app.warning[0].value.replace("\\", "")
+    assert "nothing is rolled" in said(app)
+    app = opened(model="mlp", panel="Relevance")
+    assert "its logit is" in said(app)
+    assert not app.error
+
+
+def test_another_model_gives_up_what_it_has_not_without_a_warning() -> None:
+    app = opened(model=["first", "mlp"], panel="Attention")
+    app.selectbox(key="inside").select("mlp")
+    run(app)
+    assert "no attention" in app.info[0].value.replace("\\", "")
+    assert not app.warning
+    assert not app.error
+
+
+def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    half, names = (0.5, 0.5, 0.5), list(FLOWERS)
+    resnet = timm.create_model("resnet18", num_classes=5).eval()
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=5, depth=2, embed_dim=24, num_heads=3)
+    ready = {
+        "timm/resnet": swin_core.Classifier(resnet, names, half, half, 64, name="timm/resnet"),
+        "timm/vit": swin_core.Classifier(vit.eval(), names, half, half, 64, name="timm/vit"),
+    }
+    monkeypatch.setattr(swin_core, "load", ready.__getitem__)
+    app = opened(model="timm/resnet")
+    assert "ResNet has no windows or attention that this page can read" in app.info[0].value.replace("\\", "")
+    assert "Each stage describes the picture" in said(app)
+    assert not app.get("plotly_chart")
+    app = opened(model="timm/vit")
+    assert "since each of its tokens sees all others" in app.info[0].value.replace("\\", "")
+    assert "all of them in one window" in said(app)
+    for panel in ("Attention", "Cost"):
+        app = opened(model="timm/vit", panel=panel)
+        assert not app.error
+        assert not app.warning
+
+
+def test_without_a_picture_or_with_a_broken_model_there_is_a_hint() -> None:
+    assert "Choose a picture" in opened(sample=[""]).info[0].value
+    (error,) = opened(model="../../etc/passwd").error
+    assert "A model's name may hold letters" in error.value.replace("\\", "")
+
+
+def test_a_click_is_read_in_every_form_that_plotly_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    class State(dict[str, Any]):
+        pass
+
+    def selected(data: object) -> list[Any] | None:
+        points = [] if data is None else [{"customdata": data}]
+        selection = type("Selection", (), {"points": points})
+        monkeypatch.setattr("streamlit.session_state", State(chart=type("Event", (), {"selection": selection})))
+        return _clicked("chart")
+
+    assert selected([3, 4]) == [3, 4]
+    assert selected({"0": 3, "1": 4}) == [3, 4]
+    assert selected(None) is None
+
+
+# -- what the models have
+
+
+def test_panels_follow_the_model() -> None:
+    whole = [panel.title for panel in PANELS]
+    assert [panel.title for panel in panels_of(anatomy(classifier(small())))] == whole
+    assert missing(anatomy(classifier(small()))) == ""
+    unbiased = anatomy(classifier(small(relative_position_bias=False)))
+    assert [panel.title for panel in panels_of(unbiased)] == [title for title in whole if title != "Position bias"]
+    assert missing(unbiased) == "Not shown for this Swin: position bias, since it was built without one."
+    assert "shift and mask, since none of its blocks" in missing(anatomy(classifier(small(shift=False))))
+    mlp = anatomy(classifier(small(mixer="mlp")))
+    assert [panel.title for panel in panels_of(mlp)] == ["Windows", "Feature maps", "Relevance"]
+
+
+# -- what is drawn
+
+
+@pytest.mark.parametrize("size", [32, 30, 18])
+def test_lines_run_exactly_between_pixels_of_different_windows(size: int) -> None:
+    for block in anatomy(classifier(small(), size)).blocks:
+        token = (2 * block.stage, 2 * block.stage)
+        numbers = block.places().on_map(block.places().windows)
+        pixels = np.zeros((size, size), int)
+        windows = token_numbers(block.grid, 4, 2 if block.number == 2 else 0, rolls_first=False)
+        where = {one: number for number, tokens in enumerate(windows) for one in tokens if one is not None}
+        for y, x in np.ndindex(size, size):
+            pixels[y, x] = where[y // token[0] * block.grid[1] + x // token[1]]
+        assert np.array_equal(over_tokens(numbers, token, (size, size)), pixels)
+        expected = set()
+        for y, x in np.ndindex(size, size):
+            if x == 0 or pixels[y, x] != pixels[y, x - 1]:
+                expected.add(("|", x, y))
+            if y == 0 or pixels[y, x] != pixels[y - 1, x]:
+                expected.add(("-", x, y))
+        expected |= {("|", size, y) for y in range(size)} | {("-", x, size) for x in range(size)}
+        xs, ys = edges(numbers, token, (size, size))
+        drawn = set()
+        for start in range(0, len(xs), 3):
+            x0, x1, y0, y1 = (
+                int(value) for value in (*xs[start : start + 2], *ys[start : start + 2]) if value is not None
+            )
+            assert (x0 == x1) != (y0 == y1)
+            drawn |= {("|", x0, y) for y in range(y0, y1)} if x0 == x1 else {("-", x, y0) for x in range(x0, x1)}
+        assert drawn == expected
+
+
+@pytest.mark.parametrize("size", [32, 30, 56])
+def test_a_window_has_one_tint_wherever_its_parts_are_and_neighbours_have_another(size: int) -> None:
+    block = anatomy(classifier(small(), size)).blocks[1]
+    numbers = block.places().on_map(block.places().windows)
+    # In another order of numbers more of them compete for one tint.
+    numbers = np.random.default_rng(0).permutation(numbers.max() + 1)[numbers]
+    tints = tint_numbers(numbers)
+    assert tints.max() < len(TINTS)
+    for number in np.unique(numbers):
+        assert len(np.unique(tints[numbers == number])) == 1
+    for one, other in ((numbers[1:], numbers[:-1]), (numbers[:, 1:], numbers[:, :-1])):
+        first, second = (tints[1:], tints[:-1]) if one.shape[1] == numbers.shape[1] else (tints[:, 1:], tints[:, :-1])
+        assert not ((one != other) & (first == second)).any()
+    labelled = label_places(numbers, (2, 2))
+    assert {number for _, _, number in labelled} == set(np.unique(numbers).tolist())
+    for x, y, number in labelled:
+        assert numbers[int((y - 0.5) // 2), int((x - 0.5) // 2)] == number
+
+
+@pytest.mark.parametrize("size", [32, 30])
+def test_the_rolled_picture_is_the_picture_pixel_by_pixel(size: int) -> None:
+    block = anatomy(classifier(small(), size)).blocks[1]
+    places = block.places()
+    view = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
+    laid = rolled_view(view, places, (2, 2))
+    height, width = places.tokens.shape
+    assert laid.shape == (2 * height, 2 * width, 3)
+    for y, x in np.ndindex(2 * height, 2 * width):
+        row, column = (y // 2 + 2) % height, (x // 2 + 2) % width
+        inside = row < size // 2 and column < size // 2
+        assert inside == (places.tokens[y // 2, x // 2] != PADDING)
+        expected = view[2 * row + y % 2, 2 * column + x % 2] if inside else [127, 127, 127]
+        assert np.array_equal(laid[y, x], expected)
+
+
+def test_the_cost_curve_is_the_equations_and_marks_the_picture() -> None:
+    block = anatomy(classifier(small())).blocks[0]
+    figure = cost_figure(block, 2, 4, [(32, "seen"), (300, "own")])
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    dots = [trace for trace in figure.data if trace.mode == "markers"]
+    equations = (msa_complexity, lambda grid, width: window_msa_complexity(grid, width, 4))
+    for trace, equation in zip([*lines, *dots], [*equations, *equations], strict=True):
+        for side, cost in zip(trace.x, trace.y, strict=True):
+            grid = (-(-int(side) // 2),) * 2
+            assert cost == pytest.approx(equation(grid, block.channels) / 1e9)
+    assert [list(trace.x) for trace in dots] == [[32, 300]] * 2
+    assert [note.text.strip() for note in figure.layout.annotations] == ["seen, 32 px", "own, 300 px"]
+
+
+# -- what is held
+
+
+def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+    made: list[str] = []
+    look_inside = inside_work.look_inside
+    monkeypatch.setattr(inside_work, "look_inside", lambda *given: made.append("pass") or look_inside(*given))
+    subject = Subject("first", picture())
+    block = subject.anatomy().blocks[1]
+    one = subject.look(block, (3, 4), 1)
+    assert subject.look(block, (3, 4), 1) is one
+    assert Subject("first", picture(key="a picture")).inside() is subject.inside()
+    assert made == ["pass"]
+    Subject("first", picture("cat", "another")).inside()
+    assert made == ["pass"] * 2
+    kept = (bundle / "first.safetensors").read_bytes()
+    monkeypatch.setattr(cache, "_classifiers", LRUCache(6))  # a bundled model's file is not watched
+    try:
+        save_model(bundle, "first", FLOWERS, 9)
+        assert not np.array_equal(subject.look(block, (3, 4), 1).heads, one.heads)
+        assert made == ["pass"] * 3
+    finally:
+        (bundle / "first.safetensors").write_bytes(kept)
+
+
+def test_what_is_held_is_bounded() -> None:
+    subject = Subject("first", picture())
+    blocks = subject.anatomy().blocks
+    for block in blocks:
+        for token in np.ndindex(*block.grid):
+            subject.look(block, token, None)
+    assert len(inside_work._looks._values) == inside_work._looks.capacity
+    assert len(inside_work._attentions._values) <= inside_work._attentions.capacity
+
+
+def test_four_sessions_at_once_see_what_one_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [picture(name, name) for name in ("tulip", "rose", "cat", "coffee")]
+
+    def work(place: int) -> list[np.ndarray]:
+        subject = Subject("first", pictures[place])
+        look = subject.look(subject.anatomy().blocks[place], (1, 2), None)
+        return [look.heads, look.rolled, *subject.relevance(place).maps, subject.inside().logits]
+
+    alone = [work(place) for place in range(4)]
+    empty_caches(monkeypatch, inside_work)
+    hooks = count_hooks(cache.classifier("first").model)
+    start = threading.Barrier(4)
+
+    def together(place: int) -> list[np.ndarray]:
+        start.wait()
+        return work(place)
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(together, range(4)), alone, strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert count_hooks(cache.classifier("first").model) == hooks == 0
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    with pytest.raises(ModelError, match="There is no model nowhere"):
+        Subject("nowhere", picture()).inside()

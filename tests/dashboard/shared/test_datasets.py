@@ -1,0 +1,203 @@
+"""Data sets of this machine and their pictures by name: what is offered, found, and refused before it is opened."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dashboard.shared.datasets import collections, data_picture, open_split, picture_name
+from dashboard.shared.model_names import PICTURES_AT_MOST
+from swin_core.data.dataset import FLOWERS, image_folder
+from swin_core.errors import DataError
+from tests.fixtures.images import one_line, small_cifar, write_hub
+from tests.fixtures.pages import opened, texts
+
+REFUSED = (
+    "../secret/all/0",
+    "/etc/all/0",
+    "photos/all/../../secret",
+    "photos/all/0\0",
+    "photos\0/all/0",
+    "photos/../secret/0",
+    "photos/all/-1",
+    "photos/all/1.5",
+    "photos/all/" + "9" * 400,
+    ".hidden/all/0",
+    "photos//0",
+    "photos/all",
+    "",
+    "photos/all/0\n",
+    "..\\secret/all/0",
+    "photos\x85/all/0",
+    "photos/all/٣",
+)
+
+
+def write_picture(file: Path, shade: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((24, 32, 3), shade, np.uint8)).save(file)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root with CIFAR-100, flower_photos, four folders of class folders, and what is none."""
+    place = tmp_path / "data"
+    write_hub(place / "cifar100", small_cifar())
+    for shade, name in enumerate(FLOWERS):
+        for number in range(12):
+            write_picture(place / "flower_photos" / name / f"{number:02}.png", 10 * shade + number)
+    for shade, file in enumerate(("cat/b.png", "cat/a.png", "dog_big/c.png")):
+        write_picture(place / "photos" / file, 50 * shade)
+    for split in ("train", "val"):
+        write_picture(place / "own" / split / "a" / "1.png", 7)
+    write_picture(place / "Fotos, ÄÖ & co" / "a" / "1.png", 7)
+    write_picture(place / "two\nlines" / "a" / "1.png", 7)
+    (place / "empty" / "folder").mkdir(parents=True)
+    write_picture(tmp_path / "secret" / "a" / "1.png", 9)
+    (place / "linked").symlink_to(tmp_path / "secret")
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(place))
+    return place
+
+
+def test_the_data_sets_that_are_there_are_offered(root: Path) -> None:
+    found = {one.name: one.splits for one in collections()}
+    assert found == {
+        "cifar100": ("test", "train"),
+        "flowers": ("val", "train"),
+        "Fotos, ÄÖ & co": ("all",),
+        "own": ("val", "train"),
+        "photos": ("all",),
+    }
+    assert [one.name for one in collections()][:2] == ["cifar100", "flowers"]
+
+
+def test_without_data_there_is_nothing_to_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (tmp_path, tmp_path / "missing"):
+        monkeypatch.setenv("SWIN_DATA_ROOT", str(place))
+        assert collections() == []
+        for name in ("cifar100/test/0", "flowers/val/0", "photos/all/0"):
+            with pytest.raises(DataError) as error:
+                data_picture(name)
+            assert "prepare_data.py" in one_line(error)
+
+
+def test_a_picture_is_found_by_its_place_in_the_split(root: Path) -> None:
+    small = small_cifar()
+    for index in (0, 17, 29):
+        np.testing.assert_array_equal(np.asarray(data_picture(f"cifar100/test/{index}").image), small["pixels"][index])
+    for split in ("train", "val"):
+        data = open_split("flowers", split)
+        picture = data_picture(picture_name("flowers", split, len(data) - 1))
+        assert f"tulips/{picture.title}" == data.names[-1]
+        assert picture.truth == "tulips"
+    assert data_picture("Fotos, ÄÖ & co/all/0").truth == "a"
+    names = [data_picture(f"photos/all/{index}") for index in range(3)]
+    assert [(one.title, one.truth) for one in names] == [("a.png", "cat"), ("b.png", "cat"), ("c.png", "dog big")]
+    assert data_picture("own/train/0").key != data_picture("own/val/0").key
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_name_that_leads_out_is_refused_before_anything_is_opened(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*_: object) -> None:
+        raise AssertionError("a file was looked at")
+
+    monkeypatch.setattr(os, "stat", touched)
+    monkeypatch.setattr(os, "open", touched)
+    monkeypatch.setattr(os, "scandir", touched)
+    monkeypatch.setattr(io, "open", touched)
+    with pytest.raises(DataError) as error:
+        data_picture(name)
+    assert "\0" not in one_line(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linked/all/0",
+        "own/all/0",
+        "photos/val/0",
+        "nothing/all/0",
+        "cifar100/val/0",
+        "phötos/all/0",
+        "%2e%2e/all/0",
+        "<img src=x onerror=alert(1)>/all/0",
+    ],
+)
+def test_a_data_set_that_is_not_offered_is_refused(root: Path, name: str) -> None:
+    with pytest.raises(DataError, match="There is no data set") as error:
+        data_picture(name)
+    one_line(error)
+
+
+def test_a_link_inside_a_data_set_that_leads_out_is_refused(root: Path) -> None:
+    (root / "photos" / "cat" / "z.png").symlink_to(root.parent / "secret" / "a" / "1.png")
+    with pytest.raises(DataError, match="link that leaves"):
+        data_picture("photos/all/0")
+
+
+def test_a_place_behind_the_last_picture_is_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="has 3 of them"):
+        data_picture("photos/all/3")
+
+
+def test_a_picture_that_is_added_is_seen(root: Path) -> None:
+    before = data_picture("photos/all/0")
+    write_picture(root / "photos" / "cat" / "0.png", 99)
+    after = data_picture("photos/all/0")
+    assert (before.title, after.title) == ("a.png", "0.png")
+    assert before.key != after.key
+    assert len(open_split("photos", "all")) == len(image_folder(root / "photos")) == 4
+
+
+def test_a_picture_that_is_written_anew_is_seen(root: Path) -> None:
+    before = data_picture("photos/all/0")
+    write_picture(root / "photos" / "cat" / "a.png", 1)
+    os.utime(root / "photos" / "cat" / "a.png", ns=(1, 1))
+    assert int(data_picture("photos/all/0").shown[0, 0, 0]) == 1 != int(before.shown[0, 0, 0])
+
+
+def test_picked_pictures_stand_beside_the_samples_and_can_be_removed(root: Path) -> None:
+    app = opened(picked=["photos/all/2", "photos/all/9", "../etc/passwd"], sample="tulip", model="swin_micro_flowers")
+    assert all(name in texts(app) for name in ("tulip.jpg", "c.png"))
+    assert [("has 3 of them" in error.value, "etc/passwd" in error.value) for error in app.error] == [
+        (True, False),
+        (False, True),
+    ]
+    app.multiselect(key="picked").set_value([])
+    app.run()
+    assert "c.png" not in texts(app)
+    assert not app.error
+
+
+def test_one_grid_holds_no_more_pictures_than_it_has_rows(root: Path) -> None:
+    names = [f"flowers/val/{index}" for index in range(5)] + [f"photos/all/{index}" for index in range(3)]
+    app = opened(picked=names, sample="tulip", model="swin_micro_flowers")
+    assert f"One grid holds {PICTURES_AT_MOST} pictures; the last 1 are left out" in app.error[0].value
+
+
+def test_a_link_shows_its_pictures_from_the_first_run_on(root: Path) -> None:
+    app = opened(show_pictures=["photos/all/2", "photos/all/0"], model="swin_micro_flowers")
+    for count in range(2):
+        assert "tulip.jpg" not in texts(app)
+        assert all(name in texts(app) for name in ("c.png", "a.png"))
+        assert ("show_pictures" in app.query_params) == (count == 0)
+        app.session_state["settled"] = True
+        app.run()
+    assert app.multiselect(key="picked").value == ["photos/all/2", "photos/all/0"]
+
+
+def test_a_link_with_more_pictures_than_rows_says_so(root: Path) -> None:
+    names = [f"cifar100/test/{index}" for index in range(PICTURES_AT_MOST + 2)]
+    app = opened(show_pictures=names, model="swin_micro_flowers")
+    for _ in range(2):
+        assert ["the last 2 are left out" in error.value for error in app.error] == [True]
+        app.session_state["settled"] = True
+        app.run()
+    assert app.multiselect(key="picked").value == names[:PICTURES_AT_MOST]

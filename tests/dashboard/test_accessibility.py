@@ -1,0 +1,143 @@
+"""Every page in both themes, on a wide screen and on a phone: no serious finding of axe-core, and by the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.fixtures.browser import NARROW, PATIENCE, WIDE, Open, Server, at_rest, browser, dashboard, findings, visible
+
+__all__ = ["browser", "dashboard"]
+
+Scheme = Literal["light", "dark"]
+
+QUICK = "model=swin_micro_cifar100"
+PAGES = {
+    "compare": f"?{QUICK}&trust=false&means=true&means_count=8",
+    "browse": "browse",
+    "train": "train",
+    "train, a new run": "train?new=fast-cifar100",
+    "inside": f"inside?{QUICK}",
+}
+COLOURS = ("color-contrast", "link-in-text-block")
+GROUNDS: dict[Scheme, str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}
+"""The background of the page in each theme."""
+
+
+@pytest.fixture(scope="module")
+def window(browser: Browser) -> Iterator[BrowserContext]:
+    """One for all tests: what it holds of the page's programs is not read and compiled again for each."""
+    opened = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, color_scheme="light")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def visit(dashboard: Server, window: BrowserContext) -> Iterator[Open]:
+    pages = []
+
+    def visit(path: str) -> Page:
+        page = window.new_page()
+        pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{dashboard.shared.url_state}/{path}")
+        visible(page.get_by_role("heading", level=1).first)
+        at_rest(page)
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+
+
+def seen_as(page: Page, scheme: Scheme, size: tuple[int, int] = WIDE) -> None:
+    """Show the page in a theme and a size, as when the user's system changes to it."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    expect(page.get_by_test_id("stApp")).to_have_css("background-color", GROUNDS[scheme])
+    page.wait_for_function("width => document.documentElement.clientWidth === width", arg=size[0])
+    page.wait_for_timeout(300)  # what is drawn to the width follows in the next frames
+    at_rest(page)
+
+
+SILENT = """() => [...document.querySelectorAll('img, [data-testid=stPlotlyChart]')].filter(one => {
+    const named = one.closest('[aria-label], [role=img], [aria-hidden=true]') || one.querySelector('[aria-label]');
+    return one.tagName === 'IMG' ? !one.hasAttribute('alt') : !named;
+}).map(one => one.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize("name", list(PAGES))
+def test_no_page_has_a_serious_finding_in_any_theme_or_width(visit: Open, name: str) -> None:
+    page = visit(PAGES[name])
+    assert page.evaluate(SILENT) == []
+    assert findings(page) == []
+    seen_as(page, "dark")
+    assert findings(page, rules=COLOURS) == []  # nothing else depends on the theme
+    seen_as(page, "dark", NARROW)
+    assert findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+
+
+def test_what_opens_has_no_serious_finding(visit: Open) -> None:
+    page = visit(f"?{QUICK}")
+    for name in ("Link", "Export"):
+        page.get_by_role("button", name=name).click()
+        expect(page.get_by_test_id("stPopoverBody")).to_be_visible()
+        for scheme in GROUNDS:
+            seen_as(page, scheme)
+            assert findings(page, "[data-testid=stPopoverBody]") == []
+        page.keyboard.press("Escape")
+        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+    page.locator(".st-key-badges button").first.click()
+    expect(page.get_by_role("dialog")).to_contain_text("Can this map be believed?")
+    for scheme in GROUNDS:
+        seen_as(page, scheme)
+        assert findings(page, "[role=dialog]") == []
+
+
+FOCUS = """() => {
+    const here = document.activeElement;
+    const name = here.getAttribute('aria-label') || here.labels?.[0]?.innerText || here.innerText || here.title || '';
+    const around = [here, here.parentElement, here.parentElement?.parentElement, here.parentElement?.parentElement
+        ?.parentElement].filter(one => one && one !== document.body);
+    const ring = style => style.outlineStyle !== 'none' && style.outlineWidth !== '0px' || style.boxShadow !== 'none';
+    const seen = around.some(one => ring(getComputedStyle(one)) || ring(getComputedStyle(one, '::before')));
+    const {width, height} = here.getBoundingClientRect();
+    return [name.trim().replace(/\\s+/g, ' '), seen || here.tagName === 'INPUT', width > 0 && height > 0, here.tagName];
+}"""
+
+
+def test_everything_on_the_first_page_is_reached_by_the_keyboard_and_seen(visit: Open) -> None:
+    page = visit(f"?{QUICK}")
+    reached: list[str] = []
+    unseen: list[str] = []
+    for _ in range(70):
+        page.keyboard.press("Tab")
+        name, seen, there, tag = page.evaluate(FOCUS)
+        if tag == "BODY":
+            break
+        reached.append(name)
+        if not (seen and there):
+            unseen.append(f"{tag} {name}")
+    text = "\n".join(reached)
+    for name in ("Browse", "Train", "Inside", "Upload", "cat", "Add a model", "Opacity", "Scale", "Measure trust"):
+        assert name in text, name
+    for name in ("Rows", "Method", "Layer", "Rather than", "Link", "Export", "The mean map of a class"):
+        assert name in text, name
+    assert "believe" in text or "doubt" in text  # the badge of trust
+    assert unseen == []
+
+
+def test_a_page_is_changed_and_a_picture_chosen_by_keys_alone(visit: Open) -> None:
+    page = visit(f"?{QUICK}&trust=false")
+    page.get_by_test_id("stSidebar").get_by_text("rose", exact=True).locator("xpath=ancestor::button").focus()
+    page.keyboard.press("Space")
+    page.wait_for_url("**sample=rose**")
+    at_rest(page)
+    page.get_by_test_id("stTopNavLink").filter(has_text="Train").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/train")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("What is running")

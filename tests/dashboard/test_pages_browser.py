@@ -1,0 +1,269 @@
+"""The dashboard as a person meets it: the documented command, a real browser, both widths and both themes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import psutil
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.fixtures.browser import (
+    NARROW,
+    PATIENCE,
+    WIDE,
+    Open,
+    Server,
+    at_rest,
+    boxes,
+    browser,
+    dashboard,
+    visible,
+    windows,
+)
+
+__all__ = ["browser", "dashboard"]
+
+
+@pytest.fixture
+def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
+    """Open the page in a window of its own; trust, which takes long, is measured only where a test asks for it."""
+    with windows(browser) as open_window:
+
+        def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: str = "light", trust: bool = False) -> Page:
+            page = open_window(size, scheme)
+            if not trust:
+                query = f"{query}&trust=false" if query else "?trust=false"
+            page.goto(f"{dashboard.shared.url_state}/{query}")
+            visible(page.locator(".st-key-grid .annotation-text").first)
+            at_rest(page)
+            return page
+
+        yield visit
+
+
+def captions(page: Page) -> list[str]:
+    """The texts of the grid, with their lines joined."""
+    script = """() => [...document.querySelectorAll('.st-key-grid .annotation-text')].map(text => {
+        const lines = [...text.querySelectorAll('tspan.line')].map(line => line.textContent);
+        return lines.length ? lines.join(' ') : text.textContent;
+    })"""
+    found: list[str] = page.evaluate(script)
+    return found
+
+
+def ranges(page: Page) -> list[list[float]]:
+    """The visible range of every horizontal axis of the grid."""
+    script = """() => {
+        const layout = document.querySelector('.st-key-grid .js-plotly-plot')._fullLayout;
+        return Object.keys(layout).filter(key => /^xaxis/.test(key)).map(key => layout[key].range);
+    }"""
+    found: list[list[float]] = page.evaluate(script)
+    return found
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    return all(
+        one[start] + one[size] > other[start] + 1 and other[start] + other[size] > one[start] + 1
+        for start, size in (("x", "width"), ("y", "height"))
+    )
+
+
+def test_the_documented_command_listens_on_this_machine_only(dashboard: Server) -> None:
+    process = psutil.Process(dashboard.program.pid)
+    family = [process, *process.children(recursive=True)]
+    listening = [
+        connection.laddr.ip
+        for member in family
+        for connection in member.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_first_view_is_a_sample_explained_by_the_bundled_models(visit: Open) -> None:
+    page = visit()
+    text = " ".join(captions(page))
+    for words in ("swin_milli_cifar100", "swin_milli_flowers", "tulip.jpg", "magnitude", "scale: per cell"):
+        assert words in text
+    expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
+    expect(page.get_by_text("Agreement of the maps")).to_be_visible()
+    cells = boxes(page, ".st-key-grid .imagelayer image", 3)
+    for cell in cells:
+        assert cell["width"] == pytest.approx(cell["height"], abs=1)
+        assert cell["width"] == pytest.approx(cells[0]["width"], abs=1)
+        assert cell["width"] > 250
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_nothing_overlaps_and_the_page_does_not_scroll_sideways(visit: Open, size: tuple[int, int]) -> None:
+    page = visit(
+        "?sample=rose&sample=cat&model=swin_micro_flowers&model=timm%2Fno_such_model_of_a_long_name_2024", size
+    )
+    assert "timm has no model" in " ".join(captions(page))
+    texts = boxes(page, ".st-key-grid .annotation-text")
+    pictures = boxes(page, ".st-key-grid .imagelayer image")
+    assert not [pair for pair in combinations(texts, 2) if overlap(*pair)]
+    assert not [pair for pair in ((one, other) for one in texts for other in pictures) if overlap(*pair)]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> None:
+    page = visit(size=NARROW)
+    expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
+    strip = page.locator(".st-key-frame")
+    assert strip.evaluate("strip => strip.scrollWidth > strip.clientWidth")
+    # A finger on a picture must move the strip, not draw a zoom box.
+    assert (
+        page.locator(".st-key-grid .draglayer .nsewdrag").first.evaluate(
+            "layer => getComputedStyle(layer).pointerEvents"
+        )
+        == "none"
+    )
+    expect(page.locator(".st-key-hint")).to_be_hidden()
+    size = page.locator(".st-key-grid .annotation-text").first.evaluate("text => getComputedStyle(text).fontSize")
+    assert float(size.removesuffix("px")) >= 12
+
+
+def test_text_follows_the_theme(visit: Open) -> None:
+    lightness = {}
+    for scheme in ("light", "dark"):
+        page = visit(scheme=scheme)
+        fill = page.locator(".st-key-grid .annotation-text").first.evaluate("text => getComputedStyle(text).fill")
+        lightness[scheme] = sum(map(int, re.findall(r"\d+", fill)[:3])) / 3
+    assert lightness["light"] < 80
+    assert lightness["dark"] > 180
+
+
+def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_path: Path) -> None:
+    page = visit()
+    attack = "<img src=x onerror=window.hit=1>.png"
+    (tmp_path / attack).write_bytes(b"this is no picture")
+    Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "mine.jpg")
+    chooser = page.locator("input[type=file]")
+    chooser.set_input_files([tmp_path / "mine.jpg", tmp_path / attack])
+    expect(page.locator(".st-key-grid .annotation-text", has_text="mine.jpg").first).to_be_visible(timeout=PATIENCE)
+    at_rest(page)
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_have_count(1)
+    assert attack in alert.inner_text()
+    assert page.evaluate("window.hit") is None
+    assert "tulip.jpg" not in " ".join(captions(page))
+
+
+def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open) -> None:
+    page = visit()
+    cell = boxes(page, ".st-key-grid .imagelayer image", 3)[1]
+    x, y = cell["x"] + cell["width"] / 4, cell["y"] + cell["height"] / 4
+    page.mouse.move(x, y)
+    page.mouse.move(x + 5, y + 5)
+    pointer = page.locator(".st-key-grid .hoverlayer .hovertext")
+    expect(pointer).to_be_visible()
+    for name in ("swin_milli_cifar100", "swin_milli_flowers"):
+        assert re.search(rf"{name}: [\d.]", pointer.text_content() or "")
+    page.mouse.down()
+    page.mouse.move(x + cell["width"] / 2, y + cell["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('.st-key-grid .js-plotly-plot')._fullLayout.xaxis.range[0] > 0.1")
+    zoomed = ranges(page)
+    assert all(one == pytest.approx([0.25, 0.75], abs=0.03) for one in zoomed)
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.wait_for_url("**opacity=75**")
+    at_rest(page)
+    layer = page.locator(".st-key-grid .heatmaplayer").nth(1)
+    expect(layer).to_have_css("opacity", "0.75")
+    assert ranges(page) == zoomed
+
+
+def test_a_link_reproduces_the_view_and_names_it(visit: Open) -> None:
+    page = visit("?sample=cat&opacity=40&colors=cividis&scale=Shared&model=swin_micro_flowers")
+    text = " ".join(captions(page))
+    assert "scale: shared" in text
+    assert "cat.jpg" in text
+    assert "swin_micro_cifar100" not in text
+    page.get_by_role("button", name="Link").click()
+    link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
+    for part in ("sample=cat", "opacity=40", "colors=cividis", "scale=Shared", "model=swin_micro_flowers"):
+        assert part in link
+
+
+def test_a_link_holds_every_picture_and_model(visit: Open) -> None:
+    values = [("sample", "tulip"), ("sample", "cat"), ("model", "swin_micro_flowers"), ("model", "nowhere.pth")]
+    page = visit(f"?{urlencode(values)}")
+    page.get_by_role("button", name="Link").click()
+    link = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text()
+    assert sorted(parse_qsl(urlsplit(link).query)) == sorted([*values, ("trust", "false")])
+
+
+def test_what_the_address_asks_in_vain_is_named(visit: Open) -> None:
+    page = visit("?sample=tulip&sample=nothing")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("sample=nothing")
+
+
+def test_the_grid_can_be_saved(visit: Open, tmp_path: Path) -> None:
+    page = visit()
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Picture (PNG)").click()
+    started.value.save_as(tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 400
+
+
+LINES = """() => [...document.querySelectorAll('.st-key-grid .annotation-text')].flatMap(text => {
+    const lines = [...text.querySelectorAll('tspan.line')];
+    return (lines.length ? lines : [text]).filter(line => line.textContent.trim()).map(line => {
+        const {x, y, width, height} = line.getBoundingClientRect(); return {x, y: y + 2, width, height: height - 4};
+    });
+})"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+@pytest.mark.parametrize("layer", ["Each model's default", "All stages, side by side"])
+def test_a_badge_lies_in_the_line_that_its_caption_leaves_free(visit: Open, size: tuple[int, int], layer: str) -> None:
+    model = "swin_micro_cifar100"  # the quick one
+    page = visit(
+        "?" + urlencode([("sample", "tulip"), ("sample", "cat"), ("layer", layer), ("model", model)]), size, trust=True
+    )
+    badges = boxes(page, ".st-key-badges button", 2 if layer.startswith("Each") else 6)
+    cells = boxes(page, ".st-key-grid .imagelayer image", 4 if layer.startswith("Each") else 8)
+    lines = page.evaluate(LINES)
+    for badge in badges:
+        assert 40 < badge["width"] < 160
+        assert not [line for line in lines if overlap(badge, line)]
+        assert not [cell for cell in cells if overlap(badge, cell)]
+        above = [cell for cell in cells if abs(cell["x"] - badge["x"]) < 3 and cell["y"] < badge["y"]]
+        assert min(badge["y"] - cell["y"] - cell["height"] for cell in above) < 40
+
+
+def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
+    page = visit("?model=swin_micro_cifar100", trust=True)
+    page.locator(".st-key-badges button").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Can this map be believed?")
+    expect(dialog.locator(".js-plotly-plot")).to_have_count(3)
+    expect(dialog).to_contain_text("random maps")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    at_rest(page)
+    boxes(page, ".st-key-badges button", 1)
+
+
+def test_what_is_drawn_stays_while_trust_is_measured(visit: Open) -> None:
+    page = visit("?model=swin_micro_cifar100", trust=True)
+    place = boxes(page, ".st-key-grid")
+    page.get_by_test_id("stSidebar").get_by_text("rose", exact=True).click()
+    drawn = boxes(page, ".st-key-grid .imagelayer image", 4)  # measured or not yet
+    at_rest(page)
+    boxes(page, ".st-key-badges button", 2)
+    assert boxes(page, ".st-key-grid .imagelayer image", 4) == drawn
+    assert boxes(page, ".st-key-grid")[0]["y"] == place[0]["y"]

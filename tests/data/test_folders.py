@@ -1,0 +1,305 @@
+"""Data sets in folders, of pictures and of arrays: order, splits, broken files, links that leave (fault 3)."""
+
+import collections
+import hashlib
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from torchvision.transforms.v2 import functional as torchvision_functional
+
+from swin_core.data import dataset as data_module
+from swin_core.data.dataset import array_folder, cifar100, data_root, flower_photos, holdout, image_folder
+from swin_core.errors import ConfigError, DataError
+from tests.fixtures.images import encoded, one_line, small_cifar, write_hub
+
+
+@pytest.fixture
+def small() -> dict[str, np.ndarray]:
+    return small_cifar()
+
+
+def test_missing_data_sets_say_what_to_do(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "missing", "nul\0"):
+        for load in (cifar100, flower_photos):
+            with pytest.raises(DataError, match="swinlens data") as error:
+                load(root)
+            one_line(error)
+    for load in (cifar100, flower_photos):
+        with pytest.raises(ConfigError, match="train"):
+            load(tmp_path, "validation")
+
+
+def test_data_root_is_found_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "named"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_root(tmp_path / "given") == tmp_path / "given"
+    assert data_root() == tmp_path / "named"
+    monkeypatch.delenv("SWIN_DATA_ROOT")
+    assert data_root() == tmp_path / "cache" / "swinlens"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert data_root() == tmp_path / "home" / ".cache" / "swinlens"
+    assert data_root("~/data") == tmp_path / "home" / "data"
+
+
+def test_real_flower_photos_are_split_as_the_report_says(data_root: Path) -> None:
+    train, held = flower_photos(data_root, "train"), flower_photos(data_root, "val")
+    assert train.classes == held.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    assert (len(train), len(held)) == (3306, 364)
+    assert np.bincount(held.labels).tolist() == [63, 89, 64, 69, 79]
+    assert np.bincount(train.labels).tolist() == [570, 809, 577, 630, 720]
+    assert not set(train.names) & set(held.names)
+    for label, name in zip(held.labels, held.names, strict=True):
+        assert name.startswith(held.classes[label] + "/")
+    # The split follows from the names alone, so it is the same on every machine.
+    for label in range(5):
+        names = [name for name in train.names + held.names if name.startswith(train.classes[label] + "/")]
+        order = sorted(names, key=lambda name: hashlib.sha256(f"0:{name}".encode()).digest())
+        assert set(order[: len(names) // 10]) == {held.names[i] for i in np.flatnonzero(held.labels == label)}
+    pixels = held.array(64)
+    assert pixels.shape == (364, 64, 64, 3)
+    for index in range(0, 364, 40):
+        np.testing.assert_array_equal(pixels[index], torchvision_square(held.image(index), 64))
+
+
+def torchvision_square(picture: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to `size`, then the centre, by torchvision."""
+    larger = torchvision_functional.resize(picture, [size], torchvision_functional.InterpolationMode.BICUBIC)
+    return np.asarray(torchvision_functional.center_crop(larger, [size]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of 20, 11 and 9 pictures of several formats, sizes and letter cases, and files to pass over."""
+    root = tmp_path / "animals"
+    draw = np.random.default_rng(0)
+    for name, count in (("cat", 20), ("ant", 11), ("dog", 9)):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = draw.integers(0, 256, (20 + index, 30, 3), dtype=np.uint8)
+            suffix, kind = ((".PNG", "PNG"), (".jpg", "JPEG"), (".webp", "WEBP"))[index % 3]
+            (root / name / f"{index:02}{suffix}").write_bytes(encoded(pixels, kind))
+        (root / name / "notes.txt").write_text("passed over")
+        (root / name / ".hidden.png").write_bytes(b"passed over")
+    (root / "empty").mkdir()
+    (root / ".cache").mkdir()
+    shutil.copy(root / "cat" / "00.PNG", root / ".cache")
+    shutil.copy(root / "cat" / "00.PNG", root / "beside.png")
+    return root
+
+
+def test_a_folder_of_class_folders(folder: Path) -> None:
+    dataset = image_folder(folder)
+    assert (dataset.name, dataset.split, dataset.classes) == ("animals", "all", ("ant", "cat", "dog"))
+    assert np.bincount(dataset.labels).tolist() == [11, 20, 9]
+    assert list(dataset.names) == sorted(dataset.names)
+    assert dataset.names[11] == "cat/00.PNG"
+    assert dataset.array(16).shape == (40, 16, 16, 3)
+    assert dataset.image(12).size == (30, 21)
+    with pytest.raises(DataError, match="different shapes"):
+        dataset.array()
+
+
+def test_the_order_of_the_file_system_does_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = image_folder(folder, "val", holdout=0.3, seed=5).names
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(listed(path), reverse=True)))
+    assert image_folder(folder, "val", holdout=0.3, seed=5).names == before
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert image_folder(moved, "val", holdout=0.3, seed=5).names == before
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.1, [1, 2, 0]), (0.5, [5, 10, 4]), (0.99, [10, 19, 8])])
+def test_each_class_holds_out_its_share_rounded_down(folder: Path, share: float, counts: list[int]) -> None:
+    train, held = (image_folder(folder, split, holdout=share) for split in ("train", "val"))
+    assert np.bincount(held.labels, minlength=3).tolist() == counts
+    assert sorted(train.names + held.names) == list(image_folder(folder).names)
+    assert (train.split, held.split) == ("train", "val")
+
+
+def test_holdout_is_fixed_by_its_seed(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+    write_hub(tmp_path / "cifar100", small)
+    dataset = cifar100(tmp_path)
+    train, held = holdout(dataset, 0.3, seed=0)
+    assert np.bincount(held.labels).tolist() == [3, 3, 3]
+    assert holdout(dataset, 0.3, seed=0)[1].names == held.names
+    assert holdout(dataset, 0.3, seed=1)[1].names != held.names
+    # Every column follows its picture.
+    for part in (train, held):
+        rows = [int(name[:2]) for name in part.names]
+        np.testing.assert_array_equal(part.array(), small["pixels"][rows])
+        np.testing.assert_array_equal(part.labels, small["fine"][rows])
+        np.testing.assert_array_equal(part.coarse_labels, small["coarse"][rows])
+    # The order of rows has no say.
+    mixed = dataset.subset(np.random.default_rng(0).permutation(30), "train")
+    assert set(holdout(mixed, 0.3, seed=0)[1].names) == set(held.names)
+    # 0.29 * 100 is a little less than 29 in binary.
+    hundred = dataset.subset(np.zeros(100, int), "train")
+    assert len(holdout(hundred, 0.29, seed=0)[1]) == 29
+    for fraction in (0, 1, -0.1, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            holdout(dataset, fraction, seed=0)
+
+
+def test_pictures_are_decoded_once_and_cannot_be_spoilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = collections.Counter()
+    read = data_module.read_image
+
+    def counted(source: Path, **options: object) -> Image.Image:
+        reads[source] += 1
+        return read(source, **options)
+
+    monkeypatch.setattr(data_module, "read_image", counted)
+    dataset = image_folder(folder)
+    first = dataset.array(8)
+    assert dataset.array(8) is first
+    assert set(reads.values()) == {1}
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+    dataset.array(9)
+    assert len(dataset._decoded) == 1
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (60, 20), (33, 33), (37, 53), (201, 17), (1, 9)])
+def test_scaling_is_torchvisions(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Shorter side to size, then the centre."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.png").write_bytes(encoded(pixels, "PNG"))
+    dataset = image_folder(tmp_path)
+    for size in (1, 10, 20, 50):
+        expected = torchvision_square(Image.fromarray(pixels), size)
+        np.testing.assert_array_equal(dataset.array(size)[0], expected)
+
+
+def test_large_photos_are_decoded_small_and_come_close(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:900, 0:1300]
+    pixels = np.stack([rows / 4, columns / 6, (rows + columns) / 10], axis=2).astype(np.uint8)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.jpg").write_bytes(encoded(pixels, "JPEG", quality=95))
+    dataset = image_folder(tmp_path)
+    expected = torchvision_square(dataset.image(0), 64).astype(int)
+    assert np.abs(dataset.array(64)[0] - expected).max() <= 3
+
+
+def test_broken_pictures_are_reported_by_one_line(folder: Path) -> None:
+    (folder / "cat" / "03.PNG").write_bytes(b"broken")
+    (folder / "dog" / "01.jpg").write_bytes((folder / "dog" / "01.jpg").read_bytes()[:200])
+    dataset = image_folder(folder)
+    with pytest.raises(DataError, match=r"2 of 40 pictures.*cat/03\.PNG") as error:
+        dataset.array(16)
+    one_line(error)
+    with pytest.raises(DataError, match=r"cat/03\.PNG") as error:
+        dataset.image(dataset.names.index("cat/03.PNG"))
+    one_line(error)
+    rest, broken = dataset.readable(16)
+    assert [line.count("\n") for line in broken] == [0, 0]
+    assert len(rest) == 38
+    assert not {"cat/03.PNG", "dog/01.jpg"} & set(rest.names)
+    sound = rest.subset(np.arange(38), "all")
+    np.testing.assert_array_equal(rest.array(16), sound.array(16))
+    for label, name in zip(rest.labels, rest.names, strict=True):
+        assert name.startswith(rest.classes[label])
+
+
+def test_nothing_readable_leaves_an_empty_set(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.png").write_bytes(b"broken")
+    rest, broken = image_folder(tmp_path).readable(8)
+    assert (len(rest), len(broken)) == (0, 1)
+
+
+def test_links_that_leave_the_folder_are_refused(folder: Path, tmp_path: Path) -> None:
+    inside = folder / "cat" / "link.png"
+    inside.symlink_to(folder / "dog" / "00.PNG")
+    assert len(image_folder(folder)) == 41
+    outside = tmp_path / "outside"
+    shutil.copytree(folder / "dog", outside)
+    for link, target in (
+        (folder / "cat" / "away.png", outside / "00.PNG"),
+        (folder / "cat" / "up.png", Path("../../outside/00.PNG")),
+        (folder / "bird", outside),
+        (folder / "fish", Path("/")),
+    ):
+        link.symlink_to(target)
+        for read in (image_folder, array_folder):
+            with pytest.raises(DataError, match="link that leaves") as error:
+                read(folder)
+            assert link.name in one_line(error)
+        link.unlink()
+    # The folder itself may be reached by a link.
+    (tmp_path / "alias").symlink_to(folder)
+    assert len(image_folder(tmp_path / "alias")) == 41
+
+
+def test_a_link_to_itself_is_reported(folder: Path) -> None:
+    (folder / "cat" / "loop.png").symlink_to(folder / "cat" / "loop.png")
+    with pytest.raises(DataError, match=r"loop\.png") as error:
+        image_folder(folder).array(8)
+    one_line(error)
+
+
+def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "file", Path("nul\0")):
+        with pytest.raises(DataError) as error:
+            image_folder(path)
+        one_line(error)
+    with pytest.raises(ConfigError):
+        image_folder(tmp_path, "test")
+
+
+def test_a_hostile_class_name_is_kept_as_text(tmp_path: Path) -> None:
+    name = "<img onerror=alert(1)>"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.png").write_bytes(encoded(np.zeros((4, 4, 3), np.uint8), "PNG"))
+    assert image_folder(tmp_path).classes == (name,)
+
+
+def test_arrays_of_many_channels(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    fields = draw.integers(0, 65_536, (12, 20, 24, 7), dtype=np.uint16)
+    for index, field in enumerate(fields):
+        place = tmp_path / ("crops" if index % 2 else "water")
+        place.mkdir(exist_ok=True)
+        if index % 3 == 0:
+            np.save(place / f"{index:02}.npy", field)
+        elif index % 3 == 1:
+            np.savez_compressed(place / f"{index:02}.npz", field)
+        else:
+            tifffile.imwrite(place / f"{index:02}.tif", field.transpose(2, 0, 1), photometric="minisblack")
+    dataset = array_folder(tmp_path)
+    assert dataset.classes == ("crops", "water")
+    order = [int(name[-6:-4]) for name in dataset.names]
+    values = dataset.array()
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, fields[order])
+    train, held = (array_folder(tmp_path, split, holdout=0.5) for split in ("train", "val"))
+    assert (len(train), len(held)) == (6, 6)
+    with pytest.raises(DataError, match="7 channels"):
+        dataset.image(0)
+
+    scaled = dataset.array(10)
+    assert scaled.shape == (12, 10, 10, 7)
+    assert scaled.dtype == np.float32
+    # Scaling keeps a channel's mean over what is left of the crop, 20 of 24 columns.
+    square = fields[order][:, :, 2:22].astype(np.float64)
+    np.testing.assert_allclose(scaled.mean(axis=(1, 2)), square.mean(axis=(1, 2)), rtol=0.05)
+
+
+def test_constant_channels_stay_constant_when_scaled(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    values = np.array([-3.5, 0.0, 1e6, 1e-6, 7.0])
+    np.save(tmp_path / "a" / "a.npy", np.broadcast_to(values, (31, 17, 5)))
+    scaled = array_folder(tmp_path).array(9)
+    np.testing.assert_allclose(scaled, np.broadcast_to(values, (1, 9, 9, 5)), rtol=1e-5)
+
+
+def test_sets_can_be_sent_to_another_worker(folder: Path) -> None:
+    assert pickle.dumps(image_folder(folder, "train"))

@@ -1,0 +1,262 @@
+"""Evaluation against a slow loop, on the pictures and classes that a model and a data set share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import swin_core
+from swin_core import runs
+from swin_core.commands import evaluate as command
+from swin_core.data.dataset import DataSet, cifar100, flower_photos, image_folder
+from swin_core.data.registry import open_split, splits
+from swin_core.errors import ConfigError, DataError, TargetError
+from swin_core.evaluation.accuracy import evaluate_classifier, evaluate_named
+from swin_core.evaluation.metrics import Figures, evaluate
+from swin_core.training import TrainConfig, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ANIMALS = ("ant", "bee", "cow")
+
+
+class Linear(nn.Module):
+    """A classifier that is quick to follow by hand, with a part whose mode was set by its user."""
+
+    def __init__(self, classes: int, side: int = 4) -> None:
+        super().__init__()
+        self.frozen = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(3 * side * side, classes)
+        self.train()
+        self.frozen.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.dropout(self.frozen(x.flatten(1))))
+
+
+def batches(count: int, classes: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    pictures, labels = torch.randn(count, 3, 4, 4), torch.randint(0, classes, (count,))
+    return list(zip(pictures.split(size), labels.split(size), strict=True))
+
+
+@pytest.mark.parametrize("classes", [2, 5, 6, 11])
+def test_figures_against_a_slow_loop(classes: int) -> None:
+    model, given = Linear(classes), batches(47, classes, 10)
+    modes = [module.training for module in model.modules()]
+    figures = evaluate(model, given)
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None for parameter in model.parameters())
+    loss, hits, hits5 = 0.0, 0, 0
+    confusion = np.zeros((classes, classes), dtype=int)
+    weight, bias = (parameter.detach().double().numpy() for parameter in model.head.parameters())
+    for pictures, labels in given:
+        for picture, label in zip(pictures.double().numpy(), labels.tolist(), strict=True):
+            logits = weight @ picture.ravel() + bias
+            loss += np.log(np.exp(logits).sum()) - logits[label]
+            order = sorted(range(classes), key=lambda index: -logits[index])
+            hits += order[0] == label
+            hits5 += label in order[:5]
+            confusion[label, order[0]] += 1
+    assert figures.count == 47
+    assert figures.loss == pytest.approx(loss / 47, rel=1e-6)
+    assert figures.top1 == hits / 47
+    assert figures.top5 == (hits5 / 47 if classes > 5 else None)
+    np.testing.assert_array_equal(figures.confusion, confusion)
+    for label, share in enumerate(figures.per_class):
+        assert share == confusion[label, label] / confusion[label].sum()
+
+
+def test_batches_do_not_matter() -> None:
+    model = Linear(7)
+    pictures, labels = (torch.cat(part) for part in zip(*batches(30, 7, 30), strict=True))
+    one = evaluate(model, [(pictures, labels)])
+    many = evaluate(model, zip(pictures.split(4), labels.split(4), strict=True))
+    assert many.loss == pytest.approx(one.loss, rel=1e-6)
+    np.testing.assert_array_equal(many.confusion, one.confusion)
+
+
+def test_modes_are_restored_after_a_failure() -> None:
+    model = Linear(3)
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(RuntimeError):
+        evaluate(model, [(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long))])
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(DataError, match="at least one picture"):
+        evaluate(model, [])
+
+
+def test_a_class_without_pictures_has_no_share() -> None:
+    figures = Figures(3, 1.0, 2 / 3, None, np.array([[2, 1, 0], [0, 0, 0], [0, 0, 0]]))
+    np.testing.assert_array_equal(figures.per_class, [2 / 3, np.nan, np.nan])
+    plain = json.loads(json.dumps(figures.to_dict()))
+    assert plain["per_class"] == [2 / 3, None, None]
+    assert plain["confusion"] == [[2, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+# Models and data sets that share some classes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of 8, 6 and 5 pictures, each of its own size."""
+    root, draw = tmp_path / "animals", np.random.default_rng(0)
+    for name, count in zip(ANIMALS, (8, 6, 5), strict=True):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = draw.integers(0, 256, (10 + index, 14, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+def classifier(labels: tuple[str, ...], **options: object) -> swin_core.Classifier:
+    torch.manual_seed(5)
+    model = Linear(len(labels), 8)
+    return swin_core.Classifier(model, labels, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), 8, name="linear", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"crop_fraction": 0.8}, {"interpolation": "bilinear"}, {"squash": True}], ids=str
+)
+def test_a_classifier_sees_its_own_view_of_each_picture(options: dict[str, object], folder: Path) -> None:
+    peer, dataset = classifier(("zebra", "Cow", "ants", "bee"), **options), image_folder(folder)
+    done: list[tuple[int, int]] = []
+    found = evaluate_classifier(peer, dataset, lambda *counts: done.append(counts))
+    confusion, loss = np.zeros((4, 4), dtype=int), 0.0
+    for index, label in enumerate(dataset.labels):
+        place = (2, 3, 1)[label]
+        probabilities = peer.predict([dataset.image(index)])[0]
+        confusion[place, probabilities.argmax()] += 1
+        loss -= np.log(probabilities[place])
+    np.testing.assert_array_equal(found.figures.confusion, confusion)
+    assert found.figures.loss == pytest.approx(loss / 19, rel=1e-5)
+    assert found.figures.top5 is None
+    assert (found.model, found.data, found.split, found.left_out) == ("linear", "animals", "all", ())
+    assert done == [(19, 19)]
+
+
+def test_pictures_of_unknown_classes_are_left_out(folder: Path) -> None:
+    found = evaluate_classifier(classifier(("cow", "dog", "ant")), image_folder(folder))
+    assert found.left_out == ("bee",)
+    assert found.figures.count == 13
+    assert found.figures.confusion.sum(1).tolist() == [5, 0, 8]
+    assert json.loads(json.dumps(found.to_dict()))["left_out"] == ["bee"]
+
+
+def test_a_model_of_other_classes_is_refused(folder: Path) -> None:
+    words = "no picture of animals is of a class that linear knows: it knows class 0, class 1, class 2"
+    with pytest.raises(DataError, match=words):
+        evaluate_classifier(classifier(("class 0", "class 1", "class 2")), image_folder(folder))
+
+
+def test_an_ambiguous_class_stops_the_evaluation(folder: Path) -> None:
+    with pytest.raises(TargetError, match="fits several classes"):
+        evaluate_classifier(classifier(("ant, insect", "Bees", "BEE")), image_folder(folder))
+
+
+def same_pictures(one: DataSet, other: DataSet) -> bool:
+    return one.names == other.names and one.split == other.split
+
+
+def test_splits_of_a_folder_are_those_of_the_training(folder: Path) -> None:
+    assert len(open_split(str(folder))) == len(open_split(str(folder), "all")) == 19
+    config = TrainConfig(data=str(folder), holdout=0.4, seed=3)
+    for place, name in enumerate(("train", "val")):
+        split = open_split(str(folder), name, config.holdout, config.seed)
+        assert same_pictures(split, splits(config.data, config.holdout, config.seed)[place])
+    with pytest.raises(ConfigError, match="has no split 'test'; choose from train, val, all"):
+        open_split(str(folder), "test")
+
+
+def test_splits_of_the_public_sets(data_root: Path) -> None:
+    assert same_pictures(open_split("flowers", root=data_root), flower_photos(data_root, "val"))
+    assert same_pictures(open_split("flowers", "train", root=data_root), flower_photos(data_root, "train"))
+    assert same_pictures(open_split("cifar100", root=data_root), cifar100(data_root, "test"))
+    held = open_split("cifar100", "val", 0.1, root=data_root)
+    assert (len(held), held.split) == (5000, "val")
+    for data, split, known in (("cifar100", "all", "train, val, test"), ("flowers", "test", "train, val")):
+        with pytest.raises(ConfigError, match=f"has no split '{split}'; choose from {known}\\."):
+            open_split(data, split, root=data_root)
+
+
+def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path: Path) -> None:
+    own = {"optimizer": "adamw", "lr": 1e-3, "batch_size": 8, "holdout": 0.4, "seed": 2, "cutout": 2}
+    config = TrainConfig(data=str(folder), variant="swin_nano", image_size=8, epochs=2, **own)
+    run = runs.create(config.to_dict(), tmp_path / "runs")
+    train(config, run)
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    for name in (run.name, str(run), str(run / "model.safetensors")):
+        found = evaluate_named(name, str(folder), "val", runs_root=tmp_path / "runs")
+        assert (found.figures.loss, found.figures.top1) == (last["loss"], last["top1"])
+    assert found.labels == ANIMALS
+
+
+def test_a_bundled_model_does_what_its_card_says(data_root: Path) -> None:
+    """On the 364 pictures that it was validated on while it was trained."""
+    card = json.loads((swin_core.zoo.load.ASSETS / "swin_micro_flowers.json").read_text())
+    found = evaluate_named("swin_micro_flowers", "flowers", root=data_root)
+    assert found.figures.count == 364
+    assert found.figures.loss == pytest.approx(card["evaluation"]["loss"], rel=1e-4)
+    assert found.figures.top1 == pytest.approx(card["evaluation"]["top1"], abs=1.5 / 364)
+
+
+@pytest.fixture
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`swinlens evaluate` with arguments: exit status, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+        status = command.main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    model = swin_core.build("swin_nano", num_classes=7, image_size=8)
+    labels = ["cow", "dog", "ant", *(f"class {index}" for index in range(4))]
+    swin_core.save_weights(model, tmp_path / "w.safetensors", {"labels": labels, "image_size": 8})
+    return tmp_path / "w.safetensors"
+
+
+def test_the_command_prints_and_writes_the_figures(
+    run_command: Callable[..., tuple[int, str, str]], weights: Path, folder: Path, tmp_path: Path
+) -> None:
+    status, output, errors = run_command(weights, "--data", folder, "--json", tmp_path / "figures.json")
+    assert status == 0, errors
+    found = evaluate_named(str(weights), str(folder))
+    assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(json.dumps(found.to_dict()))
+    *classes, left_out, summary = output.splitlines()
+    assert [line.split()[-1] for line in classes] == ["cow", "ant"]
+    assert left_out == "left out, since w does not know them: bee"
+    figures = found.figures
+    assert f"13 pictures of animals, split all: loss {figures.loss:.4f}  top-1 {figures.top1:.2%}  top-5" in summary
+    assert "13/13" in errors  # the progress bar
+
+
+def test_the_command_answers_mistakes_in_one_line(
+    run_command: Callable[..., tuple[int, str, str]], weights: Path, folder: Path, tmp_path: Path
+) -> None:
+    for arguments, words in (
+        (["nothing", "--data", folder], "there is no model 'nothing'"),
+        ([weights, "--data", "none"], "there is no folder 'none'"),
+        ([weights, "--data", folder, "--split", "test"], "has no split 'test'"),
+        ([weights, "--data", "flowers", "--data-root", tmp_path], "flower_photos is not in"),
+        ([weights, "--data", folder, "--json", tmp_path / "none" / "f.json"], "cannot be written: No such file"),
+    ):
+        status, _, errors = run_command(*arguments)
+        assert status == 1
+        *_, line = errors.splitlines()
+        assert line.startswith("swinlens evaluate: ")
+        assert words in line
+        assert "Traceback" not in errors

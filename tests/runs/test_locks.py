@@ -1,0 +1,137 @@
+"""One run at a time on a device, and one launcher at a time for a run; each test with real programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swin_core import runs
+from swin_core.errors import RunError
+from swin_core.runs import starting
+from tests.fixtures.started import SETTINGS, STUB, eventually, started, stubbed_root
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with stubbed_root(tmp_path, monkeypatch) as root:
+        yield root
+
+
+def test_ten_launches_at_once(root: Path) -> None:
+    """Fault 13: one runs; the nine leave no folder and say which run has the device."""
+    gate = threading.Barrier(10)
+    outcomes: list[runs.Run | RunError] = []
+
+    def launch() -> None:
+        gate.wait()
+        try:
+            outcomes.append(runs.start(SETTINGS, root=root))
+        except RunError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=launch) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (run,) = [outcome for outcome in outcomes if isinstance(outcome, runs.Run)]
+    assert [listed.name for listed in runs.list_runs(root)] == [run.name]
+    assert [path.name for path in root.iterdir()] == [run.name]
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, RunError)]
+    assert refused == [f"cpu is in use by run {run.name}; stop it or wait."] * 9
+
+
+def test_ten_launchers_at_once(root: Path) -> None:
+    """The same without the look at who is busy before."""
+    folders = [runs.create(SETTINGS | {"name": f"r{number}"}, root) for number in range(10)]
+    for folder in folders:
+        (folder / "launch.json").write_text(
+            json.dumps({"devices": ["cuda:1", "cuda:0"][:: 1 - 2 * (folder.name[-1] > "4")]})
+        )
+    launchers = [
+        subprocess.Popen([sys.executable, STUB, "--run", folder], stderr=subprocess.PIPE, text=True)
+        for folder in folders
+    ]
+    eventually(lambda: sum(launcher.poll() is None for launcher in launchers) == 1)
+    alive = [folder for folder, launcher in zip(folders, launchers, strict=True) if launcher.poll() is None]
+    assert runs.busy(["cuda:0", "cuda:1"]) == {"cuda:0": alive[0], "cuda:1": alive[0]}
+    for launcher in launchers:
+        if launcher.poll() is None:
+            launcher.kill()
+        else:
+            assert launcher.returncode == starting.BUSY
+        _, said = launcher.communicate()
+        assert launcher.returncode < 0 or f"is in use by run {alive[0].name}; stop it or wait." in said
+
+
+def test_a_device_in_use_refuses_a_resume_and_leaves_the_folder(root: Path) -> None:
+    first = started(root, name="first")
+    second = runs.create(SETTINGS | {"name": "second"}, root)
+    with pytest.raises(RunError, match=f"cpu is in use by run {first.name}") as refused:
+        runs.resume(runs.find(second.name, root))
+    assert refused.value.busy
+    assert second.is_dir()
+    other = runs.resume(runs.find(second.name, root), devices=["cuda:0"])
+    assert other.alive
+    assert other.launch["devices"] == ["cuda:0"]
+    assert set(runs.busy(["cpu", "cuda:0", "cuda:1"])) == {"cpu", "cuda:0"}
+
+
+def test_one_run_never_has_two_launchers(root: Path) -> None:
+    """On another device the device's lock would not help."""
+    run = started(root)
+    (run.folder / "launch.json").write_text(json.dumps({"devices": ["cuda:0"]}))
+    second = subprocess.run(
+        [sys.executable, STUB, "--run", run.folder], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert second.returncode == starting.BUSY
+    assert f"run {run.name} is under way already" in second.stderr
+
+
+def test_a_launcher_that_loses_the_race_is_told_from_one_that_fails(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = started(root, name="first")
+    monkeypatch.setattr(starting, "busy", lambda devices: {})  # it came between the look and the launch
+    with pytest.raises(RunError, match="cpu is in use by another run; try again") as refused:
+        runs.start(SETTINGS, root=root)
+    assert refused.value.busy
+    assert [run.name for run in runs.list_runs(root)] == [first.name]
+
+
+def test_locks_are_free_after_the_block_and_after_an_error(root: Path) -> None:
+    folder = runs.create(SETTINGS, root)
+
+    def failing() -> None:
+        with runs.device_locks(["cpu", "cuda:0"], folder):
+            assert runs.busy(["cpu", "cuda:0"]) == {"cpu": folder, "cuda:0": folder}
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            failing()
+    assert runs.busy(["cpu", "cuda:0"]) == {}
+    other = runs.device_locks(["cpu", "cuda:0"], runs.create(SETTINGS | {"name": "other"}, root))
+    with runs.device_locks(["cuda:0"], folder), pytest.raises(RunError, match="cuda:0 is in use by run"), other:
+        pass
+    with runs.device_locks(["cpu"], folder):  # the other one let go of it
+        pass
+
+
+def test_a_lock_folder_of_another_user_is_refused(root: Path, tmp_path: Path) -> None:
+    folder = runs.create(SETTINGS, root)
+    place = tmp_path / "tmp" / f"swinlens-{os.getuid()}"
+    place.symlink_to(tmp_path)
+    with pytest.raises(RunError, match="belongs to another user; set TMPDIR"), runs.device_locks(["cpu"], folder):
+        pass
+    assert runs.busy(["cpu"]) == {}
+    place.unlink()
+    with runs.device_locks(["cpu"], folder):
+        assert place.stat().st_mode & 0o077 == 0

@@ -1,0 +1,114 @@
+"""Ranks: errors of an exchange, told apart from errors of the work itself, in real processes and by message."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from swin_core.errors import LeftAloneError
+from swin_core.system.distributed import naming_gone_peers
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RANK = """
+import os, sys, time
+import torch
+import torch.distributed as dist
+from swin_core.errors import LeftAloneError
+from swin_core.world import joined, naming_gone_peers
+
+mode = sys.argv[1]
+with joined(["cpu"]) as world:
+    model = world.join_gradients(torch.nn.Linear(3, 3)) if mode.endswith("backward") else None
+    world.any(False)
+    if world.rank == 1 and mode.startswith("gone"):
+        time.sleep(1)  # rank 0 waits for this one by then
+        os._exit(1)
+    try:
+        if mode == "gone":
+            world.sum(torch.ones(3))
+        elif mode == "gone in backward":
+            with naming_gone_peers():
+                model(torch.ones(2, 3)).sum().backward()
+        elif mode == "backward":
+            loss = model(torch.ones(2, 3)).sum()
+            loss.register_hook(lambda gradient: torch.ones(2) @ torch.ones(3))
+            with naming_gone_peers():
+                loss.backward()
+    except Exception as error:
+        print(type(error).__name__, str(error)[:200], flush=True)
+    os._exit(0)
+"""
+
+
+def first_rank(mode: str) -> tuple[str, str]:
+    """What rank 0 of two prints, and its standard error."""
+    port = free_port()
+    ranks = []
+    for rank in range(2):
+        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+        ranks.append(
+            subprocess.Popen(
+                [sys.executable, "-c", RANK, mode],
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    output, errors = ranks[0].communicate(timeout=240)
+    ranks[1].communicate(timeout=240)
+    return output, errors
+
+
+@pytest.mark.parametrize("mode", ["gone", "gone in backward"])
+def test_a_peer_that_exits_is_named_and_the_true_error_is_logged(mode: str) -> None:
+    output, errors = first_rank(mode)
+    assert output.startswith("LeftAloneError another process of this run is gone")
+    assert "Connection closed by peer" in errors or "Connection reset by peer" in errors
+
+
+def test_an_error_of_the_backward_pass_stays_what_it_is() -> None:
+    output, _ = first_rank("backward")
+    assert output.startswith("RuntimeError")
+    assert "size" in output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        dist.DistBackendError("NCCL error: remote process exited"),
+        dist.DistNetworkError("the client socket has timed out"),
+        RuntimeError("[/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:20194."),
+        RuntimeError("[/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation"),
+        RuntimeError("Application timeout caused pair closure"),
+    ],
+)
+def test_connection_errors_are_converted_and_logged(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(LeftAloneError) as caught, naming_gone_peers():
+        raise error
+    assert caught.value.__cause__ is error
+    assert str(error) in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("inconsistent tensor size, expected tensor [2] and src [3] to have the same number of elements"),
+        RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:456] op.preamble.length <= op.nbytes. 12 vs 8"),
+        RuntimeError("Expected all tensors to be on the same device"),
+        ValueError("another kind"),
+    ],
+)
+def test_other_errors_pass_unchanged(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, naming_gone_peers():
+        raise error
+    assert caught.value is error

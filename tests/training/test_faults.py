@@ -1,0 +1,203 @@
+"""Trainings that are killed, stopped, starved of space or fed numbers that explode, in real processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swin_core import runs
+from swin_core.errors import RunError
+from swin_core.training import TrainConfig, train
+from swin_core.training.checkpoint import read_checkpoint
+from tests.fixtures.shell import CLASSES, TRAIN, Shell, assert_same_figures, figures, pictures, shell, small
+from tests.fixtures.started import eventually
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+__all__ = ["pictures", "shell"]
+
+
+@pytest.fixture(scope="module")
+def config(pictures: Path) -> TrainConfig:
+    """Epochs enough that a run can be caught in the middle."""
+    return small(pictures, epochs=40)
+
+
+@pytest.fixture(scope="module")
+def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process that nothing disturbed."""
+    folder = runs.create(config.to_dict(), tmp_path_factory.mktemp("whole"))
+    assert train(config, folder) == "finished"
+    return folder
+
+
+def epochs_done(run: Path, count: int = 1) -> None:
+    """Wait until some epochs are over and saved."""
+    eventually(
+        lambda: runs.read_status(run).get("epoch", 0) >= count and (run / "checkpoints" / "last.pt").exists(), 120
+    )
+
+
+def state(run: Path) -> tuple[Any, Any]:
+    status = runs.read_status(run)
+    return status.get("state"), status.get("reason", "")
+
+
+def test_a_killed_rank_ends_the_run_and_is_named(shell: Shell, config: TrainConfig, whole: Path) -> None:
+    run = shell.new_run(config, 2)
+    launcher = shell.begin(TRAIN, "--run", str(run))
+    epochs_done(run)
+    victim = shell.worker(1)
+    assert victim is not None
+    victim.kill()
+    assert launcher.wait(60) == 1
+    told, reason = state(run)
+    assert told == "failed"
+    assert reason.startswith("process 1 of 2 was killed by SIGKILL")
+    assert f"swinlens train: {reason}" in shell.said()
+    eventually(lambda: not shell.programs(), 5)
+    assert 0 < runs.read_status(run)["epoch"] < config.epochs
+    assert runs.find(run.name, shell.root).state == "failed"
+    assert shell.do(TRAIN, "--run", str(run)) == 0
+    assert state(run) == ("finished", "")
+    assert_same_figures(run, whole)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_may_start_anew_after_a_death(rank: int, shell: Shell, config: TrainConfig, whole: Path) -> None:
+    run = shell.new_run(config, 2, restarts=1)
+    launcher = shell.begin(TRAIN, "--run", str(run))
+    epochs_done(run)
+    victim = shell.worker(rank)
+    assert victim is not None
+    victim.kill()
+    assert launcher.wait(120) == 0, shell.said()
+    assert state(run) == ("finished", "")
+    assert_same_figures(run, whole)
+    assert (run / "log.txt").read_text().count("finished") == 1
+
+
+def test_a_rank_that_fails_says_why(shell: Shell, pictures: Path) -> None:
+    data = shell.folder / "pictures"
+    for name in CLASSES:
+        (data / name).mkdir(parents=True)
+        for picture in (pictures / name).iterdir():
+            (data / name / picture.name).write_bytes(picture.read_bytes())
+    (data / "bee" / "03.png").write_bytes(b"no picture")
+    run = shell.new_run(small(data), 2)
+    assert shell.do(TRAIN, "--run", str(run)) == 1
+    told, reason = state(run)
+    assert told == "failed"
+    assert reason.startswith("process ")
+    assert "03.png" in reason
+    assert "\n" not in reason
+    assert f"swinlens train: {reason}" in shell.said()
+
+
+def test_two_ranks_stop_and_go_on_where_they_were(shell: Shell, config: TrainConfig, whole: Path) -> None:
+    """Stopped by a request, then by a signal; each time the step that was under way is saved."""
+    run = shell.new_run(config, 2)
+    steps = 0
+    for way in ("file", "signal"):
+        launcher = shell.begin(TRAIN, "--run", str(run))
+        eventually(lambda: runs.read_status(run).get("state") == "running", 60)
+        epochs_done(run, steps // 3 + 1)
+        if way == "file":
+            (run / "stop").touch()
+        else:
+            launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(30) == 0, shell.said()
+        assert shell.programs() == []
+        assert state(run) == ("stopped", "")
+        assert steps < runs.read_status(run)["step"] < 3 * config.epochs
+        steps = runs.read_status(run)["step"]
+        (run / "stop").unlink(missing_ok=True)
+    assert shell.do(TRAIN, "--run", str(run)) == 0
+    assert state(run) == ("finished", "")
+    assert figures(run)[-1]["loss"] == pytest.approx(figures(whole)[-1]["loss"], abs=1e-5)
+    assert figures(run)[-1]["train_loss"] == pytest.approx(figures(whole)[-1]["train_loss"], abs=1e-5)
+
+
+def test_nothing_outlives_a_launcher_that_was_killed(shell: Shell, config: TrainConfig, whole: Path) -> None:
+    run = shell.new_run(config, 2)
+    launcher = shell.begin(TRAIN, "--run", str(run))
+    epochs_done(run)
+    assert len(shell.programs()) >= 3
+    launcher.kill()
+    launcher.wait()
+    begin = time.monotonic()
+    eventually(lambda: not shell.programs(), 15)
+    assert time.monotonic() - begin < 10
+    assert runs.find(run.name, shell.root).state in ("stopped", "died")
+    assert shell.do(TRAIN, "--run", str(run)) == 0, shell.said()
+    assert state(run) == ("finished", "")
+    assert figures(run) == [pytest.approx(line, abs=1e-5) for line in figures(whole)]
+
+
+def train_alone(config: TrainConfig, folder: Path) -> None:
+    """What a process of its own does until it is killed."""
+    train(config, folder)
+
+
+def test_killed_at_any_moment_the_newest_checkpoint_loads(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    """The forkserver has torch loaded, so that a run begins at once and most of its time is spent in saving."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["swin_core.training"])
+    run = runs.create(config.to_dict(), tmp_path)
+    last, draw = run / "checkpoints" / "last.pt", random.Random(0)
+    reached = []
+    for _ in range(8):
+        child = context.Process(target=train_alone, args=(config, run))
+        child.start()
+        begun = last.stat().st_mtime_ns if last.exists() else 0
+        eventually(lambda: not child.is_alive() or (last.exists() and last.stat().st_mtime_ns > begun), 120)  # noqa: B023
+        time.sleep(draw.uniform(0, 0.15))
+        child.kill()
+        child.join()
+        reached.append(read_checkpoint(last)["place"]["epoch"])
+    assert reached == sorted(reached)
+    assert reached[0] < reached[-1]
+    assert train(config, run) == "finished"
+    assert_same_figures(run, whole)
+    assert not [*run.glob(".*"), *run.glob("checkpoints/.*")]
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_older_checkpoint(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(pictures, epochs=3)
+    run = runs.create(config.to_dict(), tmp_path)
+    last = run / "checkpoints" / "last.pt"
+    steps = iter(range(100))
+    train(config, run, stopping=lambda: next(steps) >= 3)
+    before = last.read_bytes()
+    sync = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size > 100_000:  # small files still find a place
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(RunError, match="no space is left"):
+        train(config, run)
+    assert state(run)[0] == "failed"
+    assert "no space is left on the disk; free some" in state(run)[1]
+    assert last.read_bytes() == before
+    monkeypatch.undo()
+    assert train(config, run) == "finished"
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(pictures: Path, tmp_path: Path) -> None:
+    config = small(pictures, epochs=2, lr=100.0, clip=0.0, warmup=0.0, ema=0.0, weight_decay=100.0)
+    run = runs.create(config.to_dict(), tmp_path)
+    with pytest.raises(RunError, match="not a finite number"):
+        train(config, run)
+    assert state(run)[0] == "failed"
+    assert "lower --lr" in state(run)[1]
