@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A demo to share: a picture, models and heat maps on one page, and an API: `python dashboard/gradio_demo.py`."""
+"""A demo to share: an image, models and heat maps on one page, and an API: `python dashboard/gradio_demo.py`."""
 
 import argparse
 import contextlib

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="(default: 0 1)")
     result.add_argument("--epochs", type=int, help="(default: 6; 10 with --finetune)")
     result.add_argument("--data", default="cifar100", help="what to train on (default: %(default)s)")
-    result.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pictures; 0 for all")
+    result.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N images; 0 for all")
     result.add_argument("--batch-size", type=int, metavar="N", help="(default: the recipe's)")
     result.add_argument("--json", type=Path, metavar="FILE", help="all figures (default: ablations.json of the runs)")
     tuning = result.add_argument_group("fine-tuning")

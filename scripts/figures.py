@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw the reproduced report's figures from our own data and runs: `python scripts/figures.py --help` has examples.
 
-Sample sheets show pictures of data sets: they are for the reader's own eyes, and not to be published.
+Sample sheets show images of data sets: they are for the reader's own eyes, and not to be published.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--out", type=Path, required=True, help=f"file to write: .{', .'.join(files)}")
         return added
 
-    sheet = figure("sheet", "pictures of every class of a data set (figures 5 and 6)")
+    sheet = figure("sheet", "images of every class of a data set (figures 5 and 6)")
     sheet.add_argument("data", help="cifar100, flowers, or a folder of class folders")
     sheet.add_argument("--split", help="as for evaluate.py (default: train, all of a folder)")
     sheet.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     grid = "heat maps, a row for each class and a column for each model (figure 11)"
     classes = figure("classes", grid, GRID_KINDS)
     classes.add_argument(
-        "rows", nargs="+", metavar="CLASS=PICTURE", help="a class and a picture of it; =PICTURE for each first choice"
+        "rows", nargs="+", metavar="CLASS=PICTURE", help="a class and an image of it; =PICTURE for each first choice"
     )
     classes.add_argument("--models", nargs="+", required=True, metavar="NAME", help="as for explain.py, one a column")
     classes.add_argument("--titles", nargs="+", default=[], metavar="TITLE", help="one a column (default: the names)")

@@ -1,7 +1,7 @@
 """Everything that can go wrong in a way a user should read about.
 
     SwinError
-    |-- ImageError      bytes that are not a picture that can be shown
+    |-- ImageError      bytes that are not an image that can be shown
     |-- DataError       a data set that is missing or malformed
     |-- DownloadError   a file that could not be fetched, or arrived damaged
     |-- ConfigError     a setting outside its range, or two that contradict each other
@@ -40,7 +40,7 @@ class SwinError(Exception):
 
 
 class ImageError(SwinError):
-    """The bytes are not a picture that this project reads."""
+    """The bytes are not an image that this project reads."""
 
 
 class DataError(SwinError):

@@ -1,4 +1,4 @@
-"""What many tests share: the data root, the sample pictures, a small classifier, and a count of hooks."""
+"""What many tests share: the data root, the sample images, a small classifier, and a count of hooks."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def samples() -> dict[str, Path]:
-    """The sample pictures by name without suffix, such as `samples["cat"]`."""
+    """The sample images by name without suffix, such as `samples["cat"]`."""
     paths = sorted((ROOT / "assets" / "samples").glob("*.jpg"))
-    assert paths, "assets/samples holds no picture"
+    assert paths, "assets/samples holds no image"
     return {path.stem: path for path in paths}
 
 

@@ -35,7 +35,7 @@ ON_GPU = World(device=GPU)
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three classes with eight pictures each, 16 pixels."""
+    """A folder of three classes with eight images each, 16 pixels."""
     return write_pictures(tmp_path_factory.mktemp("made") / "pictures", (8, 8, 8))
 
 

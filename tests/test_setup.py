@@ -1,4 +1,4 @@
-"""The two commands, the requirements and the sample pictures.
+"""The two commands, the requirements and the sample images.
 
 The scripts run here in a copy of the project, with a stub for Python that writes down how it was called and
 installs nothing: what is tested is what they call, in which order, and what they do after a failure.

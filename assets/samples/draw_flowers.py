@@ -1,4 +1,4 @@
-"""Draw the two sample pictures that are made here and not photographed: `tulip.jpg` and `rose.jpg`.
+"""Draw the two sample images that are made here and not photographed: `tulip.jpg` and `rose.jpg`.
 
 A flower is a stack of petals, painted from back to front over a blurred background. Each petal is a filled
 outline, shaded from its base to its rim and darkened along its edge. The seeds are fixed, so a second run
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-SIZE = 480  # pixels, of the square picture
+SIZE = 480  # pixels, of the square image
 OVERSAMPLING = 2  # drawn larger, then reduced, so that outlines are smooth
 
 Canvas = np.ndarray  # (SIZE * OVERSAMPLING, SIZE * OVERSAMPLING, 3), float, 0 to 1
@@ -58,7 +58,7 @@ def petal(
 ) -> None:
     """Paint one petal that starts at `base` and points to `angle` (radians, 0 is upwards).
 
-    `length`, `width` (half of the petal's) and `bend` (of the tip, to the side) are in half pictures.
+    `length`, `width` (half of the petal's) and `bend` (of the tip, to the side) are in half images.
     """
     x, y = grid()
     dx, dy = x - base[0], y - base[1]

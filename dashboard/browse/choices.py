@@ -33,7 +33,7 @@ PAGE_SIZES = (50, 100)
 NONE = "None"
 
 _SPLIT_WORDS = {"val": "validation", "train": "training"}
-# Beside the pictures of a split, which are held elsewhere, a catalog takes some 15 MB for 60,000 of them.
+# Beside the images of a split, which are held elsewhere, a catalog takes some 15 MB for 60,000 of them.
 _catalogs: LRUCache[Catalog] = LRUCache(4)
 
 
@@ -97,7 +97,7 @@ def choose_judges(models: Sequence[str], fitting: str | None, ignored: list[str]
 
     Args:
         models: the models that are chosen in the sidebar.
-        fitting: the first of them that knows the classes of the pictures.
+        fitting: the first of them that knows the classes of the images.
         ignored: gets a line for each value of the address that is not offered.
     """
     if not models:
@@ -136,7 +136,7 @@ def _select(
 
 
 def _reset() -> None:
-    """Another data set starts with its first split and all of its pictures."""
+    """Another data set starts with its first split and all of its images."""
     there = {one.name: one for one in collections()}
     if st.session_state.data in there:
         st.session_state.split = there[st.session_state.data].splits[0]
@@ -146,14 +146,14 @@ def _reset() -> None:
 
 
 def open_rows(truth: str = ANY, predicted: str = "", show: str = SHOWN[0], sort: str = SORTS[0]) -> None:
-    """Show the pictures that a cell, a row or a count stands for: to be called before the widgets are made."""
+    """Show the images that a cell, a row or a count stands for: to be called before the widgets are made."""
     values = {"class": truth, "predicted": predicted or ANY, "show": show, "sort": sort, "search": "", "page": 1}
     for key, value in {**values, "view": VIEWS[0]}.items():
         st.session_state[key] = value
 
 
 def toggle(name: str) -> None:
-    """Put a picture into the tray, or take it out."""
+    """Put an image into the tray, or take it out."""
     picked = list(st.session_state.get("picked") or [])
     if name in picked:
         picked.remove(name)

@@ -28,7 +28,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str], totals: np.ndarra
     Args:
         matrix: `(n, m)` counts; the first n columns are the classes of the rows.
         names: of the columns, m.
-        totals: `(n,)` pictures of each row's class, in all columns.
+        totals: `(n,)` images of each row's class, in all columns.
         diagonal: whether what is right is drawn too.
     """
     shown = matrix.astype(float)
@@ -80,7 +80,7 @@ def scale_words(matrix: np.ndarray, diagonal: bool) -> str:
     """What the colours of a matrix `(n, m)` stand for."""
     off = matrix.copy()
     np.fill_diagonal(off, 0)
-    words = f"The darker, the more pictures: orange are mistakes, up to {off.max(initial=0):,} in a cell"
+    words = f"The darker, the more images: orange are mistakes, up to {off.max(initial=0):,} in a cell"
     return f"{words}; blue is right, up to {np.diag(matrix).max(initial=0):,}." if diagonal else f"{words}."
 
 

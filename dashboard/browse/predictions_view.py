@@ -1,4 +1,4 @@
-"""What the chosen models say about the pictures that are browsed, and how far that is while it is computed."""
+"""What the chosen models say about the images that are browsed, and how far that is while it is computed."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ LOOK_EVERY_SECONDS = 1.0
 
 
 def knowing_model(models: Sequence[str], shown: Shown) -> str | None:
-    """The model that knows most of the pictures' classes, the first of several; None if none knows any."""
+    """The model that knows most of the images' classes, the first of several; None if none knows any."""
     known = {model: _known_classes(model, shown) for model in models}
     best = max(known, key=known.__getitem__, default=None)
     return best if best and known[best] else None
@@ -36,7 +36,7 @@ def _known_classes(model: str, shown: Shown) -> int:
 
 
 def judge(shown: Shown, judges: Judges) -> list[Judgement]:
-    """What the models say about the pictures, the first one's and then the second's, as far as it is known.
+    """What the models say about the images, the first one's and then the second's, as far as it is known.
 
     In place of what is not known yet the page says how far it is, and comes back when it is there.
     """
@@ -66,7 +66,7 @@ def _parts(shown: Shown, model: str, title: str) -> list[Predictions] | None:
         if browse_work.is_long(*asked) and asked not in st.session_state.get("predict", []):
             count = len(shown.catalog)
             st.button(
-                f"Predict {count:,} pictures with {plain(title)}",
+                f"Predict {count:,} images with {plain(title)}",
                 icon=":material/hourglass_empty:",
                 help="It takes some minutes. It is kept on disk: the next time it is there at once.",
                 on_click=_ask,
@@ -102,7 +102,7 @@ def _wait(jobs: Sequence[browse_work.Job], title: str) -> None:
         browse_work.look_at(shown)
     left = job.seconds_left
     rest = "" if left is None else f", {duration(left)} left"
-    words = f"{title} predicts: {job.done:,} of {job.count:,} pictures{rest}"
+    words = f"{title} predicts: {job.done:,} of {job.count:,} images{rest}"
     st.progress(job.done / job.count, plain(words))
 
 
@@ -114,11 +114,11 @@ def show_figures(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
             try:
                 figures = judgement.found.figures()
             except DataError:
-                st.markdown(f"**{plain(name)}** knows no class of these pictures: it is neither right nor wrong.")
+                st.markdown(f"**{plain(name)}** knows no class of these images: it is neither right nor wrong.")
                 continue
             top5 = "" if figures.top5 is None else f", top-5 **{100 * figures.top5:.2f} %**"
             words = f"top-1 **{100 * figures.top1:.2f} %**{top5}, loss **{figures.loss:.3f}**"
-            st.markdown(f"**{plain(name)}** · {words} on {figures.count:,} pictures", width="content")
+            st.markdown(f"**{plain(name)}** · {words} on {figures.count:,} images", width="content")
             if letter == "A":
                 st.button(
                     "Most confident mistakes",
@@ -128,11 +128,11 @@ def show_figures(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
                     key="mistakes_first",
                 )
     if "train" in shown.splits and judgements:
-        st.caption("Models that were trained on these pictures know them: these figures say little about others.")
+        st.caption("Models that were trained on these images know them: these figures say little about others.")
 
 
 def show_comparison(judgements: Sequence[Judgement]) -> None:
-    """How often one of two models is right where the other is wrong, with the way to these pictures."""
+    """How often one of two models is right where the other is wrong, with the way to these images."""
     if len(judgements) < 2:
         return
     first, second = judgements[0].found, judgements[1].found

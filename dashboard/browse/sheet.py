@@ -1,4 +1,4 @@
-"""The sample sheet of the Browse page: a page of pictures that can be picked, as they are or under their heat maps."""
+"""The sample sheet of the Browse page: a page of images that can be picked, as they are or under their heat maps."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ __all__ = ["HEAT_MAPS_AT_MOST", "show_sheet", "show_tray"]
 HEAT_MAPS_AT_MOST = PAGE_SIZES[0]
 LEAST_TILE = 104
 """Pixels: nine tiles side by side on a screen of 1,440, three on a phone."""
-# A click must not move the pictures, of which the next is clicked: the empty tray is as high as a full one, and what is
-# said about a picture lies over the foot of the window.
+# A click must not move the images, of which the next is clicked: the empty tray is as high as a full one, and what is
+# said about an image lies over the foot of the window.
 _STYLE = """<style>
 .st-key-tray { min-height: 2.5rem; }
 :has(> .st-key-details) { position: sticky; bottom: 0.75rem; z-index: 2; }
@@ -55,11 +55,11 @@ def show_tray() -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="tray"):
         count = len(picked)
         if st.session_state.pop("tray_full", False):
-            st.warning(f"The tray holds {PICTURES_AT_MOST} pictures: take one out first.", icon=":material/info:")
+            st.warning(f"The tray holds {PICTURES_AT_MOST} images: take one out first.", icon=":material/info:")
         elif count:
             st.markdown(f"**{count} {'picture' if count == 1 else 'pictures'} in the tray**")
         else:
-            st.caption(f"Click pictures to put up to {PICTURES_AT_MOST} into the tray, and send them to another page.")
+            st.caption(f"Click images to put up to {PICTURES_AT_MOST} into the tray, and send them to another page.")
         if count:
             # A link, since `st.switch_page` would take all choices out of the address.
             st.page_link("views/compare.py", label="To Compare", icon=":material/compare:")
@@ -84,19 +84,19 @@ def show_sheet(
     look: Look | None,
     ignored: list[str],
 ) -> None:
-    """One page of the pictures that were asked for.
+    """One page of the images that were asked for.
 
     Args:
         shown: the data set.
-        rows: the pictures in order, `(n,)`.
+        rows: the images in order, `(n,)`.
         judges: the models.
         judgements: what they predict, as far as it is known.
-        look: of the heat maps, or None for plain pictures.
+        look: of the heat maps, or None for plain images.
         ignored: gets a line for a page that the address asks for in vain.
     """
     if not len(rows):
         st.info(
-            "No picture fits all choices: widen the class, the search, or what is shown.", icon=":material/search_off:"
+            "No image fits all choices: widen the class, the search, or what is shown.", icon=":material/search_off:"
         )
         return
     size, page = _choose_page(shown, rows, look is not None, ignored)
@@ -112,10 +112,10 @@ def show_sheet(
 
     def tell(done: int, count: int) -> None:
         if not told:
-            # The plain pictures are there while the maps are computed.
+            # The plain images are there while the maps are computed.
             _mount(sheet, shown, tiles, "sheet_before")
         told.append(done)
-        words.progress(done / count, f"Heat maps: {done} of {count} pictures")
+        words.progress(done / count, f"Heat maps: {done} of {count} images")
 
     if look is not None and judgements and judges.first:
         _lay_maps_over(tiles, shown, part, judges, judgements[0], look, words, tell)
@@ -126,7 +126,7 @@ def show_sheet(
 def _mount(place: "st.delta_generator.DeltaGenerator", shown: Shown, tiles: list[Tile], key: str) -> None:
     with place:
         _gallery(
-            data={"tiles": tiles, "title": f"Pictures of {shown.collection.title}", "least": LEAST_TILE},
+            data={"tiles": tiles, "title": f"Images of {shown.collection.title}", "least": LEAST_TILE},
             key=key,
             on_toggled_change=partial(_toggled, key),
         )
@@ -140,14 +140,14 @@ def _toggled(key: str) -> None:
 
 
 def _link_first(shown: Shown, rows: np.ndarray) -> None:
-    """A link that shows the first of the pictures that were asked for on the Compare page, in place of the tray."""
+    """A link that shows the first of the images that were asked for on the Compare page, in place of the tray."""
     names = [shown.name(int(row)) for row in rows[:PICTURES_AT_MOST]]
     words = f"Compare the first {len(names)}" if len(rows) > len(names) else "Compare these"
     st.page_link("views/compare.py", label=words, icon=":material/compare:", query_params={SHOW_PICTURES: names})
 
 
 def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
-    """Pictures on a page, and which page; other pictures start at the first one."""
+    """Images on a page, and which page; other images start at the first one."""
     digest = zlib.crc32(rows.tobytes())
     if st.session_state.setdefault("sheet_rows", digest) != digest:
         st.session_state.sheet_rows = digest
@@ -177,7 +177,7 @@ def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str])
 
 
 def _show_details(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) -> None:
-    """The first choices of each model for the picture that was clicked last, if it is still in the tray."""
+    """The first choices of each model for the image that was clicked last, if it is still in the tray."""
     name = st.session_state.get("clicked", "")
     row = shown.row(name) if name in (st.session_state.get("picked") or []) else None
     if row is None or not judgements:
@@ -208,7 +208,7 @@ def _lay_maps_over(
     place: "st.delta_generator.DeltaGenerator",
     tell: Callable[[int, int], None],
 ) -> None:
-    """Put heat maps of the predicted classes in place of the pictures."""
+    """Put heat maps of the predicted classes in place of the images."""
     model, found = str(judges.first), judgement.found
     read = [place for place, row in enumerate(rows) if found.predicted[row] >= 0]
     try:

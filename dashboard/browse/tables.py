@@ -26,11 +26,11 @@ _CONFUSIONS, _CLASSES, _MATRIX = "confusions_table", "classes_table", "confusion
 
 
 def show_confusion(shown: Shown, judgement: Judgement, ignored: list[str]) -> None:
-    """The confusion matrix, and the most frequent confusions; both open their pictures.
+    """The confusion matrix, and the most frequent confusions; both open their images.
 
     Args:
         shown: the data set.
-        judgement: what a model says about its pictures.
+        judgement: what a model says about its images.
         ignored: gets a line for a value that the address asks for in vain.
     """
     catalog = shown.catalog
@@ -59,14 +59,14 @@ def show_confusion(shown: Shown, judgement: Judgement, ignored: list[str]) -> No
         width = 165 if coarse else 105
     with left:
         st.header("Most frequent confusions")
-        st.caption("Choose a row to see its pictures.")
+        st.caption("Choose a row to see its images.")
         _show_frequent(frequent, words, opened, width)
     # A class of the model that is none of the data set's has a column only where it was predicted.
     columns = np.append(order, len(names)) if matrix[order, -1].any() else order
     cells = matrix[np.ix_(order, columns)]
     with right:
         st.header("Right class down, predicted class across")
-        st.caption("Click a cell to see its pictures. Drag to zoom, double-click to go back.")
+        st.caption("Click a cell to see its images. Drag to zoom, double-click to go back.")
         st.caption(scale_words(cells, diagonal))
         figure = confusion_figure(cells, [words[place] for place in columns], matrix.sum(1)[order], diagonal)
         top = ", ".join(f"{words[one.truth]} taken for {words[one.predicted]} {one.count}" for one in frequent[:5])
@@ -128,7 +128,7 @@ def _show_frequent(
         on_select=lambda: _open_row(_CONFUSIONS, choices),
         selection_mode="single-row",
         height=460 if width else 250,
-        alt="The most frequent confusions: class, taken for, pictures, share of the class",
+        alt="The most frequent confusions: class, taken for, images, share of the class",
         column_config={
             "truth": st.column_config.TextColumn("Class", width=width),
             "taken for": st.column_config.TextColumn("Taken for", width=width),
@@ -152,7 +152,7 @@ def _open_cell(down: list[str], across: list[str]) -> None:
 
 
 def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) -> None:
-    """How well each class is known, by one model or two; a row opens its pictures."""
+    """How well each class is known, by one model or two; a row opens its images."""
     catalog = shown.catalog
     names = list(catalog.classes)
     matrices = [judgement.confusion for judgement in judgements]
@@ -179,7 +179,7 @@ def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
         table["super"] = [in_words(catalog.coarse_classes)[place] for place in catalog.coarse_of_class()]
         config["super"] = st.column_config.TextColumn("Super-class")
     order = np.argsort(table["a"].to_numpy(), kind="stable")
-    st.caption("Worst first; click a column's head to sort by it, choose a row to see its pictures.")
+    st.caption("Worst first; click a column's head to sort by it, choose a row to see its images.")
     choices = [(class_choice(names[place]), "") for place in order]
     st.dataframe(
         table.iloc[order],
@@ -189,5 +189,5 @@ def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
         selection_mode="single-row",
         height=620,
         column_config=config,
-        alt=f"Share of the pictures that are right for each of {len(names)} classes",
+        alt=f"Share of the images that are right for each of {len(names)} classes",
     )

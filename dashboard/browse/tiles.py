@@ -1,4 +1,4 @@
-"""The tiles of a sheet: small pictures, heat maps and words, each made once and held up to a count."""
+"""The tiles of a sheet: small images, heat maps and words, each made once and held up to a count."""
 
 import base64
 from collections import Counter
@@ -25,7 +25,7 @@ from swin_core.system.cache import LRUCache
 __all__ = ["Shown", "Tile", "heat_maps", "in_words", "plain_tiles", "spaced", "verdict", "with_words"]
 
 _BATCH = 10
-"""Pictures explained at once: between two batches the page says how far it is."""
+"""Images explained at once: between two batches the page says how far it is."""
 
 _thumbs: LRUCache[str] = LRUCache(10_000, size=len, most_bytes=16 * 2**20)
 _maps: LRUCache[np.ndarray] = LRUCache(1_000)
@@ -40,12 +40,12 @@ class Shown:
     catalog: Catalog
 
     def name(self, row: int) -> str:
-        """The name of the picture in a row, as in `cifar100/test/1234`."""
+        """The name of the image in a row, as in `cifar100/test/1234`."""
         split = self.splits[int(self.catalog.part[row])]
         return picture_name(self.collection.name, split, int(self.catalog.index[row]))
 
     def row(self, name: str) -> int | None:
-        """The row of the picture of that name, or None if it is of other splits."""
+        """The row of the image of that name, or None if it is of other splits."""
         found = NAME_PATTERN.fullmatch(name)
         if found is None or found["set"] != self.collection.name or found["split"] not in self.splits:
             return None
@@ -59,11 +59,11 @@ class Shown:
         return picture_state(self.name(row), part, int(self.catalog.index[row]))
 
     def truth(self, row: int) -> str:
-        """The class of the picture in a row, in words."""
+        """The class of the image in a row, in words."""
         return in_words(self.catalog.classes)[int(self.catalog.labels[row])]
 
     def image(self, row: int) -> Image.Image:
-        """The picture in a row.
+        """The image in a row.
 
         Raises:
             DataError: it cannot be read.
@@ -72,7 +72,7 @@ class Shown:
 
 
 Tile = dict[str, object]
-"""What the sheet in the browser needs of one picture."""
+"""What the sheet in the browser needs of one image."""
 
 
 @lru_cache(maxsize=16)
@@ -89,7 +89,7 @@ def spaced(name: str) -> str:
 
 
 def plain_tiles(shown: Shown, rows: Sequence[int]) -> list[Tile]:
-    """Pictures with their classes."""
+    """Images with their classes."""
     sources: dict[int, str] = {}
     missing: dict[int, list[int]] = {}
     states = {row: shown.state(row) for row in rows}
@@ -102,7 +102,7 @@ def plain_tiles(shown: Shown, rows: Sequence[int]) -> list[Tile]:
     for part, absent in missing.items():
         found = thumbnails(shown.catalog.parts[part], [int(shown.catalog.index[row]) for row in absent])
         for row, content in zip(absent, found, strict=True):
-            # A line on why there is no picture holds no colon and comma as an address of data does.
+            # A line on why there is no image holds no colon and comma as an address of data does.
             sources[row] = content if isinstance(content, str) else _uri(*content)
             if not isinstance(content, str):
                 _thumbs.put(states[row], sources[row])
@@ -120,7 +120,7 @@ def _tile(shown: Shown, row: int, source: str) -> Tile:
         "name": shown.name(row),
         "source": source if there else "",
         "fault": "" if there else source,
-        "alt": f"Picture {file}",
+        "alt": f"Image {file}",
         "label": shown.truth(row),
         "details": file,
         "verdicts": [],
@@ -129,7 +129,7 @@ def _tile(shown: Shown, row: int, source: str) -> Tile:
 
 
 def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, Judgement]]) -> None:
-    """Add to a tile what one model or two say about its picture; the letter of each is shown if there are two."""
+    """Add to a tile what one model or two say about its image; the letter of each is shown if there are two."""
     for letter, judgement in judgements:
         state, words = verdict(judgement, row)
         tile["verdicts"] = [*tile["verdicts"], [state, f"{letter} {words}".strip()]]  # type: ignore[misc]
@@ -142,7 +142,7 @@ def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, Judgement]]
 
 
 def verdict(judgement: Judgement, row: int) -> tuple[str, str]:
-    """Whether a model is right about a picture: "right", "wrong" or "", and that in words."""
+    """Whether a model is right about an image: "right", "wrong" or "", and that in words."""
     found = judgement.found
     if found.predicted[row] < 0:
         return "", "not read"
@@ -161,18 +161,18 @@ def heat_maps(
     look: Look,
     progress: Callable[[int, int], None],
 ) -> list[str]:
-    """What a model looked at in some pictures, each for its own class, by the best method measured for the model.
+    """What a model looked at in some images, each for its own class, by the best method measured for the model.
 
     Args:
-        shown: the pictures.
+        shown: the images.
         rows: which of them.
         targets: a class of the model for each.
         model: the model's name.
         look: colours, opacity, threshold and scale.
-        progress: called with the pictures done and their number.
+        progress: called with the images done and their number.
 
     Returns:
-        The overlays as addresses of data; of a picture that cannot be read a line that says why.
+        The overlays as addresses of data; of an image that cannot be read a line that says why.
 
     Raises:
         SwinError: the model cannot be loaded or explained.
@@ -211,6 +211,6 @@ def heat_maps(
 
 
 def _overlaid(view: np.ndarray, values: np.ndarray, top: float, look: Look) -> str:
-    # A map has few cells: on a picture of 32 pixels they would be blocks.
+    # A map has few cells: on an image of 32 pixels they would be blocks.
     picture = np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     return _uri(*encode(Image.fromarray(overlay(picture, values, top, look))))

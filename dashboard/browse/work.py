@@ -51,17 +51,17 @@ class Job:
     split: str
     key: Hashable
     count: int
-    """Pictures in all."""
+    """Images in all."""
     done: int = 0
     error: str = ""
     looked_at: float = 0.0
     """On the monotonic clock, in seconds."""
     ended: threading.Event = field(default_factory=threading.Event)
     marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_BATCHES + 1))
-    """When a batch was done, and how many pictures were then."""
+    """When a batch was done, and how many images were then."""
 
     def mark(self, done: int) -> None:
-        """So many pictures are done now."""
+        """So many images are done now."""
         self.marks.append((time.monotonic(), done))
         self.done = done
 

@@ -1,4 +1,4 @@
-"""The mean map of a class for each model: what they look at by habit, over many pictures."""
+"""The mean map of a class for each model: what they look at by habit, over many images."""
 
 import logging
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 COUNTS = (8, 16, 32, 64, 128)
 SIDE = 320
 EXPLAINED = (
-    "The mean of a model's maps over pictures of one class that training held back, over the mean of these pictures. "
-    "One picture can mislead; a habit, such as a look at the border, shows in the mean."
+    "The mean of a model's maps over images of one class that training held back, over the mean of these images. "
+    "One image can mislead; a habit, such as a look at the border, shows in the mean."
 )
 
 
@@ -32,7 +32,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
 
     Args:
         comparison: the models, the method and the layer.
-        likely: the class to start with, if the pictures have it.
+        likely: the class to start with, if the images have it.
         look: colours, opacity and threshold.
     """
     section = st.expander(
@@ -51,7 +51,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
                 return
             known = [name for name in classes if any(_knows(model, name) for model in comparison.models)]
             if not known:
-                st.info("None of the models knows a class of these pictures.", icon=":material/info:")
+                st.info("None of the models knows a class of these images.", icon=":material/info:")
                 return
             name = st.selectbox(
                 "Class",
@@ -62,7 +62,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
                 bind="query-params",
             )
             count = st.selectbox(
-                "Pictures at most", COUNTS, COUNTS.index(32), key="means_count", width=150, bind="query-params"
+                "Images at most", COUNTS, COUNTS.index(32), key="means_count", width=150, bind="query-params"
             )
         layer = None if comparison.layer in (STAGES, *FUSED) else comparison.layer
         requests = [
@@ -108,7 +108,7 @@ def _mean(place: st.delta_generator.DeltaGenerator, request: MeanRequest) -> Cla
 
 
 def _tell(place: st.delta_generator.DeltaGenerator, done: int, count: int) -> None:
-    place.progress(done / count, f"{done} of {count} pictures")
+    place.progress(done / count, f"{done} of {count} images")
 
 
 def _show_mean(found: ClassMean, request: MeanRequest, look: Look) -> None:
@@ -118,5 +118,5 @@ def _show_mean(found: ClassMean, request: MeanRequest, look: Look) -> None:
     for place, drawn, kind, values in ((left, mean, "mean", found.mean), (right, spread, "spread", found.spread)):
         words, alt = f"{kind}, 0 to {values.max():.2g}", f"{kind.capitalize()} of the maps of {found.label}"
         place.image(drawn, words, width="stretch", output_format="JPEG", alt=alt)
-    border = f"{percent(found.border)} of its mass at the border, which is {percent(BORDER_AREA)} of the picture"
-    st.caption(plain(f"{found.count} pictures of {found.label}{empty}: {border}. On the scale 1 is an even share."))
+    border = f"{percent(found.border)} of its mass at the border, which is {percent(BORDER_AREA)} of the image"
+    st.caption(plain(f"{found.count} images of {found.label}{empty}: {border}. On the scale 1 is an even share."))

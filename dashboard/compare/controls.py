@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 ROWS = {
-    "top": "Pictures, each model's own first choice",
-    "named": "Pictures, one class for each",
-    "classes": "Classes of one picture",
+    "top": "Images, each model's own first choice",
+    "named": "Images, one class for each",
+    "classes": "Classes of one image",
 }
 OWN_LAYER = "default"
 LAYERS = {
@@ -108,7 +108,7 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
 
 
 def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
-    """One row for each picture, with one class by name."""
+    """One row for each image, with one class by name."""
     labels = _labels(models)
     if not labels:
         return [Line(picture) for picture in pictures]
@@ -129,7 +129,7 @@ def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
 
 
 def choose_classes(pictures: list[Picture], models: list[str], method: str | None) -> list[Line]:
-    """One row for each chosen class of one picture; the models' own first choices until one is chosen."""
+    """One row for each chosen class of one image; the models' own first choices until one is chosen."""
     titles = [picture.title for picture in pictures]
     which, what = st.columns([1, 3])
     title = which.selectbox("Picture", titles, key="picture", bind="query-params")

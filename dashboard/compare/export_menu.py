@@ -18,7 +18,7 @@ def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
         latest: the grid with what is known when a button is clicked, which is when the file is written.
     """
     names = {
-        "png": "Picture (PNG)",
+        "png": "Image (PNG)",
         "pdf": "Page (PDF)",
         "html": "Report (HTML)",
         "json": "Report to compute again (JSON)",

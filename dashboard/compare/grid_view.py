@@ -28,7 +28,7 @@ class Stage:
 
     Three things that Streamlit cannot do are done in style sheets. Square cells make the height depend on the
     width, so the place measures its own width (`cqw`); on a narrow page the grid keeps its least width and is
-    swiped sideways, for which its pictures must let go of the finger. A changed figure is drawn anew and
+    swiped sideways, for which its images must let go of the finger. A changed figure is drawn anew and
     loses its zoom, so the opacity, which is only a factor, is laid on the drawn heat maps, and badges of trust, which
     come late, are laid over a line that the captions leave free. And text takes the theme's colour.
 

@@ -39,7 +39,7 @@ DATA_SETS: dict[str, Callable[[], DataSet]] = {
     "flower_photos, validation": partial(flower_photos, split="val"),
     "CIFAR-100, test": partial(cifar100, split="test"),
 }
-"""What the mean map of a class can be taken over, by the name to show: pictures that training held back."""
+"""What the mean map of a class can be taken over, by the name to show: images that training held back."""
 
 _trusts: LRUCache[Trust | str] = LRUCache(256)
 _timelines: LRUCache[Timeline] = LRUCache(4)
@@ -168,7 +168,7 @@ def mean_of_class(request: MeanRequest, progress: Progress) -> ClassMean:
     """The mean map that is asked for, computed once.
 
     Raises:
-        SwinError: the pictures are missing, or the model does not know the class.
+        SwinError: the images are missing, or the model does not know the class.
     """
     classifier = cache.classifier(request.model)
     data = open_data_set(request.data)

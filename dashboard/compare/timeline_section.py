@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 SMALL_PIXELS, LARGE_PIXELS = 96, 360
 HEIGHT = 250
 EXPLAINED = (
-    "One picture and one class, explained by the weights that the run kept on its way. Likeness is Spearman's rank "
+    "One image and one class, explained by the weights that the run kept on its way. Likeness is Spearman's rank "
     "correlation with the last map: 1 is the same order of bright and dark."
 )
 ALONE = "The class is explained by itself here, not rather than another one."

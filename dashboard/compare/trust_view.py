@@ -14,13 +14,13 @@ from swin_core.trust.assess import Curve, Measures, Trust
 
 __all__ = ["show_trust"]
 
-NAMES = {"this map": SERIES[0], "random maps": SERIES[7], "middle of the picture": SERIES[1]}
+NAMES = {"this map": SERIES[0], "random maps": SERIES[7], "middle of the image": SERIES[1]}
 DASHES = ("solid", "dot", "dash")
 HEIGHT = 230
 
 DELETION = "Deletion: what the map marks most goes first. A fast fall is good."
 RETENTION = "Deletion in reverse: what the map marks least goes first. A late fall is good."
-INSERTION = "Insertion: what the map marks most comes first into a blurred picture. A fast rise is good."
+INSERTION = "Insertion: what the map marks most comes first into a blurred image. A fast rise is good."
 SRG = (
     "SRG, the symmetric relevance gain, is the area between the first two curves: 0 for a map that knows nothing, "
     "higher is better. The badge says believe if the map's SRG is above that of the random maps and of a blob in the "
@@ -38,7 +38,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
     st.caption(plain(f"{model}: {METHODS[found.method]}{layer}, for {found.labels[trust.target]}"))
     st.markdown(plain(trust.sentence))
     st.html(_legend())
-    parts = {"this map": trust, "random maps": trust.random, "middle of the picture": trust.centred}
+    parts = {"this map": trust, "random maps": trust.random, "middle of the image": trust.centred}
     for column, (name, words) in zip(
         st.columns(3), {"deletion": DELETION, "retention": RETENTION, "insertion": INSERTION}.items(), strict=True
     ):

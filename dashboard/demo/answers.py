@@ -27,18 +27,18 @@ from swin_core.zoo.load import describe
 __all__ = ["PREDICTIONS", "UPLOAD_BYTES", "Answer", "Demo", "predictions"]
 
 UPLOAD_BYTES = 20 * 2**20
-"""Largest picture that is taken."""
+"""Largest image that is taken."""
 
 PREDICTIONS = 5
 """Likeliest classes that are named for each model."""
 
-_SHORTER_SIDE = 512  # pixels: twice this is left of a large picture, more than any model or cell shows
+_SHORTER_SIDE = 512  # pixels: twice this is left of a large image, more than any model or cell shows
 _NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One picture explained by some models."""
+    """One image explained by some models."""
 
     models: tuple[str, ...]
     """The models' full names, one a column of the grid."""
@@ -51,7 +51,7 @@ class Answer:
         return self.grid.rows[0].cells
 
     def numbers(self) -> dict[str, Any]:
-        """Everything but the pictures, in JSON's types.
+        """Everything but the images, in JSON's types.
 
         Returns:
             `predictions`: by model, its likeliest classes, each with `label` and `probability`. `figures`: by model,
@@ -96,7 +96,7 @@ class Demo:
         return {hashlib.sha256(file.read_bytes()).hexdigest(): truth_of(name) for name, file in samples().items()}
 
     def answer(self, upload: object, models: object, target: object = None, method: object = None) -> Answer:
-        """Explain one picture by several models; a model that cannot says why in its cell.
+        """Explain one image by several models; a model that cannot says why in its cell.
 
         Args:
             upload: what Gradio knows about an uploaded file: a dictionary with its `path`.
@@ -105,8 +105,8 @@ class Demo:
             method: a key of `METHODS`; None or an empty text for the best one measured for each model.
 
         Raises:
-            SwinError: the upload is no picture or lies outside the folder; a name that is not offered; or no model can
-                explain the picture.
+            SwinError: the upload is no image or lies outside the folder; a name that is not offered; or no model can
+                explain the image.
         """
         names = self._offered(models)
         known = _text(method, "method")
@@ -134,10 +134,10 @@ class Demo:
         return once
 
     def picture(self, upload: object) -> Picture:
-        """The picture of an upload, decoded once.
+        """The image of an upload, decoded once.
 
         Raises:
-            ImageError: nothing was uploaded, the file lies elsewhere, or it is no picture.
+            ImageError: nothing was uploaded, the file lies elsewhere, or it is no image.
         """
         content = self._content(upload)
         key = hashlib.sha256(content).hexdigest()
@@ -148,10 +148,10 @@ class Demo:
     def _content(self, upload: object) -> bytes:
         path = upload.get("path") if isinstance(upload, dict) else None
         if not isinstance(path, str) or not path:
-            raise ImageError("There is no picture: upload one, or choose an example.")
+            raise ImageError("There is no image: upload one, or choose an example.")
         # A link may lead elsewhere, so it is what the path resolves to that has to lie in the folder.
         if "\0" in path or not Path(path).resolve().is_relative_to(self.folder.resolve()):
-            raise ImageError("The picture must be an upload: send the file itself, not a path or an address.")
+            raise ImageError("The image must be an upload: send the file itself, not a path or an address.")
         try:
             with open(path, "rb") as file:
                 return file.read(UPLOAD_BYTES + 1)
@@ -166,7 +166,7 @@ class Demo:
 
 
 def _read(content: bytes) -> Image.Image:
-    """A picture whose shorter side is below four times `_SHORTER_SIDE`, so that many can be held."""
+    """An image whose shorter side is below four times `_SHORTER_SIDE`, so that many can be held."""
     image = read_image(content, UPLOAD_BYTES, shorter_side=_SHORTER_SIDE)
     times = min(image.size) // (2 * _SHORTER_SIDE)
     return image.reduce(times) if times > 1 else image

@@ -1,6 +1,6 @@
 """What is let through to Gradio: no large bodies, no addresses to fetch, no program to start.
 
-Gradio's server offers more than this demo uses. It fetches pictures from addresses that a visitor names, runs ffmpeg on
+Gradio's server offers more than this demo uses. It fetches images from addresses that a visitor names, runs ffmpeg on
 what he sends, and bounds the size of each uploaded file but not their number.
 """
 
@@ -75,7 +75,7 @@ class Gate:
         if not length.isdigit():
             return 411, "Say how long the request is: send Content-Length."
         if int(length) > self.most_bytes:
-            return 413, f"The request is larger than {self.most_bytes / 2**20:.0f} MiB: send a smaller picture."
+            return 413, f"The request is larger than {self.most_bytes / 2**20:.0f} MiB: send a smaller image."
         return None
 
 
@@ -88,7 +88,7 @@ def refuse_addresses(sent: object) -> None:
     if isinstance(sent, dict):
         path = sent.get("path")
         if isinstance(path, str) and "://" in path:
-            raise ImageError("The picture must be an upload: send the file itself, not a path or an address.")
+            raise ImageError("The image must be an upload: send the file itself, not a path or an address.")
         sent = list(sent.values())
     if isinstance(sent, list | tuple):
         for value in sent:

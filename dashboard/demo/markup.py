@@ -18,7 +18,7 @@ from swin_core.figures.overlay import bar_colors, data_uri, enlarged, percent, s
 
 __all__ = ["PICTURE", "heat_maps", "notice", "slides"]
 
-PICTURE = "The picture alone"
+PICTURE = "The image alone"
 """What the slider can show in place of a model."""
 
 _BAR_STEPS = 12
@@ -61,7 +61,7 @@ def heat_maps(answer: Answer) -> str:
     row, grid = answer.grid.rows[0], answer.grid
     notes = (f"it shows: {row.truth}",) if row.truth else ()
     image = data_uri(row.picture)
-    panels = [_Panel("Picture", "Picture", "", image, f"The picture {row.title}", row.title, notes)]
+    panels = [_Panel("Picture", "Picture", "", image, f"The image {row.title}", row.title, notes)]
     for name, title, cell in zip(answer.models, grid.columns, answer.cells, strict=True):
         panels.append(_panel(grid, cell, shorten(title), name))
     return _jinja.get_template("answer.html.jinja").render(
@@ -88,9 +88,9 @@ def slides(answer: Answer, left: object, right: object) -> tuple[Image.Image, Im
     """Two heat maps of one size for the slider, cut to what both models see.
 
     Args:
-        answer: heat maps of one picture.
+        answer: heat maps of one image.
         left: a model's name, `PICTURE`, or anything else for the first model.
-        right: likewise, for the second model, or the picture where there is only one.
+        right: likewise, for the second model, or the image where there is only one.
 
     Returns:
         None where one of the two has no map, or the two see nothing in common.
@@ -111,7 +111,7 @@ def slides(answer: Answer, left: object, right: object) -> tuple[Image.Image, Im
 
 
 def _side(answer: Answer, name: object, place: int) -> Cell | None:
-    """The cell of a model on one side of the slider, None for the picture itself."""
+    """The cell of a model on one side of the slider, None for the image itself."""
     if name in answer.models:
         return answer.cells[answer.models.index(str(name))]
     return answer.cells[place] if name != PICTURE and place < len(answer.cells) else None

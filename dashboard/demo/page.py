@@ -36,7 +36,7 @@ QUEUE_SECONDS = 0.05
 which costs an idle server several percent of a core and takes Python's lock from the thread that draws."""
 SESSIONS_KEPT = 200
 ROOM_AROUND = 2**20
-"""Bytes of a request beside the picture."""
+"""Bytes of a request beside the image."""
 
 FOOT = (
     '<p class="swin-foot">Uploads are deleted after an hour. A heat map shows where the evidence for a class lies, not '
@@ -46,7 +46,7 @@ FOOT = (
 QUEUED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": AT_ONCE}
 """For all events that ask a model."""
 RAW: dict[str, Any] = {"preprocess": False}
-"""Gradio's components would decode pictures and check names on their own; both is done by `Demo`."""
+"""Gradio's components would decode images and check names on their own; both is done by `Demo`."""
 
 
 class _Blocks(gr.Blocks):
@@ -126,7 +126,7 @@ def _head() -> None:
     logo = "data:image/svg+xml," + quote((HERE / "logo.svg").read_text(encoding="utf-8"))
     gr.HTML(
         f'<div class="swin-title"><h1><img src="{logo}" alt="SwinLens"></h1>'
-        "<p>What does each model look at in a picture? Heat maps side by side, for one class or for each one's own.</p>"
+        "<p>What does each model look at in an image? Heat maps side by side, for one class or for each one's own.</p>"
         "</div>"
     )
 
@@ -160,7 +160,7 @@ def _page(demo: Demo, blocks: gr.Blocks) -> None:
                 [(BEST, ""), *((title, name) for name, title in METHODS.items())], value="", label="Method"
             )
         with gr.Column(scale=3, min_width=320):
-            maps = gr.HTML(notice("Loading the models and explaining the first picture ..."))
+            maps = gr.HTML(notice("Loading the models and explaining the first image ..."))
             with gr.Row():
                 left = gr.Dropdown(_slide_choices(demo.models), value=None, label="Slide from", min_width=220)
                 right = gr.Dropdown(_slide_choices(demo.models), value=None, label="to", min_width=220)
@@ -170,7 +170,7 @@ def _page(demo: Demo, blocks: gr.Blocks) -> None:
     asked = [picture, models, target, method, left, right]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "show_progress_on": maps}
     draw: dict[str, Any] = {"fn": _drawing(demo), "inputs": asked, "outputs": shown} | QUEUED | RAW | private
-    # The page still sends the old picture with the event that says that it was cleared; its change comes after.
+    # The page still sends the old image with the event that says that it was cleared; its change comes after.
     events = [picture.change, models.input, target.input, method.input, left.input, right.input]
     gr.on([blocks.load, *events], trigger_mode="always_last", **draw)
     examples.click(_example, examples, picture, api_visibility="private", show_progress="hidden", queue=False)
@@ -253,7 +253,7 @@ def _api(demo: Demo) -> None:
 
     inputs = [picture, models, target, method]
     described = (
-        "Heat maps of one picture. `picture`: a file. `models`: names from /models, 1 to 4. `target`: a class's name, "
+        "Heat maps of one image. `picture`: a file. `models`: names from /models, 1 to 4. `target`: a class's name, "
         "or empty for each model's own first choice. `method`: a name, or empty for each model's best measured. "
         "Returns the likeliest classes and the facts of each heat map by model, and the grid as a PNG file."
     )

@@ -87,7 +87,7 @@ def first_block(blocks: Sequence[Block]) -> Block:
 
 
 def choose_subject(pictures: Sequence[Picture], models: Sequence[str]) -> tuple[Subject, list[str]]:
-    """The one picture and the one model to look at, and what the address asked in vain."""
+    """The one image and the one model to look at, and what the address asked in vain."""
     titles = [picture.title for picture in pictures]
     picture, model = 0, models[0]
     ignored = _settle("picture", titles) + _settle("inside", [in_words(name) for name in models], list(models))
@@ -127,7 +127,7 @@ def choose_block(blocks: Sequence[Block]) -> tuple[Block, list[str]]:
 def choose_token(grid: Pair) -> tuple[Pair, list[str]]:
     """The token to look at, row and column from 0, and what the address asked in vain.
 
-    When another block has another grid, the token that lies at the same place of the picture is chosen.
+    When another block has another grid, the token that lies at the same place of the image is chosen.
     """
     state, before = st.session_state, st.session_state.get("token_grid", grid)
     ignored = []
@@ -146,7 +146,7 @@ def choose_token(grid: Pair) -> tuple[Pair, list[str]]:
             size // 2 + 1,
             key=key,
             width=140,
-            help=f"The {key} of the token that looks; a click on the picture chooses it too.",
+            help=f"The {key} of the token that looks; a click on the image chooses it too.",
             bind="query-params",
         )
         place.append(int(chosen) - 1)
@@ -163,7 +163,7 @@ def choose_head(heads: int) -> tuple[int | None, list[str]]:
 
 
 def choose_shown(block: Block) -> tuple[list[str], list[str]]:
-    """What is drawn over the picture, and what the address asked in vain."""
+    """What is drawn over the image, and what the address asked in vain."""
     offered = [name for name in SHOWN if block.shifted or name not in ("Shift", "Mask")]
     if block.mixer == "mlp" and "Mask" in offered:
         offered.remove("Mask")  # nothing is rolled, so that nothing has to be masked

@@ -1,4 +1,4 @@
-"""Windows, regions and attention laid over a picture: arrays and line segments, no figure and no widget."""
+"""Windows, regions and attention laid over an image: arrays and line segments, no figure and no widget."""
 
 import base64
 import io
@@ -34,11 +34,11 @@ __all__ = [
 TINTS = (SERIES[0], SERIES[1], SERIES[2], SERIES[3], SERIES[4], SERIES[5])
 """Okabe and Ito's colours but for their yellow, which marks the token, and grey, which marks padding."""
 MARK = SERIES[6]
-"""The token that is looked at, in both themes and on any picture, as its line has a dark one under it."""
+"""The token that is looked at, in both themes and on any image, as its line has a dark one under it."""
 TINT_WEIGHT = 0.34
 PADDED = (127, 127, 127)
 DIMMED = 0.42
-"""What is left of the picture's light where a token cannot look."""
+"""What is left of the image's light where a token cannot look."""
 MARKED_LEAST = 96
 _SIGNED = LinearSegmentedColormap.from_list("signed", list(DIVERGING))
 
@@ -53,23 +53,23 @@ def enlarged(view: np.ndarray, least: int = 384) -> np.ndarray:
 
 
 def over_tokens(values: np.ndarray, token: Pair, size: Pair) -> np.ndarray:
-    """Values of tokens, `(H, W, ...)`, for each pixel of a picture of `size`, `(height, width, ...)`.
+    """Values of tokens, `(H, W, ...)`, for each pixel of an image of `size`, `(height, width, ...)`.
 
     Args:
         values: one for each token.
         token: pixels of a token, `(height, width)`.
-        size: of the picture in pixels; the last tokens may reach beyond it.
+        size: of the image in pixels; the last tokens may reach beyond it.
     """
     rows, columns = np.arange(size[0]) // token[0], np.arange(size[1]) // token[1]
     return values[np.minimum(rows, len(values) - 1)][:, np.minimum(columns, values.shape[1] - 1)]
 
 
 def rolled_view(view: np.ndarray, places: Places, token: Pair) -> np.ndarray:
-    """The picture as the block lays it before windows are cut: rolled and padded, `(H' t_h, W' t_w, 3)` uint8."""
+    """The image as the block lays it before windows are cut: rolled and padded, `(H' t_h, W' t_w, 3)` uint8."""
     high, wide = places.grid
     canvas = np.zeros((high * token[0], wide * token[1], 3), np.uint8)
     shown = view[: canvas.shape[0], : canvas.shape[1]]
-    canvas[: shown.shape[0], : shown.shape[1]] = shown  # a last token may reach beyond the picture
+    canvas[: shown.shape[0], : shown.shape[1]] = shown  # a last token may reach beyond the image
     tiles = canvas.reshape(high, token[0], wide, token[1], 3).swapaxes(1, 2).reshape(high * wide, *token, 3)
     laid = tiles[places.tokens]
     laid[places.tokens == PADDING] = PADDED
@@ -100,7 +100,7 @@ def tint_numbers(windows: np.ndarray) -> np.ndarray:
 
 
 def tinted(picture: np.ndarray, tints: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-    """A picture, `(h, w, 3)` uint8, under the tint of each pixel, `(h, w)`; plain where `keep` is False."""
+    """An image, `(h, w, 3)` uint8, under the tint of each pixel, `(h, w)`; plain where `keep` is False."""
     palette = np.array([[int(tint[place : place + 2], 16) for place in (1, 3, 5)] for tint in TINTS], float)
     weight = np.full(picture.shape[:2], TINT_WEIGHT)
     if keep is not None:
@@ -109,10 +109,10 @@ def tinted(picture: np.ndarray, tints: np.ndarray, keep: np.ndarray | None = Non
 
 
 def heat(picture: np.ndarray, values: np.ndarray, top: float, seen: np.ndarray | None = None) -> np.ndarray:
-    """A picture, `(h, w, 3)` uint8, under a heat map of its pixels, dark where a token cannot look.
+    """An image, `(h, w, 3)` uint8, under a heat map of its pixels, dark where a token cannot look.
 
     Args:
-        picture: what lies below.
+        image: what lies below.
         values: `(h, w)`, non-negative.
         top: the value at the top of the scale.
         seen: where the token can look, `(h, w)` bool; None for everywhere.
@@ -126,12 +126,12 @@ def heat(picture: np.ndarray, values: np.ndarray, top: float, seen: np.ndarray |
 
 
 def edges(numbers: np.ndarray, token: Pair, size: Pair) -> Segments:
-    """The lines between tokens whose numbers differ, and around the picture; positions in pixels.
+    """The lines between tokens whose numbers differ, and around the image; positions in pixels.
 
     Args:
         numbers: `(H, W)`.
         token: pixels of a token, `(height, width)`.
-        size: of the picture, beyond which no line is drawn.
+        size: of the image, beyond which no line is drawn.
     """
     xs: list[float | None] = []
     ys: list[float | None] = []
@@ -183,7 +183,7 @@ def label_places(numbers: np.ndarray, token: Pair) -> list[tuple[float, float, i
 
 
 def pixel_uri(picture: np.ndarray) -> str:
-    """A small picture, `(h, w, 3)` uint8, as a PNG data URI: a page enlarges its pixels, and none may be lost."""
+    """A small image, `(h, w, 3)` uint8, as a PNG data URI: a page enlarges its pixels, and none may be lost."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
@@ -202,7 +202,7 @@ def signed_colours(values: np.ndarray) -> np.ndarray:
 
 
 def marked(picture: np.ndarray, cell: Pair) -> np.ndarray:
-    """A small picture with its cells as squares, one of them framed."""
+    """A small image with its cells as squares, one of them framed."""
     side = max(4, -(-MARKED_LEAST // max(picture.shape[:2])))
     large = picture.repeat(side, 0).repeat(side, 1)
     top, left = cell[0] * side, cell[1] * side

@@ -1,4 +1,4 @@
-"""Plotly's figures of the Inside page: the picture that can be clicked, the stages, a bias table, the cost."""
+"""Plotly's figures of the Inside page: the image that can be clicked, the stages, a bias table, the cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ HALO = "rgba(0,0,0,0.6)"
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines over a picture: light over dark, so that they show on any ground."""
+    """Lines over an image: light over dark, so that they show on any ground."""
 
     segments: Segments
     width: float = 1.6
@@ -50,14 +50,14 @@ def picture_figure(
     token_size: Pair = (1, 1),
     hover: Sequence[str] = (),
 ) -> go.Figure:
-    """A picture with lines over it, whose tokens can be clicked.
+    """An image with lines over it, whose tokens can be clicked.
 
     Args:
-        picture: `(h, w, 3)` uint8.
+        image: `(h, w, 3)` uint8.
         size: height and width of what it shows, in the unit of the lines.
         lines: drawn in order.
         labels: x, y and the number to write there.
-        tokens: rows and columns of tokens that can be clicked; None for a picture that cannot.
+        tokens: rows and columns of tokens that can be clicked; None for an image that cannot.
         token_size: of one of them.
         hover: a line for each token, row by row.
     """
@@ -273,7 +273,7 @@ def relevance_figure(names: Sequence[str], sums: Sequence[float], logit: float) 
 
 
 def cost_figure(block: Block, token: int, window: int, marks: Sequence[tuple[int, str]]) -> go.Figure:
-    """Equations 1 and 2 against the side of a square picture, both axes logarithmic.
+    """Equations 1 and 2 against the side of a square image, both axes logarithmic.
 
     Args:
         block: whose width is taken.
@@ -311,7 +311,7 @@ def cost_figure(block: Block, token: int, window: int, marks: Sequence[tuple[int
         )
     axis = {"type": "log", "fixedrange": True, "zeroline": False}
     layout = {
-        "xaxis": axis | {"title": {"text": "side of the picture in pixels"}, "tickvals": [2**k for k in range(4, 14)]},
+        "xaxis": axis | {"title": {"text": "side of the image in pixels"}, "tickvals": [2**k for k in range(4, 14)]},
         "yaxis": axis | {"title": {"text": "billion multiply-adds"}, "dtick": 1, "exponentformat": "power"},
         "shapes": shapes,
         "annotations": notes,

@@ -1,4 +1,4 @@
-"""The panels of the Inside page: each draws one thing that goes on in a block, for one picture."""
+"""The panels of the Inside page: each draws one thing that goes on in a block, for one image."""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -86,9 +86,7 @@ def _attention(choice: Choice) -> None:
         top = float(np.quantile(rolled[rolled > 0], 0.98)) if (rolled > 0).any() else 0.0
         drawn = heat(base, over_tokens(rolled, fine, base.shape[:2]), top)
         reached = percent(float((rolled > 1e-6).mean()))
-        st.markdown(
-            f"**Rolled out over the picture**: through all blocks so far it has drawn on {reached} of the picture."
-        )
+        st.markdown(f"**Rolled out over the image**: through all blocks so far it has drawn on {reached} of the image.")
         hover = [f"{percent(float(value))} of its share" for value in rolled.ravel()]
         figure = picture_figure(drawn, size, [mark], (), first.grid, small, hover)
         show_picture(figure, "rolled_out", "What the marked token has drawn on")
@@ -114,7 +112,7 @@ def _sum_words(choice: Choice, values: np.ndarray) -> str:
 
 
 def _heads(pictures: Sequence[np.ndarray], chosen: int | None, notes: Sequence[str]) -> None:
-    """A strip with a small picture for each head."""
+    """A strip with a small image for each head."""
     figures = []
     for head, (picture, note) in enumerate(zip(pictures, notes, strict=True)):
         words = escape(f"Head {head + 1}, {note}")
@@ -134,7 +132,7 @@ def _bias(choice: Choice) -> None:
     name = "mean of all heads" if choice.head is None else f"head {choice.head + 1}"
     st.markdown(
         f"**{choice.block.title}, {name}**: what is added to the score of a token so many rows and columns away; the "
-        "frame in the middle is the token that looks. It is the same for every picture."
+        "frame in the middle is the token that looks. It is the same for every image."
     )
     left, right = st.columns(2, gap="medium")
     with left, square("bias"):
@@ -210,14 +208,14 @@ def _cost(choice: Choice) -> None:
     )
     chart, figures = st.columns([5, 2], gap="medium")
     with chart:
-        alt = "Cost of global attention and of windows against the side of the picture"
+        alt = "Cost of global attention and of windows against the side of the image"
         short = [(pixels, name) for pixels, _, name in marks]
         st.plotly_chart(cost_figure(block, token, window, short), config=CONFIG, key="cost", alt=alt)
     with figures:
         for pixels, words, _ in marks:
             grid = (max(1, -(-pixels // token)), max(1, -(-pixels // token)))
             whole, cut = msa_complexity(grid, block.channels), window_msa_complexity(grid, block.channels, window)
-            st.metric(f"The picture {words}, {pixels} px", f"{whole / cut:.3g} times")
+            st.metric(f"The image {words}, {pixels} px", f"{whole / cut:.3g} times")
             st.caption(
                 f"Global attention takes {_millions(whole)} multiply-adds, windows take {_millions(cut)}, "
                 f"on {grid[0]} x {grid[1]} tokens."

@@ -1,4 +1,4 @@
-"""What the panels of the Inside page are put together from: square pictures that can be clicked, and strips."""
+"""What the panels of the Inside page are put together from: square images that can be clicked, and strips."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ def show_stages(blocks: Sequence[Block], block: Block) -> None:
 
 
 def show_picture(figure: go.Figure, key: str, alt: str, choice: Choice | None = None) -> None:
-    """A square picture; with a choice, one whose tokens can be clicked."""
+    """A square image; with a choice, one whose tokens can be clicked."""
     with square(key):
         if choice is None:
             st.plotly_chart(figure, height="stretch", config=CONFIG, key=key, alt=alt)
@@ -74,5 +74,5 @@ def show_picture(figure: go.Figure, key: str, alt: str, choice: Choice | None = 
 
 
 def show_strip(kind: str, name: str, figures: Sequence[str]) -> None:
-    """Small pictures in a row that a narrow page scrolls, by the keyboard too."""
+    """Small images in a row that a narrow page scrolls, by the keyboard too."""
     st.html(f'<div class="strip {kind}" tabindex="0" role="group" aria-label="{name}">{"".join(figures)}</div>')

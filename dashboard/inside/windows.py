@@ -1,4 +1,4 @@
-"""The first panel of the Inside page: patches, windows, their shift and their mask, on a picture."""
+"""The first panel of the Inside page: patches, windows, their shift and their mask, on an image."""
 
 import numpy as np
 import streamlit as st
@@ -41,7 +41,7 @@ def show_windows(choice: Choice) -> list[str]:
     lines, labels = [], []
     tokens = np.arange(block.grid[0] * block.grid[1]).reshape(block.grid)
     if "Patches" in shown:
-        few = max(block.grid) <= FEW_TOKENS  # lines of many would hide the picture
+        few = max(block.grid) <= FEW_TOKENS  # lines of many would hide the image
         strength = (0.8, "rgba(255,255,255,0.75)", 1.9) if few else (0.5, "rgba(255,255,255,0.45)", 1.2)
         lines.append(Lines(edges(tokens, token, size), *strength))
     tints = tint_numbers(numbers)
@@ -54,7 +54,7 @@ def show_windows(choice: Choice) -> list[str]:
     hover = [f"row {r + 1}, column {c + 1}: window {numbers[r, c] + 1}" for r, c in np.ndindex(*block.grid)]
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     with left:
-        st.markdown(f"**On the picture**: {_window_words(choice, int(numbers.max()) + 1)}")
+        st.markdown(f"**On the image**: {_window_words(choice, int(numbers.max()) + 1)}")
         figure = picture_figure(drawn, size, lines, labels, block.grid, token, hover)
         alt = f"{choice.subject.picture.title} with the windows of {block.title}"
         show_picture(figure, "windows_picture", alt, choice)
@@ -133,7 +133,7 @@ def _masks(choice: Choice, places: Places) -> None:
 
 
 def _plain_window(choice: Choice, places: Places) -> None:
-    """The window of the token on its own, as large as the picture."""
+    """The window of the token on its own, as large as the image."""
     window = places.window_of(choice.token)
     laid = rolled_view(choice.inside.view, places, choice.token_size)
     high, wide = choice.token_size

@@ -26,7 +26,7 @@ class Panel:
 PANELS = (
     Panel(
         "Windows",
-        "The picture is cut into patches; a token, which starts as one patch, only sees the tokens of its own window, "
+        "The image is cut into patches; a token, which starts as one patch, only sees the tokens of its own window, "
         "and every second block shifts the windows so that neighbours meet.",
         "Section 3.2, eq. 3 and figure 4",
         (
@@ -36,7 +36,7 @@ PANELS = (
             r"\text{MLP}(\text{LN}(\hat z^{l+1})) + \hat z^{l+1}",
         ),
         "W-MSA is attention within windows, SW-MSA within windows shifted by half a window. The map is rolled so that "
-        "all windows stay whole; what the roll brings together from two sides of the picture is masked.",
+        "all windows stay whole; what the roll brings together from two sides of the image is masked.",
     ),
     Panel(
         "Attention",
@@ -53,7 +53,7 @@ PANELS = (
     Panel(
         "Position bias",
         "Each head has learned how much to favour a token by where it lies from the one that looks, whatever the "
-        "picture shows: orange is favoured, blue held back.",
+        "image shows: orange is favoured, blue held back.",
         "Section 3.2, eq. 4",
         (
             r"\text{Attention}(Q, K, V) = \text{SoftMax}\left(QK^{T}/\sqrt{d} + B\right) V",
@@ -64,7 +64,7 @@ PANELS = (
     ),
     Panel(
         "Feature maps",
-        "Each stage describes the picture on a coarser grid with more channels: above how strong the answer of a place "
+        "Each stage describes the image on a coarser grid with more channels: above how strong the answer of a place "
         "is, below what kind it is, since places of one colour are alike to the model.",
         "Section 3.1, figure 3",
         (

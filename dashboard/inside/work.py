@@ -1,4 +1,4 @@
-"""What the Inside page asks of a model, computed once for each state of its weights and each picture."""
+"""What the Inside page asks of a model, computed once for each state of its weights and each image."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ _looks: LRUCache["TokenLook"] = LRUCache(128)
 
 @dataclass(frozen=True, eq=False)
 class TokenLook:
-    """What one token looks at, head by head and over the picture."""
+    """What one token looks at, head by head and over the image."""
 
     heads: np.ndarray
     """`(heads, h, w)`: the attention of each head on the block's grid."""
@@ -47,7 +47,7 @@ class TokenLook:
 
 @dataclass(frozen=True)
 class Subject:
-    """One picture in one model."""
+    """One image in one model."""
 
     model: str
     picture: Picture
@@ -65,7 +65,7 @@ class Subject:
         return anatomy(self.load())
 
     def inside(self) -> Inside:
-        """What one pass of the picture leaves behind."""
+        """What one pass of the image leaves behind."""
         model = self.load()
         return _insides.get(self._key(model), lambda: look_inside(model, self.picture.image))
 

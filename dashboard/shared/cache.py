@@ -1,4 +1,4 @@
-"""Models, pictures, explanations and drawings, held once for all sessions, each kind up to a count.
+"""Models, images, explanations and drawings, held once for all sessions, each kind up to a count.
 
 Streamlit's own resource cache cannot tell whether something is held without computing it; the page has to
 know, so that it can say what it waits for.
@@ -56,10 +56,10 @@ sleep between two steps instead of waiting awake, and explanations by many threa
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page."""
+    """An image of the page."""
 
     key: Hashable
-    """Equal for equal pictures, so that explanations can be found again."""
+    """Equal for equal images, so that explanations can be found again."""
     title: str
     image: Image.Image
     shown: np.ndarray
@@ -106,7 +106,7 @@ _stages: "weakref.WeakKeyDictionary[swin_core.Classifier, dict[str, tuple[str, .
 
 
 def read_picture(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> Picture:
-    """The picture of the key, decoded once.
+    """The image of the key, decoded once.
 
     Raises:
         ImageError: `read` says so.

@@ -22,13 +22,13 @@ _USUAL_STAGES = 4
 
 @dataclass(frozen=True)
 class Line:
-    """One row: a picture, and the class to explain on it."""
+    """One row: an image, and the class to explain on it."""
 
     picture: Picture
     target: str | None = None
     """A class's name, or None for each model's own first choice."""
     title: str = ""
-    """What the row is called; the picture's title if empty."""
+    """What the row is called; the image's title if empty."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Comparison:
     def _request(self, line: Line, model: str) -> Request:
         """The explanation in which the cell is found.
 
-        The classes of all rows with this picture are explained together, from one forward pass; but not in contrast to
+        The classes of all rows with this image are explained together, from one forward pass; but not in contrast to
         another class, where one of them may be that class itself.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The data sets on this machine, and their pictures by name, such as `cifar100/test/1234`.
+"""The data sets on this machine, and their images by name, such as `cifar100/test/1234`.
 
 A name comes from an address or a widget, so it is checked against an allow-list before any file is looked at, and a
 folder is offered only if it lies in the data root.
@@ -33,14 +33,14 @@ NAME_PATTERN = re.compile(
     r"(?P<set>[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,99})"
     r"/(?P<split>train|val|test|all)/(?P<index>[0-9]{1,8})"
 )
-"""Name of a picture: data set, split, and place in the split from 0.
+"""Name of an image: data set, split, and place in the split from 0.
 
 No `..`, no absolute path, no control character fits it; nor do bytes that are no text, which no address can hold.
 """
 
 CIFAR, FLOWER_PHOTOS = "cifar100", "flowers"
 
-_NO_PICTURE = "a picture of a data set is named like cifar100/test/1234"
+_NO_PICTURE = "an image of a data set is named like cifar100/test/1234"
 # A CIFAR-100 train split takes 125 MB, the test split 25 MB, a split of files next to nothing.
 _splits: LRUCache[DataSet] = LRUCache(4)
 
@@ -50,10 +50,10 @@ class Collection:
     """A data set that is on this machine."""
 
     name: str
-    """As in the names of its pictures."""
+    """As in the names of its images."""
     title: str
     splits: tuple[str, ...]
-    """The one to start with is first: pictures that training holds back, where there are such."""
+    """The one to start with is first: images that training holds back, where there are such."""
 
 
 def collections() -> list[Collection]:
@@ -68,15 +68,15 @@ def collections() -> list[Collection]:
 
 
 def picture_name(collection: str, split: str, index: int) -> str:
-    """The name of the picture at a place of a split."""
+    """The name of the image at a place of a split."""
     return f"{collection}/{split}/{index}"
 
 
 def data_picture(name: str) -> Picture:
-    """The picture of that name, such as `flowers/val/17`, with its file's name as title and its class as truth.
+    """The image of that name, such as `flowers/val/17`, with its file's name as title and its class as truth.
 
     Raises:
-        DataError: no such name, data set, split or picture; or the picture cannot be read.
+        DataError: no such name, data set, split or image; or the image cannot be read.
     """
     data, index = open_named(name)
     file = data.names[index].rpartition("/")[2]
@@ -85,24 +85,24 @@ def data_picture(name: str) -> Picture:
 
 
 def picture_state(name: str, data: DataSet, index: int) -> Hashable:
-    """What tells a picture from another one that had its name before: the picture's file, its time and size."""
+    """What tells an image from another one that had its name before: the image's file, its time and size."""
     source = data.sources[index]
     # The name of the file too: one that is added or taken away moves the places of those behind it.
     return name, data.names[index], _stamp(source) if isinstance(source, Path) else (len(data), str(data_root()))
 
 
 def open_named(name: str) -> tuple[DataSet, int]:
-    """The split that a picture's name is of, and the picture's place in it.
+    """The split that an image's name is of, and the image's place in it.
 
     Raises:
-        DataError: no such name, data set, split or picture.
+        DataError: no such name, data set, split or image.
     """
     found = NAME_PATTERN.fullmatch(name)
     if found is None:
-        raise DataError(f"There is no picture {name[:80]!r}: {_NO_PICTURE}.")
+        raise DataError(f"There is no image {name[:80]!r}: {_NO_PICTURE}.")
     data, index = open_split(found["set"], found["split"]), int(found["index"])
     if index >= len(data):
-        raise DataError(f"There is no picture {name}: this split has {len(data)} of them, counted from 0.")
+        raise DataError(f"There is no image {name}: this split has {len(data)} of them, counted from 0.")
     return data, index
 
 
@@ -183,7 +183,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _folder_state(folder: Path) -> tuple[Hashable, ...]:
-    """What changes when a picture is added or taken away: the times of the class folders."""
+    """What changes when an image is added or taken away: the times of the class folders."""
     return tuple(_stamp(place) for place in (folder, *sorted(_folders(folder))))
 
 

@@ -52,7 +52,7 @@ def share(value: float | None) -> str:
 
 
 def rate(images_per_second: float | None) -> str:
-    """Pictures in a second."""
+    """Images in a second."""
     if images_per_second is None or not _known(images_per_second):
         return UNKNOWN
     return f"{images_per_second:.3g} images/s" if images_per_second < 100 else f"{images_per_second:,.0f} images/s"

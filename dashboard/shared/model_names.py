@@ -53,7 +53,7 @@ _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def samples() -> dict[str, Path]:
-    """The bundled sample pictures: name to file."""
+    """The bundled sample images: name to file."""
     files = sorted((ASSETS / "samples").glob("*"))
     return {file.stem: file for file in files if file.suffix.lower() in _PICTURE_SUFFIXES}
 

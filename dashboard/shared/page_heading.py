@@ -18,7 +18,7 @@ class Purpose:
     """What is on it."""
 
 
-COMPARE = Purpose("What did each model look at?", "Heat maps of up to four models on the same pictures, side by side.")
+COMPARE = Purpose("What did each model look at?", "Heat maps of up to four models on the same images, side by side.")
 BROWSE = Purpose(
     "Where is a model right, wrong, and sure of itself?",
     "The data sets with a model's predictions: right and wrong, confusions, accuracy by class.",
@@ -28,7 +28,7 @@ TRAIN = Purpose(
     "Start training runs, watch their curves, stop and resume them, and open their checkpoints.",
 )
 INSIDE = Purpose(
-    "How does a shifted window see?", "Patches, shifted windows, attention and their cost, on your own picture."
+    "How does a shifted window see?", "Patches, shifted windows, attention and their cost, on your own image."
 )
 
 

@@ -1,4 +1,4 @@
-"""The sidebar: which pictures, which models, how the maps look.
+"""The sidebar: which images, which models, how the maps look.
 
 All but uploads is kept in the address, and all is still chosen after a visit to another page.
 """
@@ -34,13 +34,13 @@ __all__ = [
 
 FIRST_SAMPLE = "tulip"
 SHOW_PICTURES = "show_pictures"
-"""Of the address of a link: names of pictures that are to be shown in place of those that were picked."""
+"""Of the address of a link: names of images that are to be shown in place of those that were picked."""
 MODELS_AT_START = 2
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
 
 def choose_pictures() -> tuple[list[Picture], list[str]]:
-    """The chosen pictures, uploads first, and a line for each that cannot be shown."""
+    """The chosen images, uploads first, and a line for each that cannot be shown."""
     st.header("Pictures")
     linked = _take_from_link()
     uploads = choose_uploads(_leave_first_sample)
@@ -58,7 +58,7 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
     if linked and not st.session_state.settled:
         picked, chosen = linked[:PICTURES_AT_MOST], [] if chosen == [FIRST_SAMPLE] else chosen
     faults = _left_out(len(linked))
-    # What each picture is found again by, its file's name, what it shows, and where its bytes come from.
+    # What each image is found again by, its file's name, what it shows, and where its bytes come from.
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
         (upload.digest, upload.name, "", upload.content) for upload in uploads
     ]
@@ -81,14 +81,14 @@ def choose_pictures() -> tuple[list[Picture], list[str]]:
 
 
 def _left_out(count: int) -> list[str]:
-    """A line if there are more pictures than one grid holds."""
+    """A line if there are more images than one grid holds."""
     if count <= PICTURES_AT_MOST:
         return []
-    return [f"One grid holds {PICTURES_AT_MOST} pictures; the last {count - PICTURES_AT_MOST} are left out."]
+    return [f"One grid holds {PICTURES_AT_MOST} images; the last {count - PICTURES_AT_MOST} are left out."]
 
 
 def _take_from_link() -> list[str]:
-    """The names of the pictures that a link asks for, which go into the tray.
+    """The names of the images that a link asks for, which go into the tray.
 
     It asks under a name that no widget has: Streamlit drops from a link what belongs to a widget of the page before.
     And the tray waits for the page's second run, since the address takes up what is set here only of widgets that were
@@ -102,7 +102,7 @@ def _take_from_link() -> list[str]:
 
 
 def put(names: Sequence[str]) -> None:
-    """Make these pictures the tray: to be called before the widgets are made."""
+    """Make these images the tray: to be called before the widgets are made."""
     st.session_state.picked = list(names)
     # The sample that is shown only so that the other pages are not empty makes room.
     if names and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
@@ -110,13 +110,13 @@ def put(names: Sequence[str]) -> None:
 
 
 def choose_picked(always: bool = False) -> list[str]:
-    """The names of the pictures that were taken from data sets, such as `cifar100/test/1234`; not yet checked.
+    """The names of the images that were taken from data sets, such as `cifar100/test/1234`; not yet checked.
 
     Args:
         always: whether the widget is there before anything is picked. The page that picks needs that: the address takes
             up what a program sets only from a widget that was there before.
     """
-    # What is picked is also what can be chosen, so that a picture that is removed leaves no trace.
+    # What is picked is also what can be chosen, so that an image that is removed leaves no trace.
     offered = once([st.session_state.get("picked") or st.query_params.get_all("picked")])
     if not offered and not always:
         return []
@@ -127,14 +127,14 @@ def choose_picked(always: bool = False) -> list[str]:
         max_selections=PICTURES_AT_MOST,
         select_all=False,
         accept_new_options=True,
-        help="Pictures that were picked on the Browse page, by data set, split and place in it.",
+        help="Images that were picked on the Browse page, by data set, split and place in it.",
         key="picked",
         bind="query-params",
     )
 
 
 def _new_title(name: str, pictures: list[Picture]) -> str:
-    """The name of a file, with a number if another picture is called the same."""
+    """The name of a file, with a number if another image is called the same."""
     count = sum(picture.title == name or picture.title.startswith(f"{name} (") for picture in pictures)
     return f"{name} ({count + 1})" if count else name
 
@@ -201,7 +201,7 @@ def choose_look() -> Look:
         0,
         5,
         format="%d %%",
-        help="Below this share of the scale the plain picture shows.",
+        help="Below this share of the scale the plain image shows.",
         key="threshold",
         bind="query-params",
     )

@@ -30,5 +30,5 @@ _MARKDOWN = {ord(mark): f"\\{mark}" for mark in r"\`*_{}[]<>()#+-.!|~$:&^="}
 
 
 def plain(text: str) -> str:
-    """Text from outside (a class, a file) that Markdown shows as it is: no HTML, link, picture or icon."""
+    """Text from outside (a class, a file) that Markdown shows as it is: no HTML, link, image or icon."""
     return " ".join(text.split()).translate(_MARKDOWN)

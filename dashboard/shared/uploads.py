@@ -1,4 +1,4 @@
-"""Pictures of a person's own: their bytes are kept for the session, so that they are there on every page.
+"""Images of a person's own: their bytes are kept for the session, so that they are there on every page.
 
 Streamlit forgets an uploader's files as soon as another page is shown. So a file leaves the uploader at once and stands
 below it, with a button that removes it.
@@ -18,7 +18,7 @@ from swin_core.images.read import PICTURE_SUFFIXES
 __all__ = ["Upload", "choose_uploads", "kept_uploads"]
 
 BYTES_AT_MOST = 100 * 2**20
-"""Of all pictures of a session together: they stay in memory."""
+"""Of all images of a session together: they stay in memory."""
 NAME_COLUMNS = 26
 
 
@@ -33,7 +33,7 @@ class Upload:
 
 
 def kept_uploads() -> list[Upload]:
-    """The pictures of this session, oldest first."""
+    """The images of this session, oldest first."""
     kept: list[Upload] = st.session_state.setdefault("kept_uploads", [])
     return kept
 
@@ -42,7 +42,7 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
     """The uploader, and what was uploaded so far with a button each that removes it.
 
     Args:
-        on_first: called when a picture is uploaded and there was none.
+        on_first: called when an image is uploaded and there was none.
     """
     # An uploader is emptied by giving its place to a new one.
     number = st.session_state.setdefault("uploader_number", 0)
@@ -56,7 +56,7 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
     )
     if left_out := st.session_state.pop("left_out_uploads", ""):
         st.warning(
-            f"Left out: {plain(left_out)}. Up to {PICTURES_AT_MOST} pictures of your own with "
+            f"Left out: {plain(left_out)}. Up to {PICTURES_AT_MOST} images of your own with "
             f"{BYTES_AT_MOST // 2**20} MiB are kept: remove one first."
         )
     kept = kept_uploads()

@@ -66,7 +66,7 @@ _LABELS = {
     "lr": "Learning rate",
     "ema": "Moving average of the weights",
     "clip": "Gradient clipping",
-    "limit": "Limit of pictures",
+    "limit": "Limit of images",
     "randaugment": "RandAugment",
     "distillation": "Share of the teacher",
     "tensorboard": "TensorBoard",

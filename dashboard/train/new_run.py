@@ -83,7 +83,7 @@ def _choose_devices() -> tuple[tuple[str, ...], int]:
             64,
             1 if on_cpu else max(1, len(chosen)),
             disabled=not on_cpu,
-            help="On a CPU each of them trains on its part of every step's pictures; on GPUs there is one a device.",
+            help="On a CPU each of them trains on its part of every step's images; on GPUs there is one a device.",
             key="processes" if on_cpu else f"processes {len(chosen)}",
             width=150,
         )

@@ -70,12 +70,12 @@ class Record:
 
     @property
     def best(self) -> float | None:
-        """Best top-1 of the validation pictures so far, as a share."""
+        """Best top-1 of the validation images so far, as a share."""
         return max(self.values("top1"), default=None)
 
     @property
     def speed(self) -> float | None:
-        """Pictures in a second, now or in the last epoch."""
+        """Images in a second, now or in the last epoch."""
         now = self.status.get("images_per_second") if self.alive else None
         return now if _finite(now) else next(reversed(self.values("images_per_second")), None)
 

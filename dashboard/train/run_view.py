@@ -194,7 +194,7 @@ def _show_checkpoints(run: runs.Run, record: Record) -> None:
         selection_mode="multi-row",
         placeholder="",
         height="content" if len(rows) <= 8 else 320,
-        alt=f"{len(rows)} checkpoints with their figures on the validation pictures",
+        alt=f"{len(rows)} checkpoints with their figures on the validation images",
         column_config={
             "file": st.column_config.TextColumn("Weights", width="medium", pinned=True),
             "epoch": st.column_config.NumberColumn("Epoch"),

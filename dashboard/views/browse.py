@@ -35,7 +35,7 @@ if shown is None:
     st.info(f"There is no data set in {plain(str(data_root()))} yet. This command fetches CIFAR-100 and flower_photos:")
     st.code("swinlens data", language="bash")
     st.markdown(
-        "Have you pictures of your own? Put a folder with one folder for each class there, or start the dashboard with "
+        "Have you images of your own? Put a folder with one folder for each class there, or start the dashboard with "
         "`SWIN_DATA_ROOT` set to the folder that holds such folders. Then reload this page."
     )
     st.stop()
@@ -63,7 +63,7 @@ with pictures:
                 except ConfigError as error:
                     st.error(plain(str(error)))
         if wanted.needs_predictions and not judgements:
-            st.caption("All pictures are shown until the predictions are there.")
+            st.caption("All images are shown until the predictions are there.")
         rows = select(shown.catalog, wanted, *judgements)
         show_sheet(shown, rows, judges, judgements, look, ignored)
 with confusion:

@@ -69,7 +69,7 @@ ignored_place = st.container()
 reading_place = st.container()
 
 if not pictures or not models:
-    missing = "a picture" if not pictures else "a model"
+    missing = "an image" if not pictures else "a model"
     st.info(f"Choose {missing} in the sidebar to see what it looked at.", icon=":material/arrow_back:")
     st.stop()
 

@@ -28,7 +28,7 @@ for fault in faults:
     st.error(plain(fault), icon=":material/error:")
 ignored_place = st.container()
 if not pictures or not models:
-    absent = "a picture" if not pictures else "a model"
+    absent = "an image" if not pictures else "a model"
     st.info(f"Choose {absent} in the sidebar to look inside.", icon=":material/arrow_back:")
     st.stop()
 

@@ -95,7 +95,7 @@ def _flipping(ours: nn.Module, timm_model: nn.Module, picture: torch.Tensor, val
 
     calls: Contenders = {"swinlens": mine, "quantus on timm": peer}
     result = measure("deletion plus insertion, 50 steps, Swin-T, 224 px", calls, rounds, "quantus on timm")
-    own = mine()[:, 1:].reshape(1, -1)  # quantus leaves out the unchanged picture
+    own = mine()[:, 1:].reshape(1, -1)  # quantus leaves out the unchanged image
     result["largest_difference"] = float(np.abs(own - peer(ours)).max())
     print(f"    of one model the curves differ by at most {result['largest_difference']:.1e}")
     return result

@@ -1,4 +1,4 @@
-"""The Browse page's work: search over 60,000 pictures, a sheet of thumbnails, predictions against the bare inference.
+"""The Browse page's work: search over 60,000 images, a sheet of thumbnails, predictions against the bare inference.
 
 CIFAR-100 and flower_photos are needed: `SWIN_DATA_ROOT` names the folder that holds them.
 """
@@ -22,11 +22,11 @@ from swin_core.evaluation.selection import Judgement, Wanted, select
 
 SHEET = 100
 BASE64 = 4 / 3
-"""Bytes on the page for each byte of a picture."""
+"""Bytes on the page for each byte of an image."""
 
 
 def browse(rounds: int) -> list[dict[str, Any]]:
-    """Search, filter and sort 60,000 pictures; 100 thumbnails and their bytes; predictions of 10,000 pictures."""
+    """Search, filter and sort 60,000 images; 100 thumbnails and their bytes; predictions of 10,000 images."""
     return [*_selecting(rounds), *_sheets(rounds), _predicting(min(rounds, 3))]
 
 
@@ -55,7 +55,7 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
     select(catalog, Wanted(predicted="wolf"), first, second)  # what is made once for a page
     for title, wanted in asked.items():
         median = _median_ms(lambda wanted=wanted: select(catalog, wanted, first, second), rounds)  # type: ignore[misc]
-        print(f"{len(catalog):,} pictures, {title}: {median:.1f} ms")
+        print(f"{len(catalog):,} images, {title}: {median:.1f} ms")
         results.append({"title": title, "pictures": len(catalog), "median_ms": median, "rounds": rounds})
     return results
 
@@ -83,7 +83,7 @@ def _sheets(rounds: int) -> list[dict[str, Any]]:
 
 
 def _predicting(rounds: int) -> dict[str, Any]:
-    """Decoding included, against the model alone on pictures that are normalised already."""
+    """Decoding included, against the model alone on images that are normalised already."""
     classifier = swin_core.load("swin_micro_cifar100")
     data = cifar100(split="test")
     views = data.array(classifier.image_size)
@@ -95,7 +95,7 @@ def _predicting(rounds: int) -> dict[str, Any]:
                 classifier.model(batch)
 
     calls: Contenders = {"predictions": lambda: predict(classifier, data), "bare inference": bare}
-    result = measure(f"predictions of {len(data):,} pictures, 32 px", calls, rounds, "bare inference")
+    result = measure(f"predictions of {len(data):,} images, 32 px", calls, rounds, "bare inference")
     times = 1 / float(result["ratio"])
     print(f"    predictions take {times:.2f} times as long as the bare inference")
     return {**result, "times_as_long": times}

@@ -1,4 +1,4 @@
-"""Explanations beside pytorch-grad-cam: one map, many classes, and a grid of pictures and models."""
+"""Explanations beside pytorch-grad-cam: one map, many classes, and a grid of images and models."""
 
 from typing import Any
 
@@ -57,15 +57,15 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
 
 
 def grid4x4(rounds: int) -> list[dict[str, Any]]:
-    """A grid of 4 pictures and 4 Swin-T at 224 pixels, rendered, against pytorch-grad-cam with its own overlay.
+    """A grid of 4 images and 4 Swin-T at 224 pixels, rendered, against pytorch-grad-cam with its own overlay.
 
-    Each model's likeliest class at the last block, from the pictures to the overlays side by side as pixels; ours also
-    as the figure that the page shows, with titles, captions and a scale. pytorch-grad-cam takes the pictures one by
+    Each model's likeliest class at the last block, from the images to the overlays side by side as pixels; ours also
+    as the figure that the page shows, with titles, captions and a scale. pytorch-grad-cam takes the images one by
     one, and as a batch.
     """
     draw = np.random.default_rng(0)
     pictures = [
-        (f"picture {number}", Image.fromarray(draw.integers(0, 256, (16, 20, 3), np.uint8)).resize((400, 320)))
+        (f"image {number}", Image.fromarray(draw.integers(0, 256, (16, 20, 3), np.uint8)).resize((400, 320)))
         for number in range(4)
     ]
     labels = [f"class {number}" for number in range(1000)]
@@ -100,7 +100,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
     peers = "pytorch-grad-cam on timm"
     others: Contenders = {peers: lambda: sheet(1), f"{peers}, batched": lambda: sheet(4)}
     shown: Contenders = {"swinlens": lambda: plotly_figure(compare(pictures, ours, wish=wish)).to_json()}
-    title = "4 pictures x 4 Swin-T, 224 px"
+    title = "4 images x 4 Swin-T, 224 px"
     return [
         measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),
         measure(f"{title}, as the page's figure", shown | others, rounds, peers),

@@ -37,8 +37,8 @@ FULL_ROUNDS = 15
 def demo(rounds: int) -> list[dict[str, Any]]:
     """A request on a model that is loaded, over the engine's own time; memory after 2,000 requests over that after 200.
 
-    Each request brings a picture that nobody has sent before. The engine's own time is that of the same functions
-    without a server: the picture read, explained and drawn as the grid that the answer holds. A request is an upload,
+    Each request brings an image that nobody has sent before. The engine's own time is that of the same functions
+    without a server: the image read, explained and drawn as the grid that the answer holds. A request is an upload,
     a call and the fetching of the grid over one connection, as a browser keeps it; gradio_client, which connects anew
     for each step and waits in steps of 50 ms, is given beside it. With fewer rounds than 15 there are fewer requests
     for the memory, in proportion.
@@ -110,7 +110,7 @@ def _ask(browser: httpx.Client, name: str, content: bytes) -> bytes:
 
 
 def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict[str, Any]:
-    """Server and engine in turn, each on a new picture."""
+    """Server and engine in turn, each on a new image."""
     source = name if name in BUNDLED else place / "runs" / name
     classifier = swin_core.load(source)
 

@@ -1,4 +1,4 @@
-"""What goes on inside a model for one picture: the maps of its stages, and the attention of any of its tokens."""
+"""What goes on inside a model for one image: the maps of its stages, and the attention of any of its tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class StageMap:
-    """What a stage made of a picture, as two small pictures."""
+    """What a stage made of an image, as two small images."""
 
     layer: str
     channels: int
@@ -132,11 +132,11 @@ def principal_colours(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 @dataclass(frozen=True, eq=False)
 class BlockAttention:
-    """The attention of all tokens and heads of one block, for one picture."""
+    """The attention of all tokens and heads of one block, for one image."""
 
     windows: Windows
     layout: Layout
-    """Where the picture's grid is among the tokens."""
+    """Where the image's grid is among the tokens."""
     matrix: Tensor = field(repr=False)
     """`(windows, heads, N, N)`, from query to key; each row sums to 1."""
 
@@ -183,7 +183,7 @@ class BlockAttention:
 
 
 def block_attention(classifier: Classifier, view: np.ndarray, name: str) -> BlockAttention:
-    """The attention of one block for one picture, from one forward pass that holds the model's lock.
+    """The attention of one block for one image, from one forward pass that holds the model's lock.
 
     Args:
         classifier: our Swin, timm's, or a timm ViT.

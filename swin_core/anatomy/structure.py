@@ -152,7 +152,7 @@ _known: "weakref.WeakKeyDictionary[nn.Module, dict[int, Anatomy]]" = weakref.Wea
 
 
 def anatomy(classifier: Classifier) -> Anatomy:
-    """What a model is built of, on a picture of its own size; empty of what is not known of it."""
+    """What a model is built of, on an image of its own size; empty of what is not known of it."""
     by_size = _known.setdefault(classifier.model, {})
     if classifier.image_size not in by_size:
         by_size[classifier.image_size] = _find(classifier)

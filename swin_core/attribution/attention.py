@@ -1,4 +1,4 @@
-"""Reading the attention of a transformer: which blocks have it, on which grid, and its matrices for a picture.
+"""Reading the attention of a transformer: which blocks have it, on which grid, and its matrices for an image.
 
 For our Swin, both versions of timm's, and timm's ViTs. The matrices are taken from the model's own forward pass: where
 it would call the fused kernel, which shows none, the same attention is computed step by step instead, for that thread
@@ -138,7 +138,7 @@ def watch_attention(
 
     Args:
         model: a model of `attention_blocks`.
-        x: normalised pictures, `(B, channels, H, W)`.
+        x: normalised images, `(B, channels, H, W)`.
         blocks: those to look at.
         read: called with each block's attention.
         graph: whether to keep a graph from the first of these attentions on; else none is kept at all.

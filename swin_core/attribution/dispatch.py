@@ -1,4 +1,4 @@
-"""Every attribution method behind one call: maps of a whole batch of pictures, as tensors on the model's device."""
+"""Every attribution method behind one call: maps of a whole batch of images, as tensors on the model's device."""
 
 from collections.abc import Callable, Sequence
 
@@ -30,14 +30,14 @@ def attribute(
     *,
     signed: bool = False,
 ) -> Tensor:
-    """Attribution maps of a batch, one class a picture; of the methods with one pass, from one forward pass.
+    """Attribution maps of a batch, one class an image; of the methods with one pass, from one forward pass.
 
-    A batch gives what each of its pictures gives alone. Safe under concurrent calls: the model's lock is taken here.
+    A batch gives what each of its images gives alone. Safe under concurrent calls: the model's lock is taken here.
 
     Args:
         classifier: the model.
-        batch: normalised pictures, `(B, C, H, W)`, as `Classifier.tensor` gives them.
-        targets: the class of each picture, `(B,)`.
+        batch: normalised images, `(B, C, H, W)`, as `Classifier.tensor` gives them.
+        targets: the class of each image, `(B,)`.
         method: a key of `METHODS`.
         layers: target layers by name, one or L of them; None for the default of the architecture.
         against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
@@ -50,7 +50,7 @@ def attribute(
 
     Raises:
         ConfigError: an unknown method, or a comparison of classes where a method does not depend on the class.
-        TargetError: a class outside the model's, or not one a picture.
+        TargetError: a class outside the model's, or not one an image.
         LayerError: a layer that does not exist or has no grid.
     """
     known = chosen_method(method, compares=against is not None)

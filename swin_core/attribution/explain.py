@@ -1,4 +1,4 @@
-"""Explanations: what a model looked at in a picture, for a class, at a layer."""
+"""Explanations: what a model looked at in an image, for a class, at a layer."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ def explain(
     against: Sequence[int | str] | int | str | None = None,
     fuse: str | None = None,
 ) -> Explanation:
-    """What a model looked at in a picture, for each class and layer.
+    """What a model looked at in an image, for each class and layer.
 
     Safe under concurrent calls: calls on one model wait for each other. No hook, gradient or mode stays behind.
 
@@ -78,7 +78,7 @@ def explain(
 
     Raises:
         ConfigError: an unknown method or fusion, or labels that do not fit the logits.
-        ImageError: no picture, or one of a single colour.
+        ImageError: no image, or one of a single colour.
         TargetError: a class that the model does not have.
         LayerError: a layer that does not exist or has no grid.
     """
@@ -96,7 +96,7 @@ def explain(
     names = chosen_layers(classifier, known, layers)
     view = classifier.view(image)
     if (view == view[:1, :1]).all():
-        raise ImageError("the picture is of a single colour, so that no place in it differs; choose another one.")
+        raise ImageError("the image is of a single colour, so that no place in it differs; choose another one.")
     with classifier.lock:
         found = answer(classifier.model, classifier.tensor(view), ask, known, names, reshape_transform)
     return _explanation(classifier, image, view, found, method, names, fuse)
@@ -144,8 +144,8 @@ def _fused(maps: Tensor, fuse: str) -> Tensor:
 
 
 def _picture(classifier: Classifier, image: Image.Image) -> np.ndarray:
-    """What the model sees of a picture, at the picture's own resolution or less, `(h0, w0, 3)` uint8."""
-    crop = classifier.crop(image).copy()  # thumbnail() works in place, and the crop may be the caller's own picture
+    """What the model sees of an image, at the image's own resolution or less, `(h0, w0, 3)` uint8."""
+    crop = classifier.crop(image).copy()  # thumbnail() works in place, and the crop may be the caller's own image
     crop.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
     return np.asarray(crop)
 

@@ -1,4 +1,4 @@
-"""What one model says about one picture: the result that every figure, page and export is drawn from."""
+"""What one model says about one image: the result that every figure, page and export is drawn from."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ def _neighbours(
 
 
 def common_parts(first: Region, second: Region) -> tuple[Region, Region] | None:
-    """What two regions of one picture have in common, as a part of each: left, top, right and bottom as shares.
+    """What two regions of one image have in common, as a part of each: left, top, right and bottom as shares.
 
     None where they have nothing in common.
     """
@@ -64,7 +64,7 @@ def common_parts(first: Region, second: Region) -> tuple[Region, Region] | None:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Attribution maps of K target classes at L target layers: one model, one picture.
+    """Attribution maps of K target classes at L target layers: one model, one image.
 
     Attributes:
         model: the classifier's name.
@@ -72,7 +72,7 @@ class Explanation:
         labels: the model's class names, one per logit.
         weights_hash: hash of the weights that were explained.
         view: what the model saw, `(H, W, 3)`, uint8.
-        picture: the same crop at native resolution, `(h0, w0, 3)`, uint8, longest side at most 512 pixels.
+        image: the same crop at native resolution, `(h0, w0, 3)`, uint8, longest side at most 512 pixels.
         logits: `(classes,)`, float32.
         probabilities: softmax of the logits, `(classes,)`, float32.
         targets: the explained class indices, K of them.
@@ -82,7 +82,7 @@ class Explanation:
             speaks against the class.
         completeness: `(K,)`, how far the maps' sum is from what theory says it is; else None. At the last norm
             |sum of the signed map + bias - logit|; of integrated gradients |sum of the map - change of the logit|.
-        region: what the model saw of the picture that it was given: left, top, right and bottom, in pixels.
+        region: what the model saw of the image that it was given: left, top, right and bottom, in pixels.
         against: for each target the class rather than which it is explained, K of them; None for the targets alone.
         fused: how maps of several layers became one: "mean" or "max", or an empty string if they did not.
         threads: of PyTorch when this was computed; the last bits of the numbers depend on it.

@@ -1,8 +1,8 @@
 """Grad-CAM (Selvaraju et al. 2017) and its family without a backward pass through the whole network.
 
 The forward pass keeps no graph until the earliest target layer. There its output becomes the leaf of a small graph, and
-gradients are taken from the logits to the target layers' outputs only: not to parameters, not to the picture. Many
-classes, layers and pictures come from that one forward pass.
+gradients are taken from the logits to the target layers' outputs only: not to parameters, not to the image. Many
+classes, layers and images come from that one forward pass.
 """
 
 import threading
@@ -88,7 +88,7 @@ def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Ite
 
 @dataclass(frozen=True)
 class GradCam:
-    """Maps of K classes at L layers of one picture."""
+    """Maps of K classes at L layers of one image."""
 
     logits: Tensor
     """`(classes,)`."""
@@ -113,7 +113,7 @@ def grad_cam(
 
     Args:
         model: any classifier.
-        x: one normalised picture, `(1, channels, H, W)`.
+        x: one normalised image, `(1, channels, H, W)`.
         targets: class indices; None for the likeliest class.
         layers: target layers by name.
         reshape_transform: from a layer's output to `(B, C, h, w)`, as in pytorch-grad-cam; None finds the layout.
@@ -141,11 +141,11 @@ def layer_maps(
 ) -> Answer:
     """Maps of a method of the CAM family, for each question and layer, from one forward pass of a whole batch.
 
-    A picture's score does not depend on the others', so the gradient of the scores' sum is that of each.
+    An image's score does not depend on the others', so the gradient of the scores' sum is that of each.
 
     Args:
         model: any classifier.
-        x: normalised pictures, `(B, channels, H, W)`.
+        x: normalised images, `(B, channels, H, W)`.
         ask: what to ask of the logits.
         layers: target layers by name.
         rule: from activations and gradients to the map.

@@ -1,7 +1,7 @@
-"""Target layers: which ones a model offers, and where in their output the grid of the picture is.
+"""Target layers: which ones a model offers, and where in their output the grid of the image is.
 
 A layer's output may be channels first `(B, C, h, w)`, channels last `(B, h, w, C)`, or tokens `(B, prefix + h * w, C)`.
-Which one it is, is found from the real grid: the picture's size divided by a stride. What fits two ways is refused.
+Which one it is, is found from the real grid: the image's size divided by a stride. What fits two ways is refused.
 """
 
 import difflib
@@ -69,7 +69,7 @@ def find_layout(
         module: the layer; its own channel count decides where two readings fit.
         output: what it returned.
         size: `(H, W)` of the model's input in pixels.
-        batch: pictures in that input.
+        batch: images in that input.
         prefix: tokens before the grid, if the model says so.
 
     Raises:
@@ -79,15 +79,15 @@ def find_layout(
         raise LayerError(f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it.")
     shape = tuple(output.shape)
     if "attn" in name and isinstance(module, nn.Dropout | nn.Softmax):
-        raise LayerError(f"layer {name!r} holds attention matrices, no map of the picture; choose a norm or a block.")
+        raise LayerError(f"layer {name!r} holds attention matrices, no map of the image; choose a norm or a block.")
     if output.dim() not in (3, 4):
         raise LayerError(f"layer {name!r} gives {shape}, which has no grid; choose a layer before the pooling.")
     if shape[0] != batch:
-        raise LayerError(f"layer {name!r} gives {shape}: one entry a window, not a picture; choose a norm or a block.")
+        raise LayerError(f"layer {name!r} gives {shape}: one entry a window, not an image; choose a norm or a block.")
     found = _token_layouts(shape, size, prefix) if len(shape) == 3 else _map_layouts(shape, size, module)
     if len(found) == 1:
         return found[0]
-    why = "no reading of it has the picture's grid" if not found else "channels first and last both fit"
+    why = "no reading of it has the image's grid" if not found else "channels first and last both fit"
     raise LayerError(f"layer {name!r} gives {shape}: {why}; choose another layer, or pass a reshape_transform.")
 
 
@@ -121,7 +121,7 @@ def _channels(module: nn.Module) -> int | None:
 
 
 def _fits(grid: Sequence[int], size: tuple[int, int]) -> bool:
-    """Whether a grid has the picture's aspect, to within the cell that padding may add."""
+    """Whether a grid has the image's aspect, to within the cell that padding may add."""
     high, wide = grid
     height, width = size
     return (
@@ -210,7 +210,7 @@ def _find_offered(classifier: Classifier) -> tuple[str, ...]:
         if order:
             return tuple(reversed(order))
     if not order:
-        raise LayerError(f"no layer of {classifier.name} has the picture's grid; pass a layer and a reshape_transform.")
+        raise LayerError(f"no layer of {classifier.name} has the image's grid; pass a layer and a reshape_transform.")
     stages: dict[tuple[int, int], str] = {}
     for name in order:  # of each grid the outermost layer, and of those the last
         before = stages.get(layouts[name].grid)
@@ -283,7 +283,7 @@ def _trace(classifier: Classifier) -> dict[str, Layout]:
 def reshape_transform_for(classifier: Classifier, layer: str) -> Callable[[Tensor], Tensor]:
     """A `reshape_transform` for pytorch-grad-cam: the layer's output or gradient as `(B, C, h, w)`.
 
-    The grid is found at each call from the output itself, for pictures of the classifier's size.
+    The grid is found at each call from the output itself, for images of the classifier's size.
     """
     return layer_arrangement(classifier.model, layer, (classifier.image_size, classifier.image_size))
 

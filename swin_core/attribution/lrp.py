@@ -52,17 +52,17 @@ class Relevance:
 
 
 def relevance(model: nn.Module, x: Tensor, targets: Tensor, against: Tensor | None = None) -> Relevance:
-    """Relevance of every pixel, and of every cell of each stage, for one class a picture.
+    """Relevance of every pixel, and of every cell of each stage, for one class an image.
 
     Args:
         model: our Swin, with attention or in its all-MLP form.
-        x: normalised pictures, `(B, channels, H, W)`.
-        targets: the class of each picture, `(B,)`.
+        x: normalised images, `(B, channels, H, W)`.
+        targets: the class of each image, `(B,)`.
         against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
 
     Raises:
         LayerError: another model.
-        TargetError: a class outside the model's, or not one a picture.
+        TargetError: a class outside the model's, or not one an image.
     """
     return _relevances(model, x, ask_batch(targets, against))[2][0]
 
@@ -78,7 +78,7 @@ def relevance_maps(model: nn.Module, x: Tensor, ask: Ask, layers: Sequence[str] 
 
     Args:
         model: our Swin.
-        x: normalised pictures, `(B, channels, H, W)`.
+        x: normalised images, `(B, channels, H, W)`.
         ask: what to ask of the logits.
         layers: some of `relevance_layers`. At a stage, one value for each cell of its output.
 

@@ -20,7 +20,7 @@ class Method:
     kind: Literal["layer", "pixels"]
     """Whether it explains a target layer's output, or the input itself, so that no layer is to be chosen."""
     cost: Literal["one pass", "many passes"]
-    """Runs of the model for one picture: about one, or dozens and more."""
+    """Runs of the model for one image: about one, or dozens and more."""
     summary: str
     """One plain sentence, with the paper."""
     signed: bool = False
@@ -37,7 +37,7 @@ _ALL = (
         "Grad-CAM",
         "layer",
         "one pass",
-        "Weights each channel by the mean of the class's gradient over the picture (Selvaraju et al. 2017).",
+        "Weights each channel by the mean of the class's gradient over the image (Selvaraju et al. 2017).",
     ),
     Method(
         "gradcamplusplus",
@@ -131,7 +131,7 @@ _ALL = (
         "Score-CAM",
         "layer",
         "many passes",
-        "Weights each channel by the class's score when the picture shows through it alone (Wang et al. 2020).",
+        "Weights each channel by the class's score when the image shows through it alone (Wang et al. 2020).",
     ),
     Method(
         "ablationcam",
@@ -159,14 +159,14 @@ _ALL = (
         "SmoothGrad",
         "pixels",
         "many passes",
-        "The input gradient's mean over noisy copies of the picture (Smilkov et al. 2017).",
+        "The input gradient's mean over noisy copies of the image (Smilkov et al. 2017).",
     ),
     Method(
         "integrated",
         "Integrated gradients",
         "pixels",
         "many passes",
-        "The gradient summed on the way from a grey picture to this one; the map adds up to the change of the score "
+        "The gradient summed on the way from a grey image to this one; the map adds up to the change of the score "
         "(Sundararajan et al. 2017).",
         signed=True,
     ),

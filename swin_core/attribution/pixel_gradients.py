@@ -1,7 +1,7 @@
 """Gradients at the pixels: the input gradient, SmoothGrad and integrated gradients.
 
-All three are a weighted mean of the score's gradient over some points in the space of pictures: the picture itself,
-noisy copies of it, or points on the way from a grey picture to it.
+All three are a weighted mean of the score's gradient over some points in the space of images: the image itself,
+noisy copies of it, or points on the way from a grey image to it.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from swin_core.models.modes import evaluation_mode, frozen_parameters
 __all__ = ["asked", "input_gradient", "integrated_gradients", "smooth_grad"]
 
 _AT_ONCE = 16
-"""Pictures in one pass of the model."""
+"""Images in one pass of the model."""
 
 Points = Callable[[Tensor, Tensor], Tensor]
-"""From the pictures' indices `(N,)` and the points' indices `(N,)` to the model's inputs `(N, C, H, W)`."""
+"""From the images' indices `(N,)` and the points' indices `(N,)` to the model's inputs `(N, C, H, W)`."""
 
 
 def input_gradient(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
@@ -29,7 +29,7 @@ def input_gradient(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
 
     Args:
         model: any classifier.
-        x: normalised pictures, `(B, C, H, W)`.
+        x: normalised images, `(B, C, H, W)`.
         ask: what to ask of the logits.
 
     Returns:
@@ -41,15 +41,15 @@ def input_gradient(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
 
 
 def smooth_grad(model: nn.Module, x: Tensor, ask: Ask, samples: int = 25, noise: float = 0.15, seed: int = 0) -> Answer:
-    """The input gradient's mean over noisy copies of the picture (Smilkov et al. 2017, section 2.2).
+    """The input gradient's mean over noisy copies of the image (Smilkov et al. 2017, section 2.2).
 
     Args:
         model: any classifier.
-        x: normalised pictures, `(B, C, H, W)`.
+        x: normalised images, `(B, C, H, W)`.
         ask: what to ask of the logits.
         samples: noisy copies.
-        noise: standard deviation of the noise, as a share of the picture's own range of values.
-        seed: of the noise, which is the same for all pictures, so that a batch gives what each picture gives alone.
+        noise: standard deviation of the noise, as a share of the image's own range of values.
+        seed: of the noise, which is the same for all images, so that a batch gives what each image gives alone.
 
     Returns:
         Maps `(B, H, W)`, non-negative.
@@ -67,19 +67,19 @@ def smooth_grad(model: nn.Module, x: Tensor, ask: Ask, samples: int = 25, noise:
 
 
 def integrated_gradients(model: nn.Module, x: Tensor, ask: Ask, steps: int = 32) -> Answer:
-    """The gradient integrated on the way from a grey picture to this one (Sundararajan et al. 2017, eq. 1).
+    """The gradient integrated on the way from a grey image to this one (Sundararajan et al. 2017, eq. 1).
 
-    The grey picture is zero after normalisation: the data set's mean colour. The integral is a Gauss-Legendre sum.
+    The grey image is zero after normalisation: the data set's mean colour. The integral is a Gauss-Legendre sum.
 
     Args:
         model: any classifier.
-        x: normalised pictures, `(B, C, H, W)`.
+        x: normalised images, `(B, C, H, W)`.
         ask: what to ask of the logits.
         steps: points on the way.
 
     Returns:
         Maps `(B, H, W)`, summed over the channels, positive for the class and negative against it. Completeness is how
-        far a map's sum is from the score less that of the grey picture (their axiom; it vanishes as steps grow).
+        far a map's sum is from the score less that of the grey image (their axiom; it vanishes as steps grow).
     """
     logits, questions = asked(model, x, ask)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -110,7 +110,7 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
 def _mean_gradients(
     model: nn.Module, questions: list[Question], points: Points, pictures: int, weights: list[float]
 ) -> list[Tensor]:
-    """The weighted sum of each question's gradient over a picture's points, `(B, C, H, W)` a question.
+    """The weighted sum of each question's gradient over an image's points, `(B, C, H, W)` a question.
 
     Every point is run once for all questions.
     """

@@ -35,14 +35,14 @@ __all__ = [
 
 
 def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against: Tensor | None = None) -> Tensor:
-    """Attention rollout of each picture of a batch, with or without a class.
+    """Attention rollout of each image of a batch, with or without a class.
 
     Calls on one model must hold its `Classifier.lock`.
 
     Args:
         model: our Swin, timm's, or a timm ViT.
-        x: normalised pictures, `(B, channels, H, W)`.
-        targets: the class of each picture, `(B,)`; None for the attention alone, whatever the class.
+        x: normalised images, `(B, channels, H, W)`.
+        targets: the class of each image, `(B,)`; None for the attention alone, whatever the class.
         against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
 
     Returns:
@@ -50,7 +50,7 @@ def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against:
 
     Raises:
         LayerError: another model, or one whose pooling has no shares.
-        TargetError: a class outside the model's, or not one a picture.
+        TargetError: a class outside the model's, or not one an image.
     """
     if targets is None:
         return plain_rollout(model, x, lambda logits: []).maps[0][0]
@@ -90,7 +90,7 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
     2021, eq. 5, with rows that sum to 1): `v <- v (1 + W) / (1 + sum W)`.
 
     The gradients are small beside 1, and most of every share comes straight down the shortcuts, the same for each
-    picture. The map is what a cell has gained over that: how much more attention it is paid than it pays.
+    image. The map is what a cell has gained over that: how much more attention it is paid than it pays.
 
     Returns:
         `(B, h, w)` for each question, non-negative; its unit is that of the score.
@@ -210,7 +210,7 @@ def _start(model: nn.Module, batch: int, windows: Windows, x: Tensor) -> Tensor:
 
 
 def first_layout(model: nn.Module, x: Tensor, windows: Windows) -> Layout:
-    """Where the picture's grid is among the tokens of a block."""
+    """Where the image's grid is among the tokens of a block."""
     prefix = prefix_tokens(model)
     if prefix is None:
         return Layout("channels_last", windows.grid)
@@ -232,7 +232,7 @@ def token_attention(
 
     Args:
         model: our Swin, timm's, or a timm ViT.
-        x: normalised pictures, `(B, channels, H, W)`.
+        x: normalised images, `(B, channels, H, W)`.
         block: its name, one of `attention_blocks`.
         head: the head, counted from 0; None for the mean over heads.
         token: row and column on the block's grid; None for a ViT's class token.

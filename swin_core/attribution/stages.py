@@ -1,4 +1,4 @@
-"""The strip of stages: what each stage of a model says about a picture, from the finest grid to the coarsest."""
+"""The strip of stages: what each stage of a model says about an image, from the finest grid to the coarsest."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ def explain_stages(
     *,
     against: Sequence[int | str] | int | str | None = None,
 ) -> Explanation:
-    """What each stage of a model says about a picture, as one explanation with a layer for each stage.
+    """What each stage of a model says about an image, as one explanation with a layer for each stage.
 
     Args:
         classifier, image, targets, method, against: as for `explain`.

@@ -1,6 +1,6 @@
-"""What is asked of a model about a batch of pictures, and what every attribution method gives back.
+"""What is asked of a model about a batch of images, and what every attribution method gives back.
 
-A question names one class for each picture of a batch, and maybe a second one: "why this class?" is asked of the
+A question names one class for each image of a batch, and maybe a second one: "why this class?" is asked of the
 class's logit, "why this class rather than that one?" of the difference of two logits. Many questions can be asked of
 one forward pass.
 """
@@ -24,7 +24,7 @@ Against: TypeAlias = "int | str | Sequence[int | str] | None"
 
 @dataclass(frozen=True)
 class Question:
-    """One class for each of B pictures, and maybe one to compare it with."""
+    """One class for each of B images, and maybe one to compare it with."""
 
     targets: Tensor
     """`(B,)`, class indices."""
@@ -32,12 +32,12 @@ class Question:
     """`(B,)`, the classes rather than which the targets are explained; None for the targets alone."""
 
     def score(self, logits: Tensor) -> Tensor:
-        """What is explained, `(B,)`: each picture's logit of its target, less that of the other class."""
+        """What is explained, `(B,)`: each image's logit of its target, less that of the other class."""
         score = logits.gather(1, self.targets[:, None])[:, 0]
         return score if self.against is None else score - logits.gather(1, self.against[:, None])[:, 0]
 
     def of(self, pictures: Tensor) -> "Question":
-        """The same question of some of the pictures, `(N,)`, in that order, repeated or not."""
+        """The same question of some of the images, `(N,)`, in that order, repeated or not."""
         return Question(self.targets[pictures], None if self.against is None else self.against[pictures])
 
 
@@ -47,7 +47,7 @@ Ask: TypeAlias = Callable[[Tensor], list[Question]]
 
 @dataclass(frozen=True)
 class Answer:
-    """Maps of K questions at L layers for B pictures."""
+    """Maps of K questions at L layers for B images."""
 
     logits: Tensor
     """`(B, classes)`."""
@@ -71,7 +71,7 @@ def check_targets(targets: Sequence[int] | None, logits: Tensor) -> tuple[int, .
 
     Args:
         targets: class indices; None for the likeliest class.
-        logits: of one picture, `(classes,)`.
+        logits: of one image, `(classes,)`.
 
     Raises:
         TargetError: an index outside the model's classes, or no index.
@@ -91,7 +91,7 @@ def ask_picture(
     against: int | str | Sequence[int | str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Ask:
-    """Some classes of one picture, a question each.
+    """Some classes of one image, a question each.
 
     Args:
         targets: class indices; None for the likeliest class.
@@ -133,7 +133,7 @@ def _other(target: int, against: int | str, logits: Tensor, labels: Sequence[str
 
 
 def ask_batch(targets: Tensor, against: Tensor | None = None) -> Ask:
-    """One question of a batch: a class for each picture, and maybe one to compare it with, `(B,)` each.
+    """One question of a batch: a class for each image, and maybe one to compare it with, `(B,)` each.
 
     Returns:
         The question of the logits; it raises `TargetError` for other shapes, a class outside the model's, or one
@@ -144,10 +144,10 @@ def ask_batch(targets: Tensor, against: Tensor | None = None) -> Ask:
         check_logits(logits)
         for classes in (targets,) if against is None else (targets, against):
             if tuple(classes.shape) != (len(logits),):
-                raise TargetError(f"{len(logits)} pictures need as many classes, not {tuple(classes.shape)}.")
+                raise TargetError(f"{len(logits)} images need as many classes, not {tuple(classes.shape)}.")
             check_targets([int(index) for index in classes], logits[0])
         if against is not None and bool((targets.to(against.device) == against).any()):
-            raise TargetError("a class cannot be explained rather than itself; name two classes for each picture.")
+            raise TargetError("a class cannot be explained rather than itself; name two classes for each image.")
         # Copies: gradients cannot be taken through an index that was made in inference mode.
         chosen, other = (
             None if classes is None else classes.to(logits.device, torch.long, copy=True)

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
     result.add_argument(
-        "--data", required=True, help="cifar100, flowers, or a folder with one folder of pictures for each class"
+        "--data", required=True, help="cifar100, flowers, or a folder with one folder of images for each class"
     )
     result.add_argument(
         "--split",
@@ -46,7 +46,7 @@ def lines(found: Evaluation) -> str:
         rows.append(f"left out, since {found.model} does not know them: {', '.join(found.left_out)}")
     top5 = "" if figures.top5 is None else f"  top-5 {figures.top5:.2%}"
     rows.append(
-        f"{found.model} on {figures.count} pictures of {found.data}, split {found.split}: "
+        f"{found.model} on {figures.count} images of {found.data}, split {found.split}: "
         f"loss {figures.loss:.4f}  top-1 {figures.top1:.2%}{top5}"
     )
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""Draw heat maps of pictures by models as one grid: `swinlens explain cat.jpg --models A B --out grid.png`.
+"""Draw heat maps of images by models as one grid: `swinlens explain cat.jpg --models A B --out grid.png`.
 
 `--from report.json` computes a grid that was written as JSON again, and compares it with the report.
 """
@@ -38,11 +38,11 @@ def parser() -> argparse.ArgumentParser:
     left_out = "\n".join(f"  {name}: {reason}" for name, reason in NOT_OFFERED.items())
     result = argparse.ArgumentParser(
         prog="swinlens explain",
-        description=f"Draw heat maps of pictures by models as one grid.\n\nbundled models:\n{bundled}",
+        description=f"Draw heat maps of images by models as one grid.\n\nbundled models:\n{bundled}",
         epilog=f"methods:\n{methods}\n\nnot offered:\n{left_out}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("images", nargs="*", default=[], metavar="IMAGE", type=Path, help="picture files")
+    result.add_argument("images", nargs="*", default=[], metavar="IMAGE", type=Path, help="image files")
     result.add_argument(
         "--models", nargs="+", default=[], metavar="NAME", help="bundled names, runs, weights files or timm/<model>"
     )
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="CLASS",
-        help="class to explain: one for all pictures, one for each, or several for a single picture "
+        help="class to explain: one for all images, one for each, or several for a single image "
         "(default: each model's own first choice)",
     )
     result.add_argument(
@@ -97,7 +97,7 @@ def _method(name: str) -> str:
 
 
 def _found(name: str, read: Callable[[], Found]) -> Found | Missing:
-    """What `read` returns, or why it cannot: one picture or model that fails must not take the others along."""
+    """What `read` returns, or why it cannot: one image or model that fails must not take the others along."""
     try:
         return read()
     except SwinError as error:

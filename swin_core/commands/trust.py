@@ -1,6 +1,6 @@
 """Rank methods and layers by how far to believe them: `swinlens trust swin_micro_flowers --data flowers`.
 
-Several processes share the pictures under torchrun: `torchrun --nproc-per-node 2 -m swin_core.commands trust ...`.
+Several processes share the images under torchrun: `torchrun --nproc-per-node 2 -m swin_core.commands trust ...`.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="which target layers (default: all on offer; relevance at the pixels and stages)",
     )
-    result.add_argument("--pictures", type=int, metavar="N", help="explain N pictures of the split (default: all)")
+    result.add_argument("--pictures", type=int, metavar="N", help="explain N images of the split (default: all)")
     result.add_argument(
         "--steps", type=int, default=8, help="points of a curve beyond the first (default: %(default)s)"
     )
@@ -60,7 +60,7 @@ def lines(found: Ranking) -> str:
     """The figures as text."""
     left_out = [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
     about = (
-        f"{found.model} on {found.pictures} pictures of {found.data}, split {found.split}: "
+        f"{found.model} on {found.pictures} images of {found.data}, split {found.split}: "
         f"{found.steps} steps, {found.mosaics} mosaics"
     )
     return "\n".join([*left_out, about, "", found.table()])

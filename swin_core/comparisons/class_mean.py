@@ -1,7 +1,7 @@
-"""What a model looks at in the pictures of a class: the mean of their maps, and how much the maps differ.
+"""What a model looks at in the images of a class: the mean of their maps, and how much the maps differ.
 
-One picture's map says little about a habit. The mean over many shows it: a model that reads the background, a border or
-a watermark has its mean map there, whatever the pictures show in the middle.
+One image's map says little about a habit. The mean over many shows it: a model that reads the background, a border or
+a watermark has its mean map there, whatever the images show in the middle.
 """
 
 from collections.abc import Callable
@@ -23,23 +23,23 @@ from swin_core.zoo.load import Classifier
 __all__ = ["BORDER", "BORDER_AREA", "ClassMean", "border_share", "class_mean"]
 
 BORDER = 1 / 8
-"""Width of the border, as a share of the picture's side."""
+"""Width of the border, as a share of the image's side."""
 BORDER_AREA = 1 - (1 - 2 * BORDER) ** 2
-"""Share of the picture that is border: what an even map has there."""
+"""Share of the image that is border: what an even map has there."""
 
 _BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMean:
-    """The maps of several pictures of one class, put together; one model, one target layer."""
+    """The maps of several images of one class, put together; one model, one target layer."""
 
     model: str
     """The classifier's name."""
     label: str
     """The class, as the model calls it."""
     count: int
-    """Pictures that were explained."""
+    """Images that were explained."""
     empty: int
     """How many of them had an empty map; these are left out."""
     picture: np.ndarray
@@ -52,7 +52,7 @@ class ClassMean:
     """Share of the mean map's mass in the outer eighth on each side, 0 to 1; an even map has `BORDER_AREA`."""
 
     def drawn(self, look: Look, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """The mean picture with the mean map, and with the spread, each to its own maximum, `(side, side, 3)` uint8."""
+        """The mean image with the mean map, and with the spread, each to its own maximum, `(side, side, 3)` uint8."""
         picture = np.asarray(Image.fromarray(self.picture).resize((side, side)))
         mean, spread = (overlay(picture, values, float(values.max()), look) for values in (self.mean, self.spread))
         return mean, spread
@@ -69,27 +69,27 @@ def class_mean(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClassMean:
-    """Mean and spread of a model's maps over up to `count` pictures of a class, each explained for that class.
+    """Mean and spread of a model's maps over up to `count` images of a class, each explained for that class.
 
-    Each map is divided by its own mean, so that every picture counts alike, however strong its map is.
+    Each map is divided by its own mean, so that every image counts alike, however strong its map is.
 
     Args:
         classifier: the model.
-        dataset: the pictures, best of a split that the model was not trained on.
+        dataset: the images, best of a split that the model was not trained on.
         name: the class, by a name that data set and model know.
-        count: pictures at most; of a class that has more, they are drawn by `seed`.
+        count: images at most; of a class that has more, they are drawn by `seed`.
         method, layer: as for `explain`.
-        seed: which pictures are drawn.
-        progress: called with the pictures done and their number.
+        seed: which images are drawn.
+        progress: called with the images done and their number.
 
     Raises:
-        ConfigError: no pictures are asked for.
-        DataError: the data set has no such class or no picture of it, or a picture cannot be read.
+        ConfigError: no images are asked for.
+        DataError: the data set has no such class or no image of it, or an image cannot be read.
         TargetError: the model has no such class, or several classes fit the name.
         LayerError: no such layer, or every map is empty.
     """
     if count < 1:
-        raise ConfigError(f"a mean needs at least 1 picture, not {count}.")
+        raise ConfigError(f"a mean needs at least 1 image, not {count}.")
     method = method or default_method(classifier, at_layer=layer is not None)
     chosen = _draw(dataset, name, count, seed)
     target = find_class(classifier.labels, name)
@@ -127,18 +127,18 @@ def _scaled(maps: Tensor) -> np.ndarray:
 
 
 def _draw(dataset: DataSet, name: str, count: int, seed: int) -> np.ndarray:
-    """Indices of up to `count` pictures of a class, in the order of the data set."""
+    """Indices of up to `count` images of a class, in the order of the data set."""
     label = find_class(dataset.classes, name)
     if label is None:
         raise DataError(f"{dataset.name} has no class {name[:80]!r}; it has {listed(dataset.classes)}.")
     members = np.flatnonzero(dataset.labels == label)
     if not len(members):
-        raise DataError(f"{dataset.name} ({dataset.split}) has no picture of {name[:80]!r}; choose another class.")
+        raise DataError(f"{dataset.name} ({dataset.split}) has no image of {name[:80]!r}; choose another class.")
     return np.sort(np.random.default_rng(seed).permutation(members)[:count])
 
 
 def border_share(attribution: np.ndarray) -> float:
-    """Share of a map's mass in the outer eighth on each side of the picture, 0 to 1.
+    """Share of a map's mass in the outer eighth on each side of the image, 0 to 1.
 
     A cell that the border's edge cuts counts in part.
 

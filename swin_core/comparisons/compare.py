@@ -25,15 +25,15 @@ STAGES = "stages"
 """In place of target layers: one layer for each stage of a model."""
 
 BLANK = 237
-"""Grey level in place of a picture that is missing."""
+"""Grey level in place of an image that is missing."""
 
 SHOWN_PIXELS = 512
-"""Side of a row's own picture."""
+"""Side of a row's own image."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A picture that could not be read, or a model that could not be loaded; its cells say why."""
+    """An image that could not be read, or a model that could not be loaded; its cells say why."""
 
     name: str
     reason: str
@@ -43,7 +43,7 @@ Pictures = Sequence[tuple[str, Image.Image] | Missing]
 
 
 def middle(image: Image.Image) -> np.ndarray:
-    """The square in the middle of a picture, `(s, s, 3)` uint8, s at most 512 pixels: a row's own picture."""
+    """The square in the middle of an image, `(s, s, 3)` uint8, s at most 512 pixels: a row's own image."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
@@ -74,13 +74,13 @@ def compare(
     wish: Wish | None = None,
     look: Look | None = None,
 ) -> Grid:
-    """Explain every picture by every model.
+    """Explain every image by every model.
 
     Args:
-        pictures: titles and pictures, or what is missing in their place.
+        images: titles and images, or what is missing in their place.
         classifiers: the models, one a column, or what is missing in their place.
-        targets: class names: none, for each model's own first choice; one, for all pictures; one a picture; or
-            several for a single picture, which is then repeated with one class a row.
+        targets: class names: none, for each model's own first choice; one, for all images; one an image; or
+            several for a single image, which is then repeated with one class a row.
         wish: method, layers, and what the targets are compared with.
         look: colours, opacity, threshold and scale.
 
@@ -88,7 +88,7 @@ def compare(
         The grid; a cell that could not be explained says why in its place.
 
     Raises:
-        ConfigError: neither one target, nor one a picture, nor a single picture.
+        ConfigError: neither one target, nor one an image, nor a single image.
     """
     wish = wish or Wish()
     rows = []
@@ -112,12 +112,12 @@ def _rows(pictures: Pictures, targets: Sequence[str]) -> list[tuple[str, Image.I
         return [(f"{title}: {name}" if len(targets) > 1 else title, image, name) for name in targets]
     names = list(targets) * len(pictures) if len(targets) == 1 else list(targets)
     if len(names) != len(pictures):
-        raise ConfigError(f"{len(names)} targets for {len(pictures)} pictures: name one, or one for each picture.")
+        raise ConfigError(f"{len(names)} targets for {len(pictures)} images: name one, or one for each image.")
     return [(title, image, name) for (title, image), name in zip(titled, names, strict=True)]
 
 
 def blank() -> np.ndarray:
-    """What stands in place of a row's own picture where there is none."""
+    """What stands in place of a row's own image where there is none."""
     return np.full((SHOWN_PIXELS, SHOWN_PIXELS, 3), BLANK, np.uint8)
 
 
@@ -137,7 +137,7 @@ def _at(column: list[Cell], place: int) -> Cell:
 
 
 def _cells(classifier: Classifier | Missing, image: Image.Image | Missing, name: str | None, wish: Wish) -> list[Cell]:
-    """One model's cells of one picture: one for each layer that is not fused."""
+    """One model's cells of one image: one for each layer that is not fused."""
     if isinstance(image, Missing):
         return [Cell(None, error=image.reason)]
     if isinstance(classifier, Missing):

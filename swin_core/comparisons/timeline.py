@@ -1,4 +1,4 @@
-"""How a model's gaze formed: one picture and one class, explained by the checkpoints of a run."""
+"""How a model's gaze formed: one image and one class, explained by the checkpoints of a run."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def _epochs_done(file: Path) -> int | None:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What N checkpoints of a run looked at in one picture, for one class, in the order of their epochs."""
+    """What N checkpoints of a run looked at in one image, for one class, in the order of their epochs."""
 
     epochs: tuple[int, ...]
     """Epochs done at each checkpoint, N of them."""
@@ -86,7 +86,7 @@ class Timeline:
         return np.array([found.probabilities[target] for found in self.explanations])
 
     def drawn(self, look: Look, side: int) -> list[np.ndarray]:
-        """The picture with each checkpoint's heat map, N of `(side, side, 3)` uint8, as a strip of small pictures."""
+        """The image with each checkpoint's heat map, N of `(side, side, 3)` uint8, as a strip of small images."""
         picture = np.asarray(Image.fromarray(self.explanations[-1].picture).resize((side, side)))
         maps = [found.maps[0, 0] for found in self.explanations]
         signed = any(values.min() < 0 for values in maps)
@@ -104,11 +104,11 @@ def timeline(
     layer: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Timeline:
-    """Explain one class of a picture by each checkpoint, one model in memory at a time.
+    """Explain one class of an image by each checkpoint, one model in memory at a time.
 
     Args:
         checkpoints: as `checkpoints_of` lists them; more than `CHECKPOINTS_AT_MOST` are thinned out evenly.
-        image: a picture, RGB, as `read_image` gives it.
+        image: an image, RGB, as `read_image` gives it.
         target: the class by index or name; None for the last checkpoint's own first choice.
         method, layer: as for `explain`.
         progress: called with the checkpoints done and their number.

@@ -1,4 +1,4 @@
-"""The pictures of some splits as columns: filtered, searched and sorted by the ten thousands in a few milliseconds."""
+"""The images of some splits as columns: filtered, searched and sorted by the ten thousands in a few milliseconds."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ __all__ = ["Catalog", "each_class_in_turn"]
 
 
 class Catalog:
-    """What is known of every picture without a look at it, one row a picture.
+    """What is known of every image without a look at it, one row an image.
 
     Args:
         parts: splits of one data set; their rows follow one another.
@@ -48,7 +48,7 @@ class Catalog:
         return len(self.labels)
 
     def matching(self, text: str) -> np.ndarray:
-        """The pictures of which every word of the text is part of the file's, the class's or the superclass's name.
+        """The images of which every word of the text is part of the file's, the class's or the superclass's name.
 
         Letter case does not count.
 
@@ -72,14 +72,14 @@ class Catalog:
         return rows[np.argsort(self._rank[rows], kind="stable")]
 
     def coarse_of_class(self) -> np.ndarray:
-        """The superclass of each class, `(classes,)`, int64; of a class without pictures 0."""
+        """The superclass of each class, `(classes,)`, int64; of a class without images 0."""
         result = np.zeros(len(self.classes), np.int64)
         result[self.labels] = self.coarse
         return result
 
 
 def each_class_in_turn(labels: np.ndarray) -> np.ndarray:
-    """An order in which each class has its first picture before any has its second, as on a sample sheet.
+    """An order in which each class has its first image before any has its second, as on a sample sheet.
 
     Args:
         labels: `(n,)`, int64.

@@ -25,7 +25,7 @@ _ADVICE = "download the data set again with swinlens data"
 
 
 class CifarSplit(NamedTuple):
-    """One split as it lies on disk: pictures still encoded, or pixels `(N, 32, 32, 3)`, uint8."""
+    """One split as it lies on disk: images still encoded, or pixels `(N, 32, 32, 3)`, uint8."""
 
     names: tuple[str, ...]
     pictures: Sequence[bytes] | np.ndarray

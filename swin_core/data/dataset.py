@@ -1,6 +1,6 @@
-"""Data sets: CIFAR-100, flower_photos, and any folder of class folders with pictures or multichannel arrays.
+"""Data sets: CIFAR-100, flower_photos, and any folder of class folders with images or multichannel arrays.
 
-Splits are fixed by a seed and by the pictures' names alone, so that they depend neither on the order in which
+Splits are fixed by a seed and by the images' names alone, so that they depend neither on the order in which
 a file system lists a folder nor on the version of a random number generator.
 """
 
@@ -43,15 +43,15 @@ def data_root(path: str | os.PathLike[str] | None = None) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Labelled pictures of one split, read when they are asked for.
+    """Labelled images of one split, read when they are asked for.
 
     Attributes:
         name: the data set's name.
         split: "train", "test", "val" or "all".
         classes: class names; a label indexes into them.
         labels: `(N,)`, int64.
-        names: one name a picture, such as `roses/12240303_80d87f77a3_n.jpg`.
-        sources: what `read` turns into a picture: encoded bytes, a path, or pixels `(H, W, C)`.
+        names: one name an image, such as `roses/12240303_80d87f77a3_n.jpg`.
+        sources: what `read` turns into an image: encoded bytes, a path, or pixels `(H, W, C)`.
         read: reads one source; the second argument is the shorter side wanted, in pixels, or None for all.
         coarse_labels: superclasses `(N,)`, int64, where the data set has them.
         coarse_classes: names of the superclasses.
@@ -72,9 +72,9 @@ class DataSet:
         return len(self.labels)
 
     def image(self, index: int, shorter_side: int | None = None) -> Image.Image:
-        """Read picture `index`, RGB, at its own size; or somewhat smaller if `shorter_side` pixels are enough.
+        """Read image `index`, RGB, at its own size; or somewhat smaller if `shorter_side` pixels are enough.
 
-        Raises `DataError` if it cannot be read, or has other channels than a picture.
+        Raises `DataError` if it cannot be read, or has other channels than an image.
         """
         picture = self._read(index, shorter_side)
         if isinstance(picture, np.ndarray):
@@ -83,36 +83,36 @@ class DataSet:
         return picture
 
     def array(self, size: int | None = None) -> np.ndarray:
-        """Decode all pictures once: shorter side to `size` pixels, centre crop.
+        """Decode all images once: shorter side to `size` pixels, centre crop.
 
         The newest result is kept in memory, so that the next call with the same size costs nothing.
 
         Args:
-            size: side in pixels; None keeps the pictures' own size, which must then be one size for all.
+            size: side in pixels; None keeps the images' own size, which must then be one size for all.
 
         Returns:
             `(N, size, size, 3)`, uint8, read-only; of arrays `(N, size, size, C)`, float32.
 
         Raises:
-            DataError: a picture cannot be read, or sizes or channels differ.
+            DataError: an image cannot be read, or sizes or channels differ.
         """
         with _DECODING:
             if size not in self._decoded:
                 rows, broken = self._decode(size)
                 if broken:
                     first = next(iter(broken.values()))
-                    raise DataError(f"{len(broken)} of {len(self)} pictures cannot be read, the first: {first}")
+                    raise DataError(f"{len(broken)} of {len(self)} images cannot be read, the first: {first}")
                 self._keep(size, rows)
             return self._decoded[size]
 
     def readable(self, size: int) -> tuple["DataSet", tuple[str, ...]]:
-        """Leave out the pictures that cannot be read.
+        """Leave out the images that cannot be read.
 
         Args:
             size: side in pixels; the next call of `array(size)` finds the result ready.
 
         Returns:
-            The data set without them, and one line on each picture left out.
+            The data set without them, and one line on each image left out.
         """
         with _DECODING:
             rows, broken = self._decode(size)
@@ -122,7 +122,7 @@ class DataSet:
             return rest, tuple(broken.values())
 
     def subset(self, indices: Sequence[int] | np.ndarray, split: str) -> "DataSet":
-        """Take the pictures at `indices`, in that order, as the split named `split`."""
+        """Take the images at `indices`, in that order, as the split named `split`."""
         chosen = np.asarray(indices, dtype=np.int64)
         sources = self.sources
         taken = sources[chosen] if isinstance(sources, np.ndarray) else [sources[index] for index in chosen]
@@ -154,7 +154,7 @@ class DataSet:
             with ThreadPoolExecutor(_DECODING_THREADS) as pool:
                 rows = list(pool.map(row, range(len(self))))
         else:
-            # Pictures in memory are small: threads would take longer over handing them out than over decoding them.
+            # Images in memory are small: threads would take longer over handing them out than over decoding them.
             rows = list(map(row, range(len(self))))
         broken = {index: row for index, row in enumerate(rows) if isinstance(row, str)}
         return [row for row in rows if not isinstance(row, str)], broken
@@ -163,7 +163,7 @@ class DataSet:
         shapes = {row.shape for row in rows}
         if len(shapes) != 1:
             kinds = ", ".join(str(shape) for shape in sorted(shapes)[:3])
-            raise DataError(f"{self.name} has pictures of different shapes ({kinds}); make them alike")
+            raise DataError(f"{self.name} has images of different shapes ({kinds}); make them alike")
         decoded = np.stack(rows)
         decoded.setflags(write=False)
         self._decoded.clear()
@@ -171,7 +171,7 @@ class DataSet:
 
 
 def _square(picture: Image.Image | np.ndarray, size: int | None) -> np.ndarray:
-    """`(size, size, C)`: what a model of that size sees of the picture, or all of it if `size` is None."""
+    """`(size, size, C)`: what a model of that size sees of the image, or all of it if `size` is None."""
     if size is None:
         return np.asarray(picture)
     if isinstance(picture, Image.Image):
@@ -181,7 +181,7 @@ def _square(picture: Image.Image | np.ndarray, size: int | None) -> np.ndarray:
 
 
 def cifar100(root: str | os.PathLike[str] | None = None, split: str = "train") -> DataSet:
-    """CIFAR-100 (Krizhevsky 2009): 32-pixel pictures of 100 classes in 20 superclasses.
+    """CIFAR-100 (Krizhevsky 2009): 32-pixel images of 100 classes in 20 superclasses.
 
     Args:
         root: the data root; the files may lie in it, in its `cifar100` or in its `cifar-100-python`, in the
@@ -238,17 +238,17 @@ def flower_photos(root: str | os.PathLike[str] | None = None, split: str = "trai
 def image_folder(
     path: str | os.PathLike[str], split: str | None = None, holdout: float = 0.1, seed: int = 0
 ) -> DataSet:
-    """Any folder with one folder of pictures a class; classes and pictures are sorted by name.
+    """Any folder with one folder of images a class; classes and images are sorted by name.
 
     Args:
         path: the folder.
-        split: None for all pictures, "train", or "val" for the share `holdout` of each class, rounded down.
+        split: None for all images, "train", or "val" for the share `holdout` of each class, rounded down.
         holdout: share held out for "val", between 0 and 1.
-        seed: which pictures are held out.
+        seed: which images are held out.
 
     Raises:
         ConfigError: another split, or a share outside its range.
-        DataError: no such folder, no pictures in it, or a link that leaves it.
+        DataError: no such folder, no images in it, or a link that leaves it.
     """
     return _class_folders(Path(path), PICTURE_SUFFIXES, _read_picture, split, holdout, seed)
 
@@ -266,7 +266,7 @@ def array_folder(
 def holdout(dataset: DataSet, fraction: float, seed: int) -> tuple[DataSet, DataSet]:
     """Hold out the share `fraction` of each class, rounded down.
 
-    Which pictures these are depends on their names and on `seed` only.
+    Which images these are depends on their names and on `seed` only.
 
     Returns:
         What is left, as "train", and what is held out, as "val"; both in the order of `dataset`.

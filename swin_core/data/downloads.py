@@ -2,7 +2,7 @@
 
 A download grows as `<archive>.part` in the data root, so that an interrupted one goes on where it stopped.
 Only after its checksum is right is it unpacked, into a hidden folder beside the final one, whose name is then
-changed in one step. An archive that its server packs anew for each request has no checksum: its pictures are counted.
+changed in one step. An archive that its server packs anew for each request has no checksum: its images are counted.
 """
 
 import gzip
@@ -48,7 +48,7 @@ class Archive:
     inside: str = ""
     """Where the class folders lie below the archive's first folder, if that is not `folder`; the rest is left out."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Least number of pictures of each class, to be counted where there is no checksum."""
+    """Least number of images of each class, to be counted where there is no checksum."""
 
     @property
     def file(self) -> str:
@@ -216,7 +216,7 @@ def _unreachable(archive: Archive, part: Path, reason: str) -> DownloadError:
 
 def _intact(path: Path, archive: Archive) -> bool:
     if not archive.sha256:
-        return True  # its pictures are counted when it is unpacked
+        return True  # its images are counted when it is unpacked
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == archive.sha256
 
@@ -255,12 +255,12 @@ def _wanted(member: tarfile.TarInfo, archive: Archive) -> bool:
 
 
 def _count(folder: Path, archive: Archive) -> None:
-    """Refuse an archive without a checksum that has fewer pictures than the data set."""
+    """Refuse an archive without a checksum that has fewer images than the data set."""
     for kind, least in archive.counts.items():
         count = len(list((folder / kind).iterdir())) if (folder / kind).is_dir() else 0
         if count < least:
             raise DownloadError(
-                f"{archive.url} holds {count} pictures of {kind!r}, not {least} or more, so it is not the data set "
+                f"{archive.url} holds {count} images of {kind!r}, not {least} or more, so it is not the data set "
                 "that it was; nothing was kept of it"
             )
 

@@ -11,7 +11,7 @@ HOLDOUT = 0.02
 """Default share of the training images that is held out for validation."""
 
 _HELD = ("val", "valid", "validation", "test")
-"""Names of the folder of pictures that validate, where a data set brings one."""
+"""Names of the folder of images that validate, where a data set brings one."""
 
 _DEFAULT_SPLIT = {"cifar100": "test", "flowers": "val"}
 
@@ -19,7 +19,7 @@ _DEFAULT_SPLIT = {"cifar100": "test", "flowers": "val"}
 def splits(
     data: str, part: float = HOLDOUT, seed: int = 0, root: str | os.PathLike[str] | None = None
 ) -> tuple[DataSet, DataSet]:
-    """The pictures that a config trains on, and those that validate it.
+    """The images that a config trains on, and those that validate it.
 
     A folder with `train` and `val` in it (or `valid`, `validation`, `test`) brings its own split.
     """
@@ -47,7 +47,7 @@ def has_own_split(folder: Path) -> bool:
 
 
 def open_folder(folder: Path) -> DataSet:
-    """A folder of class folders, with pictures or else with arrays."""
+    """A folder of class folders, with images or else with arrays."""
     try:
         return image_folder(folder)
     except DataError:
@@ -56,7 +56,7 @@ def open_folder(folder: Path) -> DataSet:
         try:
             return array_folder(folder)
         except DataError as error:
-            raise DataError(f"{folder} has no class folders with pictures or arrays in them.") from error
+            raise DataError(f"{folder} has no class folders with images or arrays in them.") from error
 
 
 def open_split(
@@ -78,7 +78,7 @@ def open_split(
 
     Raises:
         ConfigError: no such split.
-        DataError: the pictures are missing.
+        DataError: the images are missing.
     """
     split = split or _DEFAULT_SPLIT.get(data) or ("val" if has_own_split(Path(data)) else "all")
     known = ["train", "val", *({"cifar100": ["test"], "flowers": []}.get(data, ["all"]))]

@@ -1,4 +1,4 @@
-"""How well a model of the zoo does on a data set: the figures that training reports, for any model and any pictures."""
+"""How well a model of the zoo does on a data set: the figures that training reports, for any model and any images."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class Evaluation:
     labels: tuple[str, ...]
     """The model's class names, in the order of the confusion matrix."""
     left_out: tuple[str, ...]
-    """Classes of the data set that the model does not know; their pictures are not counted."""
+    """Classes of the data set that the model does not know; their images are not counted."""
     figures: Figures
     """What was found."""
 
@@ -72,8 +72,8 @@ def evaluate_named(
         name: as for `swin_core.load`.
         data, split, root: as for `open_split`; a run's or bundled model's "train" and "val" are those of its training.
         runs_root: folder of the runs.
-        progress: called with the pictures done and their number.
-        world: the processes that share the pictures; each gets the figures of all.
+        progress: called with the images done and their number.
+        world: the processes that share the images; each gets the figures of all.
 
     Raises:
         SwinError: model or data are missing, or have no class in common.
@@ -99,12 +99,12 @@ def evaluate_classifier(
 
     Args:
         classifier: the model.
-        dataset: the pictures.
-        progress: called with the pictures done and their number.
-        world: the processes that share the pictures; each gets the figures of all.
+        dataset: the images.
+        progress: called with the images done and their number.
+        world: the processes that share the images; each gets the figures of all.
 
     Raises:
-        DataError: a picture cannot be read, or no class of the data set is one of the model's.
+        DataError: an image cannot be read, or no class of the data set is one of the model's.
         TargetError: several classes of the model fit a class name of the data set.
     """
     places = match_classes(dataset.classes, classifier.labels)
@@ -112,8 +112,8 @@ def evaluate_classifier(
     left_out = tuple(name for name, place in zip(dataset.classes, places, strict=True) if place is None)
     if not kept:
         raise DataError(
-            f"no picture of {dataset.name} is of a class that {classifier.name} knows: it knows "
-            f"{listed(classifier.labels)}, and the pictures are of {listed(dataset.classes)}."
+            f"no image of {dataset.name} is of a class that {classifier.name} knows: it knows "
+            f"{listed(classifier.labels)}, and the images are of {listed(dataset.classes)}."
         )
     part = dataset if len(kept) == len(dataset) else dataset.subset(kept, dataset.split)
     labels = torch.tensor([places[label] for label in part.labels], device=classifier.device)

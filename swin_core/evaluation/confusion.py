@@ -15,11 +15,11 @@ class Mistake:
     predicted: int
     count: int
     share: float
-    """Of all pictures of the right class, 0 to 1."""
+    """Of all images of the right class, 0 to 1."""
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Count pictures by right and predicted class.
+    """Count images by right and predicted class.
 
     Args:
         truth: `(N,)` int64, classes in `[0, classes)`.
@@ -52,7 +52,7 @@ def grouped(matrix: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
 
 
 def most_frequent(matrix: np.ndarray, at_most: int) -> list[Mistake]:
-    """The mistakes with the most pictures, most first; of equal ones those with the greater share.
+    """The mistakes with the most images, most first; of equal ones those with the greater share.
 
     Args:
         matrix: `(C, C + 1)`, as `confusion` gives it.
@@ -68,7 +68,7 @@ def most_frequent(matrix: np.ndarray, at_most: int) -> list[Mistake]:
 
 
 def worst_classes(matrix: np.ndarray) -> np.ndarray:
-    """The classes by their part in mistakes, most first: pictures of theirs and pictures taken for theirs, `(C,)`."""
+    """The classes by their part in mistakes, most first: images of theirs and images taken for theirs, `(C,)`."""
     wrong = _off_diagonal(matrix)
     return np.argsort(-(wrong.sum(1) + wrong[:, :-1].sum(0)), kind="stable")
 

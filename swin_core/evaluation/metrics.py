@@ -19,7 +19,7 @@ __all__ = ["BATCH_SIZE", "TOP5_FROM", "Figures", "batch_size", "evaluate"]
 BATCH_SIZE = 64
 """Images a batch on a CPU. All evaluations use it: the last bit of a sum depends on the size of the batch.
 
-It is small enough for CPUs: where malloc returns large blocks to the system, 256 pictures of 32 pixels take 1.6 times
+It is small enough for CPUs: where malloc returns large blocks to the system, 256 images of 32 pixels take 1.6 times
 as long each.
 """
 
@@ -49,19 +49,19 @@ class Figures:
     """What an evaluation found."""
 
     count: int
-    """Pictures seen."""
+    """Images seen."""
     loss: float
     """Mean cross-entropy in nats, without label smoothing; lower is better."""
     top1: float
-    """Share of pictures whose likeliest class is right, 0 to 1."""
+    """Share of images whose likeliest class is right, 0 to 1."""
     top5: float | None
-    """Share of pictures whose right class is among the five likeliest; None below six classes."""
+    """Share of images whose right class is among the five likeliest; None below six classes."""
     confusion: np.ndarray
     """`(classes, classes)` counts, rows are the right class, columns the predicted one."""
 
     @property
     def per_class(self) -> np.ndarray:
-        """`(classes,)` share of each class's pictures that are right; NaN for a class without pictures."""
+        """`(classes,)` share of each class's images that are right; NaN for a class without images."""
         with np.errstate(invalid="ignore"):
             return np.diag(self.confusion) / self.confusion.sum(1)
 
@@ -78,17 +78,17 @@ class Figures:
 
 
 def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], world: World = ALONE) -> Figures:
-    """Evaluate a model on batches of `(pictures (B, channels, H, W), labels (B,))`, which are summed in float64.
+    """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`, which are summed in float64.
 
     The model's mode is restored afterwards.
 
     Args:
         model: the classifier.
-        batches: this process's share of the batches; no picture may be in two shares.
-        world: the processes that evaluate together; each gets the figures of all pictures.
+        batches: this process's share of the batches; no image may be in two shares.
+        world: the processes that evaluate together; each gets the figures of all images.
 
     Raises:
-        DataError: there is no picture in any share.
+        DataError: there is no image in any share.
     """
     sums = torch.zeros(3, dtype=torch.float64)  # loss, hits, hits among five
     confusion = torch.zeros(0, dtype=torch.float64)
@@ -108,7 +108,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], world: 
     # A process without a batch does not know the number of classes.
     classes = max(world.each(classes))
     if not classes:
-        raise DataError("an evaluation needs at least one picture.")
+        raise DataError("an evaluation needs at least one image.")
     confusion = confusion if len(confusion) else torch.zeros(classes**2, dtype=torch.float64)
     loss, hits, hits5, *counts = world.sum(torch.cat([sums, confusion])).tolist()
     matrix = np.array(counts, dtype=np.int64).reshape(classes, classes)

@@ -1,7 +1,7 @@
-"""What a model predicts for every picture of a split: computed once, kept on disk, and read from there after that.
+"""What a model predicts for every image of a split: computed once, kept on disk, and read from there after that.
 
-A file belongs to one state of the weights, the preprocessing and the pictures: its name is a digest of them, so that
-nothing that is out of date is ever read. Of each picture a few numbers are kept, from which everything follows that a
+A file belongs to one state of the weights, the preprocessing and the images: its name is a digest of them, so that
+nothing that is out of date is ever read. Of each image a few numbers are kept, from which everything follows that a
 page shows: right and wrong, confidence, the first five, loss, confusion, and accuracy by class.
 """
 
@@ -48,12 +48,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model predicts for the N pictures of a split. Classes are the model's, by index.
+    """What a model predicts for the N images of a split. Classes are the model's, by index.
 
     Attributes:
         labels: the model's class names.
         truth: `(N,)` int64, the right class; -1 where the model does not know it.
-        predicted: `(N,)` int64, the likeliest class; -1 for a picture that cannot be read.
+        predicted: `(N,)` int64, the likeliest class; -1 for an image that cannot be read.
         top: `(N, k)` int64, the k likeliest classes, best first; k is 5, or the number of classes if that is less.
         probabilities: `(N, k)` float32, theirs.
         loss: `(N,)` float32, cross-entropy in nats; NaN where it is not known what is right.
@@ -71,21 +71,21 @@ class Predictions:
 
     @property
     def confidence(self) -> np.ndarray:
-        """`(N,)` float32, the probability of the likeliest class; NaN for a picture that cannot be read."""
+        """`(N,)` float32, the probability of the likeliest class; NaN for an image that cannot be read."""
         return self.probabilities[:, 0]
 
     @property
     def judged(self) -> np.ndarray:
-        """`(N,)` bool: pictures of which it can be said whether the model is right."""
+        """`(N,)` bool: images of which it can be said whether the model is right."""
         return (self.truth >= 0) & (self.predicted >= 0)
 
     @property
     def right(self) -> np.ndarray:
-        """`(N,)` bool: pictures whose likeliest class is the right one."""
+        """`(N,)` bool: images whose likeliest class is the right one."""
         return self.judged & (self.predicted == self.truth)
 
     def figures(self) -> Figures:
-        """Loss, top-1, top-5 and the confusion matrix of the pictures that can be judged.
+        """Loss, top-1, top-5 and the confusion matrix of the images that can be judged.
 
         Raises:
             DataError: there is none.
@@ -93,7 +93,7 @@ class Predictions:
         judged = self.judged
         count = int(judged.sum())
         if not count:
-            raise DataError("the model knows no class of these pictures; choose another model or data set.")
+            raise DataError("the model knows no class of these images; choose another model or data set.")
         classes = len(self.labels)
         cells = self.truth[judged] * classes + self.predicted[judged]
         among_five = (self.top[judged] == self.truth[judged, None]).any(1)
@@ -115,9 +115,9 @@ def predictions(
 
     Args:
         classifier: the model.
-        dataset: the pictures.
+        dataset: the images.
         root: folder of the kept files; `cache_root()` if None.
-        progress: called with the pictures done and their number; what it raises ends the computation, and nothing is
+        progress: called with the images done and their number; what it raises ends the computation, and nothing is
             kept.
     """
     file = kept_file(classifier, dataset, root)
@@ -134,13 +134,13 @@ def predictions(
 def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None = None) -> Predictions:
     """What a model predicts for a split, through its own preprocessing, as `accuracy.evaluate_classifier` does it.
 
-    The model's lock is taken for one batch at a time, so that others can explain with it meanwhile. A picture that
+    The model's lock is taken for one batch at a time, so that others can explain with it meanwhile. An image that
     cannot be read has no prediction.
 
     Args:
         classifier: the model.
-        dataset: the pictures.
-        progress: called with the pictures done and their number.
+        dataset: the images.
+        progress: called with the images done and their number.
     """
     truth = _truth(classifier, dataset)
     kept, count = min(TOP, classifier.num_classes), len(dataset)
@@ -166,7 +166,7 @@ def _truth(classifier: Classifier, dataset: DataSet) -> np.ndarray:
 
 
 def _fill(found: Predictions, classifier: Classifier, rows: np.ndarray, views: np.ndarray) -> None:
-    """Predict one batch: views `(B, S, S, channels)` of the pictures in some rows."""
+    """Predict one batch: views `(B, S, S, channels)` of the images in some rows."""
     truth = found.truth[rows]
     # Any class serves in place of one that the model does not know: that loss is taken out again.
     right = torch.tensor(np.maximum(truth, 0), device=classifier.device)
@@ -184,9 +184,9 @@ def _fill(found: Predictions, classifier: Classifier, rows: np.ndarray, views: n
 
 
 def _batches(classifier: Classifier, dataset: DataSet) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """The views of all pictures: where the batch ends, the rows that could be read, `(B, S, S, channels)`.
+    """The views of all images: where the batch ends, the rows that could be read, `(B, S, S, channels)`.
 
-    The batches are those of an evaluation: the last bit of a sum depends on how many pictures are computed at once.
+    The batches are those of an evaluation: the last bit of a sum depends on how many images are computed at once.
     """
     starts = range(0, len(dataset), BATCH_SIZE)
 
@@ -213,9 +213,9 @@ def _ahead(classifier: Classifier) -> int:
 
 
 def _views(classifier: Classifier, dataset: DataSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the model sees of the pictures in some rows, and the rows of those that can be read."""
+    """What the model sees of the images in some rows, and the rows of those that can be read."""
     if sees_like_training(classifier):
-        # If one picture is broken, all are read once more, one by one.
+        # If one image is broken, all are read once more, one by one.
         with suppress(DataError):
             return rows, dataset.subset(rows, dataset.split).array(classifier.image_size)
 
@@ -248,7 +248,7 @@ def cache_root() -> Path:
 
 
 def data_state(dataset: DataSet) -> str:
-    """A digest of names, labels and pictures; of pictures in files, of their sizes and times instead of their bytes."""
+    """A digest of names, labels and images; of images in files, of their sizes and times instead of their bytes."""
     digest = _digests.get(dataset)
     if digest is None:
         hashed = hashlib.sha256(json.dumps([dataset.classes, dataset.names]).encode())

@@ -1,4 +1,4 @@
-"""Which pictures of a data set are shown, and in which order: from the choices on the Browse page to rows."""
+"""Which images of a data set are shown, and in which order: from the choices on the Browse page to rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,11 +51,11 @@ IN_TURN, NAME, CONFIDENT, UNSURE, LOSS, SMALL_LOSS = SORTS
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which pictures are asked for. All but the search text are values of the tuples above or of `class_choices`."""
+    """Which images are asked for. All but the search text are values of the tuples above or of `class_choices`."""
 
     search: str = ""
     truth: str = ANY
-    """A class or super-class that the pictures are of."""
+    """A class or super-class that the images are of."""
     predicted: str = ANY
     """A class or super-class that the first model takes them for, or `OTHER`."""
     shown: str = ALL
@@ -69,7 +69,7 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What one model says about every picture of a catalog, in the classes of the data set."""
+    """What one model says about every image of a catalog, in the classes of the data set."""
 
     found: Predictions
     catalog: Catalog
@@ -104,7 +104,7 @@ class Judgement:
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """`(C, C + 1)` counts of the pictures that can be judged, in the data set's classes."""
+        """`(C, C + 1)` counts of the images that can be judged, in the data set's classes."""
         judged = self.found.judged
         return confusion(self.catalog.labels[judged], self.predicted[judged], len(self.catalog.classes))
 
@@ -127,12 +127,12 @@ def super_choice(name: str) -> str:
 def select(
     catalog: Catalog, wanted: Wanted, first: Judgement | None = None, second: Judgement | None = None
 ) -> np.ndarray:
-    """The rows of the pictures that are asked for, in the order that is asked for, `(n,)` int64.
+    """The rows of the images that are asked for, in the order that is asked for, `(n,)` int64.
 
     What needs a model's predictions is left out of account while they are missing.
 
     Args:
-        catalog: the pictures.
+        catalog: the images.
         wanted: what is asked for.
         first: the model whose predictions are shown.
         second: the model that it is compared with.
@@ -180,5 +180,5 @@ def _ordered(catalog: Catalog, rows: np.ndarray, sort: str, first: Judgement | N
     if sort == IN_TURN or first is None:
         return rows[each_class_in_turn(catalog.labels[rows])]
     values = (first.found.confidence if sort in (CONFIDENT, UNSURE) else first.found.loss)[rows]
-    # Pictures without a value come last in both directions.
+    # Images without a value come last in both directions.
     return rows[np.argsort(-values if sort in (CONFIDENT, LOSS) else values, kind="stable")]

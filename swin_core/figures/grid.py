@@ -64,15 +64,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One picture, `(H, W, 3)` uint8, and its cells, one a column."""
+    """One image, `(H, W, 3)` uint8, and its cells, one a column."""
 
     title: str
     picture: np.ndarray
     cells: Sequence[Cell]
     truth: str = ""
-    """The picture's true class, if it is known: predictions are then marked right or wrong."""
+    """The image's true class, if it is known: predictions are then marked right or wrong."""
     image: Image.Image | None = None
-    """The whole picture as it was explained, for files from which the grid can be computed again."""
+    """The whole image as it was explained, for files from which the grid can be computed again."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Grid:
 
     @property
     def scale_name(self) -> str:
-        """The scale in words; it stands in every picture of the grid."""
+        """The scale in words; it stands in every image of the grid."""
         if self.look.scale == "shared":
             bottom = f"-{self.greatest:.3g}" if self.signed else "0"
             words = f"scale: shared, {bottom} to {self.greatest:.3g}"
@@ -185,7 +185,7 @@ class Grid:
     def agreement(self) -> list[np.ndarray]:
         """Spearman's rank correlation between the maps of each two columns, one `(C, C)` matrix a row.
 
-        Models that crop a picture differently are compared where both see it. NaN where a cell has no map, or a map
+        Models that crop an image differently are compared where both see it. NaN where a cell has no map, or a map
         is constant.
         """
         return [self._agreement(row) for row in self.rows]

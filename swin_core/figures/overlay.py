@@ -1,4 +1,4 @@
-"""Pure rendering: from an attribution map and a picture to an overlay, and from text to lines that fit.
+"""Pure rendering: from an attribution map and an image to an overlay, and from text to lines that fit.
 
 Nothing here knows of grids, pages or files; `figure.py` puts these parts together.
 """
@@ -50,22 +50,22 @@ SCALES = ("shared", "cell")
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 LEAST_PIXELS = 256
-"""A picture with a shorter side is enlarged before a map is laid over it."""
+"""An image with a shorter side is enlarged before a map is laid over it."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a map is laid over its picture.
+    """How a map is laid over its image.
 
     The weight of the colour at a point of value v, as a fraction of the scale, is `opacity * v`, and 0 where v is
-    below `threshold`. So a low value leaves the picture plain instead of dyeing it with the lowest colour.
+    below `threshold`. So a low value leaves the image plain instead of dyeing it with the lowest colour.
     """
 
     colormap: str = "viridis"
     opacity: float = 0.8
     """Weight of the colour at the top of the scale, in [0, 1]."""
     threshold: float = 0.0
-    """Fraction of the scale, in [0, 1); below it the plain picture shows."""
+    """Fraction of the scale, in [0, 1); below it the plain image shows."""
     scale: str = "cell"
     """One of `SCALES`: from 0 to the greatest value of all cells, or of each cell. Values compare only within one
     model at one layer: between models and layers they differ by far for reasons other than strength. So each
@@ -115,11 +115,11 @@ def bar_colors(look: Look, steps: int, signed: bool = False) -> np.ndarray:
 
 
 def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look, signed: bool = False) -> np.ndarray:
-    """The picture with its heat map.
+    """The image with its heat map.
 
     Args:
-        picture: `(H, W, 3)`, uint8.
-        values: the attribution map, `(h, w)`; it is enlarged to the picture.
+        image: `(H, W, 3)`, uint8.
+        values: the attribution map, `(h, w)`; it is enlarged to the image.
         top: the value at the top of the scale.
         look: colours, opacity and threshold.
         signed: whether the scale goes from -top to top.
@@ -136,13 +136,13 @@ def overlay(picture: np.ndarray, values: np.ndarray, top: float, look: Look, sig
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A small picture with each pixel as a square of several, so that the map over it is smooth as on a page."""
+    """A small image with each pixel as a square of several, so that the map over it is smooth as on a page."""
     times = max(1, LEAST_PIXELS // min(picture.shape[:2]))
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """A picture, `(H, W, 3)` uint8, as the JPEG data URI that a page or a Plotly figure can show."""
+    """An image, `(H, W, 3)` uint8, as the JPEG data URI that a page or a Plotly figure can show."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,6 +1,6 @@
 """The grid of heat maps as one Plotly figure, and the room it needs on a page.
 
-Each cell is a picture (a JPEG of some 30 KB) under a heat map of the attribution map's own few cells, which
+Each cell is an image (a JPEG of some 30 KB) under a heat map of the attribution map's own few cells, which
 the browser smooths: so a page stays light, and a change of opacity moves no pixels. All text that came from
 outside is escaped, because Plotly reads a little HTML.
 """
@@ -29,7 +29,7 @@ CELL_PIXELS = 160
 CAPTION_COLUMNS, FONT_PIXELS, LINE_PIXELS = 22, 13, 18
 """Captions: columns of text that fit into `CELL_PIXELS`, size of the letters, height of a line."""
 TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 2
-"""Height that Plotly gives a line of a caption, and the room between a picture and the first one."""
+"""Height that Plotly gives a line of a caption, and the room between an image and the first one."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same for the reason in a cell that failed, with its padding."""
 PIXELS, LEVELS = 64, 127
@@ -54,7 +54,7 @@ class PageLayout:
 
     rows: int
     columns: int
-    """Columns of cells, that of the pictures included."""
+    """Columns of cells, that of the images included."""
     head: int
     """Height of the columns' titles."""
     caption: int
@@ -65,7 +65,7 @@ class PageLayout:
 
         Args:
             row: counted from 0.
-            column: likewise; 0 holds the pictures.
+            column: likewise; 0 holds the images.
             headline: lines of the caption's headline.
 
         Returns:
@@ -166,7 +166,7 @@ def plotly_figure(grid: Grid) -> go.Figure:
 def _axes(name: str, i: int, j: int, room: PageLayout) -> Drawn:
     """The two axes of cell (i, j): both from 0 to 1 over the crop, all cells of the grid moving together.
 
-    The block of a cell is as high as picture and caption; the square picture takes its top, the caption the
+    The block of a cell is as high as image and caption; the square image takes its top, the caption the
     rest.
     """
     left = j * (room.cell_fraction + GAP)
@@ -189,7 +189,7 @@ def _picture(picture: np.ndarray, name: str) -> list[Drawn]:
 
 
 def _values(grid: Grid, row: Row, j: int, name: str) -> list[Drawn]:
-    """The heat map of column j; over the picture itself (j = 0) an invisible one with the same values."""
+    """The heat map of column j; over the image itself (j = 0) an invisible one with the same values."""
     axes = {"xaxis": f"x{name}", "yaxis": f"y{name}"}
     shown = [cell for cell in (row.cells[j - 1 : j] if j else row.cells) if cell.map is not None][:1]
     if not shown or shown[0].map is None:

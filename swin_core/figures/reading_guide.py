@@ -6,8 +6,8 @@ from swin_core.figures.overlay import Look
 __all__ = ["BEST", "CROP", "TRUST", "bright", "colours"]
 
 _READ = {
-    "for": "Bright areas raised the score of the class named under the picture.",
-    "for and against": "Orange areas raised the score of the class named under the picture, blue areas lowered it.",
+    "for": "Bright areas raised the score of the class named under the image.",
+    "for and against": "Orange areas raised the score of the class named under the image, blue areas lowered it.",
     "whatever": "Bright areas are what the model took in most, whatever the class.",
 }
 _SCALE = {
@@ -19,11 +19,11 @@ BEST = (
     "Each model is explained by the method whose maps were most to be believed where its architecture was measured, "
     "else by Grad-CAM; the caption names it."
 )
-CROP = "The model sees a square crop of the picture; what lies outside is not in the map."
+CROP = "The model sees a square crop of the image; what lies outside is not in the map."
 TRUST = (
     "SRG, the symmetric relevance gain, says how much faster the class's probability falls when the pixels that the "
     "map marks most go first than when those that it marks least do: 0 for a map that knows nothing, higher is better. "
-    "Believe stands where it is above that of random maps and of a blob in the middle of the picture."
+    "Believe stands where it is above that of random maps and of a blob in the middle of the image."
 )
 
 

@@ -1,6 +1,6 @@
 """A grid as one HTML file that holds all it shows: no script, no link, nothing that is loaded from elsewhere.
 
-It is read in light and dark, on a wide screen and on a phone, and printed. Pictures are made from pixels, so that
+It is read in light and dark, on a wide screen and on a phone, and printed. Images are made from pixels, so that
 nothing of the files that they came from is in it, and every name is escaped.
 """
 
@@ -121,7 +121,7 @@ def _trust(grid: Grid, row: Row) -> _Table | None:
     for column, cell in zip(grid.columns, row.cells, strict=True):
         if cell.trust is None:
             continue
-        parts = {"this map": cell.trust, "random maps": cell.trust.random, "middle of the picture": cell.trust.centred}
+        parts = {"this map": cell.trust, "random maps": cell.trust.random, "middle of the image": cell.trust.centred}
         for name, part in parts.items():
             figures = (part.srg, part.road, part.deletion.area, part.insertion.area)
             signs = ("+.2f", "+.2f", ".2f", ".2f")

@@ -1,6 +1,6 @@
 """A grid as JSON: the numbers that it shows, and all that is needed to compute them again.
 
-Pictures are held as their pixels (PNG without metadata), models by name and the hash of their weights, and each cell by
+Images are held as their pixels (PNG without metadata), models by name and the hash of their weights, and each cell by
 the call that made it: method, layers, classes. What the last bits depend on, the number of
 threads, the processor and the versions of packages, is recorded too.
 """
@@ -46,7 +46,7 @@ FORMAT = 1
 BYTES_AT_MOST = 512 * 2**20
 """Size of a report: a larger one is neither written nor read."""
 PIXELS_AT_MOST = 100_000_000
-"""Of all pictures of a report together, likewise: those of pure noise have four bytes of base64 each."""
+"""Of all images of a report together, likewise: those of pure noise have four bytes of base64 each."""
 TOP = 5
 """How many of a model's first choices are named."""
 FUSED_JOIN = " + "
@@ -68,7 +68,7 @@ def encode_report(grid: Grid) -> bytes:
     """The grid as JSON that can be computed again, with a checksum over it.
 
     Raises:
-        ConfigError: the pictures are too large for a report.
+        ConfigError: the images are too large for a report.
     """
     numbers = report_numbers(grid)
     try:
@@ -78,7 +78,7 @@ def encode_report(grid: Grid) -> bytes:
     if len(content) > BYTES_AT_MOST:
         raise ConfigError(
             f"A report holds up to {BYTES_AT_MOST // 2**20} MiB, and this one would have {len(content) / 2**20:.0f}: "
-            "choose fewer or smaller pictures."
+            "choose fewer or smaller images."
         )
     return content
 
@@ -95,17 +95,17 @@ def checksum(numbers: dict[str, Any]) -> str:
 
 
 def too_large(grid: Grid) -> str:
-    """Why the grid's pictures are too large for a report, known before it is made; empty if they are not."""
+    """Why the grid's images are too large for a report, known before it is made; empty if they are not."""
     if sum(image.width * image.height for image in _pictures(grid)) <= PIXELS_AT_MOST:
         return ""
     return (
-        f"The pictures of a report have up to {PIXELS_AT_MOST // 10**6} million pixels together: choose fewer or "
+        f"The images of a report have up to {PIXELS_AT_MOST // 10**6} million pixels together: choose fewer or "
         "smaller ones."
     )
 
 
 def _pictures(grid: Grid) -> list[Image.Image]:
-    """Each picture once, however many rows show it."""
+    """Each image once, however many rows show it."""
     return list({id(row.image): row.image for row in grid.rows if row.image is not None}.values())
 
 
@@ -114,10 +114,10 @@ def report_numbers(grid: Grid, whole: bool = True) -> dict[str, Any]:
 
     Args:
         grid: what to write.
-        whole: with the maps, the logits and the pictures; otherwise only what is said about them.
+        whole: with the maps, the logits and the images; otherwise only what is said about them.
 
     Raises:
-        ConfigError: the pictures are too large for a report.
+        ConfigError: the images are too large for a report.
     """
     pictures = _pictures(grid)
     places = {id(image): place for place, image in enumerate(pictures)}
@@ -176,7 +176,7 @@ def _processor() -> str:
 
 
 def _png(image: Image.Image) -> str:
-    """A picture's pixels without loss and without metadata, in base64."""
+    """An image's pixels without loss and without metadata, in base64."""
     stream = io.BytesIO()
     plain = Image.fromarray(np.asarray(image.convert("RGB")))
     plain.save(stream, "PNG", compress_level=4)

@@ -1,6 +1,6 @@
-"""Pixels of lossless pictures in which nothing is left to interpret: a third of the time that Pillow takes for them.
+"""Pixels of lossless images in which nothing is left to interpret: a third of the time that Pillow takes for them.
 
-That is what data sets of small pictures are made of, and there opening a file costs more than its pixels. Only files
+That is what data sets of small images are made of, and there opening a file costs more than its pixels. Only files
 are read here that say by themselves that they are whole and hold 8-bit RGB alone, without transparency, metadata or
 further frames; all others, and all errors, are left to the reader that knows them.
 """

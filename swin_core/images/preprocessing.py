@@ -1,7 +1,7 @@
-"""From a picture of any size to the numbers that a model sees: resized, cropped at the centre, normalised.
+"""From an image of any size to the numbers that a model sees: resized, cropped at the centre, normalised.
 
 Training, validation and the zoo all take this one way, so that figures and heat maps are of the same pixels. It is
-torchvision's and timm's: the whole picture is resized and a whole number of pixels is cut off.
+torchvision's and timm's: the whole image is resized and a whole number of pixels is cut off.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ __all__ = ["crop_region", "crop_square", "normalise", "to_float"]
 Size = tuple[int, int]
 
 _MOST_OBLONG = 16
-"""Longer over shorter side up to which a picture is resized whole; a strip of one pixel would take gigabytes."""
+"""Longer over shorter side up to which an image is resized whole; a strip of one pixel would take gigabytes."""
 
 
 def crop_square(
@@ -25,10 +25,10 @@ def crop_square(
     resampling: Image.Resampling = Image.Resampling.BICUBIC,
     squash: bool = False,
 ) -> Image.Image:
-    """Resize and crop a picture to `size` by `size` pixels.
+    """Resize and crop an image to `size` by `size` pixels.
 
     Args:
-        picture: in any mode that Pillow can resize.
+        image: in any mode that Pillow can resize.
         size: side in pixels.
         crop_fraction: share of the shorter side that the crop keeps; above 1 the rest is a black border.
         resampling: Pillow's filter; it widens with the scale, so that nothing aliases.
@@ -45,7 +45,7 @@ def crop_square(
 def crop_region(
     picture: Size, size: int, crop_fraction: float = 1.0, squash: bool = False
 ) -> tuple[int, int, int, int]:
-    """What `crop_square` keeps of a picture of `(width, height)` pixels, as Pillow's box in its own pixels."""
+    """What `crop_square` keeps of an image of `(width, height)` pixels, as Pillow's box in its own pixels."""
     scaled = _scaled(picture, size, crop_fraction, squash)
     edges = []
     for length, resized in zip(picture, scaled, strict=True):

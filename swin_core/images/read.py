@@ -1,4 +1,4 @@
-"""The only place where bytes become a picture, or an array of many channels.
+"""The only place where bytes become an image, or an array of many channels.
 
 What is read is told from the content, never from the name. Formats are an allow-list: those in which
 photos come (PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF). Pillow knows some thirty more, among them one that
@@ -32,7 +32,7 @@ Source = str | os.PathLike[str] | bytes | bytearray | BinaryIO
 
 _LARGEST_ARRAY = 512 * 2**20  # bytes, on disk and in memory
 _MOST_STRIPS = 2**18  # of a TIFF; each takes tifffile some 25 us
-# What a file begins with: offset, bytes, name. The names of pictures are Pillow's names of formats.
+# What a file begins with: offset, bytes, name. The names of images are Pillow's names of formats.
 _PICTURES = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -52,13 +52,13 @@ _REFUSED = (
     (0, b"8BPS", "a Photoshop document (PSD)"),
     (0, b"SIMPLE  =", "a FITS file"),
     (0, b"%PDF", "a PDF document"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"\0\0\1\0", "an icon (ICO)"),
-    (0, b"v/1\1", "an OpenEXR picture"),
-    (0, b"#?RADIANCE", "a Radiance HDR picture"),
+    (0, b"v/1\1", "an OpenEXR image"),
+    (0, b"#?RADIANCE", "a Radiance HDR image"),
     (128, b"DICM", "a DICOM file"),
     (0, b"\x89HDF", "an HDF5 file"),
     (0, b"\x93NUMPY", "a NumPy array"),
@@ -67,7 +67,7 @@ _REFUSED = (
     (4, b"ftypqt", "a video"),
     (4, b"ftypisom", "a video"),
     (4, b"ftypmp4", "a video"),
-    (4, b"ftyp", "a HEIC picture"),
+    (4, b"ftyp", "a HEIC image"),
 )
 
 # Both libraries log on odd files; without a handler of any kind Python would print that to the terminal.
@@ -110,9 +110,9 @@ def read_image(
     max_pixels: int = 50_000_000,
     shorter_side: int | None = None,
 ) -> Image.Image:
-    """Read one picture as a person sees it: turned as its EXIF data say, transparency over white, 8 bits.
+    """Read one image as a person sees it: turned as its EXIF data say, transparency over white, 8 bits.
 
-    Of 16 bits the upper 8 are kept; floating-point pictures must lie between 0 and 1. Of an animation the
+    Of 16 bits the upper 8 are kept; floating-point images must lie between 0 and 1. Of an animation the
     first frame is read. Colour profiles are not applied, as they are not in the training of the models.
 
     Args:
@@ -126,7 +126,7 @@ def read_image(
         Mode RGB, without metadata.
 
     Raises:
-        ImageError: no such file, too large, no picture of a known format, or damaged.
+        ImageError: no such file, too large, no image of a known format, or damaged.
     """
     try:
         content = _content(source, max_bytes)
@@ -231,7 +231,7 @@ def _recognise(content: bytes) -> str:
         found = "an SVG drawing" if b"<svg" in head and b"<html" not in head else "a web page or XML"
     if found:
         raise ImageError(f"is {found}, which is not read here; save it as PNG or JPEG")
-    raise ImageError("is not a picture of a known format; save it as PNG or JPEG")
+    raise ImageError("is not an image of a known format; save it as PNG or JPEG")
 
 
 def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None) -> Image.Image:
@@ -247,7 +247,7 @@ def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None
                 # The transparent colour is given in 16 bits, of which Pillow keeps the upper 8 in the pixels.
                 image.info["transparency"] = tuple(level >> 8 for level in image.info["transparency"])
             image.load()
-            # Turning makes a plain picture, which no longer knows its tags; a TIFF may hold 12 bits in 16.
+            # Turning makes a plain image, which no longer knows its tags; a TIFF may hold 12 bits in 16.
             return _flatten(_turn(image), tags.get(258, (16,))[0], tags.get(262) == 0)
     except (ImageError, Image.UnidentifiedImageError):
         raise
@@ -305,7 +305,7 @@ def _rare_tiff(content: bytes, max_pixels: int) -> Image.Image:
     """Read a TIFF that Pillow cannot, such as floating-point RGB."""
     array, white_is_zero = _tiff_array(content, 16 * max_pixels)
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        raise ImageError(f"is a TIFF of shape {array.shape}, which is no picture; read it as an array")
+        raise ImageError(f"is a TIFF of shape {array.shape}, which is no image; read it as an array")
     levels = _levels(array)
     return _flatten(Image.fromarray(255 - levels if white_is_zero else levels))
 

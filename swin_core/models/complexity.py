@@ -66,7 +66,7 @@ def padded_grid(grid: Pair, window: int) -> Pair:
 
 
 def count_flops(grid: Pair, channels: int, heads: int, window: int | None) -> int:
-    """FLOPs that PyTorch counts for one picture in our `WindowAttention`; no memory is used and nothing computed.
+    """FLOPs that PyTorch counts for one image in our `WindowAttention`; no memory is used and nothing computed.
 
     Args:
         grid: `(h, w)` in tokens.

@@ -18,7 +18,7 @@ class SwinConfig:
     patch_size: int = 4
     """Side of a patch in pixels."""
     in_chans: int = 3
-    """Channels of the picture."""
+    """Channels of the image."""
     num_classes: int = 1000
     """Number of classes; 0 leaves the head out and returns pooled features."""
     embed_dim: int = 96
@@ -130,7 +130,7 @@ VARIANTS: dict[str, SwinConfig] = {
     "swin_mini": SwinConfig(embed_dim=96, depths=(2, 6, 4), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mlp_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
     # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_nano: one stage whose one window is the whole
-    # picture. Keep window_size at image_size / patch_size.
+    # image. Keep window_size at image_size / patch_size.
     "vit_nano": SwinConfig(
         embed_dim=144,
         depths=(5,),
@@ -141,4 +141,4 @@ VARIANTS: dict[str, SwinConfig] = {
         **_SMALL_INPUT | {"patch_size": 4, "window_size": 8},
     ),
 }
-"""The paper's variants (section 3.3), its 384-pixel and all-MLP ones, small ones for small pictures, and a ViT."""
+"""The paper's variants (section 3.3), its 384-pixel and all-MLP ones, small ones for small images, and a ViT."""

@@ -213,13 +213,13 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): drop a residual branch for some pictures of a batch, while training."""
+    """Stochastic depth (Huang et al. 2016): drop a residual branch for some images of a batch, while training."""
 
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
         self.kept: Tensor | None = None
-        """`(B,)` bool, for which pictures the next passes keep the branch; None draws it anew at each pass."""
+        """`(B,)` bool, for which images the next passes keep the branch; None draws it anew at each pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, ...)` to `(B, ...)`; what is kept is scaled so that the expectation stays."""
@@ -264,7 +264,7 @@ class SwinBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Cut the picture into patches and embed each linearly (section 3.1): one convolution, then LayerNorm."""
+    """Cut the image into patches and embed each linearly (section 3.1): one convolution, then LayerNorm."""
 
     def __init__(self, config: SwinConfig):
         super().__init__()
@@ -391,7 +391,7 @@ class Swin(nn.Module):
         return x if embedding is None else x + embedding
 
     def check_input(self, x: Tensor) -> None:
-        """Raise `ConfigError` for what is no batch of pictures with the model's channels."""
+        """Raise `ConfigError` for what is no batch of images with the model's channels."""
         if x.dim() != 4 or x.shape[1] != self.config.in_chans or 0 in x.shape:
             raise ConfigError(f"the model takes (B, {self.config.in_chans}, height, width) and got {tuple(x.shape)}.")
 

@@ -57,7 +57,7 @@ def window_partition(x: Tensor, window: Pair) -> Tensor:
         window: `(window_h, window_w)` in tokens.
 
     Returns:
-        `(B * windows, window_h * window_w, C)`, the windows of one picture after those of the other.
+        `(B * windows, window_h * window_w, C)`, the windows of one image after those of the other.
     """
     batch, height, width, channels = x.shape
     rows, columns = height // window[0], width // window[1]

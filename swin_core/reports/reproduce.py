@@ -150,7 +150,7 @@ def _cell(
 ) -> tuple[Cell, str]:
     """The cell as computed now, and in words how it differs from the saved one; `known` keeps the explanations."""
     if image is None:
-        return Cell(None, error="The report does not hold this picture."), "its picture is not in the report"
+        return Cell(None, error="The report does not hold this image."), "its image is not in the report"
     classifier = models[saved.weights_hash]
     key = (picture, saved.weights_hash, saved.method, saved.call.model_dump_json(exclude={"place"}))
     if key not in known:

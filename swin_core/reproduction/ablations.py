@@ -103,7 +103,7 @@ def finetuning(setting: str, start: TrainConfig, init: str, data: str, **changes
     """The config that fine-tunes a model on a folder, in one way that suits all of them.
 
     Patches grow to twice their side, and windows stay as many tokens as they were: so each model keeps all its weights,
-    Swin-MLP its mixing matrices too, which are lost at another window. A ViT's one window stays the whole picture.
+    Swin-MLP its mixing matrices too, which are lost at another window. A ViT's one window stays the whole image.
 
     Args:
         setting: what to call it.
@@ -191,7 +191,7 @@ def evaluated(
         setting: what was trained.
         run: the run.
         known: results of earlier calls; one of the same weights is taken over.
-        evaluate: evaluates the run's model on the pictures that are kept for it.
+        evaluate: evaluates the run's model on the images that are kept for it.
     """
     classifier = load(str(run.folder))
     for result in known:

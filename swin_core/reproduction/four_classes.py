@@ -17,7 +17,7 @@ CLASSES = {
     "rose": ("flower_photos", "roses"),
     "tulip": ("flower_photos", "tulips"),
 }
-"""Each class, with the data set and the folder in it from which its pictures come."""
+"""Each class, with the data set and the folder in it from which its images come."""
 
 FOLDER = "four_classes"
 """Name of the folder in the data root."""
@@ -28,7 +28,7 @@ def compose(
 ) -> tuple[Path, dict[str, int]]:
     """Bring the four classes into one folder of class folders, unless they are there.
 
-    All pictures of each class are taken: the classes are nearly of one size as they are. The files are hard links where
+    All images of each class are taken: the classes are nearly of one size as they are. The files are hard links where
     the file system can, else copies, so that the folder needs little room.
 
     Args:
@@ -36,7 +36,7 @@ def compose(
         out: the folder to make; by default `four_classes` in the data root.
 
     Returns:
-        The folder, and the number of pictures of each class.
+        The folder, and the number of images of each class.
 
     Raises:
         DataError: a part is missing, something else is in the way, or the folder cannot be written.
@@ -46,7 +46,7 @@ def compose(
     sources = {kind: _source(*origin, place) for kind, origin in CLASSES.items()}
     counts = {kind: len(_pictures(folder)) for kind, folder in sources.items()}
     if empty := [kind for kind, count in counts.items() if not count]:
-        raise DataError(f"{sources[empty[0]]} holds no pictures; download it again with swinlens data")
+        raise DataError(f"{sources[empty[0]]} holds no images; download it again with swinlens data")
     if target.exists():
         there = {kind: len(_pictures(target / kind)) for kind in CLASSES}
         if there != counts:

@@ -157,7 +157,7 @@ def _check_size(draft: Path, assets: Path) -> None:
 def _check_figures(before: Figures, after: Figures) -> None:
     """Refuse half precision where it moves top-1 or top-5 too far."""
     for title, old, new in (("top-1", before.top1, after.top1), ("top-5", before.top5, after.top5)):
-        # Shares of whole pictures: the addend keeps what is 0.1 points on paper within them.
+        # Shares of whole images: the addend keeps what is 0.1 points on paper within them.
         if old is not None and new is not None and 100 * abs(new - old) > _POINTS + 1e-9:
             raise ModelError(
                 f"half precision moves {title} from {old:.2%} to {new:.2%}, more than {_POINTS} points; "
@@ -218,7 +218,7 @@ def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
 - Command: `{facts["command"]}`
 - Time: {facts["training_minutes"]} minutes of training
 - Machine: {facts["machine"]}{note}
-- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} pictures
+- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} images
 
 Top-1: **{figures.top1:.2%}**.{top5} Cross-entropy: **{figures.loss:.4f}** nats.
 
@@ -255,7 +255,7 @@ def _confusion(figures: Figures, labels: Sequence[str]) -> str:
     order = np.argsort(wrong, axis=None)[::-1][:_CONFUSIONS]
     pairs = [np.unravel_index(place, wrong.shape) for place in order]
     rows = [f"| {labels[right]} | {labels[taken]} | {wrong[right, taken]} |" for right, taken in pairs]
-    head = "| right class | taken for | pictures |\n|---|---|---|"
+    head = "| right class | taken for | images |\n|---|---|---|"
     return "\n".join(
         ["The most frequent mistakes; the JSON file beside this card has the whole matrix.", "", head, *rows]
     )

@@ -23,14 +23,14 @@ from swin_core.zoo.load import ASSETS, load, weights_file
 __all__ = ["KINDS", "REPORT", "Trained", "curves", "kind_of", "sample_sheet", "save", "saved_models", "trained_model"]
 
 REPORT = {"loss": 2.5975, "top1": 0.4604, "top5": 0.7603}
-"""What the reproduced report has on CIFAR-100's test pictures after 150 epochs."""
+"""What the reproduced report has on CIFAR-100's test images after 150 epochs."""
 
 KINDS = ("png", "jpg", "pdf")
 """Kinds of file."""
 DOTS_PER_INCH = 110
 _GREY, _LINE = "#5B6673", "#D5DAE1"
 _SHEET_SIDE = 96
-"""Pixels of a picture on a sheet."""
+"""Pixels of an image on a sheet."""
 _FEW = 10
 """Up to so many classes a sheet has a row for each."""
 
@@ -45,7 +45,7 @@ class Trained:
     epochs: Sequence[Mapping[str, Any]]
     """One line an epoch, as in `metrics.jsonl`."""
     evaluation: Mapping[str, Any]
-    """Figures on the pictures that were kept for them; of a run, which has none, those of its last epoch."""
+    """Figures on the images that were kept for them; of a run, which has none, those of its last epoch."""
 
 
 def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
@@ -100,16 +100,16 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:
-    """Pictures of every class: figures 5 and 6.
+    """Images of every class: figures 5 and 6.
 
-    Of few classes each has a row with its name before it; of many each has one picture with its name below.
+    Of few classes each has a row with its name before it; of many each has one image with its name below.
 
     Args:
-        dataset: the pictures.
-        columns: pictures in a row.
+        dataset: the images.
+        columns: images in a row.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     few = len(dataset.classes) <= _FEW
     if few:

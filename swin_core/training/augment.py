@@ -20,7 +20,7 @@ def augment(pictures: Tensor, config: TrainConfig, draws: Draws) -> Tensor:
     """A training batch by the config's settings.
 
     Args:
-        pictures: `(B, S, S, channels)`, uint8 or float.
+        images: `(B, S, S, channels)`, uint8 or float.
         config: crop, flip, colour, cutout and erasing settings, and the size of the result.
         draws: where randomness comes from.
 
@@ -45,7 +45,7 @@ def augment(pictures: Tensor, config: TrainConfig, draws: Draws) -> Tensor:
 
 
 def padded_crop(pictures: Tensor, padding: int, draws: Draws) -> Tensor:
-    """A crop of the pictures' own size out of each picture with `padding` pixels of reflected border.
+    """A crop of the images' own size out of each image with `padding` pixels of reflected border.
 
     `(B, S, S, channels)` to the same.
     """
@@ -78,7 +78,7 @@ def resized_crop(pictures: Tensor, size: int, smallest: float, draws: Draws) -> 
 
 
 def flip(pictures: Tensor, draws: Draws) -> Tensor:
-    """Mirror half of the pictures, `(B, channels, H, W)`."""
+    """Mirror half of the images, `(B, channels, H, W)`."""
     mirrored = draws.chance(0.5)[:, None, None, None]
     return torch.where(mirrored, pictures.flip(-1), pictures)
 
@@ -94,7 +94,7 @@ def colour_jitter(pictures: Tensor, strength: float, draws: Draws) -> Tensor:
 
 
 def cutout(pictures: Tensor, side: int, draws: Draws) -> Tensor:
-    """Blank one square of `side` pixels in each picture with the picture's mean colour (DeVries and Taylor 2017)."""
+    """Blank one square of `side` pixels in each image with the image's mean colour (DeVries and Taylor 2017)."""
     height, width = pictures.shape[2:]
     top, left = draws.integers(0, height - side + 1), draws.integers(0, width - side + 1)
     inside = rectangles(top, left, top + side, left + side, height, width)
@@ -102,7 +102,7 @@ def cutout(pictures: Tensor, side: int, draws: Draws) -> Tensor:
 
 
 def random_erasing(pictures: Tensor, share: float, draws: Draws) -> Tensor:
-    """Replace a rectangle by uniform noise in a share of the pictures (Zhong et al. 2020).
+    """Replace a rectangle by uniform noise in a share of the images (Zhong et al. 2020).
 
     It covers 2 to 33 % of the area, with an aspect between 0.3 and 1 / 0.3, as published; what would not fit is cut.
     """

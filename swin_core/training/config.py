@@ -26,13 +26,13 @@ class TrainConfig:
     name: str = "run"
     """Name of the run; its folder is the time of the start and this name."""
     data: str = "cifar100"
-    """Data set: cifar100, flowers, or a folder with one folder of pictures or of arrays for each class."""
+    """Data set: cifar100, flowers, or a folder with one folder of images or of arrays for each class."""
     variant: str = "swin_micro"
     """Variant of the model."""
     init: str = ""
     """Weights to start from: a bundled name, a run, a weights file, or timm/MODEL; empty for random weights."""
     image_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     patch_size: Annotated[int, Field(ge=1, le=64)] = 2
     """Side of a patch in pixels."""
     window_size: Annotated[int, Field(ge=1, le=64)] = 4
@@ -44,11 +44,11 @@ class TrainConfig:
     absolute_embedding: bool = False
     """Whether a learned absolute position embedding is added to the patches; on for the ablation of table 4."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 16
-    """Passes over the training pictures."""
+    """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Pictures a step, over all devices together; the learning rate is meant for this number."""
+    """Images a step, over all devices together; the learning rate is meant for this number."""
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Pieces that a step's pictures are computed in, one after the other; more pieces need less memory."""
+    """Pieces that a step's images are computed in, one after the other; more pieces need less memory."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon on the hidden matrices and AdamW on the rest; adamw: AdamW on all."""
     lr: Annotated[float, Field(ge=0, le=100)] = 2e-3
@@ -74,21 +74,21 @@ class TrainConfig:
     crop_padding: Annotated[int, Field(ge=0, le=4095)] = 4
     """Pixels of reflected border for the random crop; used where crop_scale is 1."""
     crop_scale: Annotated[float, Field(ge=0.01, le=1)] = 1.0
-    """Smallest share of a picture's area that a random resized crop takes; 1 for the padded crop instead."""
+    """Smallest share of an image's area that a random resized crop takes; 1 for the padded crop instead."""
     flip: bool = True
-    """Whether half of the pictures are mirrored."""
+    """Whether half of the images are mirrored."""
     randaugment: Annotated[int, Field(ge=0, le=10)] = 0
-    """Magnitude, 1 to 10, of RandAugment's two random changes to each picture; 0 for none."""
+    """Magnitude, 1 to 10, of RandAugment's two random changes to each image; 0 for none."""
     colour_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Largest change of brightness, contrast and saturation, as a share."""
     cutout: Annotated[int, Field(ge=0, le=4096)] = 8
-    """Side in pixels of the square that is blanked in each training picture; 0 for none."""
+    """Side in pixels of the square that is blanked in each training image; 0 for none."""
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the pictures in which a random rectangle is replaced by noise."""
+    """Share of the images in which a random rectangle is replaced by noise."""
     mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Alpha of the Beta distribution by which two pictures are blended; 0 for none."""
+    """Alpha of the Beta distribution by which two images are blended; 0 for none."""
     cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Alpha of the Beta distribution by which a rectangle comes from another picture; 0 for none."""
+    """Alpha of the Beta distribution by which a rectangle comes from another image; 0 for none."""
     teacher: str = ""
     """Model whose probabilities are learned beside the labels: a bundled name, a run, a weights file, or timm/MODEL."""
     distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -96,9 +96,9 @@ class TrainConfig:
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 2.0
     """Softening of the teacher's and the model's probabilities for each other; used where there is a teacher."""
     holdout: Annotated[float, Field(ge=0.001, le=0.5)] = HOLDOUT
-    """Share of each class's training pictures that validates, where the data set has no validation split."""
+    """Share of each class's training images that validates, where the data set has no validation split."""
     limit: Annotated[int, Field(ge=0, le=10**12)] = 0
-    """Use only the first so many training and validation pictures of a shuffled set; 0 for all."""
+    """Use only the first so many training and validation images of a shuffled set; 0 for all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the matrix products; auto: bfloat16 where the device has it. Weights stay in float32."""
     checkpointing: bool = False
@@ -110,7 +110,7 @@ class TrainConfig:
     tensorboard: bool = False
     """Whether the figures are written for TensorBoard too, into the run's folder; needs the package tensorboard."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Seed of the weights, the order of pictures and the augmentation."""
+    """Seed of the weights, the order of images and the augmentation."""
 
     def __post_init__(self) -> None:
         try:

@@ -21,19 +21,19 @@ from swin_core.training.config import TrainConfig
 __all__ = ["MEAN", "STD", "Pictures", "TrainingData", "kept_bytes"]
 
 MEAN = (0.5071, 0.4866, 0.4409)
-"""Mean of CIFAR-100's training pictures by channel; runs from random weights share it, whatever the pictures."""
+"""Mean of CIFAR-100's training images by channel; runs from random weights share it, whatever the images."""
 STD = (0.2673, 0.2564, 0.2762)
 """Standard deviation of the same."""
 
 _SHARE_OF_MEMORY = 0.4
-"""Share of the free memory that decoded pictures may take; beyond it they are read when they are needed."""
+"""Share of the free memory that decoded images may take; beyond it they are read when they are needed."""
 
 _MOST_WORKERS = 8
 """Decoding processes of a rank at most."""
 
 
 class Pictures:
-    """Pictures of one size and their labels, in memory or read when they are asked for.
+    """Images of one size and their labels, in memory or read when they are asked for.
 
     Args:
         dataset: what is read.
@@ -53,11 +53,11 @@ class Pictures:
         return len(self.labels)
 
     def first(self) -> Tensor:
-        """The first picture, `(1, S, S, channels)`."""
+        """The first image, `(1, S, S, channels)`."""
         return self._read(torch.tensor([0]))
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some batches, each given by its indices: pictures `(B, S, S, channels)` and labels `(B,)`."""
+        """Some batches, each given by its indices: images `(B, S, S, channels)` and labels `(B,)`."""
         if self._kept is not None:
             for chosen in batches:
                 places = chosen.to(self._device)
@@ -77,7 +77,7 @@ class Pictures:
             yield pictures.to(self._device, non_blocking=on_gpu), self.labels[chosen.to(self._device)]
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel, over a thousand pictures at most."""
+        """Mean and standard deviation of each channel, over a thousand images at most."""
         few = torch.arange(0, len(self), max(1, len(self) // 1000))
         values = to_float(self._read(few)).double()
         mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp(min=1e-6)
@@ -127,9 +127,9 @@ def _ignore_signals(worker: int) -> None:
 
 
 def kept_bytes(pictures: Pictures, count: int) -> int:
-    """Bytes of `count` decoded pictures like these that would be kept in memory; 0 where there is no room for them."""
+    """Bytes of `count` decoded images like these that would be kept in memory; 0 where there is no room for them."""
     wanted = pictures.first().nbytes * count
-    # Decoding holds the pictures twice for a moment: each alone, and all together.
+    # Decoding holds the images twice for a moment: each alone, and all together.
     free = psutil.virtual_memory().available * _SHARE_OF_MEMORY / 2
     if pictures.device.type == "cuda":
         free = min(free, torch.cuda.mem_get_info(pictures.device)[0] * _SHARE_OF_MEMORY)
@@ -138,7 +138,7 @@ def kept_bytes(pictures: Pictures, count: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Training and validation pictures of a run, with what they are normalised by."""
+    """Training and validation images of a run, with what they are normalised by."""
 
     classes: tuple[str, ...]
     train: Pictures
@@ -155,7 +155,7 @@ class TrainingData:
         device: torch.device,
         scale: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> "TrainingData":
-        """Read the pictures of a config.
+        """Read the images of a config.
 
         Args:
             config: data, sizes and limits.
@@ -165,7 +165,7 @@ class TrainingData:
                 or for those of the arrays.
 
         Raises:
-            DataError: pictures are missing, or cannot be read.
+            DataError: images are missing, or cannot be read.
             ConfigError: a setting that does not fit them.
         """
         parts = splits(config.data, config.holdout, config.seed, root)
@@ -173,8 +173,8 @@ class TrainingData:
             parts = (_first(parts[0], config), _first(parts[1], config))
         train_set, held_set = parts
         if not len(train_set) or not len(held_set):
-            raise DataError(f"{config.data}: too few pictures for training and validation; add some.")
-        # A random crop finds more in a larger picture; validation sees exactly the size of the model.
+            raise DataError(f"{config.data}: too few images for training and validation; add some.")
+        # A random crop finds more in a larger image; validation sees exactly the size of the model.
         larger = round(config.image_size * 1.15) if config.crop_scale < 1 else config.image_size
         train = Pictures(train_set, larger, device)
         held = Pictures(held_set, config.image_size, device)
@@ -190,7 +190,7 @@ class TrainingData:
         return cls(train_set.classes, train, held, channels, tuple(scale[0]), tuple(scale[1]))
 
     def normalise(self, pictures: Tensor) -> Tensor:
-        """Pictures `(B, channels, H, W)` as the model takes them."""
+        """Images `(B, channels, H, W)` as the model takes them."""
         return normalise(pictures, self.mean, self.std)
 
     def held_batches(self, rank: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -253,7 +253,7 @@ def tell_agent(error: BaseException) -> None:
 
 
 def teacher_of(config: TrainConfig, classes: tuple[str, ...], world: World, root: Path) -> Callable[[Tensor], Tensor]:
-    """The model that a config learns from, as a function of pictures in 0 to 1.
+    """The model that a config learns from, as a function of images in 0 to 1.
 
     Raises:
         ConfigError: it does not know the classes.

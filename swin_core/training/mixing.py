@@ -1,6 +1,6 @@
-"""Mixup and CutMix: pictures that are made of two, with the label of each in its share.
+"""Mixup and CutMix: images that are made of two, with the label of each in its share.
 
-A picture is mixed with its neighbour in the batch. The batch is in random order, so that is as good as any other; and
+An image is mixed with its neighbour in the batch. The batch is in random order, so that is as good as any other; and
 neighbours are always on one device, so that a batch is mixed alike however it is divided.
 """
 
@@ -17,25 +17,25 @@ __all__ = ["Mixed", "mix"]
 
 @dataclass(frozen=True, eq=False)
 class Mixed:
-    """A batch of mixed pictures and what is in them."""
+    """A batch of mixed images and what is in them."""
 
     pictures: Tensor
     """`(B, channels, H, W)`."""
     partners: Tensor
-    """`(B,)` labels of the pictures that were mixed in."""
+    """`(B,)` labels of the images that were mixed in."""
     shares: Tensor
-    """`(B,)` share of the picture's own label, 0 to 1; the rest is the partner's."""
+    """`(B,)` share of the image's own label, 0 to 1; the rest is the partner's."""
 
 
 def mix(pictures: Tensor, labels: Tensor, mixup: float, cutmix: float, draws: Draws) -> Mixed:
-    """Mix each picture with its neighbour.
+    """Mix each image with its neighbour.
 
     Mixup (Zhang et al. 2018) blends them by a share of the Beta distribution. CutMix (Yun et al. 2019) puts a rectangle
-    of the neighbour into the picture; the share is then what is left of the area. With both, each is used for half of
-    the pairs. The last picture of an odd batch stays as it is.
+    of the neighbour into the image; the share is then what is left of the area. With both, each is used for half of
+    the pairs. The last image of an odd batch stays as it is.
 
     Args:
-        pictures: `(B, channels, H, W)`, in random order.
+        images: `(B, channels, H, W)`, in random order.
         labels: `(B,)`.
         mixup, cutmix: parameters of the Beta distributions; 0 for none.
         draws: where randomness comes from.

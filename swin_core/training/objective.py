@@ -1,4 +1,4 @@
-"""What a step minimises: from bytes to the summed loss of some pictures."""
+"""What a step minimises: from bytes to the summed loss of some images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["Objective", "Teacher"]
 
 
 Teacher = Callable[[Tensor], Tensor]
-"""A model to learn from: from pictures `(B, 3, S, S)` in 0 to 1 to logits `(B, classes)` of the run's classes."""
+"""A model to learn from: from images `(B, 3, S, S)` in 0 to 1 to logits `(B, classes)` of the run's classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Objective:
 
     Attributes:
         config: the run's settings.
-        data: what pictures are normalised by.
+        data: what images are normalised by.
         learner: the model, perhaps compiled, perhaps wrapped for several processes.
         drop_paths: its places of stochastic depth.
         device: where it computes.
@@ -44,7 +44,7 @@ class Objective:
     teacher: Teacher | None
 
     def loss(self, pictures: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-        """Summed loss of some pictures `(B, S, S, channels)` with their labels `(B,)`, in nats."""
+        """Summed loss of some images `(B, S, S, channels)` with their labels `(B,)`, in nats."""
         config = self.config
         batch = augment(pictures, config, draws)
         mixed: Mixed | None = None

@@ -25,7 +25,7 @@ class Preflight:
     """What a run will take."""
 
     pictures: int
-    """Training pictures."""
+    """Training images."""
     steps: int
     """Steps of the whole run."""
     seconds_a_step: float
@@ -51,7 +51,7 @@ class Preflight:
 
 
 def preflight(config: TrainConfig, device: str, count: int, root: str | Path | None = None) -> Preflight:
-    """Train for a few steps on a few pictures, and conclude.
+    """Train for a few steps on a few images, and conclude.
 
     One process measures its own share of the batch; the exchange of gradients between several is not in it.
 

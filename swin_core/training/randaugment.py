@@ -1,6 +1,6 @@
-"""RandAugment (Cubuk et al. 2020) for whole batches: two random changes to each picture, of one magnitude.
+"""RandAugment (Cubuk et al. 2020) for whole batches: two random changes to each image, of one magnitude.
 
-The changes and their ranges are torchvision's. Each change is computed once for all the pictures that drew it, and
+The changes and their ranges are torchvision's. Each change is computed once for all the images that drew it, and
 the geometric ones together, as one resampling.
 """
 
@@ -24,19 +24,19 @@ _GREY = (0.2989, 0.587, 0.114)
 
 
 def grey(pictures: Tensor) -> Tensor:
-    """Luma of RGB pictures, `(B, 3, H, W)` to `(B, 1, H, W)`; the mean for another number of channels."""
+    """Luma of RGB images, `(B, 3, H, W)` to `(B, 1, H, W)`; the mean for another number of channels."""
     if pictures.shape[1] != 3:
         return pictures.mean(1, keepdim=True)
     return (pictures * torch.tensor(_GREY, device=pictures.device)[:, None, None]).sum(1, keepdim=True)
 
 
 def _away_from(pictures: Tensor, degenerate: Tensor, amount: Tensor) -> Tensor:
-    """From what lacks a property towards the picture and beyond: `1 + amount` of the way."""
+    """From what lacks a property towards the image and beyond: `1 + amount` of the way."""
     return torch.lerp(degenerate.expand_as(pictures), pictures, 1 + amount[:, None, None, None]).clamp(0, 1)
 
 
 def brightness(pictures: Tensor, amount: Tensor) -> Tensor:
-    """Away from black; `amount` -1 to 1 for each picture, 0 changes nothing, as in the next three."""
+    """Away from black; `amount` -1 to 1 for each image, 0 changes nothing, as in the next three."""
     return _away_from(pictures, torch.zeros_like(pictures), amount)
 
 
@@ -103,7 +103,7 @@ CHANGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "autocontrast": autocontrast,
     "equalize": equalize,
 }
-"""Changes of the colours: name to a function of pictures `(B, channels, H, W)` in 0 to 1 and amounts `(B,)`."""
+"""Changes of the colours: name to a function of images `(B, channels, H, W)` in 0 to 1 and amounts `(B,)`."""
 
 _RANGES = {"brightness": 0.9, "colour": 0.9, "contrast": 0.9, "sharpness": 0.9}  # the others take -1 to 1 as it is
 _GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -111,7 +111,7 @@ _NAMES = (*CHANGES, *_GEOMETRIC, "nothing")
 
 
 def affine(pictures: Tensor, matrices: Tensor) -> Tensor:
-    """Resample each picture by its matrix `(B, 2, 3)`, from output to input places in pixels about the centre.
+    """Resample each image by its matrix `(B, 2, 3)`, from output to input places in pixels about the centre.
 
     Bilinear; what lies outside is black.
     """
@@ -126,7 +126,7 @@ def affine(pictures: Tensor, matrices: Tensor) -> Tensor:
 
 
 def matrices(kinds: Tensor, amount: Tensor, height: int, width: int) -> Tensor:
-    """`(B, 2, 3)`: the geometric change of each picture by its index into `_GEOMETRIC`; amount -1 to 1."""
+    """`(B, 2, 3)`: the geometric change of each image by its index into `_GEOMETRIC`; amount -1 to 1."""
     shear, angle = 0.3 * amount, math.radians(30) * amount
     zero, one = torch.zeros_like(amount), torch.ones_like(amount)
     choices = torch.stack(
@@ -143,7 +143,7 @@ def matrices(kinds: Tensor, amount: Tensor, height: int, width: int) -> Tensor:
 
 
 def rand_augment(pictures: Tensor, magnitude: int, draws: Draws) -> Tensor:
-    """Two changes to each picture, `(B, channels, H, W)` in 0 to 1 to the same; magnitude 1 to 10."""
+    """Two changes to each image, `(B, channels, H, W)` in 0 to 1 to the same; magnitude 1 to 10."""
     height, width = pictures.shape[2:]
     for _ in range(_CHANGES_A_PICTURE):
         kinds = draws.integers(0, len(_NAMES))

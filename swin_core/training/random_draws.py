@@ -25,11 +25,11 @@ def pieces(count: int, parts: int) -> list[slice]:
 class Draws:
     """What is drawn for some rows of a batch: numbers are drawn for the whole batch, and the rows' own are returned.
 
-    Two devices that share a batch, or one that computes it in pieces, thus see the pictures that one device sees.
+    Two devices that share a batch, or one that computes it in pieces, thus see the images that one device sees.
 
     Args:
         key: what the numbers depend on, such as seed, epoch and step.
-        count: pictures of the whole batch.
+        count: images of the whole batch.
         rows: the rows that are computed here; None for all.
         device: where the numbers are wanted.
     """

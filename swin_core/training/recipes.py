@@ -21,7 +21,7 @@ class Recipe:
     time: str
     """How long it takes, and on what; or that nobody has measured it yet."""
     result: str
-    """What comes out, and on which pictures; or that nobody has measured it yet."""
+    """What comes out, and on which images; or that nobody has measured it yet."""
 
 
 _NOT_MEASURED = "not yet measured here"
@@ -32,7 +32,7 @@ RECIPES: dict[str, Recipe] = {
         purpose="A 2.7 million parameter Swin on CIFAR-100 from scratch, in a few epochs on a CPU.",
         source="Muon on the hidden matrices (Jordan et al. 2024), short warm-up, linear decay, light augmentation",
         time="at most 48 minutes for its 16 epochs on two CPU cores with AVX-512",
-        result="64.6 % top-1 and 88.4 % top-5 on the 10,000 test pictures",
+        result="64.6 % top-1 and 88.4 % top-5 on the 10,000 test images",
     ),
     "main-cifar100": Recipe(
         TrainConfig(
@@ -46,10 +46,10 @@ RECIPES: dict[str, Recipe] = {
             cutmix=1.0,
         ),
         purpose="The bundled CIFAR-100 model: a 6.0 million parameter Swin from scratch, in two hours on a CPU.",
-        source="fast-cifar100 with a wider model and twice the epochs; half of the pictures are made of two by CutMix, "
-        "so that it does not learn the training pictures by heart",
+        source="fast-cifar100 with a wider model and twice the epochs; half of the images are made of two by CutMix, "
+        "so that it does not learn the training images by heart",
         time="112 minutes on two CPU cores with AMX",
-        result="72.2 % top-1 and 91.8 % top-5 on the 10,000 test pictures",
+        result="72.2 % top-1 and 91.8 % top-5 on the 10,000 test images",
     ),
     "paper-cifar100": Recipe(
         TrainConfig(
@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
         source="the report's learning rate, epochs and data; batch, crop and decay are ours, since it names none; "
         "patch and window fit 32 pixels",
         time=f"{_NOT_MEASURED}; the check before the start estimates it",
-        result=f"{_NOT_MEASURED}; the report has 46.04 % top-1 and 76.03 % top-5 on the test pictures",
+        result=f"{_NOT_MEASURED}; the report has 46.04 % top-1 and 76.03 % top-5 on the test images",
     ),
     "best-cifar100": Recipe(
         TrainConfig(
@@ -117,7 +117,7 @@ RECIPES: dict[str, Recipe] = {
         purpose="Fine-tunes any weights on flower_photos, with resized bias tables and a new head.",
         source="the report's fine-tuning: new 5-class head, small learning rate; sizes for a small Swin",
         time="17 minutes on two CPU cores with AVX-512 and bfloat16",
-        result="90.7 % top-1 on the 364 validation pictures",
+        result="90.7 % top-1 on the 364 validation images",
     ),
     "custom": Recipe(
         TrainConfig(
@@ -139,7 +139,7 @@ RECIPES: dict[str, Recipe] = {
             cutout=0,
             holdout=0.1,
         ),
-        purpose="Your own data: a folder with one folder of pictures, or of arrays of any channels, for each class.",
+        purpose="Your own data: a folder with one folder of images, or of arrays of any channels, for each class.",
         source="the flowers recipe, with a smaller rate for the early layers (Bao et al. 2021)",
         time="depends on the data; the check before the start estimates it",
         result="depends on the data",

@@ -1,6 +1,6 @@
 """The training loop: one config in, one run folder out, on one device or several.
 
-`recorder` says what lies in a run's folder. The global batch, the order of pictures and everything random depend on the
+`recorder` says what lies in a run's folder. The global batch, the order of images and everything random depend on the
 seed, the epoch and the step alone. So a run on two processes gives the losses of the same run on one, and a run that
 was stopped at any step and resumed gives the losses of one that never stopped.
 """
@@ -102,7 +102,7 @@ def _telling(recorder: Recorder | None) -> Iterator[None]:
 
 @dataclass
 class _Place:
-    """Where a run stands; the sums are of the pictures since the epoch began, over all processes."""
+    """Where a run stands; the sums are of the images since the epoch began, over all processes."""
 
     epoch: int = 0
     """Epochs that are over."""
@@ -158,7 +158,7 @@ class Trainer:
         world: World,
         recorder: Recorder | None,
     ) -> "Trainer":
-        """Read pictures and weights, and take up the last checkpoint if there is one."""
+        """Read images and weights, and take up the last checkpoint if there is one."""
         checkpoint = folder / "checkpoints" / "last.pt"
         resumed = checkpoint.is_file()
         data = TrainingData.load(config, root, world.device, None if init is None else _scale(init))
@@ -251,12 +251,12 @@ class Trainer:
         """One step: a batch in pieces, then the optimizers.
 
         Args:
-            count: pictures of the global batch.
+            count: images of the global batch.
             parts: this process's rows of it, piece by piece.
-            read: gives pictures and labels of these pieces, one after the other.
+            read: gives images and labels of these pieces, one after the other.
 
         Returns:
-            The sum of the losses of this process's pictures, float64, on the device.
+            The sum of the losses of this process's images, float64, on the device.
         """
         config, place, device = self.config, self.place, self.world.device
         rate = learning_rate(self.step, self.steps, config)
@@ -367,7 +367,7 @@ class Trainer:
 
 
 def steps_an_epoch(pictures: int, config: TrainConfig, processes: int) -> int:
-    """Steps in which some pictures are seen once.
+    """Steps in which some images are seen once.
 
     Raises:
         ConfigError: a step is too small to be divided among the processes and pieces.
@@ -376,8 +376,8 @@ def steps_an_epoch(pictures: int, config: TrainConfig, processes: int) -> int:
     smallest = pictures // steps
     if smallest < 2 * processes * config.accumulate:
         raise ConfigError(
-            f"a step of {smallest} pictures is too small for {processes} processes of {config.accumulate} pieces: "
-            "each piece needs two pictures at least."
+            f"a step of {smallest} images is too small for {processes} processes of {config.accumulate} pieces: "
+            "each piece needs two images at least."
         )
     return steps
 

@@ -1,6 +1,6 @@
 """How far to believe a map: what happens to the probability when the pixels that it marks go, beside two baselines.
 
-Every measure is taken of the map, of random maps on the same grid, and of a blob in the middle of the picture. A map
+Every measure is taken of the map, of random maps on the same grid, and of a blob in the middle of the image. A map
 that does no better than these says nothing about where the model looked, however convincing it is to the eye.
 """
 
@@ -26,7 +26,7 @@ RANDOM_MAPS = 3
 
 @dataclass(frozen=True)
 class Curve:
-    """The target's probability while more and more of the picture is changed, in the order of a map."""
+    """The target's probability while more and more of the image is changed, in the order of a map."""
 
     shares: tuple[float, ...]
     """Share of the pixels that are changed at each point, from 0 to 1."""
@@ -45,7 +45,7 @@ class Measures:
     retention: Curve
     """The same with the least important pixels first; a large area is good."""
     insertion: Curve
-    """Most important pixels first, put back into the blurred picture (Petsiuk et al. 2018); a large area is good."""
+    """Most important pixels first, put back into the blurred image (Petsiuk et al. 2018); a large area is good."""
     srg: float
     """Symmetric relevance gain, area of `retention` less area of `deletion` (Bluecher et al. 2024), -1 to 1.
 
@@ -68,7 +68,7 @@ class Trust(Measures):
     random: Measures
     """Mean of a few random maps on the map's own grid."""
     centred: Measures
-    """A Gaussian blob in the middle of the picture, a fifth of its side wide (one standard deviation)."""
+    """A Gaussian blob in the middle of the image, a fifth of its side wide (one standard deviation)."""
     chance: float
     """SRG that the random maps reached in either direction: the root of their mean square."""
     better: bool
@@ -91,12 +91,12 @@ def assess(
 
     Args:
         classifier: the model that the maps are of.
-        views: what the model saw: `(H, W, 3)` uint8 for one picture of all maps, or `(M, H, W, 3)`, one a map.
+        views: what the model saw: `(H, W, 3)` uint8 for one image of all maps, or `(M, H, W, 3)`, one a map.
         maps: `(M, h, w)`, or `(h, w)` for a single one; on any grid, signed or not: only the order of values counts.
         targets: the class of each map, M of them, or one for all.
         steps: points of a curve beyond the first, 2 or more; no more than there are pixels.
         seed: of the random maps and of ROAD's noise.
-        progress: called with the pictures that have passed through the model and their number.
+        progress: called with the images that have passed through the model and their number.
 
     Raises:
         TargetError: a class that the model does not have.
@@ -130,13 +130,13 @@ def _check(views: np.ndarray, maps: Tensor, targets: Sequence[int], steps: int) 
             "M targets, and one view or M of them."
         )
     if not maps.isfinite().all():
-        raise ConfigError("a map has values that are not finite; explain the picture again.")
+        raise ConfigError("a map has values that are not finite; explain the image again.")
     if steps < 2:  # with one step, all pixels go at once, whatever the map says
         raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
 
 
 def _with_baselines(maps: Tensor, size: tuple[int, int], seed: int) -> Tensor:
-    """Each map at the size of the picture, then the blob, then the random maps: `(M, 2 + random maps, H, W)`."""
+    """Each map at the size of the image, then the blob, then the random maps: `(M, 2 + random maps, H, W)`."""
     # The same random maps for all of one grid, so that what is measured of a map does not depend on those beside it.
     chance = random_maps(range(RANDOM_MAPS), (maps.shape[1], maps.shape[2]), seed).to(maps)
     ignorant = torch.cat([centred_gaussian(size, maps.device)[None], enlarge(chance, size)])
@@ -178,7 +178,7 @@ def _measures(found: Faithfulness, rows: slice) -> Measures:
 
 
 def _sentence(label: str, srg: float, chance: float, centred: float) -> str:
-    figures = f"{srg:+.2f}, beside {chance:.2f} for random maps and {centred:+.2f} for the middle of the picture"
+    figures = f"{srg:+.2f}, beside {chance:.2f} for random maps and {centred:+.2f} for the middle of the image"
     if srg <= chance:
         return (
             f"Taking away what this map marks costs {label!r} no more than taking away places at random ({figures}): "
@@ -186,10 +186,10 @@ def _sentence(label: str, srg: float, chance: float, centred: float) -> str:
         )
     if srg <= centred:
         return (
-            f"This map marks places that matter for {label!r}, but no better than the middle of the picture does "
+            f"This map marks places that matter for {label!r}, but no better than the middle of the image does "
             f"({figures}): it tells little that a guess would not."
         )
     return (
-        f"Taking away what this map marks costs {label!r} more than taking away the middle of the picture or places at "
+        f"Taking away what this map marks costs {label!r} more than taking away the middle of the image or places at "
         f"random ({figures}): it points at what the model uses."
     )

@@ -12,7 +12,7 @@ BASELINES = {"random": "random map", "centred": "centred Gaussian"}
 """The baselines, by the name that their rows bear in a ranking."""
 
 _WIDTH = 0.2
-"""Standard deviation of the centred Gaussian over the picture's side."""
+"""Standard deviation of the centred Gaussian over the image's side."""
 
 
 def random_maps(numbers: Iterable[int], grid: tuple[int, int], seed: int) -> Tensor:
@@ -22,7 +22,7 @@ def random_maps(numbers: Iterable[int], grid: tuple[int, int], seed: int) -> Ten
 
 
 def centred_gaussian(size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """A blob in the middle of the picture, `(H, W)`, its standard deviation a fifth of each side."""
+    """A blob in the middle of the image, `(H, W)`, its standard deviation a fifth of each side."""
     across = [((torch.arange(n, device=device) + 0.5) / n - 0.5) / _WIDTH for n in size]
     return torch.exp(-0.5 * (across[0][:, None] ** 2 + across[1][None, :] ** 2))
 

@@ -1,7 +1,7 @@
 """Faithfulness: what the target's probability does while pixels change, in the order that a map gives them.
 
-All pictures of all curves form one queue that passes through the model in batches of one size, on the model's device.
-What curves share is computed once: the probability of the whole picture, of the blurred one and of the blank one.
+All images of all curves form one queue that passes through the model in batches of one size, on the model's device.
+What curves share is computed once: the probability of the whole image, of the blurred one and of the blank one.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,14 +37,14 @@ ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the pixels that ROAD removes; the paper's own list is 0.1, 0.2 and so on to 0.9."""
 
 _BLUR = 0.08
-"""Standard deviation of the blur over the picture's side."""
+"""Standard deviation of the blur over the image's side."""
 _NOISE = 0.01
 """Standard deviation of ROAD's noise, in normalised units."""
 
 
 def _batch_size(pictures: Tensor) -> int:
     # A GPU wants to be filled. On a CPU large batches are slower where malloc returns their memory to the system (see
-    # `keep_freed_memory`): then 64 pictures of 32 pixels, 16 of 128 and 8 of 224 are the fastest.
+    # `keep_freed_memory`): then 64 images of 32 pixels, 16 of 128 and 8 of 224 are the fastest.
     return max(1, min(64, 2048 // max(pictures.shape[2:]))) if pictures.device.type == "cpu" else 128
 
 
@@ -76,14 +76,14 @@ class Faithfulness(Gain):
 
 
 class Probe:
-    """Asks a classifier for its targets' probabilities while the pixels of some pictures change.
+    """Asks a classifier for its targets' probabilities while the pixels of some images change.
 
     Args:
         classifier: the model; its lock is held for one batch at a time, so that others may come between.
-        pictures: normalised, `(V, C, H, W)`, on the model's device.
-        owner: `(M,)`, the picture of each map.
+        images: normalised, `(V, C, H, W)`, on the model's device.
+        owner: `(M,)`, the image of each map.
         targets: `(M,)`, the class of each map.
-        tick: called with the number of pictures that have just passed through the model.
+        tick: called with the number of images that have just passed through the model.
     """
 
     def __init__(
@@ -99,37 +99,37 @@ class Probe:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the pictures."""
+        """Height and width of the images."""
         return self.pictures.shape[2], self.pictures.shape[3]
 
     @cached_property
     def blurred(self) -> Tensor:
-        """The pictures without what is small in them."""
+        """The images without what is small in them."""
         return blur(self.pictures)
 
     @cached_property
     def blank(self) -> Tensor:
-        """A picture of zeros, the data's mean colour, for each of them; it takes the room of one number."""
+        """An image of zeros, the data's mean colour, for each of them; it takes the room of one number."""
         return self.pictures.new_zeros(1).expand(self.pictures.shape)
 
     @cached_property
     def whole_probability(self) -> Tensor:
-        """`(M,)`: of the unchanged pictures."""
+        """`(M,)`: of the unchanged images."""
         return self._of_owners(self.pictures)
 
     @cached_property
     def blurred_probability(self) -> Tensor:
-        """`(M,)`: of the blurred pictures."""
+        """`(M,)`: of the blurred images."""
         return self._of_owners(self.blurred)
 
     @cached_property
     def blank_probability(self) -> Tensor:
-        """`(M,)`: of the picture of zeros."""
+        """`(M,)`: of the image of zeros."""
         return self._softmax(self.blank[:1])[0][self.targets]
 
     def ask(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
-        """Probabilities `(count,)` of the classes `targets`, of pictures that `make` makes from a batch's numbers."""
-        if not count:  # a picture of one pixel has no curve between the first and the last point
+        """Probabilities `(count,)` of the classes `targets`, of images that `make` makes from a batch's numbers."""
+        if not count:  # an image of one pixel has no curve between the first and the last point
             return self.pictures.new_zeros(0)
         found = []
         for numbers in torch.arange(count, device=self.pictures.device).split(_batch_size(self.pictures)):
@@ -176,7 +176,7 @@ def deletion(probe: Probe, maps: Tensor, steps: int, largest_first: bool = True)
     """Probabilities while pixels become zeros, the data's mean colour (Petsiuk et al. 2018, section 3.2), `(M, P)`.
 
     Args:
-        probe: the pictures, and which of them and which class each map is of.
+        probe: the images, and which of them and which class each map is of.
         maps: `(M, h, w)`, on any grid; only the order of their values counts.
         steps: points of a curve beyond the first; pixels change in equal numbers, the last step may have fewer.
         largest_first: whether the most important pixels go first, or the least important ones.
@@ -188,9 +188,9 @@ def deletion(probe: Probe, maps: Tensor, steps: int, largest_first: bool = True)
 
 
 def insertion(probe: Probe, maps: Tensor, steps: int) -> Tensor:
-    """Probabilities while pixels of the blurred picture become those of the picture, `(M, P)`.
+    """Probabilities while pixels of the blurred image become those of the image, `(M, P)`.
 
-    That of Petsiuk et al. 2018 (section 3.2), but for the width of the blur, which follows the picture's side.
+    That of Petsiuk et al. 2018 (section 3.2), but for the width of the blur, which follows the image's side.
     Arguments as for `deletion`.
     """
     values = enlarge(maps, probe.size)
@@ -226,10 +226,10 @@ def road(probe: Probe, maps: Tensor, shares: Sequence[float] = ROAD_SHARES, seed
     The pixels are chosen by rank: a threshold would take all the zeros of a map at once.
 
     Args:
-        probe: the pictures.
+        probe: the images.
         maps: `(M, h, w)`, on any grid.
         shares: shares of the pixels that are removed.
-        seed: of the noise that is added to what takes their place; one field of noise for all pictures.
+        seed: of the noise that is added to what takes their place; one field of noise for all images.
     """
     values = enlarge(maps, probe.size)
     removed = torch.tensor([round(share * values[0].numel()) for share in shares], device=maps.device)
@@ -268,7 +268,7 @@ def areas(shares: Tensor, curves: Tensor) -> Tensor:
 
 
 def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps `(M, h, w)` at the size of the picture, bilinear, float32."""
+    """Maps `(M, h, w)` at the size of the image, bilinear, float32."""
     maps = maps.float()
     if maps.shape[1:] == size:
         return maps
@@ -276,7 +276,7 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def blur(pictures: Tensor) -> Tensor:
-    """Pictures `(V, C, H, W)` under a Gaussian whose standard deviation is a twelfth of their longer side."""
+    """Images `(V, C, H, W)` under a Gaussian whose standard deviation is a twelfth of their longer side."""
     deviation = _BLUR * max(pictures.shape[2:])
     radius = max(1, round(3 * deviation))
     offsets = torch.arange(-radius, radius + 1, device=pictures.device, dtype=pictures.dtype)

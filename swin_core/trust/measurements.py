@@ -1,7 +1,7 @@
-"""What a ranking measures: sums over pictures and mosaics, which several processes can share.
+"""What a ranking measures: sums over images and mosaics, which several processes can share.
 
-Each process takes every n-th picture, mosaic and randomised method, and the sums are added up once at the end. Which
-pictures these are, their random maps and their other classes depend on the seed alone, not on the processes.
+Each process takes every n-th image, mosaic and randomised method, and the sums are added up once at the end. Which
+images these are, their random maps and their other classes depend on the seed alone, not on the processes.
 """
 
 import time
@@ -33,12 +33,12 @@ Choice = tuple[str, str]
 GridSize = tuple[int, int]
 """Height and width of a map."""
 
-_BATCH = 16  # pictures explained at a time
+_BATCH = 16  # images explained at a time
 _MOSAICS = 200
 _SEEDS = (0, 1, 2)  # of the parameter randomisation
-_RANDOMISED = 16  # pictures that it explains, at each part and seed
+_RANDOMISED = 16  # images that it explains, at each part and seed
 _FIGURES = ("count", "srg", "srg2", "deletion", "insertion", "road", "better", "random_logit", "seconds")
-"""What is summed up over the pictures: `srg2` is the square of `srg`."""
+"""What is summed up over the images: `srg2` is the square of `srg`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class RankingSums:
     """`(methods at layers, 2, parts)`: Spearman and SSIM after each part of the model was randomised."""
 
     def mean(self, choice: Choice) -> dict[str, float]:
-        """The figures' means over the pictures, those that were measured."""
+        """The figures' means over the images, those that were measured."""
         sums = dict(zip(_FIGURES, self.figures[self.choices.index(choice)].tolist(), strict=True))
         return {name: value / sums["count"] for name, value in sums.items() if not np.isnan(value)}
 
@@ -89,12 +89,12 @@ def _error(count: float, total: float, squares: float) -> float:
 
 
 class Survey:
-    """The pictures of a ranking, and what is measured on them.
+    """The images of a ranking, and what is measured on them.
 
     Args:
         classifier: the model.
-        dataset: where the pictures come from.
-        pictures: how many to explain; None for all.
+        dataset: where the images come from.
+        images: how many to explain; None for all.
         seed: of everything that is drawn.
     """
 
@@ -105,14 +105,14 @@ class Survey:
 
     @cached_property
     def scenes(self) -> list[Mosaic]:
-        """Mosaics of the data's pictures; none where the model has other classes, or a class has no two pictures."""
+        """Mosaics of the data's images; none where the model has other classes, or a class has no two images."""
         try:
             return list(mosaics(self.classifier, self.dataset, _MOSAICS, self.seed))
         except DataError:
             return []
 
     def explained(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Pictures as the model sees them, `(B, C, H, W)`, and the class that it chooses for each, `(B,)`."""
+        """Images as the model sees them, `(B, C, H, W)`, and the class that it chooses for each, `(B,)`."""
         views = [self.classifier.view(self.dataset.image(int(index))) for index in indices]
         batch = self.classifier.tensor(np.stack(views))
         with self.classifier.lock, evaluation_mode(self.classifier.model), torch.no_grad():
@@ -146,7 +146,7 @@ class Survey:
         return RankingSums((*wanted, *baselines), world.sum(figures), world.sum(shares), world.sum(alike))
 
     def _baselines(self, grids: dict[Choice, GridSize]) -> dict[Choice, GridSize]:
-        """A random map for each grid, and the blob, which is as large as the picture."""
+        """A random map for each grid, and the blob, which is as large as the image."""
         size = (self.classifier.image_size, self.classifier.image_size)
         kinds = {("random", f"{high} x {wide}"): (high, wide) for high, wide in sorted(set(grids.values()))}
         return {**kinds, ("centred", "input"): size}
@@ -169,7 +169,7 @@ class Survey:
         quick: bool,
         tick: Callable[[int], None],
     ) -> Tensor:
-        """`RankingSums.figures` of one batch of pictures."""
+        """`RankingSums.figures` of one batch of images."""
         batch, targets = self.explained(indices)
         probe = Probe(self.classifier, batch, torch.arange(len(batch)), targets)
         gains: dict[Choice, Tensor] = {}
@@ -201,7 +201,7 @@ class Survey:
         return torch.tensor([*rows, *known], dtype=torch.float64)
 
     def _others(self, indices: np.ndarray, targets: Tensor) -> Tensor:
-        """Another class for each picture, `(B,)`, each of the others as likely; the same one if there is no other."""
+        """Another class for each image, `(B,)`, each of the others as likely; the same one if there is no other."""
         classes = self.classifier.num_classes
         draws = [np.random.default_rng((self.seed, int(index))).integers(1, max(2, classes)) for index in indices]
         return (targets + torch.tensor([int(draw) for draw in draws], device=targets.device)) % classes

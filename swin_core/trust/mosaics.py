@@ -16,27 +16,27 @@ __all__ = ["LayerFocus", "Mosaic", "focus", "layer_focus", "mosaics"]
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """Two pictures of a target class and two of another one, in a square of two by two."""
+    """Two images of a target class and two of another one, in a square of two by two."""
 
     view: np.ndarray
     """`(S, S, 3)` uint8, of the model's size."""
     target: int
-    """The class that two of the pictures show."""
+    """The class that two of the images show."""
     cells: np.ndarray
     """`(2, 2)` bool: where these two are."""
 
 
 def mosaics(classifier: Classifier, data: DataSet, count: int, seed: int = 0) -> Iterator[Mosaic]:
-    """Mosaics of a data set's pictures, each seen as the model would see it alone, at half the size.
+    """Mosaics of a data set's images, each seen as the model would see it alone, at half the size.
 
     The labels of data set and model must be the same, in the same order. Raises `DataError` if they are not, or if a
-    class has fewer than two pictures.
+    class has fewer than two images.
     """
     if tuple(data.classes) != classifier.labels:
         raise DataError(f"{data.name} has other classes than {classifier.name}, in this order.")
     by_class = [np.flatnonzero(data.labels == label) for label in range(len(data.classes))]
     if min(map(len, by_class)) < 2:
-        raise DataError(f"{data.name} ({data.split}) has a class with fewer than two pictures.")
+        raise DataError(f"{data.name} ({data.split}) has a class with fewer than two images.")
     draw = np.random.default_rng(seed)
     half = classifier.image_size // 2
     for _ in range(count):

@@ -1,7 +1,7 @@
 """Whether a method's maps depend on what the model has learned, and on the class that it is asked about.
 
 Parameter randomisation (Adebayo et al. 2018, section 3): the model's parts get new random parameters one after the
-other, from the head downwards, and the same class is explained again. A method whose maps stay alike shows the picture,
+other, from the head downwards, and the same class is explained again. A method whose maps stay alike shows the image,
 not the model. The test can only refuse a method: where a network's residual branches carry most, maps may stay somewhat
 alike for a faithful method too (Binder et al. 2023, arXiv 2211.12486; arXiv 2401.06465).
 """
@@ -50,7 +50,7 @@ def randomisation(
 
     Args:
         classifier: the model.
-        batch: normalised pictures, `(B, C, H, W)`.
+        batch: normalised images, `(B, C, H, W)`.
         targets: the class of each, `(B,)`.
         method: a key of `METHODS`.
         layer: the target layer, or None for the default.
@@ -76,15 +76,15 @@ def randomisation(
 def random_logit(
     classifier: Classifier, batch: Tensor, maps: Tensor, others: Tensor, method: str, layer: str | None = None
 ) -> Tensor:
-    """Spearman's rank correlation of the maps of two classes of each picture (Sixt et al. 2020), `(B,)`.
+    """Spearman's rank correlation of the maps of two classes of each image (Sixt et al. 2020), `(B,)`.
 
     Low is good: a map that stays the same whatever class is asked about does not explain the class.
 
     Args:
         classifier: the model.
-        batch: normalised pictures, `(B, C, H, W)`.
+        batch: normalised images, `(B, C, H, W)`.
         maps: of the first class, `(B, h, w)`, by the same method at the same layer.
-        others: the second class of each picture, `(B,)`.
+        others: the second class of each image, `(B,)`.
         method: a key of `METHODS`.
         layer: the target layer, or None for the default.
     """

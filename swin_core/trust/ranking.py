@@ -1,6 +1,6 @@
 """Which method at which layer can be believed most, for a model on a whole split.
 
-Every method at every layer explains the same pictures, for the class that the model itself chooses, and is measured as
+Every method at every layer explains the same images, for the class that the model itself chooses, and is measured as
 `trust` measures one map, beside two baselines.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["Ranking", "RankingRow", "choices", "rank"]
 
 @dataclass(frozen=True)
 class RankingRow:
-    """What was measured of one method at one layer, means over the pictures; None where it was not measured."""
+    """What was measured of one method at one layer, means over the images; None where it was not measured."""
 
     method: str
     """A key of `METHODS`, or of `BASELINES`."""
@@ -34,9 +34,9 @@ class RankingRow:
     srg: float
     """Symmetric relevance gain, -1 to 1; higher is better, random maps have 0 on average."""
     srg_error: float
-    """Standard error of it over the pictures."""
+    """Standard error of it over the images."""
     better: float | None
-    """Share of the pictures where SRG is above that of the blob and above the size of a random map's."""
+    """Share of the images where SRG is above that of the blob and above the size of a random map's."""
     deletion: float
     """Area under the deletion curve; lower is better."""
     insertion: float | None
@@ -66,7 +66,7 @@ class Ranking:
     data: str
     split: str
     pictures: int
-    """Pictures that were explained."""
+    """Images that were explained."""
     steps: int
     """Points of a curve beyond the first."""
     mosaics: int
@@ -152,23 +152,23 @@ def rank(
 
     Args:
         classifier: the model.
-        dataset: the pictures; their labels matter for the mosaics alone.
+        dataset: the images; their labels matter for the mosaics alone.
         methods, layers: as for `choices`.
-        pictures: how many to explain, drawn by the seed; None for all.
+        images: how many to explain, drawn by the seed; None for all.
         steps: points of a curve beyond the first.
         quick: leave out insertion and ROAD, which take most of the time.
-        seed: of the pictures, random maps, other classes and mosaics.
-        world: the processes that share the pictures; each gets the whole result.
+        seed: of the images, random maps, other classes and mosaics.
+        world: the processes that share the images; each gets the whole result.
         progress: called with the maps measured by this process and their number.
 
     Raises:
-        ConfigError: an unknown method, none that can explain this model, or too few pictures or steps.
-        DataError: a picture cannot be read.
+        ConfigError: an unknown method, none that can explain this model, or too few images or steps.
+        DataError: an image cannot be read.
     """
     if steps < 2:
         raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
     if pictures is not None and pictures < 1:
-        raise ConfigError(f"a ranking needs at least 1 picture, not {pictures}.")
+        raise ConfigError(f"a ranking needs at least 1 image, not {pictures}.")
     survey = Survey(classifier, dataset, pictures, seed)
     grids, left_out = _able(survey, choices(classifier, methods, layers))
     if not grids:
@@ -190,7 +190,7 @@ def rank(
 
 
 def _able(survey: Survey, wanted: Sequence[Choice]) -> tuple[dict[Choice, GridSize], dict[str, str]]:
-    """The grid of each choice's maps, and why the others have none, tried on one picture."""
+    """The grid of each choice's maps, and why the others have none, tried on one image."""
     grids: dict[Choice, GridSize] = {}
     left_out: dict[str, str] = {}
     batch, targets = survey.explained(survey.order[:1])

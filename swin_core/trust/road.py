@@ -1,7 +1,7 @@
 """ROAD's imputation (Rong et al. 2022, section 4): removed pixels become a blend of their neighbours.
 
 Each removed pixel is the weighted mean of its eight neighbours, 1/6 for the straight ones and 1/12 for the diagonal
-ones, removed neighbours included: one sparse linear system a picture, with the same matrix for all channels.
+ones, removed neighbours included: one sparse linear system an image, with the same matrix for all channels.
 """
 
 import numpy as np
@@ -21,13 +21,13 @@ _MOST_ITERATIONS = 2000
 
 
 def fill(pictures: Tensor, missing: Tensor) -> Tensor:
-    """Pictures whose missing pixels are the weighted mean of their neighbours.
+    """Images whose missing pixels are the weighted mean of their neighbours.
 
     On a CPU each system is solved exactly; elsewhere all of them together by conjugate gradients, on the device.
 
     Args:
-        pictures: `(N, C, H, W)`.
-        missing: `(N, H, W)`, bool; a picture that is missing whole becomes zeros.
+        images: `(N, C, H, W)`.
+        missing: `(N, H, W)`, bool; an image that is missing whole becomes zeros.
 
     Returns:
         `(N, C, H, W)`.
@@ -36,14 +36,14 @@ def fill(pictures: Tensor, missing: Tensor) -> Tensor:
 
 
 def fill_directly(pictures: Tensor, missing: Tensor) -> Tensor:
-    """`fill` by factorising each picture's system, on the CPU."""
+    """`fill` by factorising each image's system, on the CPU."""
     known = pictures.cpu().numpy().astype(np.float64)
     filled = [_solve(picture, gaps) for picture, gaps in zip(known, missing.cpu().numpy(), strict=True)]
     return torch.from_numpy(np.stack(filled)).to(pictures)
 
 
 def _solve(picture: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """One picture `(C, H, W)`, float64."""
+    """One image `(C, H, W)`, float64."""
     channels, height, width = picture.shape
     place = np.flatnonzero(missing)
     if not len(place) or len(place) == missing.size:
@@ -76,7 +76,7 @@ def _solve(picture: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 
 def fill_iteratively(pictures: Tensor, missing: Tensor) -> Tensor:
-    """`fill` by conjugate gradients on all pictures and channels at once, on their device."""
+    """`fill` by conjugate gradients on all images and channels at once, on their device."""
     gaps = missing[:, None].to(pictures.dtype)
     degree = _blend(torch.ones_like(pictures[:1, :1]))
     found = torch.where(missing[:, None], 0, pictures)

@@ -154,7 +154,7 @@ class Fit:
     def _absolute_embedding(self, embedding: Tensor, side: int) -> Tensor:
         old = isqrt(embedding.shape[1])
         if old * old != embedding.shape[1]:
-            raise WeightsError(f"its absolute embedding of {embedding.shape[1]} patches belongs to no square picture.")
+            raise WeightsError(f"its absolute embedding of {embedding.shape[1]} patches belongs to no square image.")
         grid = embedding.reshape(1, old, old, -1).permute(0, 3, 1, 2)
         grid = F.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
         self.adapted.append(f"absolute embedding from {old} x {old} to {side} x {side} patches")
@@ -193,7 +193,7 @@ def _with_patch(kernel: Tensor, patch: int) -> Tensor:
     """
     old = kernel.shape[-1]
     basis = torch.eye(old * old, dtype=torch.float64).view(old * old, 1, old, old)
-    # Antialiased, as Pillow resizes pictures.
+    # Antialiased, as Pillow resizes images.
     resized = F.interpolate(basis, (patch, patch), mode="bicubic", antialias=True, align_corners=False)
     inverse = torch.linalg.pinv(resized.view(old * old, patch * patch).t())  # (old^2, new^2)
     flat = kernel.double().flatten(2) @ inverse

@@ -80,7 +80,7 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     - Another number of channels: one takes the sum over the file's; N repeat them in turn, scaled to keep the
       sum.
     - Another patch size: the pseudo-inverse of the bicubic resize (FlexiViT, Beyer et al. 2023, section 3.4),
-      so that an enlarged picture gives the same tokens.
+      so that an enlarged image gives the same tokens.
     - Another image size: the absolute embedding is resized bicubically.
     - Other classes: the head stays at random. So do the mixing matrices of Swin-MLP for another window.
 

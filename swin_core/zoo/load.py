@@ -64,7 +64,7 @@ class Classifier:
         name: what to call the model.
         crop_fraction: share of the shorter side that the centre crop keeps; above 1 the rest is a black border.
         interpolation: nearest, bilinear, bicubic or lanczos.
-        squash: whether the whole picture is squeezed into the square instead of cropped.
+        squash: whether the whole image is squeezed into the square instead of cropped.
         description: one line on the model.
         weights_hash: SHA-256 of the weights in hexadecimal; computed from the tensors when it is asked for and empty.
 
@@ -109,7 +109,7 @@ class Classifier:
         """A timm classifier with timm's own preprocessing, and ImageNet's labels where it has such a head.
 
         Raises:
-            ModelError: a model without a head, or one whose input is no square of the picture.
+            ModelError: a model without a head, or one whose input is no square of the image.
         """
         if not getattr(model, "num_classes", 0):
             raise _headless(name or type(model).__name__)
@@ -117,7 +117,7 @@ class Classifier:
 
         config = timm.data.resolve_data_config({}, model=model)
         if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
-            raise ModelError(f"{name or type(model).__name__} takes no square crop of a picture; choose another model.")
+            raise ModelError(f"{name or type(model).__name__} takes no square crop of an image; choose another model.")
         settings = getattr(model, "pretrained_cfg", {})
         architecture = settings.get("architecture", type(model).__name__)
         return cls(
@@ -167,11 +167,11 @@ class Classifier:
         return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
 
     def region(self, image: Image.Image) -> tuple[int, int, int, int]:
-        """The part of the picture that the model sees: left, top, right and bottom, in the picture's pixels."""
+        """The part of the image that the model sees: left, top, right and bottom, in the image's pixels."""
         return crop_region(image.size, self.image_size, self.crop_fraction, self.squash)
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """The part of the picture that the model sees, at the picture's own resolution."""
+        """The part of the image that the model sees, at the image's own resolution."""
         return image.crop(self.region(image))
 
     def view(self, image: Image.Image) -> np.ndarray:
@@ -182,12 +182,12 @@ class Classifier:
     def tensor(self, view: np.ndarray) -> Tensor:
         """Normalise views, `([B,] H, W, channels)` uint8, to `(B, channels, H, W)` in the model's `dtype`."""
         if view.shape[-1] != len(self.mean):
-            raise ConfigError(f"{self.name} takes {len(self.mean)} channels; the picture has {view.shape[-1]}.")
+            raise ConfigError(f"{self.name} takes {len(self.mean)} channels; the image has {view.shape[-1]}.")
         batch = torch.tensor(view if view.ndim == 4 else view[None], device=self.device)
         return normalise(to_float(batch), self.mean, self.std).to(self.dtype)
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Probabilities of pictures, `(N, classes)` float32."""
+        """Probabilities of images, `(N, classes)` float32."""
         if not images:
             return np.zeros((0, self.num_classes), np.float32)
         batch = torch.cat([self.tensor(self.view(image)) for image in images])
@@ -294,7 +294,7 @@ def _own(file: Path, name: str) -> Classifier:
     if not config.num_classes:
         raise _headless(name)
     if config.in_chans != 3 and "mean" not in metadata:
-        raise WeightsError(f"{file.name!r} takes {config.in_chans} channels; pictures here have 3.")
+        raise WeightsError(f"{file.name!r} takes {config.in_chans} channels; images here have 3.")
     labels = metadata.get("labels") or _labels_by_count(config.num_classes)
     if not (isinstance(labels, list) and len(labels) == config.num_classes):
         raise WeightsError(f"{file.name!r} names other labels than the {config.num_classes} classes of its head.")

@@ -1,4 +1,4 @@
-"""The attention of one token: a row of the softmax, put back on the picture's grid."""
+"""The attention of one token: a row of the softmax, put back on the image's grid."""
 
 from __future__ import annotations
 

@@ -398,7 +398,7 @@ def test_the_callers_picture_is_left_alone(cat: Image.Image) -> None:
 
 
 def test_agreement_is_taken_where_both_models_see_the_picture() -> None:
-    """Maps that are one function of the place in the picture agree, however the models crop it."""
+    """Maps that are one function of the place in the image agree, however the models crop it."""
     wide, close = (0, 0, 160, 160), (40, 40, 120, 120)
     parts = common_parts(wide, close)
     assert parts == ((0.25, 0.25, 0.75, 0.75), (0, 0, 1, 1))

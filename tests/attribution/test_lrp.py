@@ -250,7 +250,7 @@ def test_faults_are_named_in_one_line() -> None:
         relevance(timm.create_model("resnet10t"), x, TARGETS[:1])
     with pytest.raises(TargetError, match="class 7 is outside the model's 7 classes"):
         relevance(model, x, torch.tensor([7]))
-    with pytest.raises(TargetError, match="1 pictures need as many classes"):
+    with pytest.raises(TargetError, match="1 images need as many classes"):
         relevance(model, x, TARGETS)
     with pytest.raises(ConfigError, match=r"the model takes \(B, 3, height, width\)"):
         relevance(model, torch.randn(1, 4, 32, 32), TARGETS[:1])

@@ -383,7 +383,7 @@ def test_a_picture_of_one_colour_gets_one_line(tiny: swin_core.Classifier, size:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_constant_batch_is_finite(tiny: swin_core.Classifier, method: str) -> None:
-    """What a blurred or emptied picture gives: no NaN, whatever divides by a spread or a sum."""
+    """What a blurred or emptied image gives: no NaN, whatever divides by a spread or a sum."""
     found = attribute(tiny, torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]), method)
     assert torch.isfinite(found).all()
 
@@ -391,7 +391,7 @@ def test_a_constant_batch_is_finite(tiny: swin_core.Classifier, method: str) -> 
 @pytest.mark.parametrize(
     ("targets", "against", "line"),
     [
-        (torch.tensor([0]), None, "2 pictures need as many classes"),
+        (torch.tensor([0]), None, "2 images need as many classes"),
         (torch.tensor([0, 5]), None, "class 5 is outside"),
         (torch.tensor([0, 1]), torch.tensor([2, 1]), "rather than itself"),
     ],

@@ -101,7 +101,7 @@ def test_formulas_equal_pytorch_grad_cam(rule: str) -> None:
 @pytest.mark.parametrize("rule", PEERS)
 @pytest.mark.parametrize("layer", ["layers.1.blocks.1.norm1", "layers.1.blocks.1.norm2", "layers.1"])
 def test_maps_equal_pytorch_grad_cam_on_tokens(swin: nn.Module, x: Tensor, rule: str, layer: str) -> None:
-    """The whole way from the picture, on channels last and on tokens, for another class in each picture."""
+    """The whole way from the image, on channels last and on tokens, for another class in each image."""
     classes = torch.tensor([4, 1])
     ours = answer(swin, x, ask_batch(classes), METHOD_FACTS[rule], [layer]).maps[0][0].numpy()
     with getattr(pytorch_grad_cam, PEERS[rule])(swin, [swin.get_submodule(layer)], channels_first) as cam:
@@ -127,7 +127,7 @@ def raw_map(cam: object, x: Tensor, targets: list) -> np.ndarray:
 
 @pytest.mark.parametrize("rule", ["eigencam", "eigengradcam"])
 def test_the_sign_of_a_component_follows_a_rule(rule: str) -> None:
-    """Turning the picture's evidence over turns Eigen-Grad-CAM over; EigenCAM always shows its greatest magnitude."""
+    """Turning the image's evidence over turns Eigen-Grad-CAM over; EigenCAM always shows its greatest magnitude."""
     activations, gradients = torch.randn(4, 6, 3, 3), torch.rand(4, 6, 3, 3)
     found = RULES[rule].weigh(activations, gradients)
     if rule == "eigencam":

@@ -342,5 +342,5 @@ def test_faults_are_named_in_one_line() -> None:
         rollout(vit(global_pool="max").float(), x)
     with pytest.raises(TargetError, match="class 7 is outside the model's 7 classes"):
         rollout(model, x, torch.tensor([7]))
-    with pytest.raises(TargetError, match="1 pictures need as many classes"):
+    with pytest.raises(TargetError, match="1 images need as many classes"):
         rollout(model, x, TARGETS)

@@ -1,4 +1,4 @@
-"""The mean map of a class: equal to a slow loop over single pictures, and right about a planted border."""
+"""The mean map of a class: equal to a slow loop over single images, and right about a planted border."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = ("rose", "tulips", "spoon", "nothing")
 
 @pytest.fixture
 def flowers() -> DataSet:
-    """Random pictures of several sizes: 23 roses, 5 tulips, one spoon, nothing of the last class."""
+    """Random images of several sizes: 23 roses, 5 tulips, one spoon, nothing of the last class."""
     draw = np.random.default_rng(0)
     labels = np.array([0] * 23 + [1] * 5 + [2])
     pictures = [draw.integers(0, 256, (40 + n, 50, 3), dtype=np.uint8) for n in range(len(labels))]

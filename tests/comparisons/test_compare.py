@@ -1,4 +1,4 @@
-"""From pictures and models to the grid, by a call and in the shell."""
+"""From images and models to the grid, by a call and in the shell."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_rows_are_pictures_or_classes_of_one_picture(
     assert "no class lion" in named.rows[2].cells[0].error
     each = compare(pictures, [small_classifier], ["daisy", "roses"])
     assert [label_of(row.cells[0]) for row in each.rows] == ["daisy", "roses"]
-    with pytest.raises(ConfigError, match="3 targets for 2 pictures"):
+    with pytest.raises(ConfigError, match="3 targets for 2 images"):
         compare(pictures, [small_classifier], ["daisy", "roses", "tulips"])
 
 
@@ -77,9 +77,9 @@ def test_a_strip_of_stages_has_a_row_for_each(small_classifier: swin_core.Classi
 def test_what_is_missing_stands_in_its_cells(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
     picture = swin_core.read_image(samples["cat"])
     drawn = compare(
-        [("cat", picture), Missing("torn", "no picture")], [small_classifier, Missing("far", "no model")], ["daisy"]
+        [("cat", picture), Missing("torn", "no image")], [small_classifier, Missing("far", "no model")], ["daisy"]
     )
-    assert [[cell.error for cell in row.cells] for row in drawn.rows] == [["", "no model"], ["no picture"] * 2]
+    assert [[cell.error for cell in row.cells] for row in drawn.rows] == [["", "no model"], ["no image"] * 2]
     assert drawn.columns == (small_classifier.name, "far")
     assert [row.title for row in drawn.rows] == ["cat", "torn"]
     assert encode(drawn, "png")
@@ -149,7 +149,7 @@ def test_shell_names_the_cells_that_failed_and_draws_the_others(
     samples: dict[str, Path], weights: Path, tmp_path: Path
 ) -> None:
     out, torn = tmp_path / "grid.json", tmp_path / "torn.jpg"
-    torn.write_bytes(b"this is no picture")
+    torn.write_bytes(b"this is no image")
     done = called(samples["cat"], torn, "--models", weights, "nowhere", "--out", out)
     assert (done.returncode, done.stdout) == (0, f"{out}\n")
     lines = done.stderr.splitlines()

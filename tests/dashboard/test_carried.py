@@ -27,7 +27,7 @@ CHOSEN: dict[str, str | list[str]] = {
     "opacity": "40",
     "threshold": "10",
     "scale": "Shared",
-    "rows": "Classes of one picture",
+    "rows": "Classes of one image",
     "picture": "cat.jpg",
     "classes": ["tulips", "daisy"],
     "method": "Grad-CAM",

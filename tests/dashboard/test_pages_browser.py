@@ -119,7 +119,7 @@ def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> N
     expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
     strip = page.locator(".st-key-frame")
     assert strip.evaluate("strip => strip.scrollWidth > strip.clientWidth")
-    # A finger on a picture must move the strip, not draw a zoom box.
+    # A finger on an image must move the strip, not draw a zoom box.
     assert (
         page.locator(".st-key-grid .draglayer .nsewdrag").first.evaluate(
             "layer => getComputedStyle(layer).pointerEvents"
@@ -144,7 +144,7 @@ def test_text_follows_the_theme(visit: Open) -> None:
 def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_path: Path) -> None:
     page = visit()
     attack = "<img src=x onerror=window.hit=1>.png"
-    (tmp_path / attack).write_bytes(b"this is no picture")
+    (tmp_path / attack).write_bytes(b"this is no image")
     Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "mine.jpg")
     chooser = page.locator("input[type=file]")
     chooser.set_input_files([tmp_path / "mine.jpg", tmp_path / attack])
@@ -212,7 +212,7 @@ def test_the_grid_can_be_saved(visit: Open, tmp_path: Path) -> None:
     page = visit()
     page.get_by_role("button", name="Export").click()
     with page.expect_download() as started:
-        page.get_by_role("button", name="Picture (PNG)").click()
+        page.get_by_role("button", name="Image (PNG)").click()
     started.value.save_as(tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.format == "PNG"

@@ -1,4 +1,4 @@
-"""Filter, search, sort, sample sheets and confusions against slow loops over the same pictures."""
+"""Filter, search, sort, sample sheets and confusions against slow loops over the same images."""
 
 from __future__ import annotations
 

@@ -342,7 +342,7 @@ def test_the_published_archives_are_the_known_ones() -> None:
     assert ARCHIVES["cifar100"].folder == CIFAR100.base_folder
     for archive in ARCHIVES.values():
         assert archive.url.startswith("https://")
-        # GitHub packs a repository anew for each request: no checksum holds, and the pictures are counted.
+        # GitHub packs a repository anew for each request: no checksum holds, and the images are counted.
         assert re.fullmatch("[0-9a-f]{64}", archive.sha256) or archive.counts
 
 

@@ -1,4 +1,4 @@
-"""Data sets in folders, of pictures and of arrays: order, splits, broken files, links that leave (fault 3)."""
+"""Data sets in folders, of images and of arrays: order, splits, broken files, links that leave (fault 3)."""
 
 import collections
 import hashlib
@@ -75,7 +75,7 @@ def torchvision_square(picture: Image.Image, size: int) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three classes of 20, 11 and 9 pictures of several formats, sizes and letter cases, and files to pass over."""
+    """Three classes of 20, 11 and 9 images of several formats, sizes and letter cases, and files to pass over."""
     root = tmp_path / "animals"
     draw = np.random.default_rng(0)
     for name, count in (("cat", 20), ("ant", 11), ("dog", 9)):
@@ -129,7 +129,7 @@ def test_holdout_is_fixed_by_its_seed(small: dict[str, np.ndarray], tmp_path: Pa
     assert np.bincount(held.labels).tolist() == [3, 3, 3]
     assert holdout(dataset, 0.3, seed=0)[1].names == held.names
     assert holdout(dataset, 0.3, seed=1)[1].names != held.names
-    # Every column follows its picture.
+    # Every column follows its image.
     for part in (train, held):
         rows = [int(name[:2]) for name in part.names]
         np.testing.assert_array_equal(part.array(), small["pixels"][rows])
@@ -191,7 +191,7 @@ def test_broken_pictures_are_reported_by_one_line(folder: Path) -> None:
     (folder / "cat" / "03.PNG").write_bytes(b"broken")
     (folder / "dog" / "01.jpg").write_bytes((folder / "dog" / "01.jpg").read_bytes()[:200])
     dataset = image_folder(folder)
-    with pytest.raises(DataError, match=r"2 of 40 pictures.*cat/03\.PNG") as error:
+    with pytest.raises(DataError, match=r"2 of 40 images.*cat/03\.PNG") as error:
         dataset.array(16)
     one_line(error)
     with pytest.raises(DataError, match=r"cat/03\.PNG") as error:

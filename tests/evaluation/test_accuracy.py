@@ -1,4 +1,4 @@
-"""Evaluation against a slow loop, on the pictures and classes that a model and a data set share."""
+"""Evaluation against a slow loop, on the images and classes that a model and a data set share."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_modes_are_restored_after_a_failure() -> None:
     with pytest.raises(RuntimeError):
         evaluate(model, [(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long))])
     assert [module.training for module in model.modules()] == modes
-    with pytest.raises(DataError, match="at least one picture"):
+    with pytest.raises(DataError, match="at least one image"):
         evaluate(model, [])
 
 
@@ -106,7 +106,7 @@ def test_a_class_without_pictures_has_no_share() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three classes of 8, 6 and 5 pictures, each of its own size."""
+    """Three classes of 8, 6 and 5 images, each of its own size."""
     root, draw = tmp_path / "animals", np.random.default_rng(0)
     for name, count in zip(ANIMALS, (8, 6, 5), strict=True):
         (root / name).mkdir(parents=True)
@@ -151,7 +151,7 @@ def test_pictures_of_unknown_classes_are_left_out(folder: Path) -> None:
 
 
 def test_a_model_of_other_classes_is_refused(folder: Path) -> None:
-    words = "no picture of animals is of a class that linear knows: it knows class 0, class 1, class 2"
+    words = "no image of animals is of a class that linear knows: it knows class 0, class 1, class 2"
     with pytest.raises(DataError, match=words):
         evaluate_classifier(classifier(("class 0", "class 1", "class 2")), image_folder(folder))
 
@@ -199,7 +199,7 @@ def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path:
 
 
 def test_a_bundled_model_does_what_its_card_says(data_root: Path) -> None:
-    """On the 364 pictures that it was validated on while it was trained."""
+    """On the 364 images that it was validated on while it was trained."""
     card = json.loads((swin_core.zoo.load.ASSETS / "swin_micro_flowers.json").read_text())
     found = evaluate_named("swin_micro_flowers", "flowers", root=data_root)
     assert found.figures.count == 364
@@ -240,7 +240,7 @@ def test_the_command_prints_and_writes_the_figures(
     assert [line.split()[-1] for line in classes] == ["cow", "ant"]
     assert left_out == "left out, since w does not know them: bee"
     figures = found.figures
-    assert f"13 pictures of animals, split all: loss {figures.loss:.4f}  top-1 {figures.top1:.2%}  top-5" in summary
+    assert f"13 images of animals, split all: loss {figures.loss:.4f}  top-1 {figures.top1:.2%}  top-5" in summary
     assert "13/13" in errors  # the progress bar
 
 

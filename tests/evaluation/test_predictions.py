@@ -27,7 +27,7 @@ ALL = COUNT * len(FLOWERS)
 
 @pytest.fixture
 def photos(tmp_path: Path) -> DataSet:
-    """Thirty pictures of five classes, as files."""
+    """Thirty images of five classes, as files."""
     draw = np.random.default_rng(3)
     for name in FLOWERS:
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -39,7 +39,7 @@ def photos(tmp_path: Path) -> DataSet:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several batches of few pictures, the last one not full; an evaluation has the same."""
+    """Several batches of few images, the last one not full; an evaluation has the same."""
     monkeypatch.setattr("swin_core.evaluation.accuracy.BATCH_SIZE", 13)
     monkeypatch.setattr(module, "BATCH_SIZE", 13)
 
@@ -118,7 +118,7 @@ def test_a_broken_picture_has_no_prediction_and_the_others_stay(
     small_classifier: swin_core.Classifier, photos: DataSet
 ) -> None:
     before = predict(small_classifier, photos)
-    photos.sources[20].write_bytes(b"no picture")
+    photos.sources[20].write_bytes(b"no image")
     found = predict(small_classifier, photos)
     assert found.predicted[20] == -1
     assert not found.judged[20]

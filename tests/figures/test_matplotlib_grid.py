@@ -285,7 +285,7 @@ def test_paper_shows_the_same_overlays(make: Make) -> None:
     drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
     for number, cell in ((1, cells[0]), (2, cells[2])):
         assert cell.explanation is not None
-        # A picture of 40 pixels is shown with 6 pixels for each.
+        # An image of 40 pixels is shown with 6 pixels for each.
         picture = cell.explanation.picture[np.arange(240) // 6][:, np.arange(240) // 6]
         expected = overlay(picture, cell.explanation.maps[0, 0], shown.greatest, shown.look)
         assert (drawn[number] == expected).all()

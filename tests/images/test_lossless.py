@@ -1,4 +1,4 @@
-"""Plain lossless pictures decoded by OpenCV: the same pixels as Pillow's, and only where nothing is to interpret."""
+"""Plain lossless images decoded by OpenCV: the same pixels as Pillow's, and only where nothing is to interpret."""
 
 import io
 import struct

@@ -34,13 +34,13 @@ def stub(**changes: Any) -> Stub:
 
 
 def noise(size: tuple[int, int]) -> Image.Image:
-    """A picture in which every pixel differs from its neighbours: nothing blurs away."""
+    """An image in which every pixel differs from its neighbours: nothing blurs away."""
     draw = np.random.default_rng(sum(size))
     return Image.fromarray(draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 def assert_as_timm(model: Stub, image: Image.Image) -> None:
-    """Classifier and timm make the same bytes and the same tensor of a picture, to the last bit."""
+    """Classifier and timm make the same bytes and the same tensor of an image, to the last bit."""
     classifier = swin_core.Classifier.from_timm(model)
     config = timm.data.resolve_data_config({}, model=model)
     expected = timm.data.create_transform(**config)(image)
@@ -85,7 +85,7 @@ def test_models_without_a_square_view_or_a_head_are_refused(changes: dict[str, A
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("fraction", [0.8, 0.875, 1.0, 1.15])
 def test_the_crop_is_the_region_of_the_view(fraction: float, squash: bool) -> None:
-    """A picture whose pixels tell their place shows which of them the view was made of."""
+    """An image whose pixels tell their place shows which of them the view was made of."""
     for width, height in [(300, 200), (201, 333), (64, 64), (40, 97)]:
         rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
         left, top, right, bottom = crop_region((width, height), 64, fraction, squash)
@@ -133,7 +133,7 @@ def test_many_views_make_one_batch() -> None:
     classifier = swin_core.Classifier.from_timm(stub())
     views = np.stack([classifier.view(noise(size)) for size in SIZES[:3]])
     assert torch.equal(classifier.tensor(views), torch.cat([classifier.tensor(view) for view in views]))
-    with pytest.raises(ConfigError, match="takes 3 channels; the picture has 4"):
+    with pytest.raises(ConfigError, match="takes 3 channels; the image has 4"):
         classifier.tensor(np.zeros((8, 8, 4), np.uint8))
 
 

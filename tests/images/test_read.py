@@ -1,4 +1,4 @@
-"""Pictures that are right: every format, orientation, bit depth, palette and transparency (faults 6 and 7)."""
+"""Images that are right: every format, orientation, bit depth, palette and transparency (faults 6 and 7)."""
 
 import io
 import struct
@@ -45,7 +45,7 @@ def test_lossy_formats_come_close(kind: str, most: float, pixels: np.ndarray) ->
 
 def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path, pixels: np.ndarray) -> None:
     content = encoded(pixels, "PNG")
-    path = tmp_path / "a picture.jpg"  # the name lies, the content decides
+    path = tmp_path / "an image.jpg"  # the name lies, the content decides
     path.write_bytes(content)
     (tmp_path / "folder").mkdir()
     stream = io.BytesIO(content)

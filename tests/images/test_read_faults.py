@@ -1,4 +1,4 @@
-"""Bytes that are no plain picture: one line each, little memory and time, no other error (faults 3, 5 and 7)."""
+"""Bytes that are no plain image: one line each, little memory and time, no other error (faults 3, 5 and 7)."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def pixels() -> np.ndarray:
 
 
 def read_or_refuse(content: bytes, **caps: int) -> Image.Image | None:
-    """The picture, or None where it is refused, which must be by one line."""
+    """The image, or None where it is refused, which must be by one line."""
     try:
         return read_image(content, **caps)
     except ImageError as error:
@@ -82,7 +82,7 @@ FOREIGN = {
     "ZIP": b"PK\3\4" + bytes(30),
     "web page": b"<!DOCTYPE html><html><body><svg></svg></body></html>",
     "video": b"\0\0\0\x18ftypisom" + bytes(20),
-    "known format": b"just some text, saved as a picture",
+    "known format": b"just some text, saved as an image",
 }
 
 

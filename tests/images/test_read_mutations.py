@@ -1,4 +1,4 @@
-"""Ten thousand damaged pictures through the reader: a picture or an `ImageError` comes out, soon, and nothing else."""
+"""Ten thousand damaged images through the reader: an image or an `ImageError` comes out, soon, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF)
 
 
 def originals() -> dict[str, bytes]:
-    """Sixteen tiny pictures in all formats and several modes."""
+    """Sixteen tiny images in all formats and several modes."""
     pixels = smooth_pixels()[:11, :13]
     picture = Image.fromarray(pixels)
     alpha = picture.convert("RGBA")
@@ -66,7 +66,7 @@ def repeated(content: bytearray, draw: random.Random, _others: list[bytes]) -> b
 
 
 def spliced(content: bytearray, draw: random.Random, others: list[bytes]) -> bytearray:
-    """The header of one picture before the rest of another."""
+    """The header of one image before the rest of another."""
     other = draw.choice(others)
     length = draw.choice((4, 8, 12, 16, 32, 64, draw.randrange(1, len(other))))
     return bytearray(other[:length]) + content[draw.choice((length, draw.randrange(len(content)))) :]

@@ -59,7 +59,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    """Of a model, a class, a picture and a truth with a hostile name, with trust and a cell that failed."""
+    """Of a model, a class, an image and a truth with a hostile name, with trust and a cell that failed."""
     model = swin_core.build("swin_micro", num_classes=5, image_size=32)
     labels = [ATTACK + str(number) for number in range(5)]
     hostile = swin_core.Classifier(model, labels, (0.5,) * 3, (0.5,) * 3, 32, name=ATTACK)
@@ -131,7 +131,7 @@ def test_neither_report_holds_metadata_of_the_file(small_classifier: swin_core.C
     picture().save(tmp_path / "mine.jpg", exif=exif)
     assert b"SECRET GARDEN" in (tmp_path / "mine.jpg").read_bytes()
     image = swin_core.read_image(tmp_path / "mine.jpg")
-    # Even a picture that still has its metadata, as Pillow opens it, leaves none.
+    # Even an image that still has its metadata, as Pillow opens it, leaves none.
     for one in (image, Image.open(tmp_path / "mine.jpg")):
         drawn = compare([("mine.jpg", one)], [small_classifier])
         content = json.loads(encode(drawn, "json"))

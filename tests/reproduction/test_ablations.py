@@ -32,7 +32,7 @@ CLASSES = 6
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     draw = np.random.default_rng(0)
-    for number in range(50 * CLASSES):  # of 50 pictures the recipe holds out one
+    for number in range(50 * CLASSES):  # of 50 images the recipe holds out one
         file = tmp_path / "pictures" / f"class {number % CLASSES}" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)

@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
             (tmp_path / "data" / kinds / f"{name}.jpg").write_text(f"{kinds} {name}")
     for kind in ("daisy", "dandelion", "sunflowers"):
         (tmp_path / "data" / "flower_photos" / kind).mkdir()
-    (tmp_path / "data" / "flower_photos" / "roses" / "LICENSE.txt").write_text("no picture")
+    (tmp_path / "data" / "flower_photos" / "roses" / "LICENSE.txt").write_text("no image")
     return tmp_path / "data"
 
 
@@ -66,7 +66,7 @@ def test_an_archive_without_a_checksum_is_judged_by_what_is_in_it(fault: str, se
     """Where the connection broke, the next call starts anew: the server cannot go on in the middle."""
     whole = server.content
     server.content = whole[: len(whole) // 2] if fault == "broken" else packed(dict([*MEMBERS.items()][:4]))
-    reason = "cannot be unpacked" if fault == "broken" else "holds 1 pictures of 'dog'"
+    reason = "cannot be unpacked" if fault == "broken" else "holds 1 images of 'dog'"
     with pytest.raises(DownloadError, match=reason) as caught:
         prepare("cats_dogs", tmp_path)
     assert "\n" not in str(caught.value)

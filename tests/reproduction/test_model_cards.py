@@ -71,7 +71,7 @@ def test_bundle_keeps_the_weights_and_says_what_they_are(run: Path, found: Evalu
         "Made by a test.",
         "- Machine: 8 cores, 2 x Some GPU",
         "| daisy | 4 | 1 |",
-        "10 pictures",
+        "10 images",
     ):
         assert line in card
     facts = json.loads((assets / "mine_flowers.json").read_text())
@@ -158,7 +158,7 @@ def test_all_bundled_files_keep_the_limits() -> None:
 
 
 def test_the_command_bundles_a_run_of_a_folder_by_what_it_held_out(run: Path, tmp_path: Path) -> None:
-    """Its figures are those of pictures that the training has not seen, in single precision as in half."""
+    """Its figures are those of images that the training has not seen, in single precision as in half."""
     draw = np.random.default_rng(0)
     for place in range(20):
         file = tmp_path / "pictures" / LABELS[place % 2].replace("<img src=x>", "tulip") / f"{place}.png"

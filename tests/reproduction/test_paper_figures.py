@@ -128,7 +128,7 @@ def test_what_tells_nothing_of_its_training_is_one_line(run: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("classes", "each", "count"), [(3, 4, 6), (12, 2, 12)])
 def test_a_sheet_shows_every_class(classes: int, each: int, count: int, tmp_path: Path) -> None:
-    """Of few classes a row of two pictures each, of many classes one picture each."""
+    """Of few classes a row of two images each, of many classes one image each."""
     data = pictures(tmp_path / "pictures", classes, each)
     figure = sample_sheet(data, columns=2)
     drawn = [np.asarray(axes.get_images()[0].get_array()) for axes in figure.axes]
@@ -217,7 +217,7 @@ def test_what_no_grid_can_be_drawn_of_leaves_no_file(
     stages = ["classes", row, "--models", "swin_micro_cifar100", "--layer", "stages", "--out", str(out)]
     assert command.main(stages) == 1
     assert "a cell shows one map: name one layer, not stages." in capsys.readouterr().err
-    # The suffix is looked at first, before minutes of work, and even before the pictures.
+    # The suffix is looked at first, before minutes of work, and even before the images.
     assert command.main(["classes", "rose=none.jpg", "--models", "nowhere", "--out", str(tmp_path / "grid")]) == 1
     assert capsys.readouterr().err == (
         "figures.py: a figure cannot be written as 'grid': name a file .jpg, .png, .pdf, .npz, .json, .html.\n"

@@ -72,12 +72,12 @@ def test_the_launcher_is_asked_for_when_it_has_ended(root: Path) -> None:
 
 
 def test_a_launcher_that_fails_says_why(root: Path) -> None:
-    with pytest.raises(RunError, match=r"run \S+-mine: it could not start: no pictures in 'flowers'"):
-        runs.start(SETTINGS | {"fails": "no pictures in 'flowers'"}, root=root)
+    with pytest.raises(RunError, match=r"run \S+-mine: it could not start: no images in 'flowers'"):
+        runs.start(SETTINGS | {"fails": "no images in 'flowers'"}, root=root)
     (run,) = runs.list_runs(root)
     assert (run.state, run.alive) == ("failed", False)
-    assert run.reason == "it could not start: no pictures in 'flowers'"
-    assert run.log_tail() == ["swinlens train: no pictures in 'flowers'"]
+    assert run.reason == "it could not start: no images in 'flowers'"
+    assert run.log_tail() == ["swinlens train: no images in 'flowers'"]
     assert "pid" not in run.status  # this program wrote it, and is none of the run's
     assert runs.busy(["cpu"]) == {}
 

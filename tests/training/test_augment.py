@@ -1,4 +1,4 @@
-"""Augmentations of batches against slow loops over single pictures."""
+"""Augmentations of batches against slow loops over single images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draws(count: int = 40, seed: int = 0) -> Draws:
 
 
 def bytes_batch(count: int = 40, side: int = 16) -> Tensor:
-    """Pictures in which no two places look alike, `(count, side, side, 3)`."""
+    """Images in which no two places look alike, `(count, side, side, 3)`."""
     return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=seeded(1))
 
 
@@ -93,7 +93,7 @@ def test_cutout_blanks_exactly_one_square_with_the_picture_s_mean_colour(side: i
 
 
 def ramps(count: int, side: int) -> Tensor:
-    """Pictures whose two channels tell the place of a pixel's centre, across and down, 0 to 1 from edge to edge."""
+    """Images whose two channels tell the place of a pixel's centre, across and down, 0 to 1 from edge to edge."""
     places = (torch.arange(side) + 0.5) / side
     across, down = places.expand(side, side), places[:, None].expand(side, side)
     return torch.stack([across, down]).expand(count, 2, side, side)
@@ -107,7 +107,7 @@ def test_resized_crop_takes_a_rectangle_within_the_picture() -> None:
         edges = []
         for plane in (crop[0], crop[1].T):
             np.testing.assert_allclose(plane, plane[:1].repeat(size, 0), atol=1e-5)  # not turned
-            inner = plane[0, 2:-2]  # beside the picture's edge the outermost half pixel is reflected
+            inner = plane[0, 2:-2]  # beside the image's edge the outermost half pixel is reflected
             step = (inner[-1] - inner[0]) / (len(inner) - 1)
             np.testing.assert_allclose(np.diff(inner), step, atol=1e-5)
             start = inner[0] - 2.5 * step
@@ -116,7 +116,7 @@ def test_resized_crop_takes_a_rectangle_within_the_picture() -> None:
             assert -1e-4 < start < end < 1 + 1e-4
         shapes.append([end - start for start, end in edges])
     width, height = np.array(shapes).T
-    whole = (width < 0.999) & (height < 0.999)  # neither side was cut to the picture's
+    whole = (width < 0.999) & (height < 0.999)  # neither side was cut to the image's
     assert (width * height)[whole].min() > smallest - 1e-3
     assert (width * height).max() < 1 + 1e-3
     assert (width / height).min() > 3 / 4 - 1e-3
@@ -254,7 +254,7 @@ def test_mixed_pictures_are_made_of_neighbours_in_their_shares(mixup: float, cut
         neighbour = index ^ 1 if index ^ 1 < count else index
         assert int(mixed.partners[index]) == neighbour + 1000
         share = float(mixed.shares[index])
-        # Each pixel tells which picture it comes from, so that the mean tells the share.
+        # Each pixel tells which image it comes from, so that the mean tells the share.
         if neighbour != index:
             assert (picture.mean() - neighbour) / (index - neighbour) == pytest.approx(share, abs=1e-4)
         assert (picture[0] == picture[1]).all()

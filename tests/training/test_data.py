@@ -59,7 +59,7 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(data: Path, **changes: Any) -> TrainConfig:
-    """18 pictures to train on in two steps, 6 that validate."""
+    """18 images to train on in two steps, 6 that validate."""
     settings: dict[str, Any] = {"variant": "swin_nano", "image_size": 16, "crop_padding": 2, "cutout": 3, "ema": 0.9}
     settings |= {"data": str(data), "epochs": 2, "batch_size": 9, "holdout": 0.25, "precision": "float32"}
     settings |= {"optimizer": "adamw", "lr": 1e-3}
@@ -100,7 +100,7 @@ def test_arrays_of_five_channels_from_the_files_to_the_figures(arrays: Path, tmp
     assert (found.figures.loss, found.figures.top1) == pytest.approx((last["loss"], last["top1"]), abs=1e-6)
     assert (found.figures.count, found.labels) == (6, ("ant", "bee", "cow"))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    with pytest.raises(SwinError, match=r"takes 5 channels; the picture has 3\.$") as caught:
+    with pytest.raises(SwinError, match=r"takes 5 channels; the image has 3\.$") as caught:
         swin_core.explain(classifier, picture)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -145,15 +145,15 @@ def test_train_and_val_of_different_classes_are_refused(tmp_path: Path) -> None:
 
 def test_folders_without_enough_to_train_on_are_refused(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(DataError, "has no class folders with pictures or arrays", small(tmp_path / "empty"), tmp_path)
+    refused(DataError, "has no class folders with images or arrays", small(tmp_path / "empty"), tmp_path)
     refused(DataError, "there is no folder", small(tmp_path / "none"), tmp_path)
     refused(ConfigError, "there is no data set to train on", TrainConfig(data=""), tmp_path)
     write(tmp_path / "few", ("ant", "bee"), 2)
-    refused(DataError, "too few pictures", small(tmp_path / "few", holdout=0.1), tmp_path)
+    refused(DataError, "too few images", small(tmp_path / "few", holdout=0.1), tmp_path)
     refused(
-        ConfigError, "a step of 9 pictures is too small for 1 processes of 5", small(pictures, accumulate=5), tmp_path
+        ConfigError, "a step of 9 images is too small for 1 processes of 5", small(pictures, accumulate=5), tmp_path
     )
-    refused(ConfigError, "a step of 1 pictures is too small", small(pictures, batch_size=1), tmp_path)
+    refused(ConfigError, "a step of 1 images is too small", small(pictures, batch_size=1), tmp_path)
     refused(ConfigError, "freeze is at most 4", small(pictures, freeze=5), tmp_path)
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three classes with twelve pictures each, 16 pixels, each class of its own colour."""
+    """A folder of three classes with twelve images each, 16 pixels, each class of its own colour."""
     return write_pictures(tmp_path_factory.mktemp("made") / "pictures", (12, 12, 12), colour=95)
 
 
@@ -45,7 +45,7 @@ MUON = {"optimizer": "muon", "lr": TrainConfig().lr}
 
 
 def small(pictures: Path, **changes: Any) -> TrainConfig:
-    """A run of a moment: 27 pictures to train on and 9 to validate on, three steps an epoch."""
+    """A run of a moment: 27 images to train on and 9 to validate on, three steps an epoch."""
     settings: dict[str, Any] = {"variant": "swin_nano", "image_size": 16, "crop_padding": 2, "cutout": 3}
     settings |= {"data": str(pictures), "epochs": 3, "batch_size": 10, "holdout": 0.25, "ema": 0.9}
     return TrainConfig(**(settings | ADAMW | changes))

@@ -41,7 +41,7 @@ CLASSES = ("ant", "bee", "cow")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of eight pictures of noise, 16 pixels."""
+    """Three classes of eight images of noise, 16 pixels."""
     root = tmp_path_factory.mktemp("pictures")
     draw = np.random.default_rng(0)
     for name in CLASSES:
@@ -52,7 +52,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trainer_of(pictures: Path, teacher: Teacher | None = None, **changes: Any) -> Trainer:
-    """A trainer of 18 pictures in two steps an epoch, with nothing on the disk."""
+    """A trainer of 18 images in two steps an epoch, with nothing on the disk."""
     settings: dict[str, Any] = {"variant": "swin_nano", "image_size": 16, "crop_padding": 2, "cutout": 3}
     settings |= {"data": str(pictures), "batch_size": 9, "holdout": 0.25, "precision": "float32", "epochs": 3}
     settings |= {"optimizer": "adamw", "lr": 1e-3, "warmup": 0.2}
@@ -174,7 +174,7 @@ def test_a_step_in_pieces_is_the_whole_step(changes: dict[str, Any], pictures: P
 
 
 def test_pieces_that_are_too_small_are_refused_in_one_line(pictures: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^a step of 9 pictures is too small for 1 processes of 5 pieces.*\.$"):
+    with pytest.raises(ConfigError, match=r"^a step of 9 images is too small for 1 processes of 5 pieces.*\.$"):
         trainer_of(pictures, accumulate=5)
 
 
@@ -194,7 +194,7 @@ def test_computing_activations_again_changes_nothing(precision: str, pictures: P
 
 
 class Spy(DropPath):
-    """Notes which pictures keep the branch."""
+    """Notes which images keep the branch."""
 
     seen: list[Tensor]
 

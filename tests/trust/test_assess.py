@@ -23,7 +23,7 @@ SIDE = 32
 
 
 class RedPatch(nn.Module):
-    """Says "red" the surer the more of the picture is red and not green or blue."""
+    """Says "red" the surer the more of the image is red and not green or blue."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Faithfulness: by hand on a picture of 4 x 4 pixels, against slow loops, and on a model whose right map is known."""
+"""Faithfulness: by hand on an image of 4 x 4 pixels, against slow loops, and on a model whose right map is known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Summing(nn.Module):
-    """Two classes, of which the first has the probability `sigmoid(sum of weight x picture)`."""
+    """Two classes, of which the first has the probability `sigmoid(sum of weight x image)`."""
 
     def __init__(self, weight: Tensor):
         super().__init__()
@@ -51,7 +51,7 @@ def sigmoid(value: float) -> float:
 
 
 def test_deletion_and_insertion_by_hand() -> None:
-    # A picture of ones of which one pixel counts: the fifth of sixteen in the order of the map.
+    # An image of ones of which one pixel counts: the fifth of sixteen in the order of the map.
     weight = torch.zeros(1, 3, 4, 4)
     weight[0, 0, 1, 0] = 2.0
     picture = torch.ones(1, 3, 4, 4)
@@ -66,7 +66,7 @@ def test_deletion_and_insertion_by_hand() -> None:
     assert found.retention[0].tolist() == pytest.approx([there] * 12 + [gone] * 5)
     assert float(areas(found.shares, found.deletion)) == pytest.approx((4.5 * there + 11.5 * gone) / 16)
     assert float(found.srg) == pytest.approx(7 * (there - gone) / 16)
-    # A blurred picture of ones is the picture itself.
+    # A blurred image of ones is the image itself.
     assert found.insertion[0].tolist() == pytest.approx([there] * 17)
 
 

@@ -77,7 +77,7 @@ def test_similarity_falls_and_the_model_stays(small: Classifier) -> None:
 
 
 class HeadOnly(nn.Module):
-    """A fixed map of the picture's brightness, and a head that weighs it; only the head has parameters."""
+    """A fixed map of the image's brightness, and a head that weighs it; only the head has parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Ranking: sums that do not depend on how they are shared, figures that equal those of each picture alone."""
+"""Ranking: sums that do not depend on how they are shared, figures that equal those of each image alone."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_the_right_map_comes_first_and_random_ones_gain_nothing(tmp_path: Path) 
         assert first.road > other.road + 0.1  # type: ignore[operator]
     random = next(row for row in others if row.method == "random")
     assert abs(random.srg) < 3 * random.srg_error
-    assert found.mosaics == 0  # one of the classes has no pictures
+    assert found.mosaics == 0  # one of the classes has no images
     assert first.focus is None
 
 

@@ -75,7 +75,7 @@ def test_tables_that_timm_shrank_to_small_maps_give_timms_logits(size: int, tmp_
         assert relative_error(model(x), theirs(x)) < 1e-5
     assert report.adapted[-1].startswith("bias tables of maps of")
     assert read_config(tmp_path / "small.pth").window_size == 7
-    # What no token of that size reads continues the border, so that larger pictures see nothing foreign.
+    # What no token of that size reads continues the border, so that larger images see nothing foreign.
     table = model.layers[3].blocks[0].attn.relative_position_bias_table.view(13, 13, 4)
     rest = theirs.layers[3].blocks[0].attn.relative_position_bias_table
     assert torch.equal(table[0, 0], rest[0])

@@ -64,7 +64,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def picture() -> Picture:
     image = swin_core.read_image(choices.samples()["rose"])
-    return Picture("a picture", "rose", image, np.asarray(image), "rose")
+    return Picture("an image", "rose", image, np.asarray(image), "rose")
 
 
 def opened(**query: str | list[str]) -> AppTest:

@@ -1,4 +1,4 @@
-"""The Browse page as a person meets it: real pictures are searched, a confusion is opened, and sent to Compare."""
+"""The Browse page as a person meets it: real images are searched, a confusion is opened, and sent to Compare."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tests.fixtures.browser import (
 __all__ = ["browser"]
 
 COUNT = 600
-"""Pictures of CIFAR-100, so that their predictions take a second."""
+"""Images of CIFAR-100, so that their predictions take a second."""
 
 
 @pytest.fixture(scope="module")
 def some_data(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some pictures of the real data sets, and one class that is called like HTML."""
+    """Some images of the real data sets, and one class that is called like HTML."""
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "test"):
         files = find_layout(data_root, split)
@@ -56,7 +56,7 @@ def some_data(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def server(some_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The dashboard with these pictures and an empty cache."""
+    """The dashboard with these images and an empty cache."""
     home = tmp_path_factory.mktemp("home")
     started = Server(home, SWIN_DATA_ROOT=some_data, SWIN_CACHE_ROOT=home / "cache")
     yield started
@@ -94,7 +94,7 @@ def labels(page: Page) -> list[str]:
 def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: Open, some_data: Path) -> None:
     page = visit()
     judged(page)
-    # One picture of each class, each with its class and a verdict of words and sign.
+    # One image of each class, each with its class and a verdict of words and sign.
     assert len(set(labels(page))) == tiles(page).count() == 50
     for verdict in page.locator("#sheet .verdict").all_text_contents():
         assert verdict.startswith(("✓ right ", "✗ wrong: "))
@@ -109,7 +109,7 @@ def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: O
         any("fish" in text for text in (name, data.classes[fine], data.coarse_classes[coarse]))
         for name, fine, coarse in rows
     )
-    visible(page.get_by_text(f"{found} pictures", exact=True))
+    visible(page.get_by_text(f"{found} images", exact=True))
     field.fill("")
     field.press("Enter")
 
@@ -133,13 +133,13 @@ def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: O
     for verdict in page.locator("#sheet .verdict").all_text_contents():
         assert verdict.startswith(f"✗ wrong: {predicted} ")
 
-    # What is said of a picture that is clicked does not move the pictures.
+    # What is said of an image that is clicked does not move the images.
     place = tiles(page).first.bounding_box()
     tiles(page).first.focus()
     page.keyboard.press("Enter")
     visible(page.locator(".st-key-details"))
     assert tiles(page).first.bounding_box() == place
-    visible(page.get_by_text("1 picture in the tray"))
+    visible(page.get_by_text("1 image in the tray"))
     expect(tiles(page).first).to_have_attribute("aria-pressed", "true")
     file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Picture ")
     page.get_by_role("link", name="To Compare").click()

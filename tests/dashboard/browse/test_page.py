@@ -1,4 +1,4 @@
-"""The Browse page without a browser: what it shows, finds, keeps and refuses, with small models and pictures."""
+"""The Browse page without a browser: what it shows, finds, keeps and refuses, with small models and images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def words(app: AppTest) -> str:
 
 
 def expected(wanted: Wanted, model: str = "first", split: str = "test") -> list[str]:
-    """The names of the pictures that are to be shown, from an evaluation of its own."""
+    """The names of the images that are to be shown, from an evaluation of its own."""
     part = cifar100(split=split)
     catalog = Catalog([part])
     found = Judgement.of(catalog, [predict(swin_core.load(model), part)])
@@ -88,7 +88,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_the_pictures_stay() -> No
 
 def test_a_model_of_other_classes_is_neither_right_nor_wrong() -> None:
     app = opened(model="third")
-    assert "knows no class of these pictures" in words(app)
+    assert "knows no class of these images" in words(app)
     assert {tile["verdicts"][0][0] for tile in sheet(app)} == {""}
     app = opened(model="third", view="Confusion")
     assert "needs the predictions of a model that knows these classes" in words(app)
@@ -120,7 +120,7 @@ def test_a_link_leads_to_the_pictures_that_were_asked_for(query: dict[str, str],
 
 def test_all_splits_are_one_sheet_and_pages_hold_few_pictures() -> None:
     app = opened(split="all splits", sort="Name")
-    assert "60 pictures" in words(app)
+    assert "60 images" in words(app)
     assert len(sheet(app)) == 50
     app.get("pagination")
     app.session_state.page = 2
@@ -133,7 +133,7 @@ def test_all_splits_are_one_sheet_and_pages_hold_few_pictures() -> None:
 
 
 def test_no_fitting_picture_says_what_to_do() -> None:
-    assert "No picture fits" in words(opened(search="unicorn"))
+    assert "No image fits" in words(opened(search="unicorn"))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_count_of_classes_that_is_not_offered_is_named(monkeypatch: pytest.Mon
 def test_one_picture_is_one() -> None:
     app = opened(search=cifar100(split="test").names[3])
     assert len(sheet(app)) == 1
-    assert "1 picture" in [caption.value for caption in app.caption]
+    assert "1 image" in [caption.value for caption in app.caption]
 
 
 def test_what_the_other_page_draws_is_not_taken_from_the_filters() -> None:
@@ -273,7 +273,7 @@ def test_accuracy_by_class_is_that_of_an_evaluation() -> None:
 def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
     app = opened(picked=["cifar100/test/3", "cifar100/test/5"])
     assert {tile["name"] for tile in sheet(app) if tile["picked"]} == {"cifar100/test/3", "cifar100/test/5"}
-    assert "2 pictures in the tray" in words(app)
+    assert "2 images in the tray" in words(app)
     app.switch_page("views/compare.py")
     app.query_params["trust"] = "false"
     run(app)

@@ -122,7 +122,7 @@ def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(browse_work, "LONG_PIXELS", 1000)
     app = opened()
     assert not sheet(app)[0]["verdicts"]
-    (button,) = (one for one in app.button if one.label.startswith("Predict 30 pictures"))
+    (button,) = (one for one in app.button if one.label.startswith("Predict 30 images"))
     button.click()
     assert sheet(settled(app))[0]["verdicts"]
     # It is kept: nobody is asked again.

@@ -253,7 +253,7 @@ def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> Non
 
 
 def test_one_class_of_several_against_itself_leaves_the_others() -> None:
-    chosen = {"rows": "Classes of one picture", "classes": ["daisy", "roses"], "against": "daisy"}
+    chosen = {"rows": "Classes of one image", "classes": ["daisy", "roses"], "against": "daisy"}
     app = opened(**chosen, sample="tulip", model="first")
     assert "rather than itself" in texts(app)
     assert "rather than daisy" in texts(app)
@@ -373,7 +373,7 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
     run(app)
     for name in ("first", "second"):
         found = class_mean(swin_core.load(name), flowers, "tulips", 32)
-        assert f"4 pictures of {found.label}: {100 * found.border:.0f}" in words(app).replace("\N{NO-BREAK SPACE}", " ")
+        assert f"4 images of {found.label}: {100 * found.border:.0f}" in words(app).replace("\N{NO-BREAK SPACE}", " ")
     app.selectbox(key="means_class").set_value("sunflowers")
     assert "Without this class: second" in words(run(app))
 

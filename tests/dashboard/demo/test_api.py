@@ -132,14 +132,14 @@ def test_the_lines_of_the_documentation_run(
 
 
 def test_sixteen_clients_at_once_get_what_one_gets(demo: Started, samples: dict[str, Path]) -> None:
-    """Different pictures, models and classes at once on the same models, to the last bit (fault 18)."""
+    """Different images, models and classes at once on the same models, to the last bit (fault 18)."""
     classes = ("roses", "tulips", "daisy", "")
     pictures = (ROSE, samples["tulip"], samples["cat"])
     wishes = [
         {"picture": pictures[n % 3], "models": list(OURS[: 1 + n % 2]), "target": classes[n % 4], "method": "gradcam"}
         for n in range(16)
     ]
-    # Each asks for a picture of its own, so that nothing is found in the cache.
+    # Each asks for an image of its own, so that nothing is found in the cache.
     folder = demo.temporary / "pictures"
     folder.mkdir()
     for number, wish in enumerate(wishes):
@@ -176,8 +176,8 @@ def test_unknown_classes_and_methods_are_refused_by_name(client: gradio_client.C
     assert refused(client, target="<img src=x onerror=1>") == "This model has no class <img src=x onerror=1>."
     assert "no method 'magic'" in refused(client, method="magic")
     assert "must be a name" in refused(client, target={"path": "/etc/passwd"})
-    assert "is not a picture" in refused(client, picture=handle_file(str(ROOT / "README.md")))
-    assert "There is no picture" in refused(client, picture=None)
+    assert "is not an image" in refused(client, picture=handle_file(str(ROOT / "README.md")))
+    assert "There is no image" in refused(client, picture=None)
 
 
 def test_a_model_without_the_class_leaves_the_others(client: gradio_client.Client) -> None:
@@ -221,7 +221,7 @@ def test_links_out_of_the_folder_and_gone_uploads_are_refused(demo: Started) -> 
 
 @pytest.mark.parametrize("sent", [3, "text", [], {}, {"url": "data:image/png;base64,AAAA", "path": None, "meta": MARK}])
 def test_what_is_no_file_is_refused(demo: Started, sent: Any) -> None:
-    assert "no picture" in raw(demo, sent) or "not understood" in raw(demo, sent)
+    assert "no image" in raw(demo, sent) or "not understood" in raw(demo, sent)
 
 
 def test_too_few_inputs_are_refused(demo: Started) -> None:

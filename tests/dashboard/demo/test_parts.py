@@ -222,7 +222,7 @@ def test_damaged_weights_are_refused_before_the_start(
 
 @pytest.mark.parametrize("sent", [None, {}, {"path": None}, {"path": ""}, {"path": 3}, "photo.png"])
 def test_no_upload_is_said_so(demo: Demo, sent: Any) -> None:
-    with pytest.raises(ImageError, match="There is no picture"):
+    with pytest.raises(ImageError, match="There is no image"):
         demo.picture(sent)
 
 

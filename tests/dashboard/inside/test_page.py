@@ -214,7 +214,7 @@ def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.
     monkeypatch.setattr(swin_core, "load", ready.__getitem__)
     app = opened(model="timm/resnet")
     assert "ResNet has no windows or attention that this page can read" in app.info[0].value.replace("\\", "")
-    assert "Each stage describes the picture" in said(app)
+    assert "Each stage describes the image" in said(app)
     assert not app.get("plotly_chart")
     app = opened(model="timm/vit")
     assert "since each of its tokens sees all others" in app.info[0].value.replace("\\", "")
@@ -226,7 +226,7 @@ def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.
 
 
 def test_without_a_picture_or_with_a_broken_model_there_is_a_hint() -> None:
-    assert "Choose a picture" in opened(sample=[""]).info[0].value
+    assert "Choose an image" in opened(sample=[""]).info[0].value
     (error,) = opened(model="../../etc/passwd").error
     assert "A model's name may hold letters" in error.value.replace("\\", "")
 
@@ -353,7 +353,7 @@ def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.Monke
     block = subject.anatomy().blocks[1]
     one = subject.look(block, (3, 4), 1)
     assert subject.look(block, (3, 4), 1) is one
-    assert Subject("first", picture(key="a picture")).inside() is subject.inside()
+    assert Subject("first", picture(key="an image")).inside() is subject.inside()
     assert made == ["pass"]
     Subject("first", picture("cat", "another")).inside()
     assert made == ["pass"] * 2

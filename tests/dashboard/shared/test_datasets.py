@@ -1,4 +1,4 @@
-"""Data sets of this machine and their pictures by name: what is offered, found, and refused before it is opened."""
+"""Data sets of this machine and their images by name: what is offered, found, and refused before it is opened."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_picked_pictures_stand_beside_the_samples_and_can_be_removed(root: Path)
 def test_one_grid_holds_no_more_pictures_than_it_has_rows(root: Path) -> None:
     names = [f"flowers/val/{index}" for index in range(5)] + [f"photos/all/{index}" for index in range(3)]
     app = opened(picked=names, sample="tulip", model="swin_micro_flowers")
-    assert f"One grid holds {PICTURES_AT_MOST} pictures; the last 1 are left out" in app.error[0].value
+    assert f"One grid holds {PICTURES_AT_MOST} images; the last 1 are left out" in app.error[0].value
 
 
 def test_a_link_shows_its_pictures_from_the_first_run_on(root: Path) -> None:
