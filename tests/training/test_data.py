@@ -355,7 +355,7 @@ def test_recipes_say_what_they_are_for(name: str) -> None:
     for text in (entry.purpose, entry.source, entry.time, entry.result):
         assert text.strip()
         assert "\n" not in text
-    assert f"`{name}`" in (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 
 
 @pytest.mark.parametrize(
