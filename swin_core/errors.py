@@ -8,7 +8,7 @@
     |-- WeightsError    a weights file that does not fit the model, or is not one
     |-- ModelError      a model that the zoo does not know or cannot load
     |-- RunError        a run that is not there, or that cannot be started, stopped or changed now
-    |   `-- LeftAloneError  a process of it that cannot go on without the others
+    |   `-- PeerExitedError  a process of it that cannot go on without the others
     |-- ReportError     a report that is damaged, or that cannot be computed again here
     |-- TargetError     a class that the model does not have
     `-- LayerError      a layer that does not exist, or whose layout is ambiguous
@@ -24,8 +24,8 @@ __all__ = [
     "DownloadError",
     "ImageError",
     "LayerError",
-    "LeftAloneError",
     "ModelError",
+    "PeerExitedError",
     "ReportError",
     "RunError",
     "SwinError",
@@ -76,7 +76,7 @@ class RunError(SwinError):
         self.busy = busy
 
 
-class LeftAloneError(RunError):
+class PeerExitedError(RunError):
     """Another process of the run is gone: what it says about itself is the reason, and not this."""
 
 

@@ -18,7 +18,7 @@ from swin_core.attribution.methods import METHODS
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.evaluation.metrics import BATCH_SIZE, batch_size, evaluate
-from swin_core.system.distributed import World
+from swin_core.system.distributed import Ranks
 from swin_core.training import TrainConfig, train
 from swin_core.training.augment import random_erasing
 from swin_core.training.data import TrainingData
@@ -30,7 +30,7 @@ from tests.fixtures.shell import figures, write_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ON_GPU = World(device=GPU)
+ON_GPU = Ranks(device=GPU)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_run_on_a_gpu_gives_the_losses_of_the_cpu(
 ) -> None:
     settings = config(pictures, **changes)
     one, other = new_run(settings, tmp_path / "gpu"), new_run(settings, tmp_path / "cpu")
-    train(settings, one, world=ON_GPU)
+    train(settings, one, ranks=ON_GPU)
     train(settings, other)
     for here, there in zip(figures(one), figures(other), strict=True):
         assert here == pytest.approx(there, abs=1e-5)
@@ -104,10 +104,10 @@ def test_a_run_resumed_on_a_gpu_equals_one_that_never_stopped(
 ) -> None:
     settings = config(pictures)
     whole, stopped = new_run(settings, tmp_path), new_run(settings, tmp_path)
-    train(settings, whole, world=ON_GPU)
+    train(settings, whole, ranks=ON_GPU)
     asked = iter([False, False, True])
-    assert train(settings, stopped, world=ON_GPU, stopping=lambda: next(asked)) == "stopped"
-    assert train(settings, stopped, world=ON_GPU) == "finished"
+    assert train(settings, stopped, ranks=ON_GPU, stopping=lambda: next(asked)) == "stopped"
+    assert train(settings, stopped, ranks=ON_GPU) == "finished"
     assert figures(stopped) == figures(whole)
     one, other = ((run / "model.safetensors").read_bytes() for run in (stopped, whole))
     assert one == other
@@ -204,7 +204,7 @@ def test_a_run_that_runs_out_of_memory_does_not_fit(
 
 def test_a_run_records_the_gpu_that_trains_it(pictures: Path, tmp_path: Path, pretended_gpu: PretendedGPU) -> None:
     run = new_run(config(pictures, epochs=1), tmp_path)
-    train(config(pictures, epochs=1), run, world=ON_GPU)
+    train(config(pictures, epochs=1), run, ranks=ON_GPU)
     assert ", 1 x Pretended GPU, PyTorch" in runs.read_status(run)["machine"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from swin_core.commands import shell
 from swin_core.evaluation.accuracy import Evaluation, evaluate_named
 from swin_core.runs import runs_root
-from swin_core.system.distributed import joined
+from swin_core.system.distributed import join_ranks
 from swin_core.system.memory import keep_freed_memory
 from swin_core.system.progress import Bar
 from swin_core.training.launch import choose_devices
@@ -53,17 +53,17 @@ def lines(found: Evaluation) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    with joined(choose_devices([], None)[0]) as world:
+    with join_ranks(choose_devices([], None)[0]) as ranks:
         found = evaluate_named(
             options.model,
             options.data,
             options.split,
             root=options.data_root,
             runs_root=runs_root(options.runs_root),
-            progress=Bar("pictures") if world.leads else None,
-            world=world,
+            progress=Bar("pictures") if ranks.is_main else None,
+            ranks=ranks,
         )
-    if world.leads:
+    if ranks.is_main:
         print(lines(found))
         if options.json:
             shell.write_json(options.json, found.to_dict())

@@ -11,7 +11,7 @@ from typing import Any, TextIO, get_args, get_origin, get_type_hints
 from tqdm import tqdm
 
 from swin_core import runs
-from swin_core.errors import LeftAloneError, RunError, SwinError
+from swin_core.errors import PeerExitedError, RunError, SwinError
 from swin_core.system.distributed import under_torchrun
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setting_limits
 from swin_core.training.launch import LEFT_ALONE, choose_devices, launch, launch_new, tell_agent, train_under_torchrun
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SwinError as error:
         tell_agent(error)
         print(f"swinlens train: {error}", file=sys.stderr)
-        if isinstance(error, LeftAloneError):
+        if isinstance(error, PeerExitedError):
             return LEFT_ALONE
         return BUSY if isinstance(error, RunError) and error.busy else FAILED
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.commands import shell
 from swin_core.data.registry import open_split
 from swin_core.runs import runs_root
-from swin_core.system.distributed import joined
+from swin_core.system.distributed import join_ranks
 from swin_core.system.memory import keep_freed_memory
 from swin_core.system.progress import Bar
 from swin_core.training.launch import choose_devices
@@ -67,7 +67,7 @@ def lines(found: Ranking) -> str:
 
 
 def _rank(options: argparse.Namespace) -> int:
-    with joined(choose_devices([], None)[0]) as world:
+    with join_ranks(choose_devices([], None)[0]) as ranks:
         found = rank(
             load(options.model, runs_root(options.runs_root)),
             open_split(options.data, options.split, root=options.data_root),
@@ -76,10 +76,10 @@ def _rank(options: argparse.Namespace) -> int:
             pictures=options.pictures,
             steps=options.steps,
             quick=options.quick,
-            world=world,
-            progress=Bar("maps") if world.leads else None,
+            ranks=ranks,
+            progress=Bar("maps") if ranks.is_main else None,
         )
-    if world.leads:
+    if ranks.is_main:
         print(lines(found))
         if options.json:
             shell.write_json(options.json, found.to_dict())

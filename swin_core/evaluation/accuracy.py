@@ -15,7 +15,7 @@ from swin_core.data.dataset import DataSet
 from swin_core.data.registry import HOLDOUT, open_split
 from swin_core.errors import DataError, listed
 from swin_core.evaluation.metrics import BATCH_SIZE, Figures, evaluate
-from swin_core.system.distributed import ALONE, World
+from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.weights.files import read_metadata
 from swin_core.zoo.load import Classifier, load, weights_file
 
@@ -64,7 +64,7 @@ def evaluate_named(
     root: str | os.PathLike[str] | None = None,
     runs_root: str | os.PathLike[str] = "runs",
     progress: Callable[[int, int], None] | None = None,
-    world: World = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> Evaluation:
     """Evaluate a model of the zoo by its name.
 
@@ -73,25 +73,25 @@ def evaluate_named(
         data, split, root: as for `open_split`; a run's or bundled model's "train" and "val" are those of its training.
         runs_root: folder of the runs.
         progress: called with the images done and their number.
-        world: the processes that share the images; each gets the figures of all.
+        ranks: the processes that share the images; each gets the figures of all.
 
     Raises:
         SwinError: model or data are missing, or have no class in common.
     """
     classifier = load(name, Path(runs_root))
-    if world.size > 1:
-        classifier.model.to(world.device)
+    if ranks.size > 1:
+        classifier.model.to(ranks.device)
     recorded = {} if name.startswith("timm/") else read_metadata(weights_file(name, Path(runs_root))).get("training")
     known = recorded if isinstance(recorded, dict) else {}
     dataset = open_split(data, split, known.get("holdout", HOLDOUT), known.get("seed", 0), root)
-    return evaluate_classifier(classifier, dataset, progress, world)
+    return evaluate_classifier(classifier, dataset, progress, ranks)
 
 
 def evaluate_classifier(
     classifier: Classifier,
     dataset: DataSet,
     progress: Callable[[int, int], None] | None = None,
-    world: World = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> Evaluation:
     """Evaluate a classifier on a split, through its own preprocessing.
 
@@ -101,7 +101,7 @@ def evaluate_classifier(
         classifier: the model.
         dataset: the images.
         progress: called with the images done and their number.
-        world: the processes that share the images; each gets the figures of all.
+        ranks: the processes that share the images; each gets the figures of all.
 
     Raises:
         DataError: an image cannot be read, or no class of the data set is one of the model's.
@@ -118,17 +118,17 @@ def evaluate_classifier(
     part = dataset if len(kept) == len(dataset) else dataset.subset(kept, dataset.split)
     labels = torch.tensor([places[label] for label in part.labels], device=classifier.device)
     with classifier.lock:
-        batches = _batches(classifier, part, labels, progress or (lambda done, count: None), world)
-        figures = evaluate(classifier.model, batches, world)
+        batches = _batches(classifier, part, labels, progress or (lambda done, count: None), ranks)
+        figures = evaluate(classifier.model, batches, ranks)
     return Evaluation(classifier.name, dataset.name, dataset.split, classifier.labels, left_out, figures)
 
 
 def _batches(
-    classifier: Classifier, dataset: DataSet, labels: Tensor, progress: Callable[[int, int], None], world: World
+    classifier: Classifier, dataset: DataSet, labels: Tensor, progress: Callable[[int, int], None], ranks: Ranks
 ) -> Iterator[tuple[Tensor, Tensor]]:
     # It is decoded by several threads, and kept for the next call.
     views = dataset.array(classifier.image_size) if sees_like_training(classifier) else None
-    for start in range(world.rank * BATCH_SIZE, len(dataset), world.size * BATCH_SIZE):
+    for start in range(ranks.rank * BATCH_SIZE, len(dataset), ranks.size * BATCH_SIZE):
         stop = min(start + BATCH_SIZE, len(dataset))
         if views is None:
             batch = np.stack([classifier.view(dataset.image(index)) for index in range(start, stop)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from swin_core.errors import DataError
 from swin_core.models.modes import evaluation_mode
-from swin_core.system.distributed import ALONE, World
+from swin_core.system.distributed import SINGLE, Ranks
 
 __all__ = ["BATCH_SIZE", "TOP5_FROM", "Figures", "batch_size", "evaluate"]
 
@@ -77,7 +77,7 @@ class Figures:
         }
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], world: World = ALONE) -> Figures:
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks = SINGLE) -> Figures:
     """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`, which are summed in float64.
 
     The model's mode is restored afterwards.
@@ -85,7 +85,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], world: 
     Args:
         model: the classifier.
         batches: this process's share of the batches; no image may be in two shares.
-        world: the processes that evaluate together; each gets the figures of all images.
+        ranks: the processes that evaluate together; each gets the figures of all images.
 
     Raises:
         DataError: there is no image in any share.
@@ -106,11 +106,11 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], world: 
             sums += torch.stack([loss, (predicted == labels).sum(), among_five.sum()]).double().cpu()
             confusion += (labels * classes + predicted).bincount(minlength=classes**2).double().cpu()
     # A process without a batch does not know the number of classes.
-    classes = max(world.each(classes))
+    classes = max(ranks.all_gather(classes))
     if not classes:
         raise DataError("an evaluation needs at least one image.")
     confusion = confusion if len(confusion) else torch.zeros(classes**2, dtype=torch.float64)
-    loss, hits, hits5, *counts = world.sum(torch.cat([sums, confusion])).tolist()
+    loss, hits, hits5, *counts = ranks.sum(torch.cat([sums, confusion])).tolist()
     matrix = np.array(counts, dtype=np.int64).reshape(classes, classes)
     count = int(matrix.sum())
     return Figures(count, loss / count, hits / count, hits5 / count if classes >= TOP5_FROM else None, matrix)

@@ -20,16 +20,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from swin_core.errors import ConfigError, LeftAloneError
+from swin_core.errors import ConfigError, PeerExitedError
 
 __all__ = [
-    "ALONE",
-    "World",
+    "SINGLE",
+    "Ranks",
     "device_name",
-    "exchanging",
-    "joined",
+    "gradient_sync",
+    "join_ranks",
     "machine",
-    "naming_gone_peers",
+    "peer_errors",
     "under_torchrun",
     "watch_parent",
 ]
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class World:
+class Ranks:
     """This process among those that work together.
 
     Attributes:
@@ -63,7 +63,7 @@ class World:
     device: torch.device = _CPU
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
@@ -71,7 +71,7 @@ class World:
         """The sum over all processes, in float64 on the CPU."""
         total = values.detach().double().cpu()
         if self.size > 1:
-            with naming_gone_peers():
+            with peer_errors():
                 dist.all_reduce(total, group=_control())
         return total
 
@@ -86,34 +86,34 @@ class World:
             return flag
         return bool(self.sum(torch.tensor(float(flag))))
 
-    def each(self, value: Shared) -> list[Shared]:
+    def all_gather(self, value: Shared) -> list[Shared]:
         """What every process passes, by rank."""
         values: list[Shared] = [value] * self.size
         if self.size > 1:
-            with naming_gone_peers():
+            with peer_errors():
                 dist.all_gather_object(values, value, group=_control())
         return values
 
-    def from_first(self, value: Shared | None) -> Shared:
+    def broadcast(self, value: Shared | None) -> Shared:
         """What rank 0 passes, in every process."""
         if self.size > 1:
             held = [value]
-            with naming_gone_peers():
+            with peer_errors():
                 dist.broadcast_object_list(held, 0, group=_control())
             value = held[0]
         assert value is not None
         return value
 
-    def join_gradients(self, model: nn.Module) -> nn.Module:
+    def data_parallel(self, model: nn.Module) -> nn.Module:
         """The model wrapped so that a backward pass averages gradients over all processes, while the pass goes on."""
         if self.size == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        with naming_gone_peers():  # it compares the parameters of all ranks
+        with peer_errors():  # it compares the parameters of all ranks
             return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
-ALONE = World()
+SINGLE = Ranks()
 """One process on the CPU."""
 
 
@@ -132,7 +132,7 @@ def machine(devices: Sequence[str]) -> str:
     )
 
 
-def exchanging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
+def gradient_sync(model: nn.Module, now: bool) -> AbstractContextManager[None]:
     """A block whose backward pass exchanges the gradients, or only adds them up until one does."""
     if now or not isinstance(model, DistributedDataParallel):
         return nullcontext()
@@ -153,7 +153,7 @@ def under_torchrun() -> bool:
 
 
 @contextmanager
-def joined(devices: Sequence[str]) -> Iterator[World]:
+def join_ranks(devices: Sequence[str]) -> Iterator[Ranks]:
     """Join the processes that torchrun started; leave them at the end of the block.
 
     Args:
@@ -165,7 +165,7 @@ def joined(devices: Sequence[str]) -> Iterator[World]:
     local = int(os.environ.get("LOCAL_RANK", 0)) if under_torchrun() else 0
     device = _device(devices[local % len(devices)])
     if not under_torchrun():
-        yield World(device=device)
+        yield Ranks(device=device)
         return
     # A restarted run finds the store of its agent with the addresses of those that are gone in it.
     store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
@@ -175,10 +175,10 @@ def joined(devices: Sequence[str]) -> Iterator[World]:
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert isinstance(control, dist.ProcessGroup)
     _groups.append(control)
-    world = World(dist.get_rank(), dist.get_world_size(), device)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), device)
     try:
-        _share_cores(world)
-        yield world
+        _share_cores(ranks)
+        yield ranks
     finally:
         _groups.clear()
         dist.destroy_process_group()
@@ -196,20 +196,20 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _share_cores(world: World) -> None:
+def _share_cores(ranks: Ranks) -> None:
     """Give each of a machine's processes its part of the cores: torchrun asks for one thread where nothing is set.
 
     The processes of a machine may have come as several nodes, so that torchrun's own count of them is too small.
     """
-    places = world.each((socket.gethostname(), world.device.type))
-    if world.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+    places = ranks.all_gather((socket.gethostname(), ranks.device.type))
+    if ranks.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // places.count(places[world.rank])))
+        torch.set_num_threads(max(1, cores // places.count(places[ranks.rank])))
 
 
 @contextmanager
-def naming_gone_peers() -> Iterator[None]:
-    """Raise `LeftAloneError` where an exchange between ranks fails because a peer exited; log the original error.
+def peer_errors() -> Iterator[None]:
+    """Raise `PeerExitedError` where an exchange between ranks fails because a peer exited; log the original error.
 
     All other errors pass unchanged, such as one of a backward pass itself or tensors of different shapes.
     """
@@ -219,7 +219,7 @@ def naming_gone_peers() -> Iterator[None]:
         if not _is_connection_error(error):
             raise
         log.error("the exchange with another process failed", exc_info=error)
-        raise LeftAloneError("another process of this run is gone, so this one cannot go on.") from error
+        raise PeerExitedError("another process of this run is gone, so this one cannot go on.") from error
 
 
 def _is_connection_error(error: RuntimeError) -> bool:

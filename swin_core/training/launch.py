@@ -27,7 +27,7 @@ from swin_core import runs
 from swin_core.errors import ConfigError, RunError, SwinError, listed
 from swin_core.images.preprocessing import normalise
 from swin_core.models.modes import evaluation_mode
-from swin_core.system.distributed import World, joined, under_torchrun, watch_parent
+from swin_core.system.distributed import Ranks, join_ranks, under_torchrun, watch_parent
 from swin_core.training.config import TrainConfig
 from swin_core.training.run_writer import Progress
 from swin_core.training.trainer import train
@@ -111,19 +111,19 @@ def train_under_torchrun(
     Args:
         make: makes the run's folder; called in one process only.
         root: the folder in which it lies.
-        devices: as for `joined`.
+        devices: as for `join_ranks`.
         data_root: as for `train`.
         progress: as for `train`.
     """
-    with joined(devices) as world:
-        folder = world.from_first(str(_folder_of_agent(make, root)) if world.leads else None)
+    with join_ranks(devices) as ranks:
+        folder = ranks.broadcast(str(_folder_of_agent(make, root)) if ranks.is_main else None)
         # Of the processes of one machine, which may have come as several nodes, the first holds the devices of all.
         host = socket.gethostname()
-        places = world.each((host, runs.lock_key(str(world.device))))
-        first = [name for name, _ in places].index(host) == world.rank
+        places = ranks.all_gather((host, runs.lock_key(str(ranks.device))))
+        first = [name for name, _ in places].index(host) == ranks.rank
         used = {device for name, device in places if name == host}
         with runs.device_locks(sorted(used), Path(folder)) if first else nullcontext():
-            return _train_in(Path(folder), world, data_root, progress)
+            return _train_in(Path(folder), ranks, data_root, progress)
 
 
 def _folder_of_agent(make: Callable[[], Path], root: Path) -> Path:
@@ -139,22 +139,22 @@ def _folder_of_agent(make: Callable[[], Path], root: Path) -> Path:
 
 
 def _work(folder: Path, devices: Sequence[str], data_root: str | None, progress: Progress | None) -> str:
-    with joined(devices) as world:
-        return _train_in(folder, world, data_root, progress)
+    with join_ranks(devices) as ranks:
+        return _train_in(folder, ranks, data_root, progress)
 
 
-def _train_in(folder: Path, world: World, data_root: str | None, progress: Progress | None) -> str:
+def _train_in(folder: Path, ranks: Ranks, data_root: str | None, progress: Progress | None) -> str:
     config = TrainConfig.of_run(folder)
     root = runs.runs_root(folder.parent)
-    stop = _Stop(folder, world)
+    stop = _Stop(folder, ranks)
     with stop:
         return train(
             config,
             folder,
             init=weights_file(config.init, root) if config.init else None,
-            teacher=(lambda classes: teacher_of(config, classes, world, root)) if config.teacher else None,
+            teacher=(lambda classes: teacher_of(config, classes, ranks, root)) if config.teacher else None,
             root=data_root,
-            world=world,
+            ranks=ranks,
             stopping=stop.wanted,
             progress=progress,
         )
@@ -163,8 +163,8 @@ def _train_in(folder: Path, world: World, data_root: str | None, progress: Progr
 class _Stop:
     """Whether a run shall stop: by a request in its folder, by a signal, or because torchrun is gone."""
 
-    def __init__(self, folder: Path, world: World):
-        self._folder, self._looks = folder, world.leads
+    def __init__(self, folder: Path, ranks: Ranks):
+        self._folder, self._looks = folder, ranks.is_main
         self._flag = threading.Event()
         self._asked = 0.0
         self._before: dict[int, Any] = {}
@@ -195,7 +195,7 @@ class _Stop:
 
 def _lead(folder: Path, count: int, restarts: int) -> str:
     """Start torchrun's agent for some processes, and say in the run's status what became of them."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set it with a warning; `joined` shares the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set it with a warning; `join_ranks` shares the cores
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -252,7 +252,7 @@ def tell_agent(error: BaseException) -> None:
     get_error_handler().record_exception(error)
 
 
-def teacher_of(config: TrainConfig, classes: tuple[str, ...], world: World, root: Path) -> Callable[[Tensor], Tensor]:
+def teacher_of(config: TrainConfig, classes: tuple[str, ...], ranks: Ranks, root: Path) -> Callable[[Tensor], Tensor]:
     """The model that a config learns from, as a function of images in 0 to 1.
 
     Raises:
@@ -263,8 +263,8 @@ def teacher_of(config: TrainConfig, classes: tuple[str, ...], world: World, root
     missing = [name for name in classes if name not in classifier.labels]
     if missing:
         raise ConfigError(f"the teacher {classifier.name} does not know {listed(missing)}; choose another one.")
-    places = torch.tensor([classifier.labels.index(name) for name in classes], device=world.device)
-    classifier.model.to(world.device)
+    places = torch.tensor([classifier.labels.index(name) for name in classes], device=ranks.device)
+    classifier.model.to(ranks.device)
 
     def teach(pictures: Tensor) -> Tensor:
         size = classifier.image_size

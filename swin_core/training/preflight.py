@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from swin_core.data.registry import splits
-from swin_core.system.distributed import World
+from swin_core.system.distributed import Ranks
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.config import TrainConfig
 from swin_core.training.data import TrainingData, kept_bytes
@@ -65,20 +65,20 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
         SwinError: data or settings do not fit.
     """
     keep_freed_memory()
-    world = World(device=torch.device(device))
+    ranks = Ranks(device=torch.device(device))
     train_set, held_set = splits(config.data, config.holdout, config.seed, root)
     pictures = min(len(train_set), config.limit or len(train_set))
     held = min(len(held_set), config.limit or len(held_set))
     share = -(-min(config.batch_size, pictures) // count)
     few = replace(config, limit=max(share, 2 * config.accumulate), batch_size=max(share, 2 * config.accumulate))
-    free = _free(world.device)
+    free = _free(ranks.device)
     steps = steps_an_epoch(pictures, config, count)
     step = validation = kept = 0.0
     ran_out = False
     try:
-        data = TrainingData.load(few, root, world.device)
+        data = TrainingData.load(few, root, ranks.device)
         kept = kept_bytes(data.train, pictures) + kept_bytes(data.held, held)
-        step, validation = _measure(Trainer(few, data, new_model(few, data).to(world.device), world))
+        step, validation = _measure(Trainer(few, data, new_model(few, data).to(ranks.device), ranks))
     except (torch.OutOfMemoryError, MemoryError):
         ran_out = True
     except RuntimeError as error:
@@ -92,7 +92,7 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
         seconds_a_step=step,
         images_per_second=pictures / steps / step if step else 0.0,
         seconds=config.epochs * (steps * step + validation * held / count),
-        memory_bytes=_used(world.device) * (count if world.device.type == "cpu" else 1) + int(kept),
+        memory_bytes=_used(ranks.device) * (count if ranks.device.type == "cpu" else 1) + int(kept),
         memory_free_bytes=free,
         ran_out=ran_out,
     )
@@ -100,7 +100,7 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
 
 def _measure(trainer: Trainer) -> tuple[float, float]:
     """Seconds of a step, and of the validation of one image."""
-    world, data = trainer.world, trainer.data
+    ranks, data = trainer.ranks, trainer.data
     rows = trainer.rows(len(data.train))
     everything = torch.arange(len(data.train))
     seconds = []
@@ -108,7 +108,7 @@ def _measure(trainer: Trainer) -> tuple[float, float]:
         batch = data.train.batches([everything[part] for part in rows])
         begin = time.perf_counter()
         trainer.train_step(len(data.train), rows, batch)
-        world.synchronise()
+        ranks.synchronise()
         seconds.append(time.perf_counter() - begin)
     begin = time.perf_counter()
     trainer.validate()  # it brings its sums to the CPU, so it has finished

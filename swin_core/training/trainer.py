@@ -23,7 +23,7 @@ from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
 from swin_core.evaluation.metrics import Figures, evaluate
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import DropPath, Swin, build
-from swin_core.system.distributed import ALONE, World, device_name, exchanging, machine, naming_gone_peers
+from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.checkpoint import read_checkpoint
 from swin_core.training.config import TrainConfig
@@ -50,7 +50,7 @@ def train(
     init: Path | None = None,
     teacher: Callable[[tuple[str, ...]], Teacher] | None = None,
     root: str | Path | None = None,
-    world: World = ALONE,
+    ranks: Ranks = SINGLE,
     stopping: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
 ) -> str:
@@ -62,7 +62,7 @@ def train(
         init: the weights file that `config.init` stands for, if it names one.
         teacher: makes the model that `config.teacher` stands for, given the names of the classes.
         root: data root, as for `swin_core.data.dataset.data_root`.
-        world: the processes that train together, and this one's device.
+        ranks: the processes that train together, and this one's device.
         stopping: asked after each step: whether the run shall stop, after having saved.
         progress: called in rank 0 after each step and each epoch with a dictionary of figures.
 
@@ -73,9 +73,9 @@ def train(
         SwinError: data, weights or settings do not fit, the loss is not finite, or there is no space left. The run's
             status says so too.
     """
-    recorder = Recorder(folder, config, progress) if world.leads else None
+    recorder = Recorder(folder, config, progress) if ranks.is_main else None
     with _telling(recorder):
-        trainer = Trainer.prepare(config, folder, init, teacher, root, world, recorder)
+        trainer = Trainer.prepare(config, folder, init, teacher, root, ranks, recorder)
         state = trainer.go(stopping)
     if recorder is not None:
         recorder.end(state)
@@ -129,23 +129,23 @@ class Trainer:
         config: TrainConfig,
         data: TrainingData,
         model: Swin,
-        world: World = ALONE,
+        ranks: Ranks = SINGLE,
         recorder: Recorder | None = None,
         teacher: Teacher | None = None,
     ):
-        self.config, self.data, self.world, self.recorder = config, data, world, recorder
+        self.config, self.data, self.ranks, self.recorder = config, data, ranks, recorder
         self.model = model
         freeze(model, config.freeze)
         model.set_checkpointing(config.checkpointing)
         self.optimizers = build_optimizers(model, config)
         self.average = moving_average(model, config.ema, lambda: self.step) if config.ema else None
         self.place = _Place()
-        self.steps_an_epoch = steps_an_epoch(len(data.train), config, world.size)
-        self._learner = world.join_gradients(_compiled(model) if config.compile else model)
-        self.is_narrow = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(world.device))
+        self.steps_an_epoch = steps_an_epoch(len(data.train), config, ranks.size)
+        self._learner = ranks.data_parallel(_compiled(model) if config.compile else model)
+        self.is_narrow = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(ranks.device))
         """Whether matrix products are in bfloat16."""
         drop_paths = tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate)
-        self._objective = Objective(config, data, self._learner, drop_paths, world.device, self.is_narrow, teacher)
+        self._objective = Objective(config, data, self._learner, drop_paths, ranks.device, self.is_narrow, teacher)
 
     @classmethod
     def prepare(
@@ -155,18 +155,18 @@ class Trainer:
         init: Path | None,
         teacher: Callable[[tuple[str, ...]], Teacher] | None,
         root: str | Path | None,
-        world: World,
+        ranks: Ranks,
         recorder: Recorder | None,
     ) -> "Trainer":
         """Read images and weights, and take up the last checkpoint if there is one."""
         checkpoint = folder / "checkpoints" / "last.pt"
         resumed = checkpoint.is_file()
-        data = TrainingData.load(config, root, world.device, None if init is None else _scale(init))
+        data = TrainingData.load(config, root, ranks.device, None if init is None else _scale(init))
         model = new_model(config, data)
         if init is not None and not resumed:
             load_weights(model, init)
         taught = teacher(data.classes) if teacher is not None else None
-        trainer = cls(config, data, model.to(world.device), world, recorder, taught)
+        trainer = cls(config, data, model.to(ranks.device), ranks, recorder, taught)
         if resumed:
             trainer.restore(read_checkpoint(checkpoint))
         if recorder is not None:
@@ -200,9 +200,9 @@ class Trainer:
 
     def _where(self) -> dict[str, Any]:
         return {
-            "processes": self.world.size,
+            "processes": self.ranks.size,
             "pictures": len(self.data.train),
-            "machine": machine(self.world.each(device_name(self.world.device))),
+            "machine": machine(self.ranks.all_gather(device_name(self.ranks.device))),
         }
 
     def _batches(self) -> list[Tensor]:
@@ -214,14 +214,14 @@ class Trainer:
 
     def train_epoch(self, stopping: Callable[[], bool]) -> bool:
         """Train to the end of the epoch; false if the run is to stop before that."""
-        place, world = self.place, self.world
+        place, ranks = self.place, self.ranks
         batches = self._batches()[place.index :]
         mine = [self.rows(len(chosen)) for chosen in batches]
         read = self.data.train.batches(
             [chosen[rows] for chosen, parts in zip(batches, mine, strict=True) for rows in parts]
         )
         every = -(-self.steps_an_epoch // LINES_AN_EPOCH)
-        loss_since = torch.zeros((), dtype=torch.float64, device=world.device)
+        loss_since = torch.zeros((), dtype=torch.float64, device=ranks.device)
         count_since, since = 0, time.perf_counter()
         self._learner.train()
         for chosen, parts in zip(batches, mine, strict=True):
@@ -233,9 +233,9 @@ class Trainer:
                 part = loss / (parts[-1].stop - parts[0].start)
                 self.recorder.step({"epoch": place.epoch, "step": self.step, "steps": self.steps, "loss": part})
             over = place.index == self.steps_an_epoch
-            stop = world.any(stopping()) and not over
+            stop = ranks.any(stopping()) and not over
             if place.index % every == 0 or over or stop:
-                world.synchronise()
+                ranks.synchronise()
                 self._take_in(loss_since, count_since, time.perf_counter() - since)
                 loss_since, count_since, since = torch.zeros_like(loss_since), 0, time.perf_counter()
             if stop:
@@ -245,7 +245,7 @@ class Trainer:
     def rows(self, count: int) -> list[slice]:
         """The rows of a batch that this process computes, in the pieces in which it does."""
         pieces_each = self.config.accumulate
-        return pieces(count, self.world.size * pieces_each)[self.world.rank * pieces_each :][:pieces_each]
+        return pieces(count, self.ranks.size * pieces_each)[self.ranks.rank * pieces_each :][:pieces_each]
 
     def train_step(self, count: int, parts: Sequence[slice], read: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
         """One step: a batch in pieces, then the optimizers.
@@ -258,7 +258,7 @@ class Trainer:
         Returns:
             The sum of the losses of this process's images, float64, on the device.
         """
-        config, place, device = self.config, self.place, self.world.device
+        config, place, device = self.config, self.place, self.ranks.device
         rate = learning_rate(self.step, self.steps, config)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -269,11 +269,11 @@ class Trainer:
             pictures, labels = next(read)
             draws = Draws((config.seed, place.epoch, place.index), count, rows, device)
             # Gradients are exchanged once a step, while the last piece's backward pass goes on.
-            with exchanging(self._learner, number == len(parts)):
+            with gradient_sync(self._learner, number == len(parts)):
                 loss = self._objective.loss(pictures, labels, draws)
                 # Several processes' gradients are averaged; what is wanted is the mean over the batch.
-                with naming_gone_peers():  # the backward pass exchanges the gradients
-                    (loss * (self.world.size / count)).backward()
+                with peer_errors():  # the backward pass exchanges the gradients
+                    (loss * (self.ranks.size / count)).backward()
             total += loss.detach().double()
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -286,7 +286,7 @@ class Trainer:
     def _take_in(self, loss: Tensor, count: int, seconds: float) -> None:
         """Add up the figures of some steps and write them."""
         place = self.place
-        total = float(self.world.sum(loss))
+        total = float(self.ranks.sum(loss))
         if not total < float("inf"):
             raise RunError(
                 f"the loss is not a finite number after step {self.step}; lower --lr, or raise --warmup or --clip."
@@ -335,7 +335,7 @@ class Trainer:
 
     def validate(self) -> Figures:
         """Metrics of `validated` on the validation images."""
-        return evaluate(self.validated, self.data.held_batches(self.world.rank, self.world.size), self.world)
+        return evaluate(self.validated, self.data.held_batches(self.ranks.rank, self.ranks.size), self.ranks)
 
     def _save(self, **facts: Any) -> None:
         if self.recorder is not None:

@@ -18,7 +18,7 @@ from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.models.modes import evaluation_mode
-from swin_core.system.distributed import World
+from swin_core.system.distributed import Ranks
 from swin_core.system.progress import Progress, counter
 from swin_core.trust.baselines import beats, centred_gaussian, random_maps
 from swin_core.trust.faithfulness import Faithfulness, Gain, Probe, areas, gain, measure
@@ -123,7 +123,7 @@ class Survey:
         grids: dict[Choice, GridSize],
         steps: int,
         quick: bool,
-        world: World,
+        ranks: Ranks,
         progress: Progress | None,
     ) -> RankingSums:
         """Measure methods at layers, and the baselines.
@@ -132,18 +132,18 @@ class Survey:
             grids: the methods at layers, each with the grid of its maps.
             steps: points of a curve beyond the first.
             quick: leave out insertion and ROAD.
-            world: the processes that share the work.
+            ranks: the processes that share the work.
             progress: called with the maps made by this process and their number.
         """
         wanted = list(grids)
         baselines = self._baselines(grids)
-        tick = self._ticker(len(wanted), len(baselines), world, progress)
+        tick = self._ticker(len(wanted), len(baselines), ranks, progress)
         figures = torch.zeros(len(wanted) + len(baselines), len(_FIGURES), dtype=torch.float64)
-        mine = self.order[world.rank :: world.size]
+        mine = self.order[ranks.rank :: ranks.size]
         for start in range(0, len(mine), _BATCH):
             figures += self._figures(mine[start : start + _BATCH], grids, baselines, steps, quick, tick)
-        shares, alike = self._shares(wanted, world, tick), self._alike(wanted, world, tick)
-        return RankingSums((*wanted, *baselines), world.sum(figures), world.sum(shares), world.sum(alike))
+        shares, alike = self._shares(wanted, ranks, tick), self._alike(wanted, ranks, tick)
+        return RankingSums((*wanted, *baselines), ranks.sum(figures), ranks.sum(shares), ranks.sum(alike))
 
     def _baselines(self, grids: dict[Choice, GridSize]) -> dict[Choice, GridSize]:
         """A random map for each grid, and the blob, which is as large as the image."""
@@ -151,10 +151,10 @@ class Survey:
         kinds = {("random", f"{high} x {wide}"): (high, wide) for high, wide in sorted(set(grids.values()))}
         return {**kinds, ("centred", "input"): size}
 
-    def _ticker(self, wanted: int, baselines: int, world: World, progress: Progress | None) -> Callable[[int], None]:
+    def _ticker(self, wanted: int, baselines: int, ranks: Ranks, progress: Progress | None) -> Callable[[int], None]:
         """Counts the maps that this process makes."""
         pictures, scenes, methods = (
-            len(range(world.rank, count, world.size)) for count in (len(self.order), len(self.scenes), wanted)
+            len(range(ranks.rank, count, ranks.size)) for count in (len(self.order), len(self.scenes), wanted)
         )
         randomised = methods * len(_SEEDS) * len(self.parts) * min(_RANDOMISED, len(self.order))
         total = pictures * (wanted + baselines) + scenes * wanted + randomised
@@ -206,10 +206,10 @@ class Survey:
         draws = [np.random.default_rng((self.seed, int(index))).integers(1, max(2, classes)) for index in indices]
         return (targets + torch.tensor([int(draw) for draw in draws], device=targets.device)) % classes
 
-    def _shares(self, wanted: Sequence[Choice], world: World, tick: Callable[[int], None]) -> Tensor:
+    def _shares(self, wanted: Sequence[Choice], ranks: Ranks, tick: Callable[[int], None]) -> Tensor:
         """`RankingSums.shares` of this process's mosaics; an empty map counts as chance."""
         sums = torch.zeros(len(wanted), 3, dtype=torch.float64)
-        mine = self.scenes[world.rank :: world.size]
+        mine = self.scenes[ranks.rank :: ranks.size]
         for start in range(0, len(mine), _BATCH):
             scenes = mine[start : start + _BATCH]
             batch = self.classifier.tensor(np.stack([scene.view for scene in scenes]))
@@ -222,11 +222,11 @@ class Survey:
                 tick(len(scenes))
         return sums
 
-    def _alike(self, wanted: Sequence[Choice], world: World, tick: Callable[[int], None]) -> Tensor:
+    def _alike(self, wanted: Sequence[Choice], ranks: Ranks, tick: Callable[[int], None]) -> Tensor:
         """`RankingSums.alike` of this process's methods; the others' are zeros."""
         batch, targets = self.explained(self.order[:_RANDOMISED])
         alike = torch.zeros(len(wanted), 2, len(self.parts), dtype=torch.float64)
-        for place in range(world.rank, len(wanted), world.size):
+        for place in range(ranks.rank, len(wanted), ranks.size):
             found = randomisation(
                 self.classifier, batch, targets, *wanted[place], _SEEDS, lambda count: tick(count * len(batch))
             )

@@ -14,7 +14,7 @@ from swin_core.attribution.lrp import relevance_layers
 from swin_core.attribution.methods import INPUT, METHOD_FACTS, METHODS, Method
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, SwinError
-from swin_core.system.distributed import ALONE, World
+from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
 from swin_core.trust.baselines import BASELINES
 from swin_core.trust.measurements import Choice, GridSize, RankingSums, Survey
@@ -145,7 +145,7 @@ def rank(
     steps: int = 8,
     quick: bool = False,
     seed: int = 0,
-    world: World = ALONE,
+    ranks: Ranks = SINGLE,
     progress: Progress | None = None,
 ) -> Ranking:
     """Rank methods and layers by how far their maps can be believed.
@@ -158,7 +158,7 @@ def rank(
         steps: points of a curve beyond the first.
         quick: leave out insertion and ROAD, which take most of the time.
         seed: of the images, random maps, other classes and mosaics.
-        world: the processes that share the images; each gets the whole result.
+        ranks: the processes that share the images; each gets the whole result.
         progress: called with the maps measured by this process and their number.
 
     Raises:
@@ -173,7 +173,7 @@ def rank(
     grids, left_out = _able(survey, choices(classifier, methods, layers))
     if not grids:
         raise ConfigError(f"no method can explain {classifier.name}: {next(iter(left_out.values()))}")
-    found = survey.run(grids, steps, quick, world, progress)
+    found = survey.run(grids, steps, quick, ranks, progress)
     rows = [_row(found, choice) for choice in found.choices]
     return Ranking(
         model=classifier.name,

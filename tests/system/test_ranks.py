@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from swin_core.errors import LeftAloneError
-from swin_core.system.distributed import naming_gone_peers
+from swin_core.errors import PeerExitedError
+from swin_core.system.distributed import peer_errors
 from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,26 +20,26 @@ RANK = """
 import os, sys, time
 import torch
 import torch.distributed as dist
-from swin_core.errors import LeftAloneError
-from swin_core.world import joined, naming_gone_peers
+from swin_core.errors import PeerExitedError
+from swin_core.system.distributed import join_ranks, peer_errors
 
 mode = sys.argv[1]
-with joined(["cpu"]) as world:
-    model = world.join_gradients(torch.nn.Linear(3, 3)) if mode.endswith("backward") else None
-    world.any(False)
-    if world.rank == 1 and mode.startswith("gone"):
+with join_ranks(["cpu"]) as ranks:
+    model = ranks.data_parallel(torch.nn.Linear(3, 3)) if mode.endswith("backward") else None
+    ranks.any(False)
+    if ranks.rank == 1 and mode.startswith("gone"):
         time.sleep(1)  # rank 0 waits for this one by then
         os._exit(1)
     try:
         if mode == "gone":
-            world.sum(torch.ones(3))
+            ranks.sum(torch.ones(3))
         elif mode == "gone in backward":
-            with naming_gone_peers():
+            with peer_errors():
                 model(torch.ones(2, 3)).sum().backward()
         elif mode == "backward":
             loss = model(torch.ones(2, 3)).sum()
             loss.register_hook(lambda gradient: torch.ones(2) @ torch.ones(3))
-            with naming_gone_peers():
+            with peer_errors():
                 loss.backward()
     except Exception as error:
         print(type(error).__name__, str(error)[:200], flush=True)
@@ -72,7 +72,7 @@ def first_rank(mode: str) -> tuple[str, str]:
 @pytest.mark.parametrize("mode", ["gone", "gone in backward"])
 def test_a_peer_that_exits_is_named_and_the_true_error_is_logged(mode: str) -> None:
     output, errors = first_rank(mode)
-    assert output.startswith("LeftAloneError another process of this run is gone")
+    assert output.startswith("PeerExitedError another process of this run is gone")
     assert "Connection closed by peer" in errors or "Connection reset by peer" in errors
 
 
@@ -93,7 +93,7 @@ def test_an_error_of_the_backward_pass_stays_what_it_is() -> None:
     ],
 )
 def test_connection_errors_are_converted_and_logged(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(LeftAloneError) as caught, naming_gone_peers():
+    with pytest.raises(PeerExitedError) as caught, peer_errors():
         raise error
     assert caught.value.__cause__ is error
     assert str(error) in caplog.text
@@ -109,6 +109,6 @@ def test_connection_errors_are_converted_and_logged(error: Exception, caplog: py
     ],
 )
 def test_other_errors_pass_unchanged(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, naming_gone_peers():
+    with pytest.raises(type(error)) as caught, peer_errors():
         raise error
     assert caught.value is error

@@ -22,7 +22,7 @@ from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS
 from swin_core.models.linear import linear
 from swin_core.models.swin import DropPath, build
-from swin_core.system.distributed import ALONE
+from swin_core.system.distributed import SINGLE
 from swin_core.training import TrainConfig
 from swin_core.training.augment import augment
 from swin_core.training.data import MEAN, STD, TrainingData
@@ -372,7 +372,7 @@ def test_a_teacher_sees_its_own_size_and_knows_the_classes_in_any_order(
     labels = ("cow", "yak", "ant", "bee")
     config = taught_by(labels, size)
     batch = torch.rand(4, 3, 16, 16) * 1.1 - 0.05  # augmentation may leave the range a little
-    teach = teacher_of(config, CLASSES, ALONE, tmp_path)
+    teach = teacher_of(config, CLASSES, SINGLE, tmp_path)
     random = torch.get_rng_state()
     found = teach(batch)
     assert torch.equal(torch.get_rng_state(), random)
@@ -390,7 +390,7 @@ def test_a_teacher_that_does_not_know_a_class_is_refused_in_one_line(
     taught_by: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"^the teacher .*teacher.* does not know bee; choose another one\.$"):
-        teacher_of(taught_by(("ant", "cow"), 16), CLASSES, ALONE, tmp_path)
+        teacher_of(taught_by(("ant", "cow"), 16), CLASSES, SINGLE, tmp_path)
 
 
 # Compilation and devices

@@ -18,7 +18,7 @@ from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.lrp import relevance
 from swin_core.data.dataset import DataSet, image_folder
 from swin_core.errors import ConfigError
-from swin_core.system.distributed import World
+from swin_core.system.distributed import Ranks
 from swin_core.trust.faithfulness import Probe, areas, gain, measure
 from swin_core.trust.mosaics import focus, mosaics
 from swin_core.trust.randomisation import randomisation
@@ -107,7 +107,7 @@ def test_relevance_is_ranked_at_its_stages_with_its_sign(nano: Classifier, noise
 
 
 @dataclass(frozen=True)
-class Recording(World):
+class Recording(Ranks):
     """One process of several, which keeps what it would send to the others."""
 
     sent: list[Tensor] = field(default_factory=list)
@@ -130,11 +130,11 @@ def test_shards_add_up(nano: Classifier, noise: DataSet) -> None:
             ["norm", "layers.0"],
             steps=2,
             pictures=7,
-            world=Recording(number, 3, sent=parts[-1]),
+            ranks=Recording(number, 3, sent=parts[-1]),
         )
     total = [torch.stack(values).sum(0) for values in zip(*parts, strict=True)]
-    world = Recording(1, 3, total=total)
-    shared = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, pictures=7, world=world)
+    ranks = Recording(1, 3, total=total)
+    shared = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, pictures=7, ranks=ranks)
     assert [(row.method, row.layer) for row in shared.rows] == [(row.method, row.layer) for row in whole.rows]
     for one, other in zip(shared.rows, whole.rows, strict=True):
         for name in ("srg", "srg_error", "better", "deletion", "insertion", "road", "focus", "random_logit"):
