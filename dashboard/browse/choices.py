@@ -11,7 +11,7 @@ from dashboard.shared.model_names import PICTURES_AT_MOST, column_titles
 from dashboard.shared.sidebar import put
 from dashboard.shared.url_state import not_offered
 from swin_core.data.catalog import Catalog
-from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, Wanted, class_choices
+from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choices
 from swin_core.system.cache import LRUCache
 
 __all__ = [
@@ -77,7 +77,7 @@ def open_pictures(collection: Collection, splits: Sequence[str]) -> Shown:
     return Shown(collection, tuple(splits), _catalogs.get(parts, lambda: Catalog(parts)))
 
 
-def choose_wanted(shown: Shown, judges: Judges, ignored: list[str]) -> Wanted:
+def choose_wanted(shown: Shown, judges: Judges, ignored: list[str]) -> ImageQuery:
     """Search, classes, right or wrong, and the order."""
     search = st.text_input("Search", placeholder="file, class or super-class", key="search", bind="query-params")
     choices = class_choices(shown.catalog)
@@ -89,7 +89,7 @@ def choose_wanted(shown: Shown, judges: Judges, ignored: list[str]) -> Wanted:
         predicted = _select("Predicted class", others, "predicted", ignored, words=words)
         show = _select("Show", SHOWN if judges.second else SHOWN[:3], "show", ignored)
     order = _select("Order", SORTS if judges.first else SORTS[:2], "sort", ignored)
-    return Wanted(search, truth, predicted, show, order)
+    return ImageQuery(search, truth, predicted, show, order)
 
 
 def choose_judges(models: Sequence[str], fitting: str | None, ignored: list[str]) -> Judges:

@@ -13,7 +13,7 @@ from dashboard.shared.theme import plain
 from swin_core.class_names import match_classes
 from swin_core.errors import DataError, SwinError
 from swin_core.evaluation.predictions import Predictions
-from swin_core.evaluation.selection import CONFIDENT, RIGHT_HERE, WRONG, WRONG_BOTH, WRONG_HERE, Judgement
+from swin_core.evaluation.selection import CONFIDENT, RIGHT_HERE, WRONG, WRONG_BOTH, WRONG_HERE, CatalogPredictions
 
 __all__ = ["judge", "knowing_model", "show_comparison", "show_figures"]
 
@@ -35,12 +35,12 @@ def _known_classes(model: str, shown: Shown) -> int:
         return 0
 
 
-def judge(shown: Shown, judges: Judges) -> list[Judgement]:
+def judge(shown: Shown, judges: Judges) -> list[CatalogPredictions]:
     """What the models say about the images, the first one's and then the second's, as far as it is known.
 
     In place of what is not known yet the page says how far it is, and comes back when it is there.
     """
-    found: list[Judgement] = []
+    found: list[CatalogPredictions] = []
     for model, title in zip((judges.first, judges.second), judges.titles, strict=False):
         if model is None:
             break
@@ -51,7 +51,7 @@ def judge(shown: Shown, judges: Judges) -> list[Judgement]:
             break
         if parts is None:
             break
-        found.append(Judgement.of(shown.catalog, parts))
+        found.append(CatalogPredictions.of(shown.catalog, parts))
     return found
 
 
@@ -106,13 +106,13 @@ def _wait(jobs: Sequence[browse_work.Job], title: str) -> None:
     st.progress(job.done / job.count, plain(words))
 
 
-def show_figures(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) -> None:
+def show_figures(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredictions]) -> None:
     """Each model's figures in a line, and the way to its most confident mistakes."""
     for letter, title, judgement in zip(("A", "B"), judges.titles, judgements, strict=False):
         with st.container(horizontal=True, vertical_alignment="center"):
             name = f"{letter}: {title}" if len(judgements) > 1 else title
             try:
-                figures = judgement.found.figures()
+                figures = judgement.predictions.metrics()
             except DataError:
                 st.markdown(f"**{plain(name)}** knows no class of these images: it is neither right nor wrong.")
                 continue
@@ -131,12 +131,12 @@ def show_figures(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) 
         st.caption("Models that were trained on these images know them: these figures say little about others.")
 
 
-def show_comparison(judgements: Sequence[Judgement]) -> None:
+def show_comparison(judgements: Sequence[CatalogPredictions]) -> None:
     """How often one of two models is right where the other is wrong, with the way to these images."""
     if len(judgements) < 2:
         return
-    first, second = judgements[0].found, judgements[1].found
-    wrong, other_wrong = first.judged & ~first.right, second.judged & ~second.right
+    first, second = judgements[0].predictions, judgements[1].predictions
+    wrong, other_wrong = first.counted & ~first.right, second.counted & ~second.right
     counts = {
         RIGHT_HERE: ("A right, B wrong", int((first.right & other_wrong).sum())),
         WRONG_HERE: ("A wrong, B right", int((wrong & second.right).sum())),

@@ -20,7 +20,7 @@ from dashboard.shared.url_state import no_number
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.methods import METHODS
 from swin_core.errors import DataError, SwinError
-from swin_core.evaluation.selection import Judgement
+from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.overlay import Look, percent
 
 __all__ = ["HEAT_MAPS_AT_MOST", "show_sheet", "show_tray"]
@@ -80,7 +80,7 @@ def show_sheet(
     shown: Shown,
     rows: np.ndarray,
     judges: Judges,
-    judgements: Sequence[Judgement],
+    judgements: Sequence[CatalogPredictions],
     look: Look | None,
     ignored: list[str],
 ) -> None:
@@ -176,7 +176,7 @@ def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str])
         return size, min(st.pagination(pages, key="page", bind="query-params"), pages)
 
 
-def _show_details(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) -> None:
+def _show_details(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredictions]) -> None:
     """The first choices of each model for the image that was clicked last, if it is still in the tray."""
     name = st.session_state.get("clicked", "")
     row = shown.row(name) if name in (st.session_state.get("picked") or []) else None
@@ -188,7 +188,7 @@ def _show_details(shown: Shown, judges: Judges, judgements: Sequence[Judgement])
             picture.image(shown.image(row), width=128, alt=shown.truth(row))
         picture.caption(plain(f"{shown.truth(row)}, {shown.catalog.files[row]}"))
         for column, title, judgement in zip(columns, judges.titles, judgements, strict=False):
-            found = judgement.found
+            found = judgement.predictions
             with column:
                 loss = "" if np.isnan(found.loss[row]) else f", loss {found.loss[row]:.3g}"
                 st.markdown(f"**{plain(title)}** {plain(verdict(judgement, row)[1])}{loss}")
@@ -203,13 +203,13 @@ def _lay_maps_over(
     shown: Shown,
     rows: list[int],
     judges: Judges,
-    judgement: Judgement,
+    judgement: CatalogPredictions,
     look: Look,
     place: "st.delta_generator.DeltaGenerator",
     tell: Callable[[int, int], None],
 ) -> None:
     """Put heat maps of the predicted classes in place of the images."""
-    model, found = str(judges.first), judgement.found
+    model, found = str(judges.first), judgement.predictions
     read = [place for place, row in enumerate(rows) if found.predicted[row] >= 0]
     try:
         overlays = heat_maps(

@@ -11,7 +11,7 @@ from dashboard.browse.confusion import confusion_figure, scale_words
 from dashboard.browse.tiles import Shown, in_words
 from dashboard.shared.url_state import not_offered
 from swin_core.evaluation.confusion import Mistake, grouped, most_frequent, worst_classes
-from swin_core.evaluation.selection import OTHER, Judgement, class_choice, super_choice
+from swin_core.evaluation.selection import OTHER, CatalogPredictions, class_choice, super_choice
 from swin_core.figures.plotly_grid import CONFIG
 
 __all__ = ["show_classes", "show_confusion"]
@@ -25,7 +25,7 @@ BESIDE_AT_MOST = 45
 _CONFUSIONS, _CLASSES, _MATRIX = "confusions_table", "classes_table", "confusion_matrix"
 
 
-def show_confusion(shown: Shown, judgement: Judgement, ignored: list[str]) -> None:
+def show_confusion(shown: Shown, judgement: CatalogPredictions, ignored: list[str]) -> None:
     """The confusion matrix, and the most frequent confusions; both open their images.
 
     Args:
@@ -151,7 +151,7 @@ def _open_cell(down: list[str], across: list[str]) -> None:
         open_rows(truth=down[int(points[0]["y"])], predicted=across[int(points[0]["x"])])
 
 
-def show_classes(shown: Shown, judges: Judges, judgements: Sequence[Judgement]) -> None:
+def show_classes(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredictions]) -> None:
     """How well each class is known, by one model or two; a row opens its images."""
     catalog = shown.catalog
     names = list(catalog.classes)

@@ -17,7 +17,7 @@ from swin_core.attribution.dispatch import attribute
 from swin_core.data.catalog import Catalog
 from swin_core.data.thumbnails import SIDE, encode, thumbnails
 from swin_core.errors import DataError
-from swin_core.evaluation.selection import Judgement
+from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.grid import scale_top
 from swin_core.figures.overlay import Look, overlay, percent
 from swin_core.system.cache import LRUCache
@@ -128,12 +128,12 @@ def _tile(shown: Shown, row: int, source: str) -> Tile:
     }
 
 
-def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, Judgement]]) -> None:
+def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, CatalogPredictions]]) -> None:
     """Add to a tile what one model or two say about its image; the letter of each is shown if there are two."""
     for letter, judgement in judgements:
         state, words = verdict(judgement, row)
         tile["verdicts"] = [*tile["verdicts"], [state, f"{letter} {words}".strip()]]  # type: ignore[misc]
-    first = judgements[0][1].found
+    first = judgements[0][1].predictions
     if first.predicted[row] >= 0:
         five = zip(first.top[row], first.probabilities[row], strict=True)
         listed = ", ".join(f"{in_words(first.labels)[index]} {percent(float(share))}" for index, share in five)
@@ -141,14 +141,14 @@ def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, Judgement]]
         tile["details"] = f"{tile['details']}: {listed}{loss}"
 
 
-def verdict(judgement: Judgement, row: int) -> tuple[str, str]:
+def verdict(judgement: CatalogPredictions, row: int) -> tuple[str, str]:
     """Whether a model is right about an image: "right", "wrong" or "", and that in words."""
-    found = judgement.found
+    found = judgement.predictions
     if found.predicted[row] < 0:
         return "", "not read"
     share = percent(float(found.confidence[row]))
     label = in_words(found.labels)[int(found.predicted[row])]
-    if not found.judged[row]:
+    if not found.counted[row]:
         return "", f"{label} {share}"
     return ("right", f"✓ right {share}") if found.right[row] else ("wrong", f"✗ wrong: {label} {share}")
 

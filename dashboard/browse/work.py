@@ -17,7 +17,7 @@ from dashboard.shared import cache
 from dashboard.shared.datasets import open_split
 from dashboard.shared.model_names import weights_state
 from swin_core.errors import SwinError
-from swin_core.evaluation.predictions import Predictions, data_state, kept_file, predictions, read_kept
+from swin_core.evaluation.predictions import Predictions, cache_file, data_state, predictions, read_cached
 from swin_core.system.cache import LRUCache
 
 __all__ = ["Job", "is_long", "look_at", "predicted"]
@@ -95,7 +95,7 @@ def is_long(model: str, collection: str, split: str) -> bool:
     key = _key(model, collection, split)
     if len(data) * classifier.image_size**2 <= LONG_PIXELS or _held.peek(key) is not None or key in _jobs:
         return False
-    return not kept_file(classifier, data).is_file()
+    return not cache_file(classifier, data).is_file()
 
 
 def predicted(model: str, collection: str, split: str) -> Predictions | Job:
@@ -108,7 +108,7 @@ def predicted(model: str, collection: str, split: str) -> Predictions | Job:
     key = _key(model, collection, split)
     found = _held.peek(key)
     if found is None:
-        found = read_kept(kept_file(classifier, data), classifier, data)
+        found = read_cached(cache_file(classifier, data), classifier, data)
     if found is not None:
         return _share(key, found)
     with _guard:

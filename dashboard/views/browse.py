@@ -68,13 +68,13 @@ with pictures:
         show_sheet(shown, rows, judges, judgements, look, ignored)
 with confusion:
     if confusion.open:
-        if judgements and judgements[0].found.judged.any():
+        if judgements and judgements[0].predictions.counted.any():
             show_confusion(shown, judgements[0], ignored)
         else:
             st.info("The confusion matrix needs the predictions of a model that knows these classes.")
 with classes:
     if classes.open:
-        if judgements and judgements[0].found.judged.any():
+        if judgements and judgements[0].predictions.counted.any():
             show_classes(shown, judges, judgements)
         else:
             st.info("Accuracy by class needs the predictions of a model that knows these classes.")

@@ -18,7 +18,7 @@ from swin_core.data.dataset import cifar100, flower_photos
 from swin_core.data.thumbnails import thumbnails
 from swin_core.evaluation.metrics import BATCH_SIZE
 from swin_core.evaluation.predictions import Predictions, predict
-from swin_core.evaluation.selection import Judgement, Wanted, select
+from swin_core.evaluation.selection import CatalogPredictions, ImageQuery, select
 
 SHEET = 100
 BASE64 = 4 / 3
@@ -44,15 +44,15 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
     catalog = Catalog([cifar100(split="test"), cifar100(split="train")])
     first, second = (_made_up(catalog, seed) for seed in (0, 1))
     asked = {
-        "search by name": Wanted(search="wolf 00"),
-        "search, by the files' names": Wanted(search="a", sort="Name"),
-        "a super-class": Wanted(truth="fish (super-class)"),
-        "wrong, most confident first": Wanted(shown="Wrong", sort="Most confident first"),
-        "right here, wrong there": Wanted(shown="Right here, wrong there", sort="Greatest loss first"),
-        "everything, each class in turn": Wanted(),
+        "search by name": ImageQuery(search="wolf 00"),
+        "search, by the files' names": ImageQuery(search="a", sort="Name"),
+        "a super-class": ImageQuery(truth="fish (super-class)"),
+        "wrong, most confident first": ImageQuery(shown="Wrong", sort="Most confident first"),
+        "right here, wrong there": ImageQuery(shown="Right here, wrong there", sort="Greatest loss first"),
+        "everything, each class in turn": ImageQuery(),
     }
     results = []
-    select(catalog, Wanted(predicted="wolf"), first, second)  # what is made once for a page
+    select(catalog, ImageQuery(predicted="wolf"), first, second)  # what is made once for a page
     for title, wanted in asked.items():
         median = _median_ms(lambda wanted=wanted: select(catalog, wanted, first, second), rounds)  # type: ignore[misc]
         print(f"{len(catalog):,} images, {title}: {median:.1f} ms")
@@ -60,7 +60,7 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
     return results
 
 
-def _made_up(catalog: Catalog, seed: int) -> Judgement:
+def _made_up(catalog: Catalog, seed: int) -> CatalogPredictions:
     """Predictions drawn at random, half of them right."""
     draw = np.random.default_rng(seed)
     count, classes = len(catalog), len(catalog.classes)
@@ -68,7 +68,7 @@ def _made_up(catalog: Catalog, seed: int) -> Judgement:
     probabilities = draw.random((count, 5), np.float32)
     top = draw.integers(0, classes, (count, 5))
     found = Predictions(catalog.classes, catalog.labels, predicted, top, probabilities, probabilities[:, 0])
-    return Judgement(found, catalog)
+    return CatalogPredictions(found, catalog)
 
 
 def _sheets(rounds: int) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def lines(found: Evaluation) -> str:
     """The figures as text, the most important last."""
-    figures = found.figures
+    figures = found.metrics
     counts = figures.confusion.sum(1)
     rows = [
         f"{share:8.2%} of {count:5}  {label}"

@@ -14,7 +14,7 @@ from swin_core.class_names import match_classes
 from swin_core.data.dataset import DataSet
 from swin_core.data.registry import HOLDOUT, open_split
 from swin_core.errors import DataError, listed
-from swin_core.evaluation.metrics import BATCH_SIZE, Figures, evaluate
+from swin_core.evaluation.metrics import BATCH_SIZE, Metrics, evaluate
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.weights.files import read_metadata
 from swin_core.zoo.load import Classifier, load, weights_file
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures of one model on one split."""
+    """Metrics of one model on one split."""
 
     model: str
     """The model's name."""
@@ -41,7 +41,7 @@ class Evaluation:
     """The model's class names, in the order of the confusion matrix."""
     left_out: tuple[str, ...]
     """Classes of the data set that the model does not know; their images are not counted."""
-    figures: Figures
+    metrics: Metrics
     """What was found."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Evaluation:
             "split": self.split,
             "labels": list(self.labels),
             "left_out": list(self.left_out),
-            **self.figures.to_dict(),
+            **self.metrics.to_dict(),
         }
 
 
@@ -119,8 +119,8 @@ def evaluate_classifier(
     labels = torch.tensor([places[label] for label in part.labels], device=classifier.device)
     with classifier.lock:
         batches = _batches(classifier, part, labels, progress or (lambda done, count: None), ranks)
-        figures = evaluate(classifier.model, batches, ranks)
-    return Evaluation(classifier.name, dataset.name, dataset.split, classifier.labels, left_out, figures)
+        metrics = evaluate(classifier.model, batches, ranks)
+    return Evaluation(classifier.name, dataset.name, dataset.split, classifier.labels, left_out, metrics)
 
 
 def _batches(

@@ -14,7 +14,7 @@ from swin_core.errors import DataError
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.distributed import SINGLE, Ranks
 
-__all__ = ["BATCH_SIZE", "TOP5_FROM", "Figures", "batch_size", "evaluate"]
+__all__ = ["BATCH_SIZE", "TOP5_FROM", "Metrics", "batch_size", "evaluate"]
 
 BATCH_SIZE = 64
 """Images a batch on a CPU. All evaluations use it: the last bit of a sum depends on the size of the batch.
@@ -45,7 +45,7 @@ def tensor_float32(device: torch.device) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class Metrics:
     """What an evaluation found."""
 
     count: int
@@ -77,7 +77,7 @@ class Figures:
         }
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks = SINGLE) -> Figures:
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks = SINGLE) -> Metrics:
     """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`, which are summed in float64.
 
     The model's mode is restored afterwards.
@@ -113,4 +113,4 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: 
     loss, hits, hits5, *counts = ranks.sum(torch.cat([sums, confusion])).tolist()
     matrix = np.array(counts, dtype=np.int64).reshape(classes, classes)
     count = int(matrix.sum())
-    return Figures(count, loss / count, hits / count, hits5 / count if classes >= TOP5_FROM else None, matrix)
+    return Metrics(count, loss / count, hits / count, hits5 / count if classes >= TOP5_FROM else None, matrix)

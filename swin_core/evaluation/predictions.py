@@ -26,12 +26,12 @@ from swin_core.class_names import match_classes
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.evaluation.accuracy import sees_like_training
-from swin_core.evaluation.metrics import BATCH_SIZE, TOP5_FROM, Figures
+from swin_core.evaluation.metrics import BATCH_SIZE, TOP5_FROM, Metrics
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.atomic import replacing
 from swin_core.zoo.load import Classifier
 
-__all__ = ["Predictions", "cache_root", "data_state", "kept_file", "predict", "predictions", "read_kept"]
+__all__ = ["Predictions", "cache_file", "cache_root", "data_state", "predict", "predictions", "read_cached"]
 
 log = logging.getLogger(__name__)
 
@@ -75,29 +75,29 @@ class Predictions:
         return self.probabilities[:, 0]
 
     @property
-    def judged(self) -> np.ndarray:
+    def counted(self) -> np.ndarray:
         """`(N,)` bool: images of which it can be said whether the model is right."""
         return (self.truth >= 0) & (self.predicted >= 0)
 
     @property
     def right(self) -> np.ndarray:
         """`(N,)` bool: images whose likeliest class is the right one."""
-        return self.judged & (self.predicted == self.truth)
+        return self.counted & (self.predicted == self.truth)
 
-    def figures(self) -> Figures:
+    def metrics(self) -> Metrics:
         """Loss, top-1, top-5 and the confusion matrix of the images that can be judged.
 
         Raises:
             DataError: there is none.
         """
-        judged = self.judged
+        judged = self.counted
         count = int(judged.sum())
         if not count:
             raise DataError("the model knows no class of these images; choose another model or data set.")
         classes = len(self.labels)
         cells = self.truth[judged] * classes + self.predicted[judged]
         among_five = (self.top[judged] == self.truth[judged, None]).any(1)
-        return Figures(
+        return Metrics(
             count,
             float(self.loss[judged].sum(dtype=np.float64) / count),
             float(self.right.sum() / count),
@@ -120,8 +120,8 @@ def predictions(
         progress: called with the images done and their number; what it raises ends the computation, and nothing is
             kept.
     """
-    file = kept_file(classifier, dataset, root)
-    found = read_kept(file, classifier, dataset)
+    file = cache_file(classifier, dataset, root)
+    found = read_cached(file, classifier, dataset)
     if found is None:
         found = predict(classifier, dataset, progress)
         try:
@@ -270,7 +270,7 @@ def _stamp(file: Path) -> tuple[int, int]:
     return seen.st_size, seen.st_mtime_ns
 
 
-def kept_file(classifier: Classifier, dataset: DataSet, root: Path | None = None) -> Path:
+def cache_file(classifier: Classifier, dataset: DataSet, root: Path | None = None) -> Path:
     """Where the predictions of a model for a split are kept; the name says what they depend on."""
     seen = [classifier.mean, classifier.std, classifier.image_size, classifier.crop_fraction]
     seen += [classifier.interpolation, classifier.squash]
@@ -279,7 +279,7 @@ def kept_file(classifier: Classifier, dataset: DataSet, root: Path | None = None
     return (root or cache_root()) / "predictions" / f"{digest[:40]}.npz"
 
 
-def read_kept(file: Path, classifier: Classifier, dataset: DataSet) -> Predictions | None:
+def read_cached(file: Path, classifier: Classifier, dataset: DataSet) -> Predictions | None:
     """Predictions from disk; None if there is no such file, or it is damaged."""
     truth, count, classes = _truth(classifier, dataset), len(dataset), classifier.num_classes
     kept = min(TOP, classes)

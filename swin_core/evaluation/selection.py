@@ -21,8 +21,8 @@ __all__ = [
     "WRONG",
     "WRONG_BOTH",
     "WRONG_HERE",
-    "Judgement",
-    "Wanted",
+    "CatalogPredictions",
+    "ImageQuery",
     "class_choice",
     "class_choices",
     "select",
@@ -50,7 +50,7 @@ IN_TURN, NAME, CONFIDENT, UNSURE, LOSS, SMALL_LOSS = SORTS
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageQuery:
     """Which images are asked for. All but the search text are values of the tuples above or of `class_choices`."""
 
     search: str = ""
@@ -68,14 +68,14 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class CatalogPredictions:
     """What one model says about every image of a catalog, in the classes of the data set."""
 
-    found: Predictions
+    predictions: Predictions
     catalog: Catalog
 
     @classmethod
-    def of(cls, catalog: Catalog, parts: Sequence[Predictions]) -> "Judgement":
+    def of(cls, catalog: Catalog, parts: Sequence[Predictions]) -> "CatalogPredictions":
         """Put the predictions for the catalog's splits together."""
         found = Predictions(
             parts[0].labels,
@@ -90,8 +90,8 @@ class Judgement:
     @cached_property
     def classes(self) -> np.ndarray:
         """`(model's classes,)` int64: the data set's class that each is, or -1."""
-        result = np.full(len(self.found.labels), -1, np.int64)
-        for place, index in enumerate(match_classes(self.catalog.classes, self.found.labels)):
+        result = np.full(len(self.predictions.labels), -1, np.int64)
+        for place, index in enumerate(match_classes(self.catalog.classes, self.predictions.labels)):
             if index is not None:
                 result[index] = place
         return result
@@ -99,13 +99,13 @@ class Judgement:
     @cached_property
     def predicted(self) -> np.ndarray:
         """`(N,)` int64: the likeliest class as one of the data set's, or -1; of several that mean it the right one."""
-        named = np.where(self.found.predicted < 0, -1, self.classes[self.found.predicted])
-        return np.where(self.found.right, self.catalog.labels, named)
+        named = np.where(self.predictions.predicted < 0, -1, self.classes[self.predictions.predicted])
+        return np.where(self.predictions.right, self.catalog.labels, named)
 
     @cached_property
     def confusion(self) -> np.ndarray:
         """`(C, C + 1)` counts of the images that can be judged, in the data set's classes."""
-        judged = self.found.judged
+        judged = self.predictions.counted
         return confusion(self.catalog.labels[judged], self.predicted[judged], len(self.catalog.classes))
 
 
@@ -125,7 +125,10 @@ def super_choice(name: str) -> str:
 
 
 def select(
-    catalog: Catalog, wanted: Wanted, first: Judgement | None = None, second: Judgement | None = None
+    catalog: Catalog,
+    wanted: ImageQuery,
+    first: CatalogPredictions | None = None,
+    second: CatalogPredictions | None = None,
 ) -> np.ndarray:
     """The rows of the images that are asked for, in the order that is asked for, `(n,)` int64.
 
@@ -142,11 +145,11 @@ def select(
         kept &= _members(catalog, wanted.truth)[catalog.labels]
     if first is not None:
         if wanted.predicted == OTHER:
-            kept &= (first.predicted < 0) & first.found.judged
+            kept &= (first.predicted < 0) & first.predictions.counted
         elif wanted.predicted != ANY:
             members = _members(catalog, wanted.predicted)
             kept &= (first.predicted >= 0) & members[first.predicted]
-        kept &= _shown(wanted.shown, first.found, None if second is None else second.found)
+        kept &= _shown(wanted.shown, first.predictions, None if second is None else second.predictions)
     return _ordered(catalog, np.flatnonzero(kept), wanted.sort, first)
 
 
@@ -159,14 +162,14 @@ def _members(catalog: Catalog, choice: str) -> np.ndarray:
 
 
 def _shown(shown: str, first: Predictions, second: Predictions | None) -> np.ndarray:
-    wrong = first.judged & ~first.right
+    wrong = first.counted & ~first.right
     if shown == RIGHT:
         return first.right
     if shown == WRONG:
         return wrong
     if shown == ALL or second is None:
         return np.ones(len(first), bool)
-    other_wrong = second.judged & ~second.right
+    other_wrong = second.counted & ~second.right
     return {
         RIGHT_HERE: first.right & other_wrong,
         WRONG_HERE: wrong & second.right,
@@ -174,11 +177,11 @@ def _shown(shown: str, first: Predictions, second: Predictions | None) -> np.nda
     }[shown]
 
 
-def _ordered(catalog: Catalog, rows: np.ndarray, sort: str, first: Judgement | None) -> np.ndarray:
+def _ordered(catalog: Catalog, rows: np.ndarray, sort: str, first: CatalogPredictions | None) -> np.ndarray:
     if sort == NAME:
         return catalog.by_name(rows)
     if sort == IN_TURN or first is None:
         return rows[each_class_in_turn(catalog.labels[rows])]
-    values = (first.found.confidence if sort in (CONFIDENT, UNSURE) else first.found.loss)[rows]
+    values = (first.predictions.confidence if sort in (CONFIDENT, UNSURE) else first.predictions.loss)[rows]
     # Images without a value come last in both directions.
     return rows[np.argsort(-values if sort in (CONFIDENT, LOSS) else values, kind="stable")]

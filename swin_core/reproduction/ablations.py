@@ -205,9 +205,9 @@ def evaluated(
         weights_hash=classifier.weights_hash,
         data=measured.data,
         split=measured.split,
-        top1=measured.figures.top1,
-        top5=measured.figures.top5,
-        loss=measured.figures.loss,
+        top1=measured.metrics.top1,
+        top5=measured.metrics.top5,
+        loss=measured.metrics.loss,
         minutes=round(sum(line["seconds"] for line in run.metrics()) / 60, 2),
         parameters=sum(parameter.numel() for parameter in classifier.model.parameters()),
     )

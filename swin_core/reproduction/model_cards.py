@@ -12,7 +12,7 @@ import numpy as np
 from swin_core import runs
 from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.evaluation.accuracy import Evaluation
-from swin_core.evaluation.metrics import Figures
+from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import build
 from swin_core.system.atomic import replacing
 from swin_core.training.config import TrainConfig
@@ -132,7 +132,7 @@ def _store(
         _check_size(draft, target.parent)
         if again is not None:
             before, found = found, again(draft)
-            _check_figures(before.figures, found.figures)
+            _check_figures(before.metrics, found.metrics)
         content = draft.read_bytes()
     _replace(target, content)
     return found, content
@@ -154,7 +154,7 @@ def _check_size(draft: Path, assets: Path) -> None:
         )
 
 
-def _check_figures(before: Figures, after: Figures) -> None:
+def _check_figures(before: Metrics, after: Metrics) -> None:
     """Refuse half precision where it moves top-1 or top-5 too far."""
     for title, old, new in (("top-1", before.top1, after.top1), ("top-5", before.top5, after.top5)):
         # Shares of whole images: the addend keeps what is 0.1 points on paper within them.
@@ -200,7 +200,7 @@ def _written(value: float | None, how: str) -> str:
 
 
 def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
-    figures = found.figures
+    figures = found.metrics
     note = f"\n- Note: {facts['note']}" if facts["note"] else ""
     half = ", computed with as float32; the figures are of the stored file" if facts["precision"] == "float16" else ""
     top5 = "" if figures.top5 is None else f" Top-5: **{figures.top5:.2%}**."
@@ -242,7 +242,7 @@ Validation is on what the recipe holds out; losses of training have label smooth
 """
 
 
-def _confusion(figures: Figures, labels: Sequence[str]) -> str:
+def _confusion(figures: Metrics, labels: Sequence[str]) -> str:
     if len(labels) <= 10:
         head = "| right class | " + " | ".join(labels) + " |\n|" + "---|" * (len(labels) + 1)
         rows = [

@@ -1,13 +1,13 @@
 """Training: recipes as data, and the loop that runs them."""
 
-from swin_core.evaluation.metrics import Figures, evaluate
+from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.training.config import TrainConfig, setting_help, setting_limits
 from swin_core.training.recipes import RECIPES, Recipe, recipe
 from swin_core.training.trainer import train
 
 __all__ = [
     "RECIPES",
-    "Figures",
+    "Metrics",
     "Recipe",
     "TrainConfig",
     "evaluate",

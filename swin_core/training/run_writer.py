@@ -17,7 +17,7 @@ import psutil
 
 from swin_core import runs
 from swin_core.errors import RunError
-from swin_core.evaluation.metrics import Figures
+from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
 from swin_core.system.atomic import replacing
 from swin_core.training.checkpoint import write_checkpoint
@@ -100,7 +100,7 @@ class Recorder:
             except OSError as error:  # the training is worth more than a sign of life
                 log.warning("the status of %s could not be written: %s", self.folder.name, error)
 
-    # Figures
+    # Metrics
 
     def step(self, facts: dict[str, Any]) -> None:
         """Take in a step's figures; they reach the disk with the next sign of life."""
@@ -121,7 +121,7 @@ class Recorder:
             self._board.add_scalar("steps/loss", line["loss"], line["step"])
             self._board.add_scalar("steps/lr", line["lr"], line["step"])
 
-    def epoch(self, line: runs.EpochMetrics, best: bool, figures: Figures, model: Swin) -> None:
+    def epoch(self, line: runs.EpochMetrics, best: bool, figures: Metrics, model: Swin) -> None:
         """Write the figures and weights of an epoch that is over."""
         number = line["epoch"]
         line["saved"] = f"epoch-{number:04}.safetensors" if self._is_kept(number) else ""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
-from swin_core.evaluation.metrics import Figures, evaluate
+from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import DropPath, Swin, build
 from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
@@ -38,7 +38,7 @@ from swin_core.weights.files import load_weights, read_metadata
 __all__ = ["Trainer", "train"]
 
 LINES_AN_EPOCH = 20
-"""Figures of steps that reach the disk in an epoch, at most."""
+"""Metrics of steps that reach the disk in an epoch, at most."""
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -333,7 +333,7 @@ class Trainer:
         """The model that is validated and saved: the moving average of the weights, or the model itself without one."""
         return cast(Swin, self.average.module) if self.average else self.model
 
-    def validate(self) -> Figures:
+    def validate(self) -> Metrics:
         """Metrics of `validated` on the validation images."""
         return evaluate(self.validated, self.data.held_batches(self.ranks.rank, self.ranks.size), self.ranks)
 

@@ -21,8 +21,8 @@ from swin_core.evaluation.selection import (
     OTHER,
     SHOWN,
     SORTS,
-    Judgement,
-    Wanted,
+    CatalogPredictions,
+    ImageQuery,
     class_choice,
     class_choices,
     select,
@@ -58,7 +58,7 @@ def catalog() -> Catalog:
     return Catalog([made_up(130, 1), made_up(70, 2, "train")])
 
 
-def judged(catalog: Catalog, seed: int) -> Judgement:
+def judged(catalog: Catalog, seed: int) -> CatalogPredictions:
     """Made-up predictions by a model that knows four of the classes, in another order, and one more."""
     draw = np.random.default_rng(seed)
     labels = ("shark", "whale", "ox", "fish_eagle", "sea_bass")
@@ -68,7 +68,7 @@ def judged(catalog: Catalog, seed: int) -> Judgement:
     predicted[:3] = -1
     probabilities = draw.random((len(truth), 5)).astype(np.float32)
     loss = np.where(truth < 0, np.nan, draw.random(len(truth))).astype(np.float32)
-    return Judgement(
+    return CatalogPredictions(
         Predictions(labels, truth, predicted, np.tile(np.arange(5), (len(truth), 1)), probabilities, loss), catalog
     )
 
@@ -87,9 +87,9 @@ def test_a_right_picture_is_on_the_diagonal_where_two_classes_mean_one() -> None
         np.ones((4, 1), np.float32),
         np.zeros(4, np.float32),
     )
-    confusion = Judgement(found, Catalog([data])).confusion
+    confusion = CatalogPredictions(found, Catalog([data])).confusion
     assert confusion[:, :3].tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
-    assert np.trace(confusion) == found.figures().top1 * 4
+    assert np.trace(confusion) == found.metrics().top1 * 4
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,9 @@ def test_search_finds_what_a_slow_loop_finds(catalog: Catalog, text: str) -> Non
     assert found == wanted
 
 
-def slow_select(catalog: Catalog, wanted: Wanted, first: Judgement, second: Judgement) -> set[int]:
+def slow_select(
+    catalog: Catalog, wanted: ImageQuery, first: CatalogPredictions, second: CatalogPredictions
+) -> set[int]:
     def fits(name: str, choice: str) -> bool:
         group = choice.removesuffix(" (super-class)")
         if choice == ANY:
@@ -114,15 +116,17 @@ def slow_select(catalog: Catalog, wanted: Wanted, first: Judgement, second: Judg
             COARSE[OF_CLASS[CLASSES.index(name)]] == group if group != choice else name == choice
         )
 
-    def state(judgement: Judgement, row: int) -> str:
-        found = judgement.found
+    def state(judgement: CatalogPredictions, row: int) -> str:
+        found = judgement.predictions
         if found.truth[row] < 0 or found.predicted[row] < 0:
             return "unknown"
         return "right" if found.truth[row] == found.predicted[row] else "wrong"
 
     rows = set()
     for row in range(len(catalog)):
-        taken_for = "" if first.found.predicted[row] < 0 else first.found.labels[first.found.predicted[row]]
+        taken_for = (
+            "" if first.predictions.predicted[row] < 0 else first.predictions.labels[first.predictions.predicted[row]]
+        )
         here, there = state(first, row), state(second, row)
         predicted = taken_for == "whale" if wanted.predicted == OTHER else fits(taken_for, wanted.predicted)
         if wanted.predicted == OTHER:
@@ -145,7 +149,7 @@ def slow_select(catalog: Catalog, wanted: Wanted, first: Judgement, second: Judg
 @pytest.mark.parametrize("predicted", [ANY, OTHER, "sea_bass", "mammals (super-class)"])
 def test_filters_keep_what_a_slow_loop_keeps(catalog: Catalog, shown: str, truth: str, predicted: str) -> None:
     first, second = judged(catalog, 3), judged(catalog, 4)
-    wanted = Wanted(truth=truth, predicted=predicted, shown=shown)
+    wanted = ImageQuery(truth=truth, predicted=predicted, shown=shown)
     rows = select(catalog, wanted, first, second)
     assert set(rows.tolist()) == slow_select(catalog, wanted, first, second)
     assert len(set(rows.tolist())) == len(rows)
@@ -154,14 +158,14 @@ def test_filters_keep_what_a_slow_loop_keeps(catalog: Catalog, shown: str, truth
 @pytest.mark.parametrize("sort", SORTS)
 def test_every_order_is_that_of_a_slow_sort(catalog: Catalog, sort: str) -> None:
     first = judged(catalog, 5)
-    rows = select(catalog, Wanted(search="fish", sort=sort), first).tolist()
+    rows = select(catalog, ImageQuery(search="fish", sort=sort), first).tolist()
     assert len(rows) > 30
     keys = {
         "Name": lambda row: catalog.files[row].lower(),
-        "Most confident first": lambda row: -first.found.confidence[row],
-        "Least confident first": lambda row: first.found.confidence[row],
-        "Greatest loss first": lambda row: -first.found.loss[row],
-        "Smallest loss first": lambda row: first.found.loss[row],
+        "Most confident first": lambda row: -first.predictions.confidence[row],
+        "Least confident first": lambda row: first.predictions.confidence[row],
+        "Greatest loss first": lambda row: -first.predictions.loss[row],
+        "Smallest loss first": lambda row: first.predictions.loss[row],
     }
     if sort in keys:
         values = [keys[sort](row) for row in rows]
@@ -179,10 +183,10 @@ def test_every_order_is_that_of_a_slow_sort(catalog: Catalog, sort: str) -> None
 
 
 def test_without_predictions_everything_is_shown(catalog: Catalog) -> None:
-    wanted = Wanted(shown="Wrong", predicted="ox", sort="Greatest loss first")
+    wanted = ImageQuery(shown="Wrong", predicted="ox", sort="Greatest loss first")
     assert wanted.needs_predictions
     assert len(select(catalog, wanted)) == len(catalog)
-    assert not Wanted(search="ox", truth="ox", sort="Name").needs_predictions
+    assert not ImageQuery(search="ox", truth="ox", sort="Name").needs_predictions
 
 
 def test_each_class_in_turn_of_nothing_and_of_one() -> None:
@@ -225,14 +229,14 @@ def test_classes_that_are_called_like_other_choices_are_chosen_alone() -> None:
     assert len({*choices, OTHER}) == 1 + 1 + 2 + 5
     for place, name in enumerate(classes):
         assert class_choice(name) in choices
-        assert select(catalog, Wanted(truth=class_choice(name))).tolist() == [place]
+        assert select(catalog, ImageQuery(truth=class_choice(name))).tolist() == [place]
 
 
 def test_the_confusion_matrix_is_a_count_by_hand(catalog: Catalog) -> None:
     first = judged(catalog, 6)
     counted: Counter[tuple[str, str]] = Counter()
     for row in range(len(catalog)):
-        found = first.found
+        found = first.predictions
         if found.truth[row] >= 0 and found.predicted[row] >= 0:
             counted[CLASSES[catalog.labels[row]], found.labels[found.predicted[row]]] += 1
     matrix = first.confusion

@@ -20,7 +20,7 @@ from swin_core.data.dataset import DataSet, cifar100, flower_photos, image_folde
 from swin_core.data.registry import open_split, splits
 from swin_core.errors import ConfigError, DataError, TargetError
 from swin_core.evaluation.accuracy import evaluate_classifier, evaluate_named
-from swin_core.evaluation.metrics import Figures, evaluate
+from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.training import TrainConfig, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,7 +94,7 @@ def test_modes_are_restored_after_a_failure() -> None:
 
 
 def test_a_class_without_pictures_has_no_share() -> None:
-    figures = Figures(3, 1.0, 2 / 3, None, np.array([[2, 1, 0], [0, 0, 0], [0, 0, 0]]))
+    figures = Metrics(3, 1.0, 2 / 3, None, np.array([[2, 1, 0], [0, 0, 0], [0, 0, 0]]))
     np.testing.assert_array_equal(figures.per_class, [2 / 3, np.nan, np.nan])
     plain = json.loads(json.dumps(figures.to_dict()))
     assert plain["per_class"] == [2 / 3, None, None]
@@ -135,9 +135,9 @@ def test_a_classifier_sees_its_own_view_of_each_picture(options: dict[str, objec
         probabilities = peer.predict([dataset.image(index)])[0]
         confusion[place, probabilities.argmax()] += 1
         loss -= np.log(probabilities[place])
-    np.testing.assert_array_equal(found.figures.confusion, confusion)
-    assert found.figures.loss == pytest.approx(loss / 19, rel=1e-5)
-    assert found.figures.top5 is None
+    np.testing.assert_array_equal(found.metrics.confusion, confusion)
+    assert found.metrics.loss == pytest.approx(loss / 19, rel=1e-5)
+    assert found.metrics.top5 is None
     assert (found.model, found.data, found.split, found.left_out) == ("linear", "animals", "all", ())
     assert done == [(19, 19)]
 
@@ -145,8 +145,8 @@ def test_a_classifier_sees_its_own_view_of_each_picture(options: dict[str, objec
 def test_pictures_of_unknown_classes_are_left_out(folder: Path) -> None:
     found = evaluate_classifier(classifier(("cow", "dog", "ant")), image_folder(folder))
     assert found.left_out == ("bee",)
-    assert found.figures.count == 13
-    assert found.figures.confusion.sum(1).tolist() == [5, 0, 8]
+    assert found.metrics.count == 13
+    assert found.metrics.confusion.sum(1).tolist() == [5, 0, 8]
     assert json.loads(json.dumps(found.to_dict()))["left_out"] == ["bee"]
 
 
@@ -194,7 +194,7 @@ def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path:
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     for name in (run.name, str(run), str(run / "model.safetensors")):
         found = evaluate_named(name, str(folder), "val", runs_root=tmp_path / "runs")
-        assert (found.figures.loss, found.figures.top1) == (last["loss"], last["top1"])
+        assert (found.metrics.loss, found.metrics.top1) == (last["loss"], last["top1"])
     assert found.labels == ANIMALS
 
 
@@ -202,9 +202,9 @@ def test_a_bundled_model_does_what_its_card_says(data_root: Path) -> None:
     """On the 364 images that it was validated on while it was trained."""
     card = json.loads((swin_core.zoo.load.ASSETS / "swin_micro_flowers.json").read_text())
     found = evaluate_named("swin_micro_flowers", "flowers", root=data_root)
-    assert found.figures.count == 364
-    assert found.figures.loss == pytest.approx(card["evaluation"]["loss"], rel=1e-4)
-    assert found.figures.top1 == pytest.approx(card["evaluation"]["top1"], abs=1.5 / 364)
+    assert found.metrics.count == 364
+    assert found.metrics.loss == pytest.approx(card["evaluation"]["loss"], rel=1e-4)
+    assert found.metrics.top1 == pytest.approx(card["evaluation"]["top1"], abs=1.5 / 364)
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_the_command_prints_and_writes_the_figures(
     *classes, left_out, summary = output.splitlines()
     assert [line.split()[-1] for line in classes] == ["cow", "ant"]
     assert left_out == "left out, since w does not know them: bee"
-    figures = found.figures
+    figures = found.metrics
     assert f"13 images of animals, split all: loss {figures.loss:.4f}  top-1 {figures.top1:.2%}  top-5" in summary
     assert "13/13" in errors  # the progress bar
 

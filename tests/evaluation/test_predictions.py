@@ -16,7 +16,7 @@ from swin_core.data.dataset import DataSet, image_folder
 from swin_core.errors import DataError
 from swin_core.evaluation import predictions as module
 from swin_core.evaluation.accuracy import evaluate_classifier
-from swin_core.evaluation.predictions import Predictions, cache_root, kept_file, predict, predictions, read_kept
+from swin_core.evaluation.predictions import Predictions, cache_file, cache_root, predict, predictions, read_cached
 from tests.conftest import FLOWERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,7 +54,7 @@ def assert_same(one: Predictions, other: Predictions) -> None:
 
 
 def test_figures_are_those_of_an_evaluation(small_classifier: swin_core.Classifier, photos: DataSet) -> None:
-    ours, theirs = predict(small_classifier, photos).figures(), evaluate_classifier(small_classifier, photos).figures
+    ours, theirs = predict(small_classifier, photos).metrics(), evaluate_classifier(small_classifier, photos).metrics
     assert (ours.count, ours.top1, ours.top5) == (theirs.count, theirs.top1, theirs.top5)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-12)
     np.testing.assert_array_equal(ours.confusion, theirs.confusion)
@@ -95,7 +95,7 @@ def test_every_number_is_that_of_a_slow_loop(
             confusion[truth, found.predicted[index]] += 1
             right += found.predicted[index] == truth
             loss += float(found.loss[index])
-    figures = found.figures()
+    figures = found.metrics()
     assert figures.count == 4 * COUNT == confusion.sum()
     assert figures.top1 == right / (4 * COUNT)
     assert figures.loss == pytest.approx(loss / (4 * COUNT), rel=1e-6)
@@ -107,11 +107,11 @@ def test_a_model_that_knows_no_class_is_neither_right_nor_wrong(
 ) -> None:
     stranger = swin_core.Classifier(small_classifier.model, list("abcde"), (0.5,) * 3, (0.5,) * 3, 64)
     found = predict(stranger, photos)
-    assert not found.judged.any()
+    assert not found.counted.any()
     assert not found.right.any()
     assert np.isfinite(found.confidence).all()
     with pytest.raises(DataError, match="knows no class"):
-        found.figures()
+        found.metrics()
 
 
 def test_a_broken_picture_has_no_prediction_and_the_others_stay(
@@ -121,12 +121,12 @@ def test_a_broken_picture_has_no_prediction_and_the_others_stay(
     photos.sources[20].write_bytes(b"no image")
     found = predict(small_classifier, photos)
     assert found.predicted[20] == -1
-    assert not found.judged[20]
+    assert not found.counted[20]
     assert np.isnan(found.confidence[20])
     rest = np.arange(len(photos)) != 20
     np.testing.assert_array_equal(found.predicted[rest], before.predicted[rest])
     np.testing.assert_allclose(found.loss[rest], before.loss[rest], rtol=1e-5)
-    assert found.figures().count == len(photos) - 1
+    assert found.metrics().count == len(photos) - 1
 
 
 def test_batches_read_ahead_give_the_same(
@@ -148,14 +148,14 @@ def test_they_are_computed_once(
     assert_same(predictions(small_classifier, photos, tmp_path), first)
     # Another process, which opens everything anew, finds the same file.
     again = image_folder(Path(photos.sources[0]).parent.parent)
-    assert kept_file(small_classifier, again, tmp_path) == kept_file(small_classifier, photos, tmp_path)
+    assert cache_file(small_classifier, again, tmp_path) == cache_file(small_classifier, photos, tmp_path)
 
 
 def test_another_state_of_weights_preprocessing_or_pictures_is_another_file(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path
 ) -> None:
     def file() -> Path:
-        return kept_file(small_classifier, photos, tmp_path)
+        return cache_file(small_classifier, photos, tmp_path)
 
     files = [file()]
     with torch.no_grad():
@@ -167,11 +167,11 @@ def test_another_state_of_weights_preprocessing_or_pictures_is_another_file(
     files.append(file())
     Image.new("RGB", (70, 80)).save(photos.sources[3])
     files.append(file())
-    files.append(kept_file(small_classifier, photos.subset(range(ALL - 1), "all"), tmp_path))
+    files.append(cache_file(small_classifier, photos.subset(range(ALL - 1), "all"), tmp_path))
     for fill in (0, 1):
         pixels = np.full((ALL, 8, 8, 3), fill, np.uint8)
         in_memory = replace(photos, sources=pixels, read=lambda source, _: Image.fromarray(source))
-        files.append(kept_file(small_classifier, in_memory, tmp_path))
+        files.append(cache_file(small_classifier, in_memory, tmp_path))
     assert len(set(files)) == len(files)
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_computed_anew(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path, damage: str
 ) -> None:
     first = predictions(small_classifier, photos, tmp_path)
-    file = kept_file(small_classifier, photos, tmp_path)
+    file = cache_file(small_classifier, photos, tmp_path)
     whole = file.read_bytes()
     if damage == "other":
         np.savez(file, predicted=np.zeros(3), top=first.top, probabilities=first.probabilities, loss=first.loss)
@@ -191,9 +191,9 @@ def test_a_damaged_file_is_computed_anew(
         np.savez(file, predicted=objects, top=first.top, probabilities=first.probabilities, loss=first.loss)
     else:
         file.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "text": b"hello"}[damage])
-    assert read_kept(file, small_classifier, photos) is None
+    assert read_cached(file, small_classifier, photos) is None
     assert_same(predictions(small_classifier, photos, tmp_path), first)
-    kept = read_kept(file, small_classifier, photos)
+    kept = read_cached(file, small_classifier, photos)
     assert kept is not None
     assert_same(kept, first)
 
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_written_costs_time_only(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     found = predictions(small_classifier, photos, tmp_path / "file")
-    assert found.figures().count == ALL
+    assert found.metrics().count == ALL
     assert "cannot be written" in caplog.text
 
 
@@ -223,7 +223,7 @@ def test_files_that_were_not_read_for_longest_go_first(
 ) -> None:
     monkeypatch.setattr(module, "FILES_AT_MOST", 3)
     parts = [photos.subset([index], "all") for index in range(5)]
-    files = [kept_file(small_classifier, part, tmp_path) for part in parts]
+    files = [cache_file(small_classifier, part, tmp_path) for part in parts]
     for number, (part, file) in enumerate(zip(parts[:3], files, strict=False)):
         predictions(small_classifier, part, tmp_path)
         os.utime(file, (number, number))

@@ -19,7 +19,7 @@ from swin_core import runs
 from swin_core.commands import train as train_command
 from swin_core.errors import ConfigError, ModelError
 from swin_core.evaluation.accuracy import Evaluation
-from swin_core.evaluation.metrics import Figures
+from swin_core.evaluation.metrics import Metrics
 from swin_core.reproduction import model_cards as cards
 from swin_core.reproduction.model_cards import bundle, training_data
 from swin_core.training import RECIPES, TrainConfig, recipe
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def found() -> Evaluation:
-    figures = Figures(10, 0.25, 0.8, None, np.array([[4, 1], [1, 4]]))
+    figures = Metrics(10, 0.25, 0.8, None, np.array([[4, 1], [1, 4]]))
     return Evaluation("run", "flower_photos", "val", LABELS, (), figures)
 
 
@@ -98,7 +98,7 @@ def test_the_cards_command_gives_the_settings_back(
 
 
 def found_again(found: Evaluation, **changes: float) -> Callable[[Path], Evaluation]:
-    return lambda file: replace(found, figures=replace(found.figures, **changes))
+    return lambda file: replace(found, metrics=replace(found.metrics, **changes))
 
 
 def test_half_precision_is_half_the_file_and_is_computed_in_single(
@@ -128,7 +128,7 @@ def test_half_precision_is_half_the_file_and_is_computed_in_single(
 def test_half_precision_that_moves_a_figure_is_refused(
     changes: dict[str, float], run: Path, found: Evaluation, tmp_path: Path
 ) -> None:
-    known = replace(found, figures=replace(found.figures, top5=0.95))
+    known = replace(found, metrics=replace(found.metrics, top5=0.95))
     title = next(iter(changes)).replace("top", "top-")
     with pytest.raises(ModelError, match=f"moves {title} from"):
         bundle(run, "mine", "", known, tmp_path, again=found_again(known, **changes))

@@ -97,8 +97,8 @@ def test_arrays_of_five_channels_from_the_files_to_the_figures(arrays: Path, tmp
     assert classifier.model.config.in_chans == len(classifier.mean) == len(classifier.std) == 5
     found = evaluate_named(str(run), str(arrays), "val", runs_root=tmp_path)
     last = lines(run / "metrics.jsonl")[-1]
-    assert (found.figures.loss, found.figures.top1) == pytest.approx((last["loss"], last["top1"]), abs=1e-6)
-    assert (found.figures.count, found.labels) == (6, ("ant", "bee", "cow"))
+    assert (found.metrics.loss, found.metrics.top1) == pytest.approx((last["loss"], last["top1"]), abs=1e-6)
+    assert (found.metrics.count, found.labels) == (6, ("ant", "bee", "cow"))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     with pytest.raises(SwinError, match=r"takes 5 channels; the image has 3\.$") as caught:
         swin_core.explain(classifier, picture)
@@ -134,7 +134,7 @@ def test_a_folder_may_bring_its_own_split(held: str, tmp_path: Path) -> None:
     run = run_of(small(tmp_path / "own", epochs=1), tmp_path / "runs")
     assert json.loads((run / "validation.json").read_text())["count"] == 6
     found = evaluate_named(str(run), str(tmp_path / "own"), runs_root=tmp_path / "runs")
-    assert (found.split, found.figures.count) == ("val", 6)
+    assert (found.split, found.metrics.count) == ("val", 6)
 
 
 def test_train_and_val_of_different_classes_are_refused(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_kept_epochs_load_and_carry_their_figures(pictures: Path, tmp_path: Path
         metadata = read_metadata(file)
         assert metadata["training"]["epochs_done"] == line["epoch"]
         assert metadata["figures"] == {key: line[key] for key in ("train_loss", "loss", "top1", "top5")}
-        found = evaluate_named(str(file), str(pictures), "val", runs_root=tmp_path).figures
+        found = evaluate_named(str(file), str(pictures), "val", runs_root=tmp_path).metrics
         assert (found.loss, found.top1) == pytest.approx((line["loss"], line["top1"]), abs=1e-6)
     best = max(told, key=lambda line: (line["top1"], -line["loss"]))
     metadata = read_metadata(run / "checkpoints" / "best.safetensors")

@@ -25,7 +25,7 @@ from swin_core.data.catalog import Catalog
 from swin_core.data.dataset import cifar100
 from swin_core.evaluation.accuracy import evaluate_classifier
 from swin_core.evaluation.predictions import predict
-from swin_core.evaluation.selection import CONFIDENT, Judgement, Wanted, select
+from swin_core.evaluation.selection import CONFIDENT, CatalogPredictions, ImageQuery, select
 from swin_core.figures.overlay import Look
 from swin_core.system.cache import LRUCache
 from tests.fixtures.browse import EVIL, at_first, bundle, data, fresh, opened, settled, sheet
@@ -41,11 +41,11 @@ def words(app: AppTest) -> str:
     return " ".join(element.value for kind in (app.markdown, app.caption, app.info, app.warning) for element in kind)
 
 
-def expected(wanted: Wanted, model: str = "first", split: str = "test") -> list[str]:
+def expected(wanted: ImageQuery, model: str = "first", split: str = "test") -> list[str]:
     """The names of the images that are to be shown, from an evaluation of its own."""
     part = cifar100(split=split)
     catalog = Catalog([part])
-    found = Judgement.of(catalog, [predict(swin_core.load(model), part)])
+    found = CatalogPredictions.of(catalog, [predict(swin_core.load(model), part)])
     return [f"cifar100/{split}/{row}" for row in select(catalog, wanted, found)]
 
 
@@ -59,7 +59,7 @@ def test_a_newcomer_sees_the_sample_sheet_with_labels_and_predictions() -> None:
     assert len(tiles) == 30
     assert all(tile["source"].startswith("data:image/webp;base64,") for tile in tiles)
     assert all(tile["alt"].startswith("Picture ") for tile in tiles)
-    figures = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).figures
+    figures = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).metrics
     assert f"top-1 **{100 * figures.top1:.2f} %**" in words(app)
     right = [tile["verdicts"][0][0] for tile in tiles].count("right")
     assert right == round(30 * figures.top1)
@@ -100,17 +100,17 @@ def test_a_model_of_other_classes_is_neither_right_nor_wrong() -> None:
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ({"show": "Wrong", "sort": CONFIDENT}, Wanted(shown="Wrong", sort=CONFIDENT)),
-        ({"show": "Right"}, Wanted(shown="Right")),
-        ({"class": "bear", "predicted": "baby"}, Wanted(truth="bear", predicted="baby")),
+        ({"show": "Wrong", "sort": CONFIDENT}, ImageQuery(shown="Wrong", sort=CONFIDENT)),
+        ({"show": "Right"}, ImageQuery(shown="Right")),
+        ({"class": "bear", "predicted": "baby"}, ImageQuery(truth="bear", predicted="baby")),
         (
             {"class": "people (super-class)", "sort": "Greatest loss first"},
-            Wanted(truth="people (super-class)", sort="Greatest loss first"),
+            ImageQuery(truth="people (super-class)", sort="Greatest loss first"),
         ),
-        ({"search": "fruit 1", "sort": "Name"}, Wanted(search="fruit 1", sort="Name")),
+        ({"search": "fruit 1", "sort": "Name"}, ImageQuery(search="fruit 1", sort="Name")),
     ],
 )
-def test_a_link_leads_to_the_pictures_that_were_asked_for(query: dict[str, str], wanted: Wanted) -> None:
+def test_a_link_leads_to_the_pictures_that_were_asked_for(query: dict[str, str], wanted: ImageQuery) -> None:
     app = opened(**query)
     names = expected(wanted)
     assert 0 < len(names) < 31
@@ -231,7 +231,7 @@ def test_a_cell_of_the_matrix_says_how_many_pictures_it_has() -> None:
     chart = json.loads(app.get("plotly_chart")[0].proto.spec)
     *_, marks = chart["data"]
     names = chart["layout"]["yaxis"]["ticktext"]
-    confusion = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).figures.confusion
+    confusion = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).metrics.confusion
     assert len(marks["x"]) == np.count_nonzero(confusion)
     for x, y, text in zip(marks["x"], marks["y"], marks["text"], strict=True):
         count = confusion[FINE.index(names[y]), FINE.index(names[x])]
@@ -253,7 +253,7 @@ def test_rows_and_counts_open_their_pictures() -> None:
     )
     (button,) = (one for one in app.button if one.label == "Most confident mistakes")
     button.click()
-    assert [tile["name"] for tile in sheet(run(app))] == expected(Wanted(shown="Wrong", sort=CONFIDENT))
+    assert [tile["name"] for tile in sheet(run(app))] == expected(ImageQuery(shown="Wrong", sort=CONFIDENT))
 
 
 def test_accuracy_by_class_is_that_of_an_evaluation() -> None:
@@ -261,7 +261,7 @@ def test_accuracy_by_class_is_that_of_an_evaluation() -> None:
     table = app.dataframe[0].value
     for key, model in (("a", "first"), ("b", "second")):
         found = evaluate_classifier(swin_core.load(model), cifar100(split="test"))
-        for label, share in zip(found.labels, found.figures.per_class, strict=True):
+        for label, share in zip(found.labels, found.metrics.per_class, strict=True):
             if label in FINE:
                 (row,) = np.flatnonzero(table["name"] == label)
                 assert table[key].iloc[row] == pytest.approx(100 * share)
