@@ -12,11 +12,11 @@ from swin_core.attribution.methods import INPUT, METHOD_FACTS, NOT_OFFERED, Meth
 from swin_core.attribution.pixel_gradients import input_gradient, integrated_gradients, smooth_grad
 from swin_core.attribution.pytorch_grad_cam import WRAPPED, wrapped_maps
 from swin_core.attribution.rollout import gradient_rollout, plain_rollout
-from swin_core.attribution.targets import Answer, Ask, ask_batch
+from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets
 from swin_core.errors import ConfigError, LayerError
 from swin_core.zoo.load import Classifier
 
-__all__ = ["answer", "attribute", "chosen_layers", "chosen_method"]
+__all__ = ["attribute", "chosen_layers", "chosen_method", "run_method"]
 
 
 def attribute(
@@ -56,7 +56,7 @@ def attribute(
     known = chosen_method(method, compares=against is not None)
     names = chosen_layers(classifier, known, layers)
     with classifier.lock:
-        found = answer(classifier.model, batch, ask_batch(targets, against), known, names, reshape_transform)
+        found = run_method(classifier.model, batch, batch_targets(targets, against), known, names, reshape_transform)
     maps = resize_maps(found.maps[0]).float()
     return maps if signed else maps.relu()
 
@@ -90,25 +90,25 @@ def chosen_layers(classifier: Classifier, method: Method, layers: Sequence[str] 
     return names
 
 
-def answer(
+def run_method(
     model: nn.Module,
     x: Tensor,
-    ask: Ask,
+    select: TargetSelector,
     method: Method,
     layers: Sequence[str],
     reshape_transform: Callable[[Tensor], Tensor] | None = None,
-) -> Answer:
-    """Ask a model by a method; the caller holds the model's lock. See `attribute` for arguments and errors."""
+) -> Attribution:
+    """Run a method; the caller holds the model's lock. See `attribute` for arguments and errors."""
     if method.name in RULES:
-        return layer_maps(model, x, ask, layers, RULES[method.name], reshape_transform)
+        return layer_maps(model, x, select, layers, RULES[method.name], reshape_transform)
     if method.name in WRAPPED:
-        return wrapped_maps(model, x, ask, layers, method.name, reshape_transform)
+        return wrapped_maps(model, x, select, layers, method.name, reshape_transform)
     if method.staged:
-        return relevance_maps(model, x, ask, layers)
-    return PIXELS[method.name](model, x, ask)
+        return relevance_maps(model, x, select, layers)
+    return PIXELS[method.name](model, x, select)
 
 
-PIXELS: dict[str, Callable[[nn.Module, Tensor, Ask], Answer]] = {
+PIXELS: dict[str, Callable[[nn.Module, Tensor, TargetSelector], Attribution]] = {
     "gradient": input_gradient,
     "smoothgrad": smooth_grad,
     "integrated": integrated_gradients,

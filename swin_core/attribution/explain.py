@@ -9,12 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from swin_core.attribution.defaults import default_method
-from swin_core.attribution.dispatch import answer, attribute, chosen_layers, chosen_method
+from swin_core.attribution.dispatch import attribute, chosen_layers, chosen_method, run_method
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.gradcam import resize_maps
 from swin_core.attribution.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
 from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
-from swin_core.attribution.targets import RUNNER_UP, Answer, ask_picture
+from swin_core.attribution.targets import RUNNER_UP, Attribution, image_targets
 from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, ImageError, TargetError, listed
 from swin_core.images.read import read_image
@@ -92,13 +92,13 @@ def explain(
     if not isinstance(image, Image.Image):
         raise ImageError(f"explain takes an image as read_image returns it, or a path, not {type(image).__name__}.")
     image = image.convert("RGB")
-    ask = ask_picture(_indices(classifier, targets), _others(classifier, against), classifier.labels)
+    select = image_targets(_indices(classifier, targets), _others(classifier, against), classifier.labels)
     names = chosen_layers(classifier, known, layers)
     view = classifier.view(image)
     if (view == view[:1, :1]).all():
         raise ImageError("the image is of a single colour, so that no place in it differs; choose another one.")
     with classifier.lock:
-        found = answer(classifier.model, classifier.tensor(view), ask, known, names, reshape_transform)
+        found = run_method(classifier.model, classifier.tensor(view), select, known, names, reshape_transform)
     return _explanation(classifier, image, view, found, method, names, fuse)
 
 
@@ -106,7 +106,7 @@ def _explanation(
     classifier: Classifier,
     image: Image.Image,
     view: np.ndarray,
-    found: Answer,
+    found: Attribution,
     method: str,
     layers: tuple[str, ...],
     fuse: str | None,
@@ -115,7 +115,7 @@ def _explanation(
     if len(logits) != classifier.num_classes:
         raise ConfigError(f"{classifier.name} has {classifier.num_classes} labels for {len(logits)} logits.")
     maps = torch.stack([resize_maps([one[0].float() for one in row]) for row in found.maps])
-    others = [int(one.against[0]) for one in found.questions if one.against is not None]
+    others = [int(one.against[0]) for one in found.targets if one.against is not None]
     return Explanation(
         model=classifier.name,
         method=method,
@@ -125,7 +125,7 @@ def _explanation(
         picture=_picture(classifier, image),
         logits=logits.cpu().numpy(),
         probabilities=logits.softmax(-1).cpu().numpy(),
-        targets=tuple(int(one.targets[0]) for one in found.questions),
+        targets=tuple(int(one.classes[0]) for one in found.targets),
         layers=layers if fuse is None else (" + ".join(layers),),
         maps=(maps if fuse is None else _fused(maps, fuse)).cpu().numpy(),
         region=classifier.region(image),

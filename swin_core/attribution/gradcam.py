@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from swin_core.attribution.cam_formulas import RULES, Rule
 from swin_core.attribution.layers import find_layout, prefix_tokens, target_modules
-from swin_core.attribution.targets import Answer, Ask, Question, ask_picture
+from swin_core.attribution.targets import Attribution, Target, TargetSelector, image_targets
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 
@@ -122,10 +122,10 @@ def grad_cam(
         TargetError: a class outside the model's.
         LayerError: a layer that cannot be explained.
     """
-    found = layer_maps(model, x, ask_picture(targets), layers, RULES["gradcam"], reshape_transform)
+    found = layer_maps(model, x, image_targets(targets), layers, RULES["gradcam"], reshape_transform)
     return GradCam(
         found.logits[0],
-        tuple(int(question.targets[0]) for question in found.questions),
+        tuple(int(target.classes[0]) for target in found.targets),
         [[one[0] for one in row] for row in found.maps],
         None if found.completeness is None else torch.cat(found.completeness),
     )
@@ -134,19 +134,19 @@ def grad_cam(
 def layer_maps(
     model: nn.Module,
     x: Tensor,
-    ask: Ask,
+    select: TargetSelector,
     layers: Sequence[str],
     rule: Rule,
     reshape_transform: Callable[[Tensor], Tensor] | None = None,
-) -> Answer:
-    """Maps of a method of the CAM family, for each question and layer, from one forward pass of a whole batch.
+) -> Attribution:
+    """Maps of a method of the CAM family, for each target and layer, from one forward pass of a whole batch.
 
     An image's score does not depend on the others', so the gradient of the scores' sum is that of each.
 
     Args:
         model: any classifier.
         x: normalised images, `(B, channels, H, W)`.
-        ask: what to ask of the logits.
+        select: chooses the targets from the logits.
         layers: target layers by name.
         rule: from activations and gradients to the map.
         reshape_transform: from a layer's output to `(B, C, h, w)`, as in pytorch-grad-cam; None finds the layout.
@@ -161,24 +161,24 @@ def layer_maps(
     """
     with forward_to_layers(model, x, layers) as seen:
         logits = seen.logits
-        questions = ask(logits.detach())
+        targets = select(logits.detach())
         arrange = _arrangements(model, x, seen.outputs, reshape_transform)
         activations = [_at_least_float32(arrange[name](seen.outputs[name].detach())) for name in layers]
         if not rule.gradients:
             maps = [rule.weigh(activation, activation).relu() for activation in activations]
-            return Answer(logits.detach(), questions, [maps for _ in questions])
+            return Attribution(logits.detach(), targets, [maps for _ in targets])
         rows, completeness = [], []
-        for place, question in enumerate(questions):
-            score = question.score(logits)
+        for place, target in enumerate(targets):
+            score = target.score(logits)
             outputs = [seen.outputs[name] for name in layers]
-            keep = place < len(questions) - 1
+            keep = place < len(targets) - 1
             gradients = torch.autograd.grad(score.sum(), outputs, retain_graph=keep, allow_unused=True)
             pulled = [_pulled(name, gradient, arrange[name]) for name, gradient in zip(layers, gradients, strict=True)]
             rows.append([rule.weigh(a, g).relu() for a, g in zip(activations, pulled, strict=True)])
             if rule.complete:
-                completeness.append(_completeness(model, activations[0], pulled[0], logits.detach(), question))
+                completeness.append(_completeness(model, activations[0], pulled[0], logits.detach(), target))
     exact = [value for value in completeness if value is not None]
-    return Answer(logits.detach(), questions, rows, exact if exact and len(exact) == len(questions) else None)
+    return Attribution(logits.detach(), targets, rows, exact if exact and len(exact) == len(targets) else None)
 
 
 def _pulled(name: str, gradient: Tensor | None, arrange: Callable[[Tensor], Tensor]) -> Tensor:
@@ -236,7 +236,7 @@ def _arrangements(
 
 
 def _completeness(
-    model: nn.Module, activation: Tensor, gradient: Tensor, logits: Tensor, question: Question
+    model: nn.Module, activation: Tensor, gradient: Tensor, logits: Tensor, target: Target
 ) -> Tensor | None:
     """How far the signed maps' sums are from the explained scores, `(B,)`, where the model is linear behind the layer.
 
@@ -247,17 +247,17 @@ def _completeness(
     head = get_classifier() if callable(get_classifier) else getattr(model, "head", None)
     if not isinstance(head, nn.Linear) or head.weight.shape != (logits.shape[1], activation.shape[1]):
         return None
-    row = _of_classes(head.weight, question) / gradient[0, 0].numel()
+    row = _of_classes(head.weight, target) / gradient[0, 0].numel()
     expected = row[:, :, None, None].expand_as(gradient)
     if not torch.allclose(gradient, expected, rtol=1e-3, atol=1e-6 * float(row.abs().max())):
         return None
-    bias = 0.0 if head.bias is None else _of_classes(head.bias, question).double()
+    bias = 0.0 if head.bias is None else _of_classes(head.bias, target).double()
     total = (activation * gradient).double().sum((1, 2, 3))
-    return (total + bias - question.score(logits)).abs()
+    return (total + bias - target.score(logits)).abs()
 
 
-def _of_classes(parameter: Tensor, question: Question) -> Tensor:
+def _of_classes(parameter: Tensor, target: Target) -> Tensor:
     """The head's rows or biases that make the explained scores, `(B, ...)`."""
     parameter = _at_least_float32(parameter.detach())
-    chosen = parameter[question.targets]
-    return chosen if question.against is None else chosen - parameter[question.against]
+    chosen = parameter[target.classes]
+    return chosen if target.against is None else chosen - parameter[target.against]

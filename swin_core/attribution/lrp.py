@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_core.attribution.methods import INPUT
-from swin_core.attribution.targets import Answer, Ask, Question, ask_batch
+from swin_core.attribution.targets import Attribution, Target, TargetSelector, batch_targets
 from swin_core.errors import LayerError
 from swin_core.models.linear import linear
 from swin_core.models.swin import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock, WindowAttention
@@ -64,7 +64,7 @@ def relevance(model: nn.Module, x: Tensor, targets: Tensor, against: Tensor | No
         LayerError: another model.
         TargetError: a class outside the model's, or not one an image.
     """
-    return _relevances(model, x, ask_batch(targets, against))[2][0]
+    return _relevances(model, x, batch_targets(targets, against))[2][0]
 
 
 def relevance_layers(model: nn.Module) -> tuple[str, ...]:
@@ -73,13 +73,15 @@ def relevance_layers(model: nn.Module) -> tuple[str, ...]:
     return (INPUT, *(f"layers.{number}" for number in range(stages)))
 
 
-def relevance_maps(model: nn.Module, x: Tensor, ask: Ask, layers: Sequence[str] = (INPUT,)) -> Answer:
-    """Signed maps for several questions, from one forward pass.
+def relevance_maps(
+    model: nn.Module, x: Tensor, select: TargetSelector, layers: Sequence[str] = (INPUT,)
+) -> Attribution:
+    """Signed maps for several targets, from one forward pass.
 
     Args:
         model: our Swin.
         x: normalised images, `(B, channels, H, W)`.
-        ask: what to ask of the logits.
+        select: chooses the targets from the logits.
         layers: some of `relevance_layers`. At a stage, one value for each cell of its output.
 
     Raises:
@@ -92,23 +94,23 @@ def relevance_maps(model: nn.Module, x: Tensor, ask: Ask, layers: Sequence[str] 
     for layer in layers:
         if isinstance(model, Swin) and layer not in known:
             raise LayerError(f"relevance propagation has maps at {', '.join(known)}, not at {layer[:80]!r}.")
-    logits, questions, found = _relevances(model, x, ask)
+    logits, targets, found = _relevances(model, x, select)
     maps = [dict(zip(known, (one.pixels, *one.stages), strict=True)) for one in found]
-    return Answer(logits, questions, [[of_one[layer] for layer in layers] for of_one in maps])
+    return Attribution(logits, targets, [[of_one[layer] for layer in layers] for of_one in maps])
 
 
-def patch_relevance(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
+def patch_relevance(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
     """What is above zero in the maps of `relevance_maps` at stage 1, `(B, h, w)`: one value a patch.
 
     The relevance of pixels changes its sign from one to the next. Summed over a patch's channels after stage 1, whose
     windows have exchanged what they hold, it is smooth enough to rank places, and still as fine as the patches.
     """
-    found = relevance_maps(model, x, ask, ("layers.0",))
-    return Answer(found.logits, found.questions, [[one.relu() for one in maps] for maps in found.maps])
+    found = relevance_maps(model, x, select, ("layers.0",))
+    return Attribution(found.logits, found.targets, [[one.relu() for one in maps] for maps in found.maps])
 
 
-def _relevances(model: nn.Module, x: Tensor, ask: Ask) -> tuple[Tensor, list[Question], list[Relevance]]:
-    """Logits `(B, classes)`, the questions, and the answer to each."""
+def _relevances(model: nn.Module, x: Tensor, select: TargetSelector) -> tuple[Tensor, list[Target], list[Relevance]]:
+    """Logits `(B, classes)`, the targets, and the answer to each."""
     if not isinstance(model, Swin):
         raise LayerError(
             f"relevance propagation knows the layers of our own Swin, not those of {type(model).__name__}; "
@@ -119,16 +121,16 @@ def _relevances(model: nn.Module, x: Tensor, ask: Ask) -> tuple[Tensor, list[Que
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         logits, maps = _forward(model, x)
-        questions = ask(logits.detach())
+        targets = select(logits.detach())
         found = []
-        for place, question in enumerate(questions):
-            score = question.score(logits)
-            pulled = torch.autograd.grad(score.sum(), [x, *maps], retain_graph=place < len(questions) - 1)
+        for place, target in enumerate(targets):
+            score = target.score(logits)
+            pulled = torch.autograd.grad(score.sum(), [x, *maps], retain_graph=place < len(targets) - 1)
             pixels = (x * pulled[0]).detach().sum(1)
             stages = [(one * gradient).detach().sum(-1) for one, gradient in zip(maps, pulled[1:], strict=True)]
             sums = torch.stack([one.sum((1, 2)) for one in (pixels, *stages)], 1)
             found.append(Relevance(pixels, stages, sums, score.detach()))
-    return logits.detach(), questions, found
+    return logits.detach(), targets, found
 
 
 def _forward(model: Swin, x: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from swin_core.attribution.cam_formulas import RULES, Rule, peak_up
 from swin_core.attribution.gradcam import forward_to_layers, layer_maps
 from swin_core.attribution.layers import layer_arrangement
-from swin_core.attribution.targets import Answer, Ask, Question
+from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.errors import LayerError, TargetError
 from swin_core.models.modes import evaluation_mode, frozen_parameters
 
@@ -41,7 +41,7 @@ _second_order = threading.Lock()
 
 @dataclass(frozen=True)
 class _Call:
-    """One question at one layer."""
+    """One target at one layer."""
 
     model: nn.Module
     layer: str
@@ -49,7 +49,7 @@ class _Call:
     """From the layer's output to `(B, C, h, w)`."""
     x: Tensor
     """`(B, channels, H, W)`."""
-    question: Question
+    target: Target
     logits: Tensor
     """`(B, classes)`."""
 
@@ -68,25 +68,25 @@ class _Call:
         return self.arrange(self.output()).float()
 
     def scores(self, image: int, logits: Tensor) -> Tensor:
-        """The score of an image's question for logits `(N, classes)`, `(N,)` float32."""
-        rows = torch.full((len(logits),), image, device=self.question.targets.device)
-        return self.question.of(rows).score(logits).float()
+        """The score of an image's target for logits `(N, classes)`, `(N,)` float32."""
+        rows = torch.full((len(logits),), image, device=self.target.classes.device)
+        return self.target.take(rows).score(logits).float()
 
 
 def wrapped_maps(
     model: nn.Module,
     x: Tensor,
-    ask: Ask,
+    select: TargetSelector,
     layers: Sequence[str],
     method: str,
     reshape_transform: Arrange | None = None,
-) -> Answer:
-    """Maps of a method of `WRAPPED` for each question and layer.
+) -> Attribution:
+    """Maps of a method of `WRAPPED` for each target and layer.
 
     Args:
         model: any classifier.
         x: normalised images, `(B, channels, H, W)`.
-        ask: what to ask of the logits.
+        select: chooses the targets from the logits.
         layers: target layers by name.
         method: a key of `WRAPPED`.
         reshape_transform: from a layer's output to `(B, C, h, w)`; None finds the layout.
@@ -95,18 +95,18 @@ def wrapped_maps(
         TargetError: a class outside the model's.
         LayerError: a layer that cannot be explained.
     """
-    # Grad-CAM first: it checks the layers and the logits with clear messages, and finds the questions.
-    found = layer_maps(model, x, ask, layers, RULES["gradcam"], reshape_transform)
+    # Grad-CAM first: it checks the layers and the logits with clear messages, and finds the targets.
+    found = layer_maps(model, x, select, layers, RULES["gradcam"], reshape_transform)
     compute, by_class = WRAPPED[method]
     rows: list[list[Tensor]] = []
-    for question in found.questions:
+    for target in found.targets:
         if rows and not by_class:
             rows.append(rows[0])
             continue
         row = []
         for name in layers:
             arrange = reshape_transform or layer_arrangement(model, name, (x.shape[2], x.shape[3]))
-            call = _Call(model, name, arrange, x.clone(), question, found.logits)
+            call = _Call(model, name, arrange, x.clone(), target, found.logits)
             with (
                 torch.inference_mode(False),
                 torch.autocast(x.device.type, enabled=False),
@@ -115,7 +115,7 @@ def wrapped_maps(
             ):
                 row.append(compute(call).relu())
         rows.append(row)
-    return Answer(found.logits, found.questions, rows)
+    return Attribution(found.logits, found.targets, rows)
 
 
 @torch.no_grad()
@@ -180,7 +180,7 @@ def _shapley_cam(call: _Call) -> Tensor:
     # The fused attention kernels have no second derivative.
     with _second_order, sdpa_kernel(SDPBackend.MATH), forward_to_layers(call.model, call.x, [call.layer]) as seen:
         output = seen.outputs[call.layer]
-        (gradient,) = torch.autograd.grad(call.question.score(seen.logits).sum(), output, create_graph=True)
+        (gradient,) = torch.autograd.grad(call.target.score(seen.logits).sum(), output, create_graph=True)
         if gradient.requires_grad:  # else the score is linear in the activations
             (product,) = torch.autograd.grad(gradient, output, output.detach(), allow_unused=True)
             gradient = gradient if product is None else gradient - product / 2
@@ -189,7 +189,7 @@ def _shapley_cam(call: _Call) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _FinerQuestion(Question):
+class _FinerTarget(Target):
     """A class compared with the closest ones, weighted by their probability."""
 
     scores: tuple[Callable[[Tensor], Tensor], ...] = ()
@@ -206,15 +206,15 @@ def _finer_cam(call: _Call) -> Tensor:
     if call.logits.shape[1] < 2:
         raise TargetError("Finer-CAM compares classes and the model has a single one; choose another method.")
     scores = []
-    for image, target in enumerate(call.question.targets.tolist()):
-        distance = (call.logits[image] - call.logits[image, target]).abs()
-        distance[target] = float("inf")
+    for image, index in enumerate(call.target.classes.tolist()):
+        distance = (call.logits[image] - call.logits[image, index]).abs()
+        distance[index] = float("inf")
         closest = distance.argsort()[: min(_CLOSEST, len(distance) - 1)].tolist()
-        others = closest if call.question.against is None else [int(call.question.against[image])]
-        scores.append(FinerWeightedTarget(target, others, 1))
-    question = _FinerQuestion(call.question.targets, call.question.against, tuple(scores))
+        others = closest if call.target.against is None else [int(call.target.against[image])]
+        scores.append(FinerWeightedTarget(index, others, 1))
+    target = _FinerTarget(call.target.classes, call.target.against, tuple(scores))
     rule = Rule(RULES["gradcam"].weigh)
-    return layer_maps(call.model, call.x, lambda _: [question], [call.layer], rule, call.arrange).maps[0][0]
+    return layer_maps(call.model, call.x, lambda _: [target], [call.layer], rule, call.arrange).maps[0][0]
 
 
 def _kpca_cam(call: _Call) -> Tensor:
@@ -249,7 +249,7 @@ def _sess(call: _Call) -> Tensor:
 
 
 def _target(call: _Call, image: int) -> Callable[[Tensor], Tensor]:
-    """The question of an image as pytorch-grad-cam has it: from `(..., classes)` to the score `(...)`."""
+    """The target of an image as pytorch-grad-cam has it: from `(..., classes)` to the score `(...)`."""
     return lambda logits: call.scores(image, logits.reshape(-1, logits.shape[-1])).view(logits.shape[:-1])
 
 

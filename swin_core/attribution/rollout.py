@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from swin_core.attribution.attention import AttentionBlock, Windows, attention_blocks, watch_attention
 from swin_core.attribution.layers import Layout, find_layout, prefix_tokens
-from swin_core.attribution.targets import Answer, Ask, ask_batch, check_logits
+from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets, check_logits
 from swin_core.errors import LayerError
 from swin_core.models.windows import pad_to_windows
 
@@ -54,18 +54,18 @@ def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against:
     """
     if targets is None:
         return plain_rollout(model, x, lambda logits: []).maps[0][0]
-    return gradient_rollout(model, x, ask_batch(targets, against)).maps[0][0]
+    return gradient_rollout(model, x, batch_targets(targets, against)).maps[0][0]
 
 
-def plain_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
-    """Where the pooled tokens' attention comes from, whatever the class: the same map for every question.
+def plain_rollout(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
+    """Where the pooled tokens' attention comes from, whatever the class: the same map for every target.
 
     In each block a token keeps half of its share for the shortcut and hands on the other half by its attention,
     averaged over heads, `v <- v / 2 + v A / 2`. What A gives to padded tokens goes to the window's others in
     proportion.
 
     Returns:
-        `(B, h, w)` for each question, or once where there is none. A map sums to 1; a ViT's to less, by the share that
+        `(B, h, w)` for each target, or once where there is none. A map sums to 1; a ViT's to less, by the share that
         stays with its class token.
     """
     blocks = attention_blocks(model)
@@ -76,15 +76,15 @@ def plain_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
 
     with watch_attention(model, x, blocks, read) as logits:
         check_logits(logits)
-        questions = ask(logits)
+        targets = select(logits)
         layout = first_layout(model, x, handed[0].windows)
         *_, last = walk_back(_start(model, len(x), handed[-1].windows, x), handed)
         found = on_grid(last.still + last.gained, layout)
-    return Answer(logits, questions, [[found] for _ in questions] or [[found]])
+    return Attribution(logits, targets, [[found] for _ in targets] or [[found]])
 
 
-def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
-    """Where attention that raises a class's score leads to: a map for each question, from one forward pass.
+def gradient_rollout(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
+    """Where attention that raises a class's score leads to: a map for each target, from one forward pass.
 
     `W = max(0, mean over heads of A * dy/dA)` is what a token hands on, beside the 1 of its shortcut (Chefer et al.
     2021, eq. 5, with rows that sum to 1): `v <- v (1 + W) / (1 + sum W)`.
@@ -93,7 +93,7 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
     image. The map is what a cell has gained over that: how much more attention it is paid than it pays.
 
     Returns:
-        `(B, h, w)` for each question, non-negative; its unit is that of the score.
+        `(B, h, w)` for each target, non-negative; its unit is that of the score.
     """
     blocks = attention_blocks(model)
     seen: list[tuple[Windows, Tensor]] = []
@@ -103,19 +103,19 @@ def gradient_rollout(model: nn.Module, x: Tensor, ask: Ask) -> Answer:
 
     with watch_attention(model, x, blocks, read, graph=True) as logits:
         check_logits(logits)
-        questions = ask(logits.detach())
+        targets = select(logits.detach())
         layout = first_layout(model, x, seen[0][0])
         start = _start(model, len(x), seen[-1][0], x)
         maps = []
-        for place, question in enumerate(questions):
-            score = question.score(logits).sum()
+        for place, target in enumerate(targets):
+            score = target.score(logits).sum()
             attentions = [attention for _, attention in seen]
-            gradients = torch.autograd.grad(score, attentions, retain_graph=place < len(questions) - 1)
+            gradients = torch.autograd.grad(score, attentions, retain_graph=place < len(targets) - 1)
             with torch.no_grad():
                 handed = [_raising(*one, gradient) for one, gradient in zip(seen, gradients, strict=True)]
                 *_, last = walk_back(start, handed)
                 maps.append([on_grid(last.gained, layout).relu()])
-    return Answer(logits.detach(), questions, maps)
+    return Attribution(logits.detach(), targets, maps)
 
 
 @dataclass(frozen=True)

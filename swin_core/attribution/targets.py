@@ -1,8 +1,7 @@
-"""What is asked of a model about a batch of images, and what every attribution method gives back.
+"""Target classes and contrast classes, and the attributions computed for them.
 
-A question names one class for each image of a batch, and maybe a second one: "why this class?" is asked of the
-class's logit, "why this class rather than that one?" of the difference of two logits. Many questions can be asked of
-one forward pass.
+A method explains a score: the logit of the target class, or the difference between it and the logit of a contrast
+class. Several targets share one forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,64 +13,62 @@ from torch import Tensor
 
 from swin_core.errors import TargetError
 
-__all__ = ["RUNNER_UP", "Against", "Answer", "Ask", "Question", "ask_batch", "ask_picture", "check_targets"]
-
 RUNNER_UP = "runner-up"
-"""In place of a class to compare with: the likeliest of the other classes."""
+"""Contrast class that stands for the most likely class other than the target."""
 
 Against: TypeAlias = "int | str | Sequence[int | str] | None"
 
 
 @dataclass(frozen=True)
-class Question:
-    """One class for each of B images, and maybe one to compare it with."""
+class Target:
+    """The class to explain for each of B images."""
 
-    targets: Tensor
-    """`(B,)`, class indices."""
+    classes: Tensor
+    """Class indices, `(B,)`."""
     against: Tensor | None = None
-    """`(B,)`, the classes rather than which the targets are explained; None for the targets alone."""
+    """Indices of the contrast classes, `(B,)`, or None."""
 
     def score(self, logits: Tensor) -> Tensor:
-        """What is explained, `(B,)`: each image's logit of its target, less that of the other class."""
-        score = logits.gather(1, self.targets[:, None])[:, 0]
+        """Return the explained score of each image, `(B,)`: the target's logit, minus that of its contrast class."""
+        score = logits.gather(1, self.classes[:, None])[:, 0]
         return score if self.against is None else score - logits.gather(1, self.against[:, None])[:, 0]
 
-    def of(self, pictures: Tensor) -> "Question":
-        """The same question of some of the images, `(N,)`, in that order, repeated or not."""
-        return Question(self.targets[pictures], None if self.against is None else self.against[pictures])
+    def take(self, images: Tensor) -> "Target":
+        """Return the targets of the images with these indices, `(N,)`; indices may repeat."""
+        return Target(self.classes[images], None if self.against is None else self.against[images])
 
 
-Ask: TypeAlias = Callable[[Tensor], list[Question]]
-"""From the logits `(B, classes)` to the questions: some, such as the likeliest class, depend on them."""
+TargetSelector: TypeAlias = Callable[[Tensor], list[Target]]
+"""Choose K targets from the logits `(B, classes)`; some, such as the most likely class, depend on them."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Maps of K questions at L layers for B images."""
+class Attribution:
+    """Attribution maps of K targets at L layers for B images."""
 
     logits: Tensor
     """`(B, classes)`."""
-    questions: list[Question]
-    """K of them."""
+    targets: list[Target]
+    """K targets."""
     maps: list[list[Tensor]]
-    """For each question and layer `(B, h, w)`, at the layer's own resolution; below zero only where the method says
-    what speaks against a class."""
+    """Maps `(B, h, w)` by target and layer, at each layer's own resolution. Only signed methods go below zero, where a
+    pixel lowers the score."""
     completeness: list[Tensor] | None = None
-    """For each question `(B,)`: how far the map's sum is from what theory says it is; None where it says nothing."""
+    """Distance of each map's sum from its theoretical value, `(B,)` by target; None if the method has no such value."""
 
 
 def check_logits(logits: Tensor) -> None:
-    """Raise `TargetError` for what a model gives that are no logits `(B, classes)`."""
+    """Raise `TargetError` unless a model's output has the shape of logits, `(B, classes)`."""
     if logits.dim() != 2:
-        raise TargetError(f"the model gives {tuple(logits.shape)}, no logits (B, classes); explain a classifier.")
+        raise TargetError(f"the model returns {tuple(logits.shape)}, not logits (B, classes); explain a classifier.")
 
 
 def check_targets(targets: Sequence[int] | None, logits: Tensor) -> tuple[int, ...]:
-    """Class indices in range, or the likeliest class where None is asked for.
+    """Return the class indices to explain in one image; None selects the most likely class.
 
     Args:
-        targets: class indices; None for the likeliest class.
-        logits: of one image, `(classes,)`.
+        targets: class indices.
+        logits: of the image, `(classes,)`.
 
     Raises:
         TargetError: an index outside the model's classes, or no index.
@@ -86,74 +83,76 @@ def check_targets(targets: Sequence[int] | None, logits: Tensor) -> tuple[int, .
     return tuple(int(target) for target in targets)
 
 
-def ask_picture(
-    targets: Sequence[int] | None,
-    against: int | str | Sequence[int | str] | None = None,
-    labels: Sequence[str] | None = None,
-) -> Ask:
-    """Some classes of one image, a question each.
+def image_targets(
+    targets: Sequence[int] | None, against: Against = None, labels: Sequence[str] | None = None
+) -> TargetSelector:
+    """Return a selector of several classes of one image, one target each.
 
     Args:
-        targets: class indices; None for the likeliest class.
-        against: class indices or `RUNNER_UP`: one for all targets, or one a target; None for no comparison.
-        labels: the classes' names, for messages.
+        targets: class indices; None for the most likely class.
+        against: contrast classes, by index or `RUNNER_UP`: one for all targets, or one for each.
+        labels: class names, for messages.
 
     Returns:
-        The questions of the logits; it raises `TargetError` for a class outside the model's, or one against itself.
+        The selector. It raises `TargetError` for a class that the model does not have, or one contrasted with itself.
     """
 
-    def ask(logits: Tensor) -> list[Question]:
+    def select(logits: Tensor) -> list[Target]:
         check_logits(logits)
         chosen = check_targets(targets, logits[0])
-        one = torch.tensor(chosen, device=logits.device)[:, None]
+        classes = torch.tensor(chosen, device=logits.device)[:, None]
         if against is None:
-            return [Question(target) for target in one]
-        several = [against] * len(chosen) if isinstance(against, int | str) else list(against)
-        if len(several) != len(chosen):
-            raise TargetError(f"{len(several)} classes to compare {len(chosen)} with: name one, or one for each.")
-        others = [_other(target, other, logits[0], labels) for target, other in zip(chosen, several, strict=True)]
-        pairs = torch.tensor(others, device=logits.device)[:, None]
-        return [Question(target, other) for target, other in zip(one, pairs, strict=True)]
+            return [Target(index) for index in classes]
+        contrasts = [against] * len(chosen) if isinstance(against, int | str) else list(against)
+        if len(contrasts) != len(chosen):
+            raise TargetError(
+                f"{len(contrasts)} contrast classes for {len(chosen)} targets: name one, or one for each."
+            )
+        pairs = [
+            _contrast(target, contrast, logits[0], labels) for target, contrast in zip(chosen, contrasts, strict=True)
+        ]
+        others = torch.tensor(pairs, device=logits.device)[:, None]
+        return [Target(index, other) for index, other in zip(classes, others, strict=True)]
 
-    return ask
+    return select
 
 
-def _other(target: int, against: int | str, logits: Tensor, labels: Sequence[str] | None) -> int:
-    """The class that a target is compared with."""
+def _contrast(target: int, against: int | str, logits: Tensor, labels: Sequence[str] | None) -> int:
+    """Return the index of a target's contrast class."""
     if against == RUNNER_UP:
         if len(logits) < 2:
-            raise TargetError("the model has a single class, so there is none to compare it with.")
-        likeliest = [int(index) for index in logits.topk(2).indices]
-        return likeliest[1] if likeliest[0] == target else likeliest[0]
-    (other,) = check_targets([int(against)], logits)
-    if other == target:
+            raise TargetError("the model has a single class, so there is no contrast class.")
+        first, second = (int(index) for index in logits.topk(2).indices)
+        return second if first == target else first
+    (contrast,) = check_targets([int(against)], logits)
+    if contrast == target:
         name = f"class {target}" if labels is None or target >= len(labels) else repr(labels[target][:80])
-        raise TargetError(f"{name} cannot be explained rather than itself; name two classes.")
-    return other
+        raise TargetError(f"{name} cannot be contrasted with itself; name two classes.")
+    return contrast
 
 
-def ask_batch(targets: Tensor, against: Tensor | None = None) -> Ask:
-    """One question of a batch: a class for each image, and maybe one to compare it with, `(B,)` each.
+def batch_targets(targets: Tensor, against: Tensor | None = None) -> TargetSelector:
+    """Return a selector of one class for each image of a batch.
+
+    Args:
+        targets: class indices, `(B,)`.
+        against: indices of the contrast classes, `(B,)`, or None.
 
     Returns:
-        The question of the logits; it raises `TargetError` for other shapes, a class outside the model's, or one
-        against itself.
+        The selector. It raises `TargetError` for other shapes, a class that the model does not have, or one contrasted
+        with itself.
     """
 
-    def ask(logits: Tensor) -> list[Question]:
+    def select(logits: Tensor) -> list[Target]:
         check_logits(logits)
         for classes in (targets,) if against is None else (targets, against):
             if tuple(classes.shape) != (len(logits),):
                 raise TargetError(f"{len(logits)} images need as many classes, not {tuple(classes.shape)}.")
             check_targets([int(index) for index in classes], logits[0])
         if against is not None and bool((targets.to(against.device) == against).any()):
-            raise TargetError("a class cannot be explained rather than itself; name two classes for each image.")
+            raise TargetError("a class cannot be contrasted with itself; name two classes for each image.")
         # Copies: gradients cannot be taken through an index that was made in inference mode.
-        chosen, other = (
-            None if classes is None else classes.to(logits.device, torch.long, copy=True)
-            for classes in (targets, against)
-        )
-        assert chosen is not None
-        return [Question(chosen, other)]
+        chosen = targets.to(logits.device, torch.long, copy=True)
+        return [Target(chosen, None if against is None else against.to(logits.device, torch.long, copy=True))]
 
-    return ask
+    return select

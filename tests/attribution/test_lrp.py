@@ -19,7 +19,7 @@ import swin_core
 from swin_core.attribution import lrp as module
 from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.lrp import relevance, relevance_layers, relevance_maps
-from swin_core.attribution.targets import ask_batch
+from swin_core.attribution.targets import batch_targets
 from swin_core.errors import ConfigError, LayerError, TargetError
 from swin_core.models.swin import Swin, WindowAttention
 from tests.fixtures.reference import randomise, relative_error, small
@@ -62,7 +62,7 @@ def test_it_runs_the_model_as_it_is(changes: dict[str, Any]) -> None:
     model = small(**changes)
     for size in SIZES:
         x = torch.randn(2, 3, *size)
-        found = relevance_maps(model, x, ask_batch(TARGETS))
+        found = relevance_maps(model, x, batch_targets(TARGETS))
         assert relative_error(found.logits, model(x)) < 1e-5
     assert relevance(model, x, TARGETS).sums.shape == (2, 3)
 
@@ -191,7 +191,9 @@ def test_contrast_is_the_relevance_of_a_difference() -> None:
     one, other = relevance(model, x, TARGETS), relevance(model, x, TARGETS + 2)
     torch.testing.assert_close(found.logits, one.logits - other.logits)
     torch.testing.assert_close(found.pixels, one.pixels - other.pixels, rtol=1e-3, atol=1e-5)
-    both = relevance_maps(model, x, lambda logits: [*ask_batch(TARGETS)(logits), *ask_batch(TARGETS + 2)(logits)])
+    both = relevance_maps(
+        model, x, lambda logits: [*batch_targets(TARGETS)(logits), *batch_targets(TARGETS + 2)(logits)]
+    )
     torch.testing.assert_close(both.maps[0][0], one.pixels)
     torch.testing.assert_close(both.maps[1][0], other.pixels)
 

@@ -363,8 +363,8 @@ def test_second_order_takes_turns(tiny: swin_core.Classifier, noise: Image.Image
         ({"method": "ablationcam", "targets": [-1]}, TargetError, "class -1 is outside"),
         ({"against": 9}, TargetError, "class 9 is outside"),
         ({"against": "orchid"}, TargetError, "no class 'orchid'"),
-        ({"targets": 2, "against": "roses"}, TargetError, "'roses' cannot be explained rather than itself"),
-        ({"targets": [0, 1, 2], "against": [3, 4]}, TargetError, "2 classes to compare 3 with"),
+        ({"targets": 2, "against": "roses"}, TargetError, "'roses' cannot be contrasted with itself"),
+        ({"targets": [0, 1, 2], "against": [3, 4]}, TargetError, "2 contrast classes for 3 targets"),
     ],
 )
 def test_faults_get_one_line(
@@ -393,7 +393,7 @@ def test_a_constant_batch_is_finite(tiny: swin_core.Classifier, method: str) -> 
     [
         (torch.tensor([0]), None, "2 images need as many classes"),
         (torch.tensor([0, 5]), None, "class 5 is outside"),
-        (torch.tensor([0, 1]), torch.tensor([2, 1]), "rather than itself"),
+        (torch.tensor([0, 1]), torch.tensor([2, 1]), "contrasted with itself"),
     ],
 )
 def test_faults_of_a_batch_get_one_line(

@@ -20,12 +20,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWe
 from torch import Tensor, nn
 
 from swin_core.attribution.cam_formulas import RULES, peak_up
-from swin_core.attribution.dispatch import answer
+from swin_core.attribution.dispatch import run_method
 from swin_core.attribution.gradcam import forward_to_layers
 from swin_core.attribution.layers import layer_arrangement
 from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.attribution.pixel_gradients import smooth_grad
-from swin_core.attribution.targets import ask_batch, ask_picture
+from swin_core.attribution.targets import batch_targets, image_targets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,7 +103,7 @@ def test_formulas_equal_pytorch_grad_cam(rule: str) -> None:
 def test_maps_equal_pytorch_grad_cam_on_tokens(swin: nn.Module, x: Tensor, rule: str, layer: str) -> None:
     """The whole way from the image, on channels last and on tokens, for another class in each image."""
     classes = torch.tensor([4, 1])
-    ours = answer(swin, x, ask_batch(classes), METHOD_FACTS[rule], [layer]).maps[0][0].numpy()
+    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS[rule], [layer]).maps[0][0].numpy()
     with getattr(pytorch_grad_cam, PEERS[rule])(swin, [swin.get_submodule(layer)], channels_first) as cam:
         theirs = raw_map(cam, x, [ClassifierOutputTarget(k) for k in classes.tolist()])
     swin.zero_grad()
@@ -139,24 +139,24 @@ def test_the_sign_of_a_component_follows_a_rule(rule: str) -> None:
 
 def test_layers_equal_captum(resnet: nn.Module, swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([5, 0])
-    ours = answer(resnet, x, ask_batch(classes), METHOD_FACTS["gradcam"], ["layer3"]).maps[0][0]
+    ours = run_method(resnet, x, batch_targets(classes), METHOD_FACTS["gradcam"], ["layer3"]).maps[0][0]
     theirs = LayerGradCam(resnet, resnet.layer3).attribute(x, classes, relu_attributions=True)[:, 0]
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
-    ours = answer(swin, x, ask_batch(classes), METHOD_FACTS["hirescam"], ["layers.1"]).maps[0][0]
+    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS["hirescam"], ["layers.1"]).maps[0][0]
     theirs = LayerGradientXActivation(swin, swin.layers[1]).attribute(x, classes).sum(-1).relu()
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
 def test_input_gradient_equals_captum(swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([3, 2])
-    ours = answer(swin, x, ask_batch(classes), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
+    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
     theirs = Saliency(swin).attribute(x.clone().requires_grad_(), classes).amax(1)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_integrated_gradients_equal_captum(swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([3, 2])
-    found = answer(swin, x, ask_batch(classes), METHOD_FACTS["integrated"], ["input"])
+    found = run_method(swin, x, batch_targets(classes), METHOD_FACTS["integrated"], ["input"])
     theirs, missing = IntegratedGradients(swin).attribute(
         x, target=classes, n_steps=32, method="gausslegendre", return_convergence_delta=True
     )
@@ -174,7 +174,7 @@ def test_integrated_gradients_are_exact_for_a_polynomial() -> None:
             return torch.stack([total, total**3], 1)
 
     x = torch.randn(1, 2, 4, 4)
-    found = answer(Cubic(), x, ask_picture([1]), METHOD_FACTS["integrated"], ["input"])
+    found = run_method(Cubic(), x, image_targets([1]), METHOD_FACTS["integrated"], ["input"])
     torch.testing.assert_close(found.maps[0][0][0], (x * x.sum() ** 2).sum(1)[0], rtol=1e-4, atol=1e-5)
     assert float(found.completeness[0]) < 1e-4
 
@@ -189,13 +189,13 @@ def test_smooth_grad_equals_captum_with_the_same_noise(
     theirs = NoiseTunnel(Saliency(swin)).attribute(
         x, nt_type="smoothgrad", nt_samples=7, stdevs=spread, target=2, abs=False
     )
-    ours = smooth_grad(swin, x, ask_picture([2]), samples=7, seed=5).maps[0][0]
+    ours = smooth_grad(swin, x, image_targets([2]), samples=7, seed=5).maps[0][0]
     torch.testing.assert_close(ours, theirs.abs().amax(1), rtol=1e-3, atol=1e-6)
 
 
 def test_smooth_grad_without_noise_is_the_gradient(swin: nn.Module, x: Tensor) -> None:
-    smooth = smooth_grad(swin, x, ask_batch(torch.tensor([1, 1])), samples=3, noise=0).maps[0][0]
-    plain = answer(swin, x, ask_batch(torch.tensor([1, 1])), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
+    smooth = smooth_grad(swin, x, batch_targets(torch.tensor([1, 1])), samples=3, noise=0).maps[0][0]
+    plain = run_method(swin, x, batch_targets(torch.tensor([1, 1])), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
     torch.testing.assert_close(smooth, plain, rtol=1e-4, atol=1e-7)
 
 
@@ -206,7 +206,7 @@ def test_wrapped_methods_equal_pytorch_grad_cam_alone(resnet: nn.Module, x: Tens
     x, layer = x[:1], "layer1"
     logits = resnet(x).detach()
     target = int(logits.argmax())
-    ours = answer(resnet, x, ask_picture([target]), METHOD_FACTS[method], [layer]).maps[0][0][0].numpy()
+    ours = run_method(resnet, x, image_targets([target]), METHOD_FACTS[method], [layer]).maps[0][0][0].numpy()
     targets = [ClassifierOutputTarget(target)]
     if method == "finercam":
         cam = pytorch_grad_cam.FinerCAM(resnet, [resnet.layer1])
@@ -250,7 +250,7 @@ def test_ablation_on_tokens_equals_a_slow_loop(swin: nn.Module, x: Tensor) -> No
             weights.append(logits[target] - swin(x).detach()[0, target])
             hook.remove()
         slow = (kept[0][0] @ torch.stack(weights)).relu().unflatten(0, (8, 8))
-        ours = answer(swin, x, ask_picture([target]), METHOD_FACTS["ablationcam"], [layer]).maps[0][0][0]
+        ours = run_method(swin, x, image_targets([target]), METHOD_FACTS["ablationcam"], [layer]).maps[0][0][0]
         torch.testing.assert_close(ours, slow, rtol=1e-2, atol=1e-3 * float(slow.max()))
 
 
@@ -264,7 +264,7 @@ def test_score_cam_on_tokens_equals_a_slow_loop(swin: nn.Module, x: Tensor) -> N
         mask = (mask - mask.min()) / (mask.max() - mask.min() + 1e-8)
         scores.append(swin(x * mask).detach()[0, 3])
     slow = torch.einsum("chw,c->hw", activations, torch.stack(scores).softmax(0)).relu()
-    ours = answer(swin, x, ask_picture([3]), METHOD_FACTS["scorecam"], [layer]).maps[0][0][0]
+    ours = run_method(swin, x, image_targets([3]), METHOD_FACTS["scorecam"], [layer]).maps[0][0][0]
     torch.testing.assert_close(ours, slow, rtol=1e-3, atol=1e-5)
 
 
@@ -295,6 +295,6 @@ def test_shapley_cam_on_tokens_equals_second_derivatives_by_hand(swin: nn.Module
         slow = (activations @ weights).relu().unflatten(0, (8, 8)).float()
     finally:
         swin.float()
-    ours = answer(swin, x.float(), ask_picture([target]), METHOD_FACTS["shapleycam"], [layer]).maps[0][0][0]
+    ours = run_method(swin, x.float(), image_targets([target]), METHOD_FACTS["shapleycam"], [layer]).maps[0][0][0]
     assert float(slow.max()) > 0
     torch.testing.assert_close(ours, slow, rtol=1e-2, atol=1e-3 * float(slow.max()))

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import swin_core
 from swin_core.attribution import rollout as module
 from swin_core.attribution.rollout import gradient_rollout, plain_rollout, rollout
-from swin_core.attribution.targets import ask_batch
+from swin_core.attribution.targets import batch_targets
 from swin_core.errors import LayerError, TargetError
 from tests.fixtures.attention import softmaxes, timm_swin, timm_swin_v2, token_numbers, vit, whole
 from tests.fixtures.reference import relative_error, small
@@ -203,7 +203,7 @@ def test_mass_is_one_at_every_step(
 def test_attention_step_by_step_gives_the_models_logits(make: Callable[[], nn.Module]) -> None:
     model = make().double().requires_grad_(False)
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    for found in (plain_rollout(model, x, ask_batch(TARGETS)), gradient_rollout(model, x, ask_batch(TARGETS))):
+    for found in (plain_rollout(model, x, batch_targets(TARGETS)), gradient_rollout(model, x, batch_targets(TARGETS))):
         assert relative_error(found.logits, model(x)) < 1e-12
 
 
@@ -213,7 +213,7 @@ def test_contrast_and_questions_come_from_one_forward_pass() -> None:
     model.register_forward_hook(lambda *_: runs.append(1))
     x = torch.randn(2, 3, 32, 32)
     found = gradient_rollout(
-        model, x, lambda logits: [*ask_batch(TARGETS)(logits), *ask_batch(TARGETS, TARGETS + 1)(logits)]
+        model, x, lambda logits: [*batch_targets(TARGETS)(logits), *batch_targets(TARGETS, TARGETS + 1)(logits)]
     )
     assert len(runs) == 1
     assert relative_error(found.maps[0][0], rollout(model, x, TARGETS)) < 1e-6

@@ -255,7 +255,7 @@ def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> Non
 def test_one_class_of_several_against_itself_leaves_the_others() -> None:
     chosen = {"rows": "Classes of one image", "classes": ["daisy", "roses"], "against": "daisy"}
     app = opened(**chosen, sample="tulip", model="first")
-    assert "rather than itself" in texts(app)
+    assert "contrasted with itself" in texts(app)
     assert "rather than daisy" in texts(app)
 
 
