@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.commands import shell
 from swin_core.commands.explain import found_model, print_failed
 from swin_core.comparisons.compare import Wish, class_grid
@@ -17,7 +18,6 @@ from swin_core.data.registry import open_split
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, save
 from swin_core.figures.matplotlib_grid import matplotlib_figure
-from swin_core.figures.overlay import COLORMAPS, SCALES, Look
 from swin_core.images.read import read_image
 from swin_core.reproduction import paper_figures as figures
 from swin_core.runs import runs_root

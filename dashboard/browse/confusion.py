@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from swin_core.figures.overlay import percent, shorten
 from swin_core.figures.palette import SERIES
+from swin_core.figures.text import percent, shorten
 
 __all__ = ["confusion_figure", "scale_words"]
 

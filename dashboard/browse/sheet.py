@@ -19,9 +19,10 @@ from dashboard.shared.theme import plain
 from dashboard.shared.url_state import no_number
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.methods import METHODS
+from swin_core.attribution.overlay import Look
 from swin_core.errors import DataError, SwinError
 from swin_core.evaluation.selection import CatalogPredictions
-from swin_core.figures.overlay import Look, percent
+from swin_core.figures.text import percent
 
 __all__ = ["HEAT_MAPS_AT_MOST", "show_sheet", "show_tray"]
 

@@ -14,12 +14,12 @@ from dashboard.shared import cache
 from dashboard.shared.datasets import NAME_PATTERN, Collection, picture_name, picture_state
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
+from swin_core.attribution.overlay import Look, overlay, scale_top
 from swin_core.data.catalog import Catalog
 from swin_core.data.thumbnails import SIDE, encode, thumbnails
 from swin_core.errors import DataError
 from swin_core.evaluation.selection import CatalogPredictions
-from swin_core.figures.grid import scale_top
-from swin_core.figures.overlay import Look, overlay, percent
+from swin_core.figures.text import percent
 from swin_core.system.cache import LRUCache
 
 __all__ = ["Shown", "Tile", "heat_maps", "in_words", "plain_tiles", "spaced", "verdict", "with_words"]

@@ -6,9 +6,9 @@ import streamlit as st
 
 from dashboard.shared.theme import DIVERGING, plain
 from swin_core.figures.grid import Row
-from swin_core.figures.overlay import percent, shorten
 from swin_core.figures.palette import INK
 from swin_core.figures.plotly_grid import CONFIG, escaped_lines
+from swin_core.figures.text import percent, shorten
 
 TOP = 5
 NAME_COLUMNS = 22

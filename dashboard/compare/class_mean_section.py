@@ -10,10 +10,11 @@ from dashboard.compare.timeline_section import ALONE
 from dashboard.shared.cache import FUSED, STAGES, held_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.theme import plain
+from swin_core.attribution.overlay import Look
 from swin_core.class_names import candidates
 from swin_core.comparisons.class_mean import BORDER_AREA, ClassMean
 from swin_core.errors import SwinError
-from swin_core.figures.overlay import Look, percent, shorten
+from swin_core.figures.text import percent, shorten
 
 __all__ = ["show_class_means"]
 

@@ -10,9 +10,9 @@ import streamlit as st
 
 from dashboard.shared.cache import classifier, drawing, held_classifier, page_figure, refusal
 from dashboard.shared.comparison import Comparison
+from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
-from swin_core.figures.overlay import Look
 from swin_core.figures.plotly_grid import CAPTION_COLUMNS, CONFIG, page_layout
 
 __all__ = ["Stage"]

@@ -2,7 +2,7 @@
 
 from dashboard.shared.theme import plain
 from swin_core.attribution.methods import METHOD_FACTS
-from swin_core.figures.overlay import Look
+from swin_core.attribution.overlay import Look
 from swin_core.figures.reading_guide import BEST, bright, colours
 
 __all__ = ["how_to_read"]

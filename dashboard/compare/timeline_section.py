@@ -11,11 +11,12 @@ from dashboard.compare.measurements import TimelineRequest, run_folder, timeline
 from dashboard.shared.cache import FUSED, STAGES
 from dashboard.shared.comparison import Comparison, Line
 from dashboard.shared.theme import plain
+from swin_core.attribution.overlay import Look, data_uri
 from swin_core.comparisons.timeline import Timeline
 from swin_core.errors import SwinError
-from swin_core.figures.overlay import Look, data_uri, percent
 from swin_core.figures.palette import SERIES
 from swin_core.figures.plotly_grid import CONFIG
+from swin_core.figures.text import percent
 
 __all__ = ["ALONE", "show_gaze"]
 

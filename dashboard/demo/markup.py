@@ -11,10 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from dashboard.demo.answers import Answer, predictions
-from swin_core.attribution.explanation import Region, common_parts
+from swin_core.attribution.overlay import bar_colors, data_uri, enlarged
+from swin_core.attribution.regions import Region, common_parts
 from swin_core.figures.grid import Cell, Grid
 from swin_core.figures.matplotlib_grid import cell_overlay
-from swin_core.figures.overlay import bar_colors, data_uri, enlarged, percent, shorten
+from swin_core.figures.text import percent, shorten
 
 __all__ = ["PICTURE", "heat_maps", "notice", "slides"]
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dashboard.inside.drawing import Segments, enlarged
 from dashboard.shared.theme import DIVERGING
 from swin_core.anatomy.structure import Block
-from swin_core.figures.overlay import data_uri
+from swin_core.attribution.overlay import data_uri
 from swin_core.figures.palette import INK, SERIES
 from swin_core.models.complexity import msa_complexity, window_msa_complexity
 from swin_core.models.windows import Pair

@@ -26,8 +26,9 @@ from dashboard.inside.words import Panel
 from dashboard.shared.theme import plain
 from swin_core.anatomy.internals import StageRelevance
 from swin_core.anatomy.structure import Places, bias_maps
-from swin_core.figures.overlay import Look, overlay, percent
+from swin_core.attribution.overlay import Look, overlay
 from swin_core.figures.plotly_grid import CONFIG
+from swin_core.figures.text import percent
 from swin_core.models.complexity import count_flops, msa_complexity, padded_grid, window_msa_complexity
 from swin_core.models.windows import Pair
 

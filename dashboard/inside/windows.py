@@ -19,7 +19,7 @@ from dashboard.inside.drawing import (
 from dashboard.inside.figures import Lines, picture_figure
 from dashboard.inside.parts import show_picture, show_strip
 from swin_core.anatomy.structure import PADDING, Places
-from swin_core.figures.overlay import percent
+from swin_core.figures.text import percent
 
 __all__ = ["show_windows"]
 

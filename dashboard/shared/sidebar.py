@@ -15,9 +15,9 @@ from dashboard.shared.datasets import data_picture
 from dashboard.shared.model_names import PICTURES_AT_MOST, from_words, in_words, offered_models, once, samples, truth_of
 from dashboard.shared.theme import plain
 from dashboard.shared.uploads import choose_uploads
+from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
-from swin_core.figures.overlay import COLORMAPS, SCALES, Look
 from swin_core.images.read import read_image
 from swin_core.zoo.load import available
 

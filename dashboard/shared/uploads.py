@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard.shared.model_names import PICTURES_AT_MOST
 from dashboard.shared.theme import plain
-from swin_core.figures.overlay import shorten
+from swin_core.figures.text import shorten
 from swin_core.images.read import PICTURE_SUFFIXES
 
 __all__ = ["Upload", "choose_uploads", "kept_uploads"]

@@ -11,10 +11,10 @@ from dashboard.shared.share_link import show_link
 from dashboard.shared.sidebar import choose_look, choose_models, choose_picked
 from dashboard.shared.theme import plain
 from dashboard.shared.url_state import ON_OFF, models_too_many, not_offered, settle, with_lines_before
+from swin_core.attribution.overlay import Look
 from swin_core.data.dataset import data_root
 from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.selection import select
-from swin_core.figures.overlay import Look
 
 ignored: list[str] = models_too_many() + not_offered("view", VIEWS) + not_offered("size", list(map(str, PAGE_SIZES)))
 ignored += not_offered("level", LEVELS) + not_offered("classes_by", ORDERS)

@@ -34,8 +34,8 @@ from dashboard.shared.theme import plain
 from dashboard.shared.uploads import kept_uploads
 from dashboard.shared.url_state import models_too_many, not_offered, settle, with_lines_before
 from swin_core.attribution.methods import METHODS
+from swin_core.attribution.overlay import COLORMAPS, Look
 from swin_core.errors import ConfigError
-from swin_core.figures.overlay import COLORMAPS, Look
 
 AGREEMENT = (
     "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "

@@ -14,8 +14,8 @@ from torch import nn
 
 import swin_core
 from swin_core.attribution.gradcam import grad_cam
+from swin_core.attribution.overlay import overlay
 from swin_core.comparisons.compare import Wish, compare
-from swin_core.figures.overlay import overlay
 from swin_core.figures.plotly_grid import plotly_figure
 
 

@@ -4,62 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["WHOLE", "Explanation", "Region", "bilinear", "common_parts"]
-
-
-Region = tuple[float, float, float, float]
-
-
-WHOLE = (0.0, 0.0, 1.0, 1.0)
-"""All of a map, as a part of it: left, top, right and bottom, as shares of its sides."""
-
-
-def bilinear(values: np.ndarray, height: int, width: int, part: Region = WHOLE) -> np.ndarray:
-    """Values of shape `(h, w)`, or a part of them, resized to `(height, width)`, float32.
-
-    Cell centres keep their value, edges extend it. The same interpolation as `F.interpolate(mode="bilinear",
-    align_corners=False)` when it enlarges, and as the browser's smooth heat map, so that page and export
-    agree.
-    """
-    rows, row_weight = _neighbours(values.shape[0], height, part[1], part[3])
-    columns, column_weight = _neighbours(values.shape[1], width, part[0], part[2])
-    values = values.astype(np.float32)
-    upper = values[rows[0]] * (1 - row_weight)[:, None] + values[rows[1]] * row_weight[:, None]
-    return upper[:, columns[0]] * (1 - column_weight) + upper[:, columns[1]] * column_weight
-
-
-def _neighbours(
-    source: int, target: int, start: float, stop: float
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """For each of `target` samples the two nearest of `source` cell centres, and the second's weight."""
-    place = start + (np.arange(target) + 0.5) * (stop - start) / target
-    position = np.clip(place * source - 0.5, 0, source - 1)
-    first = np.floor(position).astype(int)
-    second = np.minimum(first + 1, source - 1)
-    return (first, second), (position - first).astype(np.float32)
-
-
-def common_parts(first: Region, second: Region) -> tuple[Region, Region] | None:
-    """What two regions of one image have in common, as a part of each: left, top, right and bottom as shares.
-
-    None where they have nothing in common.
-    """
-    left, top = max(first[0], second[0]), max(first[1], second[1])
-    right, bottom = min(first[2], second[2]), min(first[3], second[3])
-    if left >= right or top >= bottom:
-        return None
-    parts = []
-    for region in (first, second):
-        width, height = region[2] - region[0], region[3] - region[1]
-        parts.append(
-            (
-                (left - region[0]) / width,
-                (top - region[1]) / height,
-                (right - region[0]) / width,
-                (bottom - region[1]) / height,
-            )
-        )
-    return parts[0], parts[1]
+from swin_core.attribution.regions import Region
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ from PIL import Image
 from swin_core.attribution.dispatch import chosen_method
 from swin_core.attribution.explain import FUSIONS
 from swin_core.attribution.methods import METHOD_FACTS, NOT_OFFERED
+from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.commands import shell
 from swin_core.comparisons.compare import MODELS_AT_MOST, Missing, Wish, compare
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, kind_of, save
 from swin_core.figures.grid import Grid
-from swin_core.figures.overlay import COLORMAPS, SCALES, Look
 from swin_core.images.read import read_image
 from swin_core.reports.read import read_report
 from swin_core.reports.reproduce import TOLERANCE, find_models, reproduce

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
+from swin_core.attribution.overlay import Look, overlay
 from swin_core.class_names import find_class
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
-from swin_core.figures.overlay import Look, overlay
 from swin_core.zoo.load import Classifier
 
 __all__ = ["BORDER", "BORDER_AREA", "ClassMean", "border_share", "class_mean"]

@@ -8,10 +8,10 @@ from PIL import Image
 
 from swin_core.attribution.explain import explain
 from swin_core.attribution.layers import stage_layers
+from swin_core.attribution.overlay import Look
 from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
-from swin_core.figures.overlay import Look
 from swin_core.system.progress import Progress, counter
 from swin_core.trust.assess import assess
 from swin_core.zoo.load import Classifier

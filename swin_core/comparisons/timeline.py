@@ -11,9 +11,9 @@ from PIL import Image
 
 from swin_core.attribution.explain import explain
 from swin_core.attribution.explanation import Explanation
+from swin_core.attribution.overlay import Look, overlay
 from swin_core.errors import ConfigError, ModelError
 from swin_core.figures.grid import Cell
-from swin_core.figures.overlay import Look, overlay
 from swin_core.trust.similarity import agreement
 from swin_core.weights.files import read_metadata
 from swin_core.zoo.load import load

@@ -10,17 +10,17 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from swin_core.attribution.explanation import Explanation, common_parts
+from swin_core.attribution.explanation import Explanation
+from swin_core.attribution.overlay import Look, is_fine, scale_top
+from swin_core.attribution.regions import common_parts
 from swin_core.class_names import candidates
 from swin_core.errors import ConfigError
-from swin_core.figures.overlay import Look, percent, wrap
+from swin_core.figures.text import percent, wrap
 from swin_core.trust.assess import Trust
 from swin_core.trust.similarity import agreement
 
-__all__ = ["Caption", "Cell", "Grid", "Row", "badge", "is_fine", "scale_top"]
+__all__ = ["Caption", "Cell", "Grid", "Row", "badge"]
 
-FINE = 16
-"""A map of so many places a side or more may have a few far above the rest: they do not set its scale."""
 EMPTY_MAP = "empty map: nothing at this layer speaks for it"
 """What stands in place of the magnitude where the map is zero everywhere."""
 
@@ -88,22 +88,6 @@ class Caption:
         """Headline, and badge and notes, wrapped to lines of at most `columns` columns."""
         notes = (self.badge, *self.notes)
         return wrap(self.headline, columns), [line for note in notes for line in wrap(note, columns)]
-
-
-def is_fine(values: np.ndarray) -> bool:
-    """Whether a map, `(h, w)`, has so many places that a few of them may be far above the rest."""
-    return max(values.shape) >= FINE
-
-
-def scale_top(values: np.ndarray) -> float:
-    """The top of a map's own scale: its greatest value, or of a fine map the value that one place in 100 exceeds.
-
-    Args:
-        values: `(h, w)`; of a map with a sign the magnitudes count.
-    """
-    magnitudes = np.abs(values)
-    greatest = float(magnitudes.max())
-    return float(np.percentile(magnitudes, 99)) or greatest if is_fine(values) else greatest
 
 
 def badge(trust: Trust) -> str:

@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from swin_core.attribution.overlay import bar_colors, enlarged, overlay
 from swin_core.figures.grid import Cell, Grid, Row
-from swin_core.figures.overlay import bar_colors, enlarged, overlay, shorten, wrap
+from swin_core.figures.text import shorten, wrap
 
 __all__ = ["cell_overlay", "matplotlib_figure"]
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from swin_core.attribution.overlay import bar_colors, color_scale, data_uri
 from swin_core.figures.grid import Cell, Grid, Row
-from swin_core.figures.overlay import NO_BREAK, bar_colors, color_scale, data_uri, shorten, wrap
+from swin_core.figures.text import NO_BREAK, shorten, wrap
 
 __all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 

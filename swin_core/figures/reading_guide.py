@@ -1,7 +1,7 @@
 """How to read heat maps, in a few sentences that change with what is shown."""
 
 from swin_core.attribution.methods import METHOD_FACTS
-from swin_core.figures.overlay import Look
+from swin_core.attribution.overlay import Look
 
 __all__ = ["BEST", "CROP", "TRUST", "bright", "colours"]
 

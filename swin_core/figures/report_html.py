@@ -15,11 +15,12 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.overlay import bar_colors, data_uri, enlarged
 from swin_core.figures.grid import Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
-from swin_core.figures.overlay import bar_colors, data_uri, enlarged, percent
 from swin_core.figures.reading_guide import CROP, TRUST, bright, colours
 from swin_core.figures.report_json import first_choices, machine, versions
+from swin_core.figures.text import percent
 
 __all__ = ["report_page"]
 

@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.overlay import Look
 from swin_core.errors import ConfigError, ImageError, ReportError
-from swin_core.figures.overlay import Look
 from swin_core.figures.report_json import BYTES_AT_MOST, FORMAT, PIXELS_AT_MOST, checksum
 from swin_core.images.read import read_image
 

@@ -14,8 +14,8 @@ from swin_core import runs
 from swin_core.data.catalog import each_class_in_turn
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, ModelError
-from swin_core.figures.overlay import shorten
 from swin_core.figures.palette import INK, SERIES
+from swin_core.figures.text import shorten
 from swin_core.images.preprocessing import crop_square
 from swin_core.training.config import TrainConfig
 from swin_core.zoo.load import ASSETS, load, weights_file

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_core.attribution.explanation import WHOLE, Region, bilinear
+from swin_core.attribution.regions import WHOLE, Region, bilinear
 
 __all__ = ["agreement", "spearman", "ssim"]
 

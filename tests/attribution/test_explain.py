@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 import swin_core
 from swin_core.attribution.explain import explain
-from swin_core.attribution.explanation import common_parts
 from swin_core.attribution.gradcam import grad_cam, resize_maps
 from swin_core.attribution.layers import Layout, default_layer, find_layout, offered_layers, reshape_transform_for
+from swin_core.attribution.regions import common_parts
 from swin_core.attribution.targets import check_targets
 from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
 from swin_core.trust.similarity import agreement

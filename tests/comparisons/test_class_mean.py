@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import swin_core
+from swin_core.attribution.overlay import Look, overlay
 from swin_core.comparisons.class_mean import BORDER_AREA, border_share, class_mean
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError
-from swin_core.figures.overlay import Look, overlay
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import swin_core
+from swin_core.attribution.overlay import Look, overlay
 from swin_core.comparisons.timeline import CHECKPOINTS_AT_MOST, Checkpoint, checkpoints_of, timeline
 from swin_core.errors import ConfigError, ModelError, WeightsError
-from swin_core.figures.overlay import Look, overlay
 
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 

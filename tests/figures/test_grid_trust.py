@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from pypdf import PdfReader
 
+from swin_core.attribution.overlay import DIVERGING, Look, color_scale, overlay
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Cell, Row
 from swin_core.figures.matplotlib_grid import matplotlib_figure
-from swin_core.figures.overlay import DIVERGING, NO_BREAK, Look, color_scale, overlay
 from swin_core.figures.plotly_grid import page_layout, plotly_figure
+from swin_core.figures.text import NO_BREAK
 from swin_core.trust.assess import Curve, Measures, Trust
 from tests.fixtures.grids import Make, heat_maps, maker, one_row, values_of
 

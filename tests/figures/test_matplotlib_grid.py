@@ -17,13 +17,14 @@ import torch
 from PIL import Image
 from pypdf import PdfReader
 
-from swin_core.attribution.explanation import bilinear
+from swin_core.attribution.overlay import COLORMAPS, DIVERGING, Look, color_scale, overlay
+from swin_core.attribution.regions import bilinear
 from swin_core.errors import ConfigError
 from swin_core.figures.files import encode, save
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.matplotlib_grid import matplotlib_figure
-from swin_core.figures.overlay import COLORMAPS, DIVERGING, Look, color_scale, overlay, percent, shorten, wrap
 from swin_core.figures.plotly_grid import page_layout, plotly_figure
+from swin_core.figures.text import percent, shorten, wrap
 from swin_core.trust.similarity import agreement
 from tests.fixtures.grids import Make, heat_maps, maker, one_row, values_of
 

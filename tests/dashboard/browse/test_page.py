@@ -21,12 +21,12 @@ from dashboard.browse import tables as browse_tables
 from dashboard.browse import tiles as browse_tiles
 from dashboard.shared.datasets import collections
 from dashboard.shared.model_names import PICTURES_AT_MOST
+from swin_core.attribution.overlay import Look
 from swin_core.data.catalog import Catalog
 from swin_core.data.dataset import cifar100
 from swin_core.evaluation.accuracy import evaluate_classifier
 from swin_core.evaluation.predictions import predict
 from swin_core.evaluation.selection import CONFIDENT, CatalogPredictions, ImageQuery, select
-from swin_core.figures.overlay import Look
 from swin_core.system.cache import LRUCache
 from tests.fixtures.browse import EVIL, at_first, bundle, data, fresh, opened, settled, sheet
 from tests.fixtures.images import FINE

@@ -22,9 +22,9 @@ from dashboard.demo.answers import Answer, Demo, predictions
 from dashboard.demo.markup import PICTURE, heat_maps, notice, slides
 from dashboard.demo.page import page
 from dashboard.shared.theme import DARK, LIGHT
+from swin_core.attribution.overlay import overlay
 from swin_core.errors import ImageError, ModelError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
-from swin_core.figures.overlay import overlay
 from tests.fixtures.demo import random_models
 from tests.fixtures.pages import FLOWERS, OTHERS, empty_caches
 

@@ -1,0 +1,134 @@
+"""Draw attribution maps over images: colour maps, opacity and scale."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from PIL import Image
+
+from swin_core.attribution.regions import bilinear
+from swin_core.errors import ConfigError
+
+COLORMAPS = ("viridis", "cividis", "inferno", "magma")
+"""Perceptually uniform colour maps of rising lightness, readable with colour blindness and in grey print."""
+
+DIVERGING = LinearSegmentedColormap.from_list(
+    "against and for",
+    [(0.0, "#08306B"), (0.3, "#0F5EA8"), (0.5, "#8C8C8C"), (0.7, "#E69F00"), (1.0, "#FFC933")],
+)
+"""Colour map of signed maps: blue lowers the score, orange raises it. Lightness rises here too, so that grey print
+keeps the two apart; the grey middle is transparent in an overlay."""
+
+SCALES = ("shared", "cell")
+"""One scale for all cells of a grid, or one for each cell."""
+
+LEAST_PIXELS = 256
+"""Images with a shorter side are enlarged before a map is drawn over them."""
+
+FINE = 16
+"""Maps of at least this side may have a few outliers far above the rest; these do not set the scale."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a map is drawn over its image.
+
+    The weight of the colour is `opacity * v` where the map is the fraction v of its scale, and 0 where v is below
+    `threshold`: a low value leaves the image as it is instead of tinting it with the lowest colour.
+    """
+
+    colormap: str = "viridis"
+    opacity: float = 0.8
+    """Weight of the colour at the top of the scale, in [0, 1]."""
+    threshold: float = 0.0
+    """Fraction of the scale below which the image is left as it is, in [0, 1)."""
+    scale: str = "cell"
+    """One of `SCALES`: from 0 to the largest value of all cells, or of each cell. Magnitudes compare only within one
+    model and layer, so each cell has its own scale by default."""
+
+    def __post_init__(self) -> None:
+        if self.colormap not in COLORMAPS:
+            raise ConfigError(f"Unknown colour map {self.colormap!r}: choose one of {', '.join(COLORMAPS)}.")
+        if self.scale not in SCALES:
+            raise ConfigError(f"Unknown scale {self.scale!r}: choose one of {', '.join(SCALES)}.")
+        if not 0 <= self.opacity <= 1:
+            raise ConfigError(f"Opacity {self.opacity} is outside 0 to 1.")
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(f"Threshold {self.threshold} is outside 0 to 1, 1 excluded.")
+
+    def weight(self, fraction: np.ndarray) -> np.ndarray:
+        """Return the weight of the colour, in [0, 1], for fractions of the scale in [-1, 1] of any shape."""
+        return np.where(np.abs(fraction) < self.threshold, 0.0, self.opacity * np.abs(fraction))
+
+
+def is_fine(values: np.ndarray) -> bool:
+    """Return whether a map `(h, w)` is so fine that a few pixels may be far above the rest."""
+    return max(values.shape) >= FINE
+
+
+def scale_top(values: np.ndarray) -> float:
+    """Return the top of a map's own scale: its largest magnitude, or the 99th percentile of a fine map's `(h, w)`."""
+    magnitudes = np.abs(values)
+    largest = float(magnitudes.max())
+    return float(np.percentile(magnitudes, 99)) or largest if is_fine(values) else largest
+
+
+def colors(look: Look, fraction: np.ndarray, signed: bool) -> np.ndarray:
+    """Return the RGB colours `(..., 3)`, in [0, 1], of fractions of the scale.
+
+    Fractions are 0 to 1, or -1 to 1 for signed maps, which use `DIVERGING` instead of the look's colour map.
+    """
+    return DIVERGING((fraction + 1) / 2)[..., :3] if signed else matplotlib.colormaps[look.colormap](fraction)[..., :3]
+
+
+def color_scale(look: Look, stops: int = 48, signed: bool = False) -> list[tuple[float, str]]:
+    """Return the look as a Plotly colour scale from bottom to top, with the weight as the colours' alpha."""
+    fractions = np.linspace(-1.0 if signed else 0.0, 1.0, stops)
+    if look.threshold > 0:
+        # Two stops at the threshold make a sharp edge; interpolation between two stops would blur it.
+        edges = np.array([np.nextafter(look.threshold, 0), look.threshold])
+        fractions = np.unique(np.concatenate([fractions, edges, -edges if signed else edges]))
+    rgb = np.rint(255 * colors(look, fractions, signed)).astype(int)
+    return [
+        (float((fraction + 1) / 2 if signed else fraction), f"rgba({r},{g},{b},{a:.3f})")
+        for fraction, (r, g, b), a in zip(fractions, rgb, look.weight(fractions), strict=True)
+    ]
+
+
+def bar_colors(look: Look, steps: int, signed: bool = False) -> np.ndarray:
+    """Return the look's opaque colours from the bottom to the top of the scale, `(steps, 3)` uint8."""
+    return np.rint(255 * colors(look, np.linspace(-1 if signed else 0, 1, steps), signed)).astype(np.uint8)
+
+
+def overlay(image: np.ndarray, values: np.ndarray, top: float, look: Look, signed: bool = False) -> np.ndarray:
+    """Return an image with an attribution map drawn over it, `(H, W, 3)` uint8.
+
+    Args:
+        image: `(H, W, 3)`, uint8.
+        values: the attribution map, `(h, w)`; it is resized to the image.
+        top: the value at the top of the scale.
+        look: colours, opacity and threshold.
+        signed: whether the scale goes from -top to top.
+    """
+    fraction = np.zeros(image.shape[:2])
+    if top > 0:
+        fraction = np.clip(bilinear(values, *image.shape[:2]) / top, -1 if signed else 0, 1)
+    weight = look.weight(fraction)[..., None]
+    blended = image * (1 - weight) + 255 * colors(look, fraction, signed) * weight
+    return np.rint(blended).astype(np.uint8)
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """Return a small image with each pixel repeated, so that a map drawn over it is smooth."""
+    times = max(1, LEAST_PIXELS // min(image.shape[:2]))
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def data_uri(image: np.ndarray) -> str:
+    """Return an image `(H, W, 3)` uint8 as a JPEG data URI for HTML and Plotly."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
