@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard.compare.measurements import held_trust, trust
 from dashboard.compare.trust_view import show_trust
 from dashboard.shared.comparison import Comparison, Line
-from swin_core.figures.grid import Cell, Grid, badge
+from swin_core.figures.grid import Cell, Grid
 from swin_core.trust.assess import Trust
 
 __all__ = ["show_badges"]
@@ -94,5 +94,5 @@ def _show(place: _Place, slot: DeltaGenerator, found: Trust | str) -> None:
         slot.caption("trust: none", help=found)
         return
     word, icon = ("believe", ":material/check_circle:") if found.better else ("doubt", ":material/help:")
-    if slot.button(badge(found).replace("SRG ", ""), icon=icon, key=f"{word}_{place.name}"):
+    if slot.button(f"{word} · {found.srg:+.2f}", icon=icon, key=f"{word}_{place.name}"):
         show_trust(place.cell, place.model, found)

@@ -109,7 +109,7 @@ def _badge_styles(shown: Grid, width: str) -> Iterator[str]:
     for i, row in enumerate(shown.rows):
         for j, cell in enumerate(row.cells):
             headline, _ = shown.caption(row, cell).lines(CAPTION_COLUMNS)
-            left, pixels, share = room.badge_place(i, j + 1, len(headline))
+            left, pixels, share = room.badge_position(i, j + 1, len(headline))
             yield (
                 f".st-key-badge_{i}_{j} {{ position: absolute; max-width: none; "
                 f"width: calc({room.cell_fraction:.5f} * {width}); "

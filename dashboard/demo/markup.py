@@ -61,7 +61,7 @@ def heat_maps(answer: Answer) -> str:
     """The image and each model's heat map with its caption and its likeliest classes, as one row that wraps."""
     row, grid = answer.grid.rows[0], answer.grid
     notes = (f"it shows: {row.truth}",) if row.truth else ()
-    image = data_uri(row.picture)
+    image = data_uri(row.thumbnail)
     panels = [_Panel("Picture", "Picture", "", image, f"The image {row.title}", row.title, notes)]
     for name, title, cell in zip(answer.models, grid.columns, answer.cells, strict=True):
         panels.append(_panel(grid, cell, shorten(title), name))

@@ -81,7 +81,7 @@ def _arrays(grid: Grid) -> dict[str, np.ndarray]:
     """All arrays by name: `picture_R`, and `map_R_C`, `view_R_C`, `logits_R_C` of row R and column C."""
     arrays = {"settings": np.array(json.dumps(report_numbers(grid, whole=False), ensure_ascii=False))}
     for i, row in enumerate(grid.rows):
-        arrays[f"picture_{i}"] = row.picture
+        arrays[f"picture_{i}"] = row.thumbnail
         for j, cell in enumerate(row.cells):
             if cell.explanation is not None and cell.map is not None:
                 arrays[f"map_{i}_{j}"] = cell.map

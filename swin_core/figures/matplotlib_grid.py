@@ -1,20 +1,20 @@
-"""The grid of heat maps for paper, drawn with matplotlib."""
+"""The grid of heat maps for print, drawn with matplotlib."""
 
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from swin_core.attribution.overlay import bar_colors, enlarged, overlay
-from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.grid import Cell, Grid
 from swin_core.figures.text import shorten, wrap
 
 __all__ = ["cell_overlay", "matplotlib_figure"]
 
 CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
-"""Side of a cell, space between cells, margins of page and panel, height of a line of text, in inches."""
+"""Side of a cell, space between cells, margin of the page, padding of a panel, height of a line, in inches."""
 CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
 BAR = 1.2
-"""Length of the scale's bar, in inches."""
+"""Length of the colour bar, in inches."""
 DOTS_PER_INCH = 200
 FONTS = (
     "DejaVu Sans",
@@ -24,54 +24,57 @@ FONTS = (
     "Microsoft YaHei",
     "PingFang SC",
 )
-"""Matplotlib's own font, then some that know Chinese, where the machine has them."""
+"""Matplotlib's own font, then fonts with Chinese characters; those that are installed are used."""
 
 
 def matplotlib_figure(grid: Grid) -> Figure:
-    """Draw the grid for paper, without pyplot and so without global state."""
-    captions = [[_caption(grid, row, cell) for cell in row.cells] for row in grid.rows]
+    """Draw the grid for print. It needs no pyplot, and so no global state."""
+    captions = [[grid.caption(row, cell).lines(CAPTION_COLUMNS) for cell in row.cells] for row in grid.rows]
     titles = [wrap(row.title, CAPTION_COLUMNS) for row in grid.rows]
-    heads = [wrap(title, CAPTION_COLUMNS) for title in ("Picture", *map(shorten, grid.columns))]
-    deep = [_lines_below(title, cells) for title, cells in zip(titles, captions, strict=True)]
+    heads = [wrap(title, CAPTION_COLUMNS) for title in ("Image", *map(shorten, grid.columns))]
+    head_lines = max(map(len, heads))
+    lines_below = [
+        max(len(title), *(len(headline) + len(notes) for headline, notes in cells), 1)
+        for title, cells in zip(titles, captions, strict=True)
+    ]
     width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
-    foot = wrap(f"{grid.scale_name}; {_made_by(grid)}", int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS))
-    height = 2 * MARGIN + LINE * (max(map(len, heads)) + 1.5 + len(foot))
-    height += sum(CELL + LINE * (lines + 1) for lines in deep)
+    foot = wrap(f"{grid.scale_name}; {_settings(grid)}", int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS))
+    height = 2 * MARGIN + LINE * (head_lines + 1.5 + len(foot)) + sum(CELL + LINE * (n + 1) for n in lines_below)
     page = _Page(Figure(figsize=(width, height), facecolor="white"))
     y = MARGIN
     for j, head in enumerate(heads):
         page.text(MARGIN + j * (CELL + GAP), y, head, bold=True)
-    y += LINE * (max(map(len, heads)) + 0.2)
+    y += LINE * (head_lines + 0.2)
     for i, row in enumerate(grid.rows):
-        page.picture(MARGIN, y, row.picture)
+        page.image(MARGIN, y, row.thumbnail)
         page.text(MARGIN, y + CELL + LINE * 0.3, titles[i])
         for j, cell in enumerate(row.cells):
             x = MARGIN + (j + 1) * (CELL + GAP)
-            headline, notes = captions[i][j]
-            if cell.explanation is None or cell.map is None:
+            if cell.explanation is None:
                 page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 2))
                 continue
-            page.picture(x, y, cell_overlay(grid, cell))
+            headline, notes = captions[i][j]
+            page.image(x, y, cell_overlay(grid, cell))
             page.text(x, y + CELL + LINE * 0.3, headline, bold=True)
             page.text(x, y + CELL + LINE * (0.3 + len(headline)), notes)
-        y += CELL + LINE * (deep[i] + 1)
+        y += CELL + LINE * (lines_below[i] + 1)
     y += LINE * 0.5
-    page.picture(MARGIN, y, bar_colors(grid.look, 256, grid.signed)[None], width=BAR, height=0.1)
+    page.image(MARGIN, y, bar_colors(grid.look, 256, grid.signed)[None], width=BAR, height=0.1)
     page.text(MARGIN + BAR + 0.1, y - 0.02, foot)
     return page.figure
 
 
 class _Page:
-    """A figure on which things are placed in inches from the upper left corner."""
+    """A figure with coordinates in inches from the upper left corner."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
         self.width, self.height = figure.get_size_inches()
-        known = set(font_manager.get_font_names())
-        self.fonts = [name for name in FONTS if name in known]
+        installed = set(font_manager.get_font_names())
+        self.fonts = [name for name in FONTS if name in installed]
 
     def text(self, x: float, y: float, lines: list[str], bold: bool = False) -> None:
-        """Lines of plain text; dollar signs and braces are shown, not read as mathematics."""
+        """Draw lines of plain text; dollar signs and braces are not read as mathematics."""
         for number, line in enumerate(lines):
             self.figure.text(
                 x / self.width,
@@ -83,14 +86,14 @@ class _Page:
                 parse_math=False,
             )
 
-    def picture(self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL) -> None:
-        """Pixels, `(h, w, 3)` uint8, stretched over a rectangle."""
+    def image(self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL) -> None:
+        """Draw pixels, `(h, w, 3)` uint8, stretched over a rectangle."""
         axes = self.figure.add_axes(self._rectangle(x, y, width, height))
         axes.imshow(pixels, aspect="auto", interpolation="auto")
         axes.set_axis_off()
 
     def panel(self, x: float, y: float, lines: list[str]) -> None:
-        """An empty cell with text in it."""
+        """Draw a grey cell with text."""
         axes = self.figure.add_axes(self._rectangle(x, y, CELL, CELL))
         axes.set(xticks=[], yticks=[], facecolor="0.93")
         axes.spines[:].set_visible(False)
@@ -107,18 +110,10 @@ def cell_overlay(grid: Grid, cell: Cell) -> np.ndarray:
     return overlay(enlarged(cell.explanation.picture), cell.map, grid.top(cell), grid.look, grid.signed)
 
 
-def _lines_below(title: list[str], captions: list[tuple[list[str], list[str]]]) -> int:
-    return max(len(title), *(len(headline) + len(notes) for headline, notes in captions), 1)
-
-
-def _caption(grid: Grid, row: Row, cell: Cell) -> tuple[list[str], list[str]]:
-    return grid.caption(row, cell).lines(CAPTION_COLUMNS)
-
-
-def _made_by(grid: Grid) -> str:
-    """Method, layers and colours in words."""
-    found = [cell.explanation for row in grid.rows for cell in row.cells if cell.explanation is not None]
-    layers = [cell.explanation.layers[cell.layer] for row in grid.rows for cell in row.cells if cell.explanation]
-    methods = ", ".join(dict.fromkeys(explanation.method for explanation in found))
-    made = f"{methods} at {', '.join(dict.fromkeys(layers))}; " if found else ""
+def _settings(grid: Grid) -> str:
+    """Return methods, layers, colours and opacity as text."""
+    cells = [(cell, cell.explanation) for row in grid.rows for cell in row.cells if cell.explanation is not None]
+    methods = ", ".join(dict.fromkeys(explanation.method for _, explanation in cells))
+    layers = ", ".join(dict.fromkeys(explanation.layers[cell.layer] for cell, explanation in cells))
+    made = f"{methods} at {layers}; " if cells else ""
     return f"{made}{'blue to orange' if grid.signed else grid.look.colormap}, opacity {grid.look.opacity:g}"

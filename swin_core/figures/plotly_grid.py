@@ -1,8 +1,8 @@
-"""The grid of heat maps as one Plotly figure, and the room it needs on a page.
+"""The grid of heat maps as one Plotly figure, and its layout on a page.
 
-Each cell is an image (a JPEG of some 30 KB) under a heat map of the attribution map's own few cells, which
-the browser smooths: so a page stays light, and a change of opacity moves no pixels. All text that came from
-outside is escaped, because Plotly reads a little HTML.
+Each cell is an image (a JPEG of about 30 KB) under a heat map with the attribution map's own few values, which the
+browser interpolates. So a page stays light, and changing the opacity transfers no pixels. All text from outside is
+escaped, because Plotly reads a little HTML.
 """
 
 import math
@@ -20,57 +20,58 @@ from swin_core.figures.text import NO_BREAK, shorten, wrap
 __all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
 
 CONFIG = {"showSendToCloud": False, "displayModeBar": False}
-"""Plotly's own settings, wherever the figure is shown: nothing is sent elsewhere, and no bar covers a title.
+"""Plotly settings of every figure: no upload to Plotly's cloud, and no tool bar over the titles.
 
-A drag over a cell zooms all of them, with the shift key it moves them, and a double click shows all again.
+Dragging over a cell zooms all cells, dragging with the shift key moves them, and a double click resets the view.
 """
 
 CELL_PIXELS = 160
-"""Least width of a cell: on a narrower page the grid scrolls."""
+"""Minimum width of a cell: on a narrower page the grid scrolls."""
 CAPTION_COLUMNS, FONT_PIXELS, LINE_PIXELS = 22, 13, 18
-"""Captions: columns of text that fit into `CELL_PIXELS`, size of the letters, height of a line."""
+"""Captions: columns of text that fit into `CELL_PIXELS`, font size, and height reserved for a line."""
 TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 2
-"""Height that Plotly gives a line of a caption, and the room between an image and the first one."""
+"""Height that Plotly gives a caption's line, and the gap between an image and its caption."""
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
-"""The same for the reason in a cell that failed, with its padding."""
-PIXELS, LEVELS = 64, 127
-"""A map of more places a side is one of single pixels: drawn in so many steps, which a byte holds, and read by the
-pointer at fewer places."""
+"""The same as `CAPTION_COLUMNS`, `FONT_PIXELS` and `LINE_PIXELS`, for the reason in a cell without a map."""
+POINTER_CELLS, LEVELS = 64, 127
+"""A map with more values a side is quantised to 8 bits for drawing, and the pointer reads it on a coarser grid."""
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
 HEAD_PIXELS, CAPTION_GAP_PIXELS, PADDING_PIXELS = 10, 16, 9
 FOOT_PIXELS = 40
-"""As much as the bar of the scale needs: with less Plotly takes it from the rows, and badges are misplaced."""
+"""Height of the colour bar: with less, Plotly shrinks the rows and badges are misplaced."""
 BAR_PIXELS = 90
 PANEL_COLOR = "rgba(128,128,128,0.14)"
 
+Spec = dict[str, Any]
+"""Part of a Plotly figure as plain data."""
 
-Drawn = dict[str, Any]
-"""A part of a Plotly figure."""
+LEFT_ALIGNED: Spec = {"x": 0, "xanchor": "left", "align": "left", "showarrow": False}
+"""What all annotations have in common."""
 
 
 @dataclass(frozen=True)
 class PageLayout:
-    """The room that a grid needs on a page, in pixels."""
+    """Size of a grid on a page, in pixels."""
 
     rows: int
     columns: int
-    """Columns of cells, that of the images included."""
+    """Columns of cells, including the one with the images."""
     head: int
-    """Height of the columns' titles."""
+    """Height of the column titles."""
     caption: int
     """Height of the captions under one row."""
 
-    def badge_place(self, row: int, column: int, headline: int) -> tuple[float, float, float]:
-        """Where the free line of a cell is; see `Grid.badge_room`.
+    def badge_position(self, row: int, column: int, headline: int) -> tuple[float, float, float]:
+        """Return the position of a cell's badge, in the line that `Grid.badge_room` leaves free.
 
         Args:
-            row: counted from 0.
-            column: likewise; 0 holds the images.
+            row: index of the row.
+            column: index of the column; 0 holds the images.
             headline: lines of the caption's headline.
 
         Returns:
-            Left side as a share of the figure's width; top in pixels, and what to add to it as a share of the width.
+            Left side as a fraction of the figure's width, then the top as a sum: pixels, and a fraction of the width.
         """
         left = column * (self.cell_fraction + GAP)
         pixels = self.head + row * self.caption + BADGE_GAP_PIXELS + headline * TEXT_PIXELS
@@ -78,7 +79,7 @@ class PageLayout:
 
     @property
     def least_width(self) -> int:
-        """Width below which captions would run into each other."""
+        """Width below which captions would overlap."""
         return round(CELL_PIXELS / self.cell_fraction)
 
     @property
@@ -88,30 +89,28 @@ class PageLayout:
 
     @property
     def fixed_height(self) -> int:
-        """The part of the height that does not grow with the width."""
+        """Part of the height that does not depend on the width."""
         return self.head + FOOT_PIXELS + self.rows * self.caption
 
     def height(self, width: float) -> float:
-        """Height for square cells at a given width."""
+        """Return the height at which cells are square for a given width."""
         return self.fixed_height + self.rows * self.cell_fraction * width
 
 
 def page_layout(grid: Grid) -> PageLayout:
-    """The room that the grid needs: lines for its longest title and caption, and at least 3 under a row.
+    """Return the grid's size on a page, with room for its longest title and caption.
 
-    The least, 4 where a line is left for badges, keeps the page still when a late cell gets its caption.
+    Each row has room for at least 3 lines (4 with badges), so that the page does not jump when a caption arrives late.
     """
-    least = 4 if grid.badge_room else 3
-    head = max((len(wrap(shorten(name), CAPTION_COLUMNS)) for name in grid.columns), default=1)
-    lines = least
+    lines = 4 if grid.badge_room else 3
     for row in grid.rows:
         lines = max(lines, len(wrap(row.title, CAPTION_COLUMNS)))
         for cell in row.cells:
             headline, notes = _caption_lines(grid, row, cell)
-            lines = max(lines, len(headline) + len(notes))
-            # A long reason grows over the foot of its cell into the room for captions.
+            # A long reason continues below its cell, into the room for captions.
             reason = REASON_LINE_PIXELS * len(wrap(cell.error, REASON_COLUMNS)) + 2 * PADDING_PIXELS
-            lines = max(lines, math.ceil((reason - CELL_PIXELS) / LINE_PIXELS))
+            lines = max(lines, len(headline) + len(notes), math.ceil((reason - CELL_PIXELS) / LINE_PIXELS))
+    head = max((len(wrap(shorten(name), CAPTION_COLUMNS)) for name in grid.columns), default=1)
     return PageLayout(
         rows=len(grid.rows),
         columns=len(grid.columns) + 1,
@@ -121,138 +120,140 @@ def page_layout(grid: Grid) -> PageLayout:
 
 
 def plotly_figure(grid: Grid) -> go.Figure:
-    """Draw the grid for a page: cells zoom together, and the pointer shows the values of the whole row.
+    """Draw the grid for a page: all cells zoom together, and the pointer shows the values of the whole row.
 
     The page's theme sets the colours of text and background.
     """
-    room = page_layout(grid)
-    traces: list[Drawn] = []
-    notes: list[Drawn] = []
-    shapes: list[Drawn] = []
-    axes: Drawn = {}
+    page = page_layout(grid)
+    traces: list[Spec] = []
+    annotations = _column_titles(grid)
+    shapes: list[Spec] = []
+    axes: Spec = {}
     for i, row in enumerate(grid.rows):
-        for j in range(room.columns):
-            count = i * room.columns + j
-            name = str(count + 1) if count else ""
-            axes |= _axes(name, i, j, room)
-            if j == 0:
-                traces += _picture(row.picture, name) + _values(grid, row, 0, name)
-                notes.append(_below(name, escaped_lines(row.title, CAPTION_COLUMNS)))
-                continue
-            cell = row.cells[j - 1]
-            if cell.explanation is None:
-                shapes.append(_panel(name))
-                notes.append(_inside(name, escaped_lines(cell.error, REASON_COLUMNS)))
+        for j in range(page.columns):
+            index = i * page.columns + j
+            name = str(index + 1) if index else ""  # Plotly's first axes have no number
+            axes |= _axes(name, i, j, page)
+            domain = {"xref": f"x{name} domain", "yref": f"y{name} domain"}
+            below = LEFT_ALIGNED | domain | {"y": 0, "yanchor": "top", "xshift": -1, "yshift": -3}
+            cell = row.cells[j - 1] if j else None
+            if cell is None:
+                traces.append(_image_trace(row.thumbnail, name))
+                annotations.append(below | {"text": escaped_lines(row.title, CAPTION_COLUMNS)})
+            elif cell.explanation is None:
+                corners = {"x0": 0, "x1": 1, "y0": 0, "y1": 1, "fillcolor": PANEL_COLOR, "line": {"width": 0}}
+                shapes.append({"type": "rect", "layer": "below"} | corners | domain)
+                inside = {"y": 1, "yanchor": "top", "xshift": PADDING_PIXELS, "yshift": -PADDING_PIXELS}
+                inside |= {"font": {"size": REASON_FONT_PIXELS}, "text": escaped_lines(cell.error, REASON_COLUMNS)}
+                annotations.append(LEFT_ALIGNED | domain | inside)
             else:
-                traces += _picture(cell.explanation.picture, name)
-                notes.append(_below(name, _caption(grid, row, cell)))
-            traces += _values(grid, row, j, name)
-    if grid.greatest > 0:
-        traces.append(_scale_bar(grid))
+                traces.append(_image_trace(cell.explanation.picture, name))
+                headline, notes = _caption_lines(grid, row, cell)
+                lines = [f"<b>{_escaped(line)}</b>" for line in headline] + [_escaped(line) for line in notes]
+                annotations.append(below | {"text": "<br>".join(lines)})
+            traces += _map_traces(grid, row, j, name)
+    if grid.shared_top > 0:
+        traces.append(_color_bar(grid))
+    foot = {"xref": "paper", "yref": "paper", "y": 0, "yanchor": "top", "text": _escaped(grid.scale_name)}
+    annotations.append(LEFT_ALIGNED | foot | {"xshift": BAR_PIXELS + 8 if grid.shared_top > 0 else -1, "yshift": -8})
     layout = {
         **axes,
-        "annotations": [*_heads(grid), *notes, _foot(grid)],
+        "annotations": annotations,
         "shapes": shapes,
         "font": {"size": FONT_PIXELS},
-        "margin": {"l": 0, "r": 0, "t": room.head, "b": FOOT_PIXELS, "pad": 0},
-        "height": round(room.height(1000)),
+        "margin": {"l": 0, "r": 0, "t": page.head, "b": FOOT_PIXELS, "pad": 0},
+        "height": round(page.height(1000)),
         "showlegend": False,
         "hoverlabel": {"align": "left"},
         # Keeps the zoom when only the look changes.
-        "uirevision": f"{room.rows} x {room.columns}",
+        "uirevision": f"{page.rows} x {page.columns}",
     }
     return go.Figure({"data": traces, "layout": layout})
 
 
-def _axes(name: str, i: int, j: int, room: PageLayout) -> Drawn:
-    """The two axes of cell (i, j): both from 0 to 1 over the crop, all cells of the grid moving together.
+def _axes(name: str, i: int, j: int, page: PageLayout) -> Spec:
+    """Return the axes of cell (i, j), both from 0 to 1 over the crop; all cells of the grid zoom together.
 
-    The block of a cell is as high as image and caption; the square image takes its top, the caption the
-    rest.
+    A cell's block holds the square image at its top and the caption below.
     """
-    left = j * (room.cell_fraction + GAP)
-    x: Drawn = {"anchor": f"y{name}", "range": [0, 1], "constrain": "domain", "constraintoward": "left"}
-    y: Drawn = {"anchor": f"x{name}", "range": [1, 0], "constrain": "domain", "constraintoward": "top"}
-    x |= {"visible": False, "domain": [left, min(1.0, left + room.cell_fraction)]}
-    y |= {"visible": False, "domain": [1 - (i + 1) / room.rows, 1 - i / room.rows]}
+    left = j * (page.cell_fraction + GAP)
+    x: Spec = {"anchor": f"y{name}", "range": [0, 1], "constrain": "domain", "constraintoward": "left"}
+    y: Spec = {"anchor": f"x{name}", "range": [1, 0], "constrain": "domain", "constraintoward": "top"}
+    x |= {"visible": False, "domain": [left, min(1.0, left + page.cell_fraction)]}
+    y |= {"visible": False, "domain": [1 - (i + 1) / page.rows, 1 - i / page.rows]}
     if name:
         x["matches"], y["matches"] = "x", "y"
     else:
-        # The others match these two, and so take their shape.
+        # The other axes match these two, and so take their aspect ratio.
         y["scaleanchor"] = "x"
     return {f"xaxis{name}": x, f"yaxis{name}": y}
 
 
-def _picture(picture: np.ndarray, name: str) -> list[Drawn]:
-    height, width = picture.shape[:2]
-    place = {"xaxis": f"x{name}", "yaxis": f"y{name}", **_spread("x", width), **_spread("y", height)}
-    return [{"type": "image", "source": data_uri(picture), "hoverinfo": "skip", **place}]
+def _image_trace(image: np.ndarray, name: str) -> Spec:
+    trace = {"type": "image", "source": data_uri(image), "hoverinfo": "skip", "xaxis": f"x{name}", "yaxis": f"y{name}"}
+    return trace | _pixels(*image.shape[:2])
 
 
-def _values(grid: Grid, row: Row, j: int, name: str) -> list[Drawn]:
-    """The heat map of column j; over the image itself (j = 0) an invisible one with the same values."""
+def _pixels(height: int, width: int) -> Spec:
+    """Return the origin and step of a trace with so many rows and columns over axes from 0 to 1."""
+    return {"x0": 0.5 / width, "dx": 1 / width, "y0": 0.5 / height, "dy": 1 / height}
+
+
+def _map_traces(grid: Grid, row: Row, j: int, name: str) -> list[Spec]:
+    """Return the heat map of column j; over the image itself (j = 0) an invisible one with the same values."""
     axes = {"xaxis": f"x{name}", "yaxis": f"y{name}"}
-    shown = [cell for cell in (row.cells[j - 1 : j] if j else row.cells) if cell.map is not None][:1]
-    if not shown or shown[0].map is None:
-        # Without a trace a cell's axes are not drawn, and what is placed by them would be lost.
+    cell = next((cell for cell in (row.cells[j - 1 : j] if j else row.cells) if cell.map is not None), None)
+    if cell is None or cell.map is None:
+        # Plotly draws no axes without a trace, and annotations that refer to them would be lost.
         return [{"type": "scatter", "x": [0.5], "y": [0.5], "opacity": 0, "hoverinfo": "skip", **axes}]
-    values = shown[0].map
-    height, width = (min(side, PIXELS) for side in values.shape)
-    pointer = {
-        "customdata": _values_of_row(row, height, width),
-        "hovertemplate": _hover_text(grid.columns, row, j),
-    }
-    top = grid.top(shown[0]) or 1
-    drawn = {"showscale": False, "colorscale": color_scale(grid.look, signed=grid.signed), "type": "heatmap"} | axes
-    drawn |= {"zmin": -top if grid.signed else 0, "zmax": top}
-    coarse = drawn | {"zsmooth": "best", **_spread("x", width), **_spread("y", height), **pointer}
+    values, top = cell.map, grid.top(cell) or 1
+    height, width = (min(side, POINTER_CELLS) for side in values.shape)
+    trace = {"type": "heatmap", "showscale": False, "colorscale": color_scale(grid.look, signed=grid.signed)} | axes
+    trace |= {"zmin": -top if grid.signed else 0, "zmax": top}
+    pointer = {"customdata": _hover_values(row, height, width), "hovertemplate": _hover_text(grid.columns, row, j)}
+    coarse = trace | pointer | {"zsmooth": "best"} | _pixels(height, width)
     if (height, width) == values.shape:
         return [coarse | {"z": values} | ({} if j else {"opacity": 0})]
-    # A map of the pixels: a byte each is enough for the eye, and the pointer reads them through fewer places.
-    steps = np.rint(np.clip(values / top, -1, 1) * LEVELS).astype(np.int8)
-    fine = drawn | {"z": steps, "zmin": -LEVELS if grid.signed else 0, "zmax": LEVELS, "hoverinfo": "skip"}
-    fine |= {**_spread("x", values.shape[1]), **_spread("y", values.shape[0])}
-    read = coarse | {"z": np.zeros((height, width), np.int8), "opacity": 0}
-    return [fine, read] if j else [read]
+    # One byte a value is enough for the eye; an invisible coarse trace answers the pointer.
+    quantised = np.rint(np.clip(values / top, -1, 1) * LEVELS).astype(np.int8)
+    fine = trace | {"z": quantised, "zmin": -LEVELS if grid.signed else 0, "zmax": LEVELS, "hoverinfo": "skip"}
+    fine |= _pixels(*values.shape)
+    invisible = coarse | {"z": np.zeros((height, width), np.int8), "opacity": 0}
+    return [fine, invisible] if j else [invisible]
 
 
-def _spread(axis: str, count: int) -> Drawn:
-    """Lay `count` pixels or cells side by side from 0 to 1."""
-    return {f"{axis}0": 0.5 / count, f"d{axis}": 1 / count}
-
-
-def _values_of_row(row: Row, height: int, width: int) -> np.ndarray:
-    """Each column's value at the places of a `(height, width)` grid, `(height, width, C)`, float32."""
-    values = np.full((height, width, len(row.cells)), np.nan, np.float32)
+def _hover_values(row: Row, height: int, width: int) -> np.ndarray:
+    """Sample each column's map on a `(height, width)` grid: `(height, width, C)`, float32, NaN without a map."""
+    sampled = np.full((height, width, len(row.cells)), np.nan, np.float32)
     for k, cell in enumerate(row.cells):
         if cell.map is not None:
             y = ((np.arange(height) + 0.5) * cell.map.shape[0] / height).astype(int)
             x = ((np.arange(width) + 0.5) * cell.map.shape[1] / width).astype(int)
-            values[:, :, k] = cell.map[np.ix_(y, x)]
-    return values
+            sampled[:, :, k] = cell.map[np.ix_(y, x)]
+    return sampled
 
 
 def _hover_text(columns: tuple[str, ...], row: Row, j: int) -> str:
-    """One line a column with its value under the pointer; the pointed one, j counted from 1, in bold."""
+    """Return one line for each column with its value under the pointer; column j, counted from 1, is bold."""
     values = ["no map" if cell.map is None else f"%{{customdata[{k}]:.3g}}" for k, cell in enumerate(row.cells)]
-    lines = [f"{_safe(shorten(column))}: {value}" for column, value in zip(columns, values, strict=True)]
+    lines = [f"{_escaped(shorten(column))}: {value}" for column, value in zip(columns, values, strict=True)]
     if j:
         lines[j - 1] = f"<b>{lines[j - 1]}</b>"
     return "<br>".join(lines) + "<extra></extra>"
 
 
-def _safe(text: str) -> str:
-    """Text that Plotly shows as it is: no HTML, and no %{...}, which a hover text would fill with data."""
+def _escaped(text: str) -> str:
+    """Escape HTML, and `%` because Plotly replaces %{...} in hover texts by data."""
     return escape(text).replace("%", "&#37;")
 
 
 def escaped_lines(text: str, columns: int) -> str:
-    """Text from outside as lines of at most `columns` columns, for any text of a Plotly figure."""
-    return "<br>".join(_safe(line) for line in wrap(text, columns))
+    """Escape text from outside for a Plotly figure, wrapped to lines of at most `columns` columns."""
+    return "<br>".join(_escaped(line) for line in wrap(text, columns))
 
 
 def _caption_lines(grid: Grid, row: Row, cell: Cell) -> tuple[list[str], list[str]]:
-    """Headline and what follows it, in lines; with room for a badge the first of these is left free."""
+    """Return the lines of a caption's headline and of the rest, which begins with a free line if badges have room."""
     caption = grid.caption(row, cell)
     if not grid.badge_room or cell.explanation is None:
         return caption.lines(CAPTION_COLUMNS)
@@ -260,66 +261,19 @@ def _caption_lines(grid: Grid, row: Row, cell: Cell) -> tuple[list[str], list[st
     return headline, [NO_BREAK, *notes]
 
 
-def _caption(grid: Grid, row: Row, cell: Cell) -> str:
-    headline, notes = _caption_lines(grid, row, cell)
-    return "<br>".join([f"<b>{_safe(line)}</b>" for line in headline] + [_safe(line) for line in notes])
-
-
-def _below(name: str, text: str) -> Drawn:
-    place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0, "y": 0, "xshift": -1, "yshift": -3}
-    return {**place, "xanchor": "left", "yanchor": "top", "align": "left", "showarrow": False, "text": text}
-
-
-def _inside(name: str, text: str) -> Drawn:
-    place = {"xref": f"x{name} domain", "yref": f"y{name} domain", "x": 0, "y": 1}
-    place |= {"xshift": PADDING_PIXELS, "yshift": -PADDING_PIXELS, "xanchor": "left", "yanchor": "top"}
-    font = {"size": REASON_FONT_PIXELS}
-    return {**place, "align": "left", "showarrow": False, "font": font, "text": text}
-
-
-def _panel(name: str) -> Drawn:
-    corners = {"x0": 0, "x1": 1, "y0": 0, "y1": 1, "xref": f"x{name} domain", "yref": f"y{name} domain"}
-    return {"type": "rect", "layer": "below", "line": {"width": 0}, "fillcolor": PANEL_COLOR, **corners}
-
-
-def _heads(grid: Grid) -> list[Drawn]:
-    """The columns' titles, over the first row."""
-    place = {
-        "yref": "paper",
-        "y": 1,
-        "yshift": 2,
-        "x": 0,
-        "xshift": -1,
-        "xanchor": "left",
-        "yanchor": "bottom",
-    }
-    place |= {"align": "left", "showarrow": False}
-    titles = ["Picture", *map(shorten, grid.columns)] if grid.rows else []
+def _column_titles(grid: Grid) -> list[Spec]:
+    place = LEFT_ALIGNED | {"yref": "paper", "y": 1, "yanchor": "bottom", "xshift": -1, "yshift": 2}
+    titles = ["Image", *map(shorten, grid.columns)] if grid.rows else []
     return [
         place | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
         for j, title in enumerate(titles)
     ]
 
 
-def _scale_bar(grid: Grid) -> Drawn:
-    """The colours of the scale, at the foot; the trace itself shows nothing."""
+def _color_bar(grid: Grid) -> Spec:
+    """Return an invisible trace whose colour bar, at the foot of the figure, shows the scale."""
     bar = {"orientation": "h", "x": 0, "xanchor": "left", "xpad": 0, "y": 0, "yanchor": "top", "ypad": 14}
-    bar |= {
-        "lenmode": "pixels",
-        "len": BAR_PIXELS,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "showticklabels": False,
-    }
-    scale = [(stop / 15, f"rgb({r},{g},{b})") for stop, (r, g, b) in enumerate(bar_colors(grid.look, 16, grid.signed))]
-    return {"type": "heatmap", "z": [[0]], "x": [2], "y": [2], "zmin": 0, "zmax": 1} | {
-        "colorscale": scale,
-        "colorbar": bar,
-        "hoverinfo": "skip",
-    }
-
-
-def _foot(grid: Grid) -> Drawn:
-    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top"}
-    shift = BAR_PIXELS + 8 if grid.greatest > 0 else -1
-    return {**place, "xshift": shift, "yshift": -8, "showarrow": False, "text": _safe(grid.scale_name)}
+    bar |= {"lenmode": "pixels", "len": BAR_PIXELS, "thickness": 10, "outlinewidth": 0, "showticklabels": False}
+    colors = [(stop / 15, f"rgb({r},{g},{b})") for stop, (r, g, b) in enumerate(bar_colors(grid.look, 16, grid.signed))]
+    trace = {"type": "heatmap", "z": [[0]], "x": [2], "y": [2], "zmin": 0, "zmax": 1, "hoverinfo": "skip"}
+    return trace | {"colorscale": colors, "colorbar": bar}

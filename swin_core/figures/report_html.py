@@ -80,7 +80,7 @@ def _section(grid: Grid, number: int, row: Row) -> dict[str, Any]:
     tables = [_choices(grid, row), _agreement(grid, number), _trust(grid, row)]
     return {
         "row": row,
-        "image": data_uri(enlarged(row.picture)),
+        "image": data_uri(enlarged(row.thumbnail)),
         "figures": figures,
         "tables": [table for table in tables if table is not None],
         "sentences": [

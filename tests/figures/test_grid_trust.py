@@ -61,7 +61,7 @@ def test_scale_of_maps_with_a_sign_has_zero_in_its_middle(make: Make) -> None:
         shown = one_row(Cell(signed), Cell(make()), scale=scale)
         assert shown.signed
         for trace, cell in zip(heat_maps(shown), shown.rows[0].cells, strict=True):
-            top = shown.greatest if scale == "shared" else np.abs(values_of(cell)).max()
+            top = shown.shared_top if scale == "shared" else np.abs(values_of(cell)).max()
             assert (trace.zmin, trace.zmax) == (pytest.approx(-top), pytest.approx(top))
         assert "orange for, blue against" in shown.scale_name
     assert not one_row(Cell(found)).signed
@@ -74,7 +74,7 @@ def test_scale_of_maps_with_a_sign_has_zero_in_its_middle(make: Make) -> None:
 def test_caption_names_the_class_to_compare_with(make: Make) -> None:
     found = replace(make(predicted=0, target=0), against=(2,))
     caption = one_row(Cell(found, note="layers.0")).caption(Row("", found.picture, []), Cell(found, note="layers.0"))
-    assert caption.notes[0] == "rather than roses"
+    assert caption.notes[0] == "contrast with roses"
     assert caption.notes[-1] == "layers.0"
 
 
@@ -86,14 +86,16 @@ def measured(srg: float, better: bool = True) -> Trust:
     return Trust(**vars(own), target=0, random=nothing, centred=nothing, chance=0.1, better=better, sentence="It is.")
 
 
-@pytest.mark.parametrize(("better", "words"), [(True, "believe · SRG +0.41"), (False, "doubt · SRG -0.02")])
+@pytest.mark.parametrize(
+    ("better", "words"), [(True, "beats baselines · SRG +0.41"), (False, "no better than baselines · SRG -0.02")]
+)
 def test_trust_stands_under_the_headline_by_word_and_sign(make: Make, better: bool, words: str) -> None:
     cell = Cell(make(), trust=measured(0.41 if better else -0.02, better))
     shown = one_row(cell)
     assert shown.caption(shown.rows[0], cell).badge == words
     texts = [note.text for note in plotly_figure(shown).layout.annotations]
-    assert any(f"</b><br>{words}<br>magnitude" in text for text in texts)
-    assert words in PdfReader(io.BytesIO(encode(shown, "pdf"))).pages[0].extract_text()
+    assert any(f"</b> {words} magnitude" in text.replace("<br>", " ") for text in texts)
+    assert words in PdfReader(io.BytesIO(encode(shown, "pdf"))).pages[0].extract_text().replace("\n", " ")
     numbers = json.loads(encode(shown, "json"))["rows"][0]["cells"][0]["trust"]
     assert numbers["better"] == better
     assert numbers["map"] == {"srg": 0.41 if better else -0.02, "road": 0.25, "deletion": 0.5, "insertion": 0.5}
@@ -111,7 +113,7 @@ def test_room_for_a_badge_is_the_same_with_trust_and_without(make: Make) -> None
         text.split("<br>") for text in plotly_figure(plain).layout.annotations[3].text.rsplit("</b><br>", 1)
     )
     assert notes[0] == NO_BREAK
-    left, pixels, share = page_layout(plain).badge_place(0, 1, len(headline))
+    left, pixels, share = page_layout(plain).badge_position(0, 1, len(headline))
     domain = plotly_figure(plain).layout.xaxis2.domain
     assert left == pytest.approx(domain[0])
     assert share == pytest.approx(page_layout(plain).cell_fraction)

@@ -165,7 +165,7 @@ def test_an_empty_map_says_so_in_its_caption(make: Make) -> None:
     found = make()
     empty = one_row(Cell(replace(found, maps=np.zeros_like(found.maps))))
     notes = empty.caption(empty.rows[0], empty.rows[0].cells[0]).notes
-    assert notes == ("empty map: nothing at this layer speaks for it",)
+    assert notes == ("empty map: zero everywhere",)
 
 
 def test_a_long_name_is_cut_in_its_middle() -> None:
@@ -288,7 +288,7 @@ def test_paper_shows_the_same_overlays(make: Make) -> None:
         assert cell.explanation is not None
         # An image of 40 pixels is shown with 6 pixels for each.
         picture = cell.explanation.picture[np.arange(240) // 6][:, np.arange(240) // 6]
-        expected = overlay(picture, cell.explanation.maps[0, 0], shown.greatest, shown.look)
+        expected = overlay(picture, cell.explanation.maps[0, 0], shown.shared_top, shown.look)
         assert (drawn[number] == expected).all()
     text = PdfReader(io.BytesIO(encode(shown, "pdf"))).pages[0].extract_text()
     for words in ("costs $5 and $6 {x}", "daisy", "no such layer", "scale: shared", "gradcam at norm", "viridis"):

@@ -117,7 +117,7 @@ def test_a_link_leads_back_to_the_view() -> None:
     app = opened(**view, scale="Shared")
     assert (app.slider(key="opacity").value, app.slider(key="threshold").value) == (35, 20)
     assert "scale: shared" in texts(app)
-    assert "plain below 20 &#37;" in texts(app)
+    assert "transparent below 20 &#37;" in texts(app)
     assert "first" not in texts(app).split()
     assert all(name in texts(app) for name in ("rose.jpg", "tulip.jpg"))
     assert "opacity: 0.35" in " ".join(element.value for element in app.html)

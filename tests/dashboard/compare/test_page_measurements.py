@@ -242,21 +242,21 @@ def test_a_class_is_explained_rather_than_its_rival() -> None:
     model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
     expected = swin_core.explain(model, image, against=RUNNER_UP)
     assert expected.against is not None
-    assert f"rather than {model.labels[expected.against[0]]}" in texts(app)
+    assert f"contrast with {model.labels[expected.against[0]]}" in texts(app)
     assert f"magnitude {expected.maps.max():.3g}" in texts(app) or "empty map" in texts(app)
 
 
 def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> None:
     app = opened(against="mountain", sample="tulip")
     assert "This model has no class mountain." in texts(app)
-    assert "rather than mountain" in texts(app)
+    assert "contrast with mountain" in texts(app)
 
 
 def test_one_class_of_several_against_itself_leaves_the_others() -> None:
     chosen = {"rows": "Classes of one image", "classes": ["daisy", "roses"], "against": "daisy"}
     app = opened(**chosen, sample="tulip", model="first")
     assert "contrasted with itself" in texts(app)
-    assert "rather than daisy" in texts(app)
+    assert "contrast with daisy" in texts(app)
 
 
 def test_models_of_timm_are_columns_like_any_other(monkeypatch: pytest.MonkeyPatch, measured: list[str]) -> None:
