@@ -1,16 +1,16 @@
-"""The dashboard's entry: `streamlit run dashboard/app.py`."""
+"""The dashboard's entry point: `streamlit run dashboard/app.py`."""
 
 from pathlib import Path
 
 import streamlit as st
 
 from dashboard.shared.model_names import resolve_models_once
-from dashboard.shared.page_heading import BROWSE, COMPARE, INSIDE, TRAIN
+from dashboard.shared.page_heading import PAGES
 
 HERE = Path(__file__).parent
 
-# Streamlit writes in white on the primary colour, which in the dark theme is too light for that: 3 to 1. And its links
-# to the pages do not show that they have the focus of the keyboard.
+# Two gaps of Streamlit: white text on the light primary colour of the dark theme has a contrast of only 3 to 1, and
+# links in the navigation show no keyboard focus.
 STYLE = """<style>
 :is([data-testid^="stBaseButton-primary"], [data-tag]) * { color: light-dark(#FFFFFF, #12161C); }
 [data-testid="stTopNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
@@ -24,34 +24,17 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = st.navigation(
     [
         st.Page(
-            "views/compare.py",
-            title="Compare",
-            icon=":material/compare:",
-            default=True,
-            help=COMPARE.sentence,
-        ),
-        st.Page(
-            "views/browse.py",
-            title="Browse",
-            icon=":material/photo_library:",
-            help=BROWSE.sentence,
-        ),
-        st.Page(
-            "views/train.py",
-            title="Train",
-            icon=":material/model_training:",
-            help=TRAIN.sentence,
-        ),
-        st.Page(
-            "views/inside.py",
-            title="Inside",
-            icon=":material/grid_view:",
-            help=INSIDE.sentence,
-        ),
+            f"views/{name}.py",
+            title=texts.link,
+            icon=f":material/{texts.icon}:",
+            default=name == next(iter(PAGES)),
+            help=texts.sentence,
+        )
+        for name, texts in PAGES.items()
     ],
     position="top",
 )
 if st.session_state.get("visited") != page.url_path:
-    # Lines on the address that a stopped run left behind belong to the page before.
+    # A run of another page that was interrupted may have left these behind.
     st.session_state.visited, st.session_state.settled, st.session_state.came_back = page.url_path, False, False
 page.run()

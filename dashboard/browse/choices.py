@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.browse.tiles import Shown, spaced
-from dashboard.shared.datasets import Collection, collections, open_split
-from dashboard.shared.model_names import PICTURES_AT_MOST, column_titles
-from dashboard.shared.sidebar import put
-from dashboard.shared.url_state import not_offered
+from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
+from dashboard.shared.model_names import MAX_IMAGES, column_titles
+from dashboard.shared.sidebar import set_tray
+from dashboard.shared.url_state import unknown_values
 from swin_core.data.catalog import Catalog
 from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choices
 from swin_core.system.cache import LRUCache
@@ -56,7 +56,7 @@ def choose_data(ignored: list[str]) -> Shown | None:
     Raises:
         DataError: the data set is malformed.
     """
-    there = {one.name: one for one in collections()}
+    there = {one.name: one for one in data_sets()}
     if not there:
         return None
     titles = {one.name: one.title for one in there.values()}
@@ -67,7 +67,7 @@ def choose_data(ignored: list[str]) -> Shown | None:
     return open_pictures(collection, collection.splits if split == ALL_SPLITS else (split,))
 
 
-def open_pictures(collection: Collection, splits: Sequence[str]) -> Shown:
+def open_pictures(collection: DataSetEntry, splits: Sequence[str]) -> Shown:
     """Some splits of a data set with their catalog, which is made once.
 
     Raises:
@@ -126,7 +126,7 @@ def _select(
     """A select box that is kept in the address; a value that the address asks for in vain is named."""
     held = st.session_state.get(key)
     if held is None:
-        ignored += not_offered(key, list(map(words, options)))
+        ignored += unknown_values(key, list(map(words, options)))
     elif held not in options:
         # The options change with the data set and the models.
         del st.session_state[key]
@@ -137,7 +137,7 @@ def _select(
 
 def _reset() -> None:
     """Another data set starts with its first split and all of its images."""
-    there = {one.name: one for one in collections()}
+    there = {one.name: one for one in data_sets()}
     if st.session_state.data in there:
         st.session_state.split = there[st.session_state.data].splits[0]
     st.session_state.update({"class": ANY, "predicted": ANY, "show": SHOWN[0], "search": "", "page": 1})
@@ -157,8 +157,8 @@ def toggle(name: str) -> None:
     picked = list(st.session_state.get("picked") or [])
     if name in picked:
         picked.remove(name)
-    elif len(picked) < PICTURES_AT_MOST:
+    elif len(picked) < MAX_IMAGES:
         picked.append(name)
     else:
         st.session_state.tray_full = True
-    put(picked)
+    set_tray(picked)

@@ -9,7 +9,7 @@ from dashboard.browse.choices import Judges, open_rows
 from dashboard.browse.tiles import Shown
 from dashboard.shared import cache
 from dashboard.shared.formatting import duration
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from swin_core.class_names import match_classes
 from swin_core.errors import DataError, SwinError
 from swin_core.evaluation.predictions import Predictions
@@ -47,7 +47,7 @@ def judge(shown: Shown, judges: Judges) -> list[CatalogPredictions]:
         try:
             parts = _parts(shown, model, title)
         except SwinError as error:
-            st.error(plain(f"{title}: {error}"), icon=":material/error:")
+            st.error(escape_markdown(f"{title}: {error}"), icon=":material/error:")
             break
         if parts is None:
             break
@@ -59,14 +59,14 @@ def _parts(shown: Shown, model: str, title: str) -> list[Predictions] | None:
     collection = shown.collection.name
     waiting: list[browse_work.Job] = []
     parts: list[Predictions] = []
-    with st.spinner(plain(f"Loading {title} ...")):
+    with st.spinner(escape_markdown(f"Loading {title} ...")):
         cache.classifier(model)
     for split in shown.splits:
         asked = (model, collection, split)
         if browse_work.is_long(*asked) and asked not in st.session_state.get("predict", []):
             count = len(shown.catalog)
             st.button(
-                f"Predict {count:,} images with {plain(title)}",
+                f"Predict {count:,} images with {escape_markdown(title)}",
                 icon=":material/hourglass_empty:",
                 help="It takes some minutes. It is kept on disk: the next time it is there at once.",
                 on_click=_ask,
@@ -82,7 +82,7 @@ def _parts(shown: Shown, model: str, title: str) -> list[Predictions] | None:
     if not waiting:
         return parts
     if waiting[0].error:
-        st.error(plain(f"{title}: {waiting[0].error}"), icon=":material/error:")
+        st.error(escape_markdown(f"{title}: {waiting[0].error}"), icon=":material/error:")
         return None
     st.fragment(_wait, run_every=LOOK_EVERY_SECONDS)(waiting, title)
     return None
@@ -103,7 +103,7 @@ def _wait(jobs: Sequence[browse_work.Job], title: str) -> None:
     left = job.seconds_left
     rest = "" if left is None else f", {duration(left)} left"
     words = f"{title} predicts: {job.done:,} of {job.count:,} images{rest}"
-    st.progress(job.done / job.count, plain(words))
+    st.progress(job.done / job.count, escape_markdown(words))
 
 
 def show_figures(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredictions]) -> None:
@@ -114,11 +114,13 @@ def show_figures(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredi
             try:
                 figures = judgement.predictions.metrics()
             except DataError:
-                st.markdown(f"**{plain(name)}** knows no class of these images: it is neither right nor wrong.")
+                st.markdown(
+                    f"**{escape_markdown(name)}** knows no class of these images: it is neither right nor wrong."
+                )
                 continue
             top5 = "" if figures.top5 is None else f", top-5 **{100 * figures.top5:.2f} %**"
             words = f"top-1 **{100 * figures.top1:.2f} %**{top5}, loss **{figures.loss:.3f}**"
-            st.markdown(f"**{plain(name)}** · {words} on {figures.count:,} images", width="content")
+            st.markdown(f"**{escape_markdown(name)}** · {words} on {figures.count:,} images", width="content")
             if letter == "A":
                 st.button(
                     "Most confident mistakes",

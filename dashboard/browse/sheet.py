@@ -12,11 +12,11 @@ import streamlit as st
 from dashboard.browse.choices import PAGE_SIZES, Judges, toggle
 from dashboard.browse.tiles import Shown, Tile, heat_maps, in_words, plain_tiles, verdict, with_words
 from dashboard.shared import cache
-from dashboard.shared.datasets import open_named
-from dashboard.shared.model_names import PICTURES_AT_MOST
-from dashboard.shared.sidebar import SHOW_PICTURES
-from dashboard.shared.theme import plain
-from dashboard.shared.url_state import no_number
+from dashboard.shared.datasets import find_image
+from dashboard.shared.model_names import MAX_IMAGES
+from dashboard.shared.sidebar import SHOW_IMAGES_KEY
+from dashboard.shared.theme import escape_markdown
+from dashboard.shared.url_state import invalid_number
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
@@ -56,11 +56,11 @@ def show_tray() -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="tray"):
         count = len(picked)
         if st.session_state.pop("tray_full", False):
-            st.warning(f"The tray holds {PICTURES_AT_MOST} images: take one out first.", icon=":material/info:")
+            st.warning(f"The tray holds {MAX_IMAGES} images: take one out first.", icon=":material/info:")
         elif count:
             st.markdown(f"**{count} {'picture' if count == 1 else 'pictures'} in the tray**")
         else:
-            st.caption(f"Click images to put up to {PICTURES_AT_MOST} into the tray, and send them to another page.")
+            st.caption(f"Click images to put up to {MAX_IMAGES} into the tray, and send them to another page.")
         if count:
             # A link, since `st.switch_page` would take all choices out of the address.
             st.page_link("views/compare.py", label="To Compare", icon=":material/compare:")
@@ -68,9 +68,9 @@ def show_tray() -> None:
             st.button("Empty the tray", icon=":material/delete_sweep:", on_click=_empty, key="empty_tray")
     for name in picked:
         try:
-            open_named(name)
+            find_image(name)
         except DataError as error:
-            st.error(plain(str(error)), icon=":material/error:")
+            st.error(escape_markdown(str(error)), icon=":material/error:")
 
 
 def _empty() -> None:
@@ -142,9 +142,9 @@ def _toggled(key: str) -> None:
 
 def _link_first(shown: Shown, rows: np.ndarray) -> None:
     """A link that shows the first of the images that were asked for on the Compare page, in place of the tray."""
-    names = [shown.name(int(row)) for row in rows[:PICTURES_AT_MOST]]
+    names = [shown.name(int(row)) for row in rows[:MAX_IMAGES]]
     words = f"Compare the first {len(names)}" if len(rows) > len(names) else "Compare these"
-    st.page_link("views/compare.py", label=words, icon=":material/compare:", query_params={SHOW_PICTURES: names})
+    st.page_link("views/compare.py", label=words, icon=":material/compare:", query_params={SHOW_IMAGES_KEY: names})
 
 
 def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
@@ -170,7 +170,7 @@ def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str])
     size = HEAT_MAPS_AT_MOST if maps else int(size or PAGE_SIZES[0])
     pages = -(-len(rows) // size)
     if "page" not in st.session_state:
-        ignored += no_number("page", 1, pages)
+        ignored += invalid_number("page", 1, pages)
     elif int(st.session_state.page or 1) > pages:
         st.session_state.page = pages
     with place:
@@ -187,16 +187,16 @@ def _show_details(shown: Shown, judges: Judges, judgements: Sequence[CatalogPred
         picture, *columns = st.columns([1, *[2] * len(judgements)], vertical_alignment="center")
         with suppress(DataError):
             picture.image(shown.image(row), width=128, alt=shown.truth(row))
-        picture.caption(plain(f"{shown.truth(row)}, {shown.catalog.files[row]}"))
+        picture.caption(escape_markdown(f"{shown.truth(row)}, {shown.catalog.files[row]}"))
         for column, title, judgement in zip(columns, judges.titles, judgements, strict=False):
             found = judgement.predictions
             with column:
                 loss = "" if np.isnan(found.loss[row]) else f", loss {found.loss[row]:.3g}"
-                st.markdown(f"**{plain(title)}** {plain(verdict(judgement, row)[1])}{loss}")
+                st.markdown(f"**{escape_markdown(title)}** {escape_markdown(verdict(judgement, row)[1])}{loss}")
                 for index, share in zip(found.top[row], found.probabilities[row], strict=True):
                     if index >= 0:
                         words = f"{in_words(found.labels)[index]} · {percent(float(share))}"
-                        st.progress(min(float(share), 1.0), plain(words))
+                        st.progress(min(float(share), 1.0), escape_markdown(words))
 
 
 def _lay_maps_over(
@@ -222,12 +222,12 @@ def _lay_maps_over(
             tell,
         )
     except SwinError as error:
-        place.error(plain(str(error)), icon=":material/error:")
+        place.error(escape_markdown(str(error)), icon=":material/error:")
         return
     method = METHODS[default_method(cache.classifier(model))]
     scale = "one scale for the page" if look.scale == "shared" else "each on its own scale"
     scale += ", of fine maps to the 99th percentile"
-    place.caption(plain(f"Heat maps for the class that {judges.titles[0]} predicts: {method}, {scale}."))
+    place.caption(escape_markdown(f"Heat maps for the class that {judges.titles[0]} predicts: {method}, {scale}."))
     for number, source in zip(read, overlays, strict=True):
         if source.startswith("data:image/"):
             label = in_words(found.labels)[int(found.predicted[rows[number]])]

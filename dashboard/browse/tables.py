@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.browse.choices import Judges, open_rows
 from dashboard.browse.confusion import confusion_figure, scale_words
 from dashboard.browse.tiles import Shown, in_words
-from dashboard.shared.url_state import not_offered
+from dashboard.shared.url_state import unknown_values
 from swin_core.evaluation.confusion import Mistake, grouped, most_frequent, worst_classes
 from swin_core.evaluation.selection import OTHER, CatalogPredictions, class_choice, super_choice
 from swin_core.figures.plotly_grid import CONFIG
@@ -90,7 +90,7 @@ def _order(shown: Shown, matrix: np.ndarray, names: Sequence[str], coarse: bool,
         words = {count: f"the {count} with most mistakes" for count in counts} | {len(names): f"all {len(names)}"}
         offered = [*counts, len(names)]
         if "classes_count" not in st.session_state:
-            ignored += not_offered("classes_count", list(words.values()))
+            ignored += unknown_values("classes_count", list(words.values()))
         count = st.selectbox(
             "Shown",
             offered,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dashboard.shared import cache
-from dashboard.shared.datasets import NAME_PATTERN, Collection, picture_name, picture_state
+from dashboard.shared.datasets import NAME_PATTERN, DataSetEntry, image_name, image_state
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.overlay import Look, overlay, scale_top
@@ -35,14 +35,14 @@ _maps: LRUCache[np.ndarray] = LRUCache(1_000)
 class Shown:
     """A data set's splits that are browsed."""
 
-    collection: Collection
+    collection: DataSetEntry
     splits: tuple[str, ...]
     catalog: Catalog
 
     def name(self, row: int) -> str:
         """The name of the image in a row, as in `cifar100/test/1234`."""
         split = self.splits[int(self.catalog.part[row])]
-        return picture_name(self.collection.name, split, int(self.catalog.index[row]))
+        return image_name(self.collection.name, split, int(self.catalog.index[row]))
 
     def row(self, name: str) -> int | None:
         """The row of the image of that name, or None if it is of other splits."""
@@ -56,7 +56,7 @@ class Shown:
     def state(self, row: int) -> Hashable:
         """What its thumbnail is known by."""
         part = self.catalog.parts[int(self.catalog.part[row])]
-        return picture_state(self.name(row), part, int(self.catalog.index[row]))
+        return image_state(self.name(row), part, int(self.catalog.index[row]))
 
     def truth(self, row: int) -> str:
         """The class of the image in a row, in words."""

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.shared.theme import DIVERGING, plain
+from dashboard.shared.theme import DIVERGING, escape_markdown
 from swin_core.figures.grid import Row
 from swin_core.figures.palette import INK
 from swin_core.figures.plotly_grid import CONFIG, escaped_lines
@@ -64,12 +64,12 @@ def show_top_classes(row: Row, models: tuple[str, ...]) -> None:
     """Each model's first choices with their probabilities, one column a model, in the grid's order."""
     for column, name, cell in zip(st.columns(len(models)), models, row.cells, strict=True):
         with column:
-            st.markdown(f"**{plain(shorten(name))}**")
+            st.markdown(f"**{escape_markdown(shorten(name))}**")
             if cell.explanation is None:
-                st.caption(plain(cell.error))
+                st.caption(escape_markdown(cell.error))
                 continue
             probabilities = cell.explanation.probabilities
             for index in np.argsort(-probabilities, kind="stable")[:TOP]:
                 value = float(probabilities[index])
                 label = cell.explanation.labels[index]
-                st.progress(min(value, 1.0), plain(f"{label} · {percent(value)}"))
+                st.progress(min(value, 1.0), escape_markdown(f"{label} · {percent(value)}"))

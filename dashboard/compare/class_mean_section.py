@@ -7,9 +7,9 @@ import streamlit as st
 
 from dashboard.compare.measurements import DATA_SETS, MeanRequest, mean_of_class, open_data_set
 from dashboard.compare.timeline_section import ALONE
-from dashboard.shared.cache import FUSED, STAGES, held_classifier
+from dashboard.shared.cache import FUSED, STAGES, loaded_classifier
 from dashboard.shared.comparison import Comparison
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.overlay import Look
 from swin_core.class_names import candidates
 from swin_core.comparisons.class_mean import BORDER_AREA, ClassMean
@@ -48,7 +48,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
             try:
                 classes = open_data_set(data).classes
             except SwinError as error:
-                st.info(plain(str(error)), icon=":material/info:")
+                st.info(escape_markdown(str(error)), icon=":material/info:")
                 return
             known = [name for name in classes if any(_knows(model, name) for model in comparison.models)]
             if not known:
@@ -74,11 +74,11 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
         _show(requests, look)
         unknown = [model for model in comparison.models if not _knows(model, name)]
         if unknown:
-            st.caption(plain(f"Without this class: {', '.join(unknown)}."))
+            st.caption(escape_markdown(f"Without this class: {', '.join(unknown)}."))
 
 
 def _knows(model: str, name: str) -> bool:
-    held = held_classifier(model)
+    held = loaded_classifier(model)
     return held is not None and bool(candidates(held.labels, name))
 
 
@@ -88,7 +88,7 @@ def _show(requests: Sequence[MeanRequest], look: Look) -> None:
     places = []
     for column, request in zip(columns, requests, strict=False):
         with column:
-            st.markdown(f"**{plain(shorten(request.model))}**")
+            st.markdown(f"**{escape_markdown(shorten(request.model))}**")
             places.append(st.empty())
     for place, request in zip(places, requests, strict=True):
         found = _mean(place, request)
@@ -101,7 +101,7 @@ def _mean(place: st.delta_generator.DeltaGenerator, request: MeanRequest) -> Cla
     try:
         return mean_of_class(request, lambda done, count: _tell(place, done, count))
     except SwinError as error:
-        place.caption(plain(str(error)))
+        place.caption(escape_markdown(str(error)))
     except Exception as error:
         log.exception("the mean map of %s failed", request.model)
         place.error(f"This failed unexpectedly ({type(error).__name__}); the server's log says more.")
@@ -120,4 +120,6 @@ def _show_mean(found: ClassMean, request: MeanRequest, look: Look) -> None:
         words, alt = f"{kind}, 0 to {values.max():.2g}", f"{kind.capitalize()} of the maps of {found.label}"
         place.image(drawn, words, width="stretch", output_format="JPEG", alt=alt)
     border = f"{percent(found.border)} of its mass at the border, which is {percent(BORDER_AREA)} of the image"
-    st.caption(plain(f"{found.count} images of {found.label}{empty}: {border}. On the scale 1 is an even share."))
+    st.caption(
+        escape_markdown(f"{found.count} images of {found.label}{empty}: {border}. On the scale 1 is an even share.")
+    )

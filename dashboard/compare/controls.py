@@ -4,11 +4,11 @@ from contextlib import suppress
 
 import streamlit as st
 
-from dashboard.shared.cache import FUSED, STAGES, Picture, held_classifier, stages
-from dashboard.shared.comparison import Line, own_classes
-from dashboard.shared.model_names import PICTURES_AT_MOST, once
-from dashboard.shared.theme import plain
-from dashboard.shared.url_state import not_offered
+from dashboard.shared.cache import FUSED, STAGES, InputImage, loaded_classifier, stages
+from dashboard.shared.comparison import Line, top_classes
+from dashboard.shared.model_names import MAX_IMAGES, unique
+from dashboard.shared.theme import escape_markdown
+from dashboard.shared.url_state import unknown_values
 from swin_core.attribution.layers import offered_layers
 from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
 from swin_core.attribution.stages import has_stages
@@ -88,9 +88,9 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     facts = METHOD_FACTS[method] if method else None
     at_layer = facts is None or facts.kind == "layer"
     if at_layer:
-        offered = [OWN_LAYER, STAGES, *FUSED, *once(map(_layers, models))]
+        offered = [OWN_LAYER, STAGES, *FUSED, *unique(map(_layers, models))]
     elif facts is not None and has_stages(facts.name):
-        offered = [OWN_LAYER, STAGES, *once(stages(name, facts.name)[1:] for name in models)]  # the pixels come first
+        offered = [OWN_LAYER, STAGES, *unique(stages(name, facts.name)[1:] for name in models)]  # the pixels come first
     else:
         help_text = "This method has one map for the whole model: there is no layer to choose."
         st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=help_text)
@@ -107,7 +107,7 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     return None if chosen == OWN_LAYER else chosen
 
 
-def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
+def name_classes(pictures: list[InputImage], models: list[str]) -> list[Line]:
     """One row for each image, with one class by name."""
     labels = _labels(models)
     if not labels:
@@ -117,7 +117,7 @@ def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
         for number, picture in enumerate(pictures, 1):
             likely = labels[next(iter(candidates(labels, picture.truth)), 0)]
             name = st.selectbox(
-                plain(picture.title),
+                escape_markdown(picture.title),
                 labels,
                 labels.index(likely),
                 key=f"class{number}",
@@ -128,7 +128,7 @@ def name_classes(pictures: list[Picture], models: list[str]) -> list[Line]:
     return lines
 
 
-def choose_classes(pictures: list[Picture], models: list[str], method: str | None) -> list[Line]:
+def choose_classes(pictures: list[InputImage], models: list[str], method: str | None) -> list[Line]:
     """One row for each chosen class of one image; the models' own first choices until one is chosen."""
     titles = [picture.title for picture in pictures]
     which, what = st.columns([1, 3])
@@ -137,30 +137,30 @@ def choose_classes(pictures: list[Picture], models: list[str], method: str | Non
     chosen = what.multiselect(
         "Classes, one a row",
         _labels(models),
-        max_selections=PICTURES_AT_MOST,
+        max_selections=MAX_IMAGES,
         placeholder="The models' own first choices",
         select_all=False,
         key="classes",
         bind="query-params",
     )
-    names = chosen or own_classes(picture, models, method)
-    return [Line(picture, name, name) for name in names[:PICTURES_AT_MOST]] or [Line(picture)]
+    names = chosen or top_classes(picture, models, method)
+    return [Line(picture, name, name) for name in names[:MAX_IMAGES]] or [Line(picture)]
 
 
-def ignored_classes(rows: str, pictures: list[Picture], models: list[str]) -> list[str]:
+def ignored_classes(rows: str, pictures: list[InputImage], models: list[str]) -> list[str]:
     """A line for each widget of classes that the address gives a class no model has; see `not_offered`."""
     keys = {"top": [], "classes": ["classes"], "named": [f"class{number + 1}" for number in range(len(pictures))]}
     labels = _labels(models)
-    return [line for key in keys[rows] for line in not_offered(key, labels)] if labels else []
+    return [line for key in keys[rows] for line in unknown_values(key, labels)] if labels else []
 
 
 def _labels(models: list[str]) -> list[str]:
-    loaded = map(held_classifier, models)
-    return once(model.labels for model in loaded if model is not None)
+    loaded = map(loaded_classifier, models)
+    return unique(model.labels for model in loaded if model is not None)
 
 
 def _layers(name: str) -> tuple[str, ...]:
-    model = held_classifier(name)
+    model = loaded_classifier(name)
     # A model without any grid of places says so in its cells.
     with suppress(LayerError):
         return offered_layers(model) if model is not None else ()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.shared.cache import classifier, drawing, held_classifier, page_figure, refusal
+from dashboard.shared.cache import cached_figure, classifier, loaded_classifier, page_figure, refusal
 from dashboard.shared.comparison import Comparison
 from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
@@ -69,7 +69,7 @@ class Stage:
 
         What is wrong with a model is said in its column later.
         """
-        waiting = [name for name in comparison.models if held_classifier(name) is None and not refusal(name)]
+        waiting = [name for name in comparison.models if loaded_classifier(name) is None and not refusal(name)]
         if waiting:
             self._draw(comparison, look, waiting)
         for name in waiting:
@@ -95,7 +95,7 @@ class Stage:
         # known by.
         found = [(cell.error, cell.explanation) for row in result.rows for cell in row.cells]
         state = tuple(error or (explanation and explanation.weights_hash) for error, explanation in found)
-        figure = page_figure(drawn) if waiting else drawing((comparison.key, opaque, state, self._badges), drawn)
+        figure = page_figure(drawn) if waiting else cached_figure((comparison.key, opaque, state, self._badges), drawn)
         alt = f"Heat maps by {', '.join(result.columns)}; {len(result.rows)} rows; {result.scale_name}"
         self.show(figure, result, look.opacity, alt)
         return result

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dashboard.shared import cache
-from dashboard.shared.cache import Picture
+from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, Line
 from dashboard.shared.model_names import weights_state
 from swin_core.comparisons.class_mean import ClassMean, class_mean
@@ -107,7 +107,7 @@ class TimelineRequest:
     """Which timeline is asked for."""
 
     run: Path
-    picture: Picture
+    picture: InputImage
     target: str | None
     """A class's name, or None for the last checkpoint's own first choice."""
     method: str | None
@@ -159,7 +159,7 @@ class MeanRequest:
     @property
     def key(self) -> Hashable:
         """What the result depends on."""
-        held = cache.held_classifier(self.model)
+        held = cache.loaded_classifier(self.model)
         weights = held.weights_hash if held else None
         return self.model, weights, self.data, self.name, self.count, self.method, self.layer
 

@@ -1,6 +1,6 @@
 """How to read what the page shows, in a few sentences that change with what is chosen."""
 
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.attribution.overlay import Look
 from swin_core.figures.reading_guide import BEST, bright, colours
@@ -14,4 +14,5 @@ def how_to_read(method: str | None, look: Look) -> str:
         return f"{bright(method)} {colours(look)}  \n{BEST}"
     facts = METHOD_FACTS[method]
     slow = " It takes many runs of the model." if facts.cost == "many passes" else ""
-    return f"{bright(method)} {colours(look)}  \n**{plain(facts.title)}:** {plain(facts.summary)}{slow}"
+    title, summary = escape_markdown(facts.title), escape_markdown(facts.summary)
+    return f"{bright(method)} {colours(look)}  \n**{title}:** {summary}{slow}"

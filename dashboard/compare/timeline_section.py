@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.compare.measurements import TimelineRequest, run_folder, timeline_of
 from dashboard.shared.cache import FUSED, STAGES
 from dashboard.shared.comparison import Comparison, Line
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.overlay import Look, data_uri
 from swin_core.comparisons.timeline import Timeline
 from swin_core.errors import SwinError
@@ -72,7 +72,7 @@ def show_gaze(comparison: Comparison, line: Line, look: Look) -> None:
         try:
             found = timeline_of(request, lambda done, count: _tell(place, done, count))
         except SwinError as error:
-            place.info(plain(str(error)), icon=":material/info:")
+            place.info(escape_markdown(str(error)), icon=":material/info:")
             return
         except Exception as error:
             log.exception("the timeline of %s failed", model)
@@ -87,7 +87,7 @@ def _tell(place: st.delta_generator.DeltaGenerator, done: int, count: int) -> No
 
 
 def _show(found: Timeline, line: Line, look: Look) -> None:
-    st.markdown(f"**{plain(found.label)}** in {plain(line.picture.title)}")
+    st.markdown(f"**{escape_markdown(found.label)}** in {escape_markdown(line.picture.title)}")
     names = [f"epoch {epoch}" for epoch in found.epochs]
     name = st.select_slider("Epoch", names, names[-1], key="gaze_epoch", bind="query-params")
     here = names.index(name) if name in names else len(names) - 1

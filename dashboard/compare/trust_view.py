@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.methods import METHODS
 from swin_core.figures.grid import Cell
 from swin_core.figures.palette import SERIES
@@ -35,8 +35,8 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
     if found is None:
         return
     layer = "" if found.layers[cell.layer] == "input" else f" at {found.layers[cell.layer]}"
-    st.caption(plain(f"{model}: {METHODS[found.method]}{layer}, for {found.labels[trust.target]}"))
-    st.markdown(plain(trust.sentence))
+    st.caption(escape_markdown(f"{model}: {METHODS[found.method]}{layer}, for {found.labels[trust.target]}"))
+    st.markdown(escape_markdown(trust.sentence))
     st.html(_legend())
     parts = {"this map": trust, "random maps": trust.random, "middle of the image": trust.centred}
     for column, (name, words) in zip(

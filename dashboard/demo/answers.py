@@ -14,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 from dashboard.shared import cache
-from dashboard.shared.cache import Picture
+from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, Line
-from dashboard.shared.model_names import model_source, samples, truth_of
+from dashboard.shared.model_names import model_source, sample_images, sample_label
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, ImageError, ModelError, SwinError, listed
@@ -93,7 +93,9 @@ class Demo:
     @cached_property
     def _truths(self) -> dict[str, str]:
         """What the bundled samples show, by the hash of their bytes."""
-        return {hashlib.sha256(file.read_bytes()).hexdigest(): truth_of(name) for name, file in samples().items()}
+        return {
+            hashlib.sha256(file.read_bytes()).hexdigest(): sample_label(name) for name, file in sample_images().items()
+        }
 
     def answer(self, upload: object, models: object, target: object = None, method: object = None) -> Answer:
         """Explain one image by several models; a model that cannot says why in its cell.
@@ -133,7 +135,7 @@ class Demo:
             raise ModelError(f"One answer holds up to {MODELS_AT_MOST} models, not {len(once)}: name fewer.")
         return once
 
-    def picture(self, upload: object) -> Picture:
+    def picture(self, upload: object) -> InputImage:
         """The image of an upload, decoded once.
 
         Raises:
@@ -143,7 +145,9 @@ class Demo:
         key = hashlib.sha256(content).hexdigest()
         named = upload.get("orig_name") if isinstance(upload, dict) else None
         title = Path(named).name[-_NAME_LENGTH:] if isinstance(named, str) else ""
-        return cache.read_picture((key, title), title or "picture", self._truths.get(key, ""), lambda: _read(content))
+        return cache.read_input_image(
+            (key, title), title or "picture", self._truths.get(key, ""), lambda: _read(content)
+        )
 
     def _content(self, upload: object) -> bytes:
         path = upload.get("path") if isinstance(upload, dict) else None

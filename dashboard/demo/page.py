@@ -13,8 +13,8 @@ from dashboard.demo.answers import UPLOAD_BYTES, Answer, Demo
 from dashboard.demo.gate import NOT_UNDERSTOOD, Gate, refuse_addresses
 from dashboard.demo.look import CSS, theme
 from dashboard.demo.markup import PICTURE, heat_maps, notice, slides
-from dashboard.shared.cache import held_classifier
-from dashboard.shared.model_names import once, samples
+from dashboard.shared.cache import loaded_classifier
+from dashboard.shared.model_names import sample_images, unique
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
@@ -133,7 +133,7 @@ def _head() -> None:
 
 def _page(demo: Demo, blocks: gr.Blocks) -> None:
     """The controls on the left, the heat maps and the slider on the right."""
-    known = samples()
+    known = sample_images()
     with gr.Row():
         with gr.Column(scale=1, min_width=290):
             picture = gr.Image(
@@ -177,7 +177,7 @@ def _page(demo: Demo, blocks: gr.Blocks) -> None:
 
 
 def _example(number: int) -> str:
-    return str(list(samples().values())[number])
+    return str(list(sample_images().values())[number])
 
 
 def _slide_choices(models: tuple[str, ...]) -> list[str]:
@@ -215,8 +215,8 @@ def _slider(demo: Demo, answer: Answer, left: object, right: object) -> Any:
 
 def _classes(answer: Answer) -> Any:
     """The classes that one of the models knows; a class stays chosen, also where no model knows it."""
-    held = [held_classifier(name) for name in answer.models]
-    labels = once(model.labels for model in held if model is not None)
+    held = [loaded_classifier(name) for name in answer.models]
+    labels = unique(model.labels for model in held if model is not None)
     return gr.Dropdown(choices=[(OWN_CHOICE, ""), *((label, label) for label in labels)])
 
 

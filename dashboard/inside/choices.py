@@ -8,9 +8,9 @@ import streamlit as st
 
 from dashboard.inside.words import Panel
 from dashboard.inside.work import Subject
-from dashboard.shared.cache import Picture
-from dashboard.shared.model_names import in_words
-from dashboard.shared.url_state import no_number, not_offered
+from dashboard.shared.cache import InputImage
+from dashboard.shared.model_names import display_name
+from dashboard.shared.url_state import invalid_number, unknown_values
 from swin_core.anatomy.internals import Inside
 from swin_core.anatomy.structure import Anatomy, Block
 from swin_core.models.windows import Pair
@@ -86,15 +86,15 @@ def first_block(blocks: Sequence[Block]) -> Block:
     return next((block for block in blocks if block.shifted), blocks[0])
 
 
-def choose_subject(pictures: Sequence[Picture], models: Sequence[str]) -> tuple[Subject, list[str]]:
+def choose_subject(pictures: Sequence[InputImage], models: Sequence[str]) -> tuple[Subject, list[str]]:
     """The one image and the one model to look at, and what the address asked in vain."""
     titles = [picture.title for picture in pictures]
     picture, model = 0, models[0]
-    ignored = _settle("picture", titles) + _settle("inside", [in_words(name) for name in models], list(models))
+    ignored = _settle("picture", titles) + _settle("inside", [display_name(name) for name in models], list(models))
     if len(titles) > 1:
         picture = titles.index(st.selectbox("Picture", titles, key="picture", width=190, bind="query-params"))
     if len(models) > 1:
-        model = st.selectbox("Model", models, format_func=in_words, key="inside", width=260, bind="query-params")
+        model = st.selectbox("Model", models, format_func=display_name, key="inside", width=260, bind="query-params")
     return Subject(model, pictures[picture]), ignored
 
 
@@ -134,7 +134,7 @@ def choose_token(grid: Pair) -> tuple[Pair, list[str]]:
     place = []
     for key, size, old in (("row", grid[0], before[0]), ("column", grid[1], before[1])):
         if key not in state:
-            ignored += no_number(key, 1, size)
+            ignored += invalid_number(key, 1, size)
         else:
             middle = int(state[key]) - 0.5 if state[key] is not None else old / 2
             moved = int(middle * size / old) + 1 if old != size else state[key] or size // 2 + 1
@@ -170,7 +170,7 @@ def choose_shown(block: Block) -> tuple[list[str], list[str]]:
     if not block.windowed:
         offered = ["Patches"]
     state = st.session_state
-    ignored = [] if "drawn" in state else not_offered("drawn", SHOWN)
+    ignored = [] if "drawn" in state else unknown_values("drawn", SHOWN)
     if "drawn" in state and not set(state.drawn) <= set(offered):
         state.drawn = [name for name in state.drawn if name in offered]
     chosen = st.pills(
@@ -205,4 +205,4 @@ def _settle(key: str, offered: Sequence[str], values: Sequence[str] | None = Non
         if st.session_state[key] not in (offered if values is None else values):
             del st.session_state[key]
         return []
-    return not_offered(key, offered)
+    return unknown_values(key, offered)

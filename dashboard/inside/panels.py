@@ -23,7 +23,7 @@ from dashboard.inside.figures import Lines, bias_figure, cost_figure, picture_fi
 from dashboard.inside.parts import show_picture, show_strip, square
 from dashboard.inside.windows import show_windows
 from dashboard.inside.words import Panel
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from swin_core.anatomy.internals import StageRelevance
 from swin_core.anatomy.structure import Places, bias_maps
 from swin_core.attribution.overlay import Look, overlay
@@ -180,7 +180,7 @@ def _relevance(choice: Choice) -> list[str]:
         drawn = overlay(view, values, float(np.quantile(np.abs(values), 0.995)), Look(opacity=0.9), signed=True)
         figures.append(_cell([drawn], name, f"sum {total:+.2f}, {_share(total, found.logit)} of the logit"))
     show_strip("wide", "Stages", figures)
-    st.markdown(f"**{plain(found.label)}**: its logit is {found.logit:+.2f}")
+    st.markdown(f"**{escape_markdown(found.label)}**: its logit is {found.logit:+.2f}")
     words = ", ".join(f"{name} {total:+.2f}" for name, total in zip(names, found.sums, strict=True))
     st.plotly_chart(
         relevance_figure(names, found.sums, found.logit),

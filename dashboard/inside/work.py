@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dashboard.shared import cache
-from dashboard.shared.cache import Picture
+from dashboard.shared.cache import InputImage
 from swin_core import Classifier
 from swin_core.anatomy.internals import (
     BlockAttention,
@@ -50,7 +50,7 @@ class Subject:
     """One image in one model."""
 
     model: str
-    picture: Picture
+    picture: InputImage
 
     def load(self) -> Classifier:
         """The model, loaded once.

@@ -30,15 +30,15 @@ from swin_core.system.cache import LRUCache
 __all__ = [
     "FUSED",
     "STAGES",
-    "Picture",
+    "InputImage",
     "Request",
+    "cached_figure",
     "classifier",
-    "drawing",
     "explanation",
-    "held_classifier",
     "is_settled",
+    "loaded_classifier",
     "page_figure",
-    "read_picture",
+    "read_input_image",
     "refusal",
     "stages",
 ]
@@ -55,7 +55,7 @@ sleep between two steps instead of waiting awake, and explanations by many threa
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """An image of the page."""
 
     key: Hashable
@@ -73,7 +73,7 @@ class Request:
     """Which explanation is asked for."""
 
     model: str
-    picture: Picture
+    picture: InputImage
     targets: tuple[int, ...] | None
     """Class indices, or None for the model's own first choice."""
     method: str | None
@@ -98,28 +98,28 @@ class _Refusal:
 # Four columns, and two models that were there a moment ago.
 _classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)
 _refusals: LRUCache[_Refusal] = LRUCache(64)
-_pictures: LRUCache[Picture] = LRUCache(16)
+_images: LRUCache[InputImage] = LRUCache(16)
 _explanations: LRUCache[Explanation | _Refusal] = LRUCache(128)
 _drawings: LRUCache[go.Figure] = LRUCache(16)
 _stages: "weakref.WeakKeyDictionary[swin_core.Classifier, dict[str, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
 """The stages' layers by model and method: to find them costs a forward pass."""
 
 
-def read_picture(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> Picture:
+def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> InputImage:
     """The image of the key, decoded once.
 
     Raises:
         ImageError: `read` says so.
     """
 
-    def make() -> Picture:
+    def make() -> InputImage:
         image = read()
-        return Picture(key, title, image, middle(image), truth)
+        return InputImage(key, title, image, middle(image), truth)
 
-    return _pictures.get(key, make)
+    return _images.get(key, make)
 
 
-def held_classifier(name: str) -> swin_core.Classifier | None:
+def loaded_classifier(name: str) -> swin_core.Classifier | None:
     """The model of that name if it is loaded with the weights that it has now; never waits."""
     return _classifiers.peek((name, weights_state(name)))
 
@@ -166,7 +166,7 @@ def _load(name: str, weights: Hashable) -> swin_core.Classifier:
 
 def stages(name: str, method: str | None) -> tuple[str, ...]:
     """The layers at which the stages of a model are explained; none of a model that is not loaded or has none."""
-    model = held_classifier(name)
+    model = loaded_classifier(name)
     if model is None:
         return ()
     method = method or default_method(model, at_layer=True)
@@ -221,7 +221,7 @@ def _takes(method: str, layer: str | None) -> bool:
     return facts.kind == "layer" or layer == STAGES or (facts.staged and layer not in FUSED)
 
 
-def drawing(key: Hashable, grid: Grid) -> go.Figure:
+def cached_figure(key: Hashable, grid: Grid) -> go.Figure:
     """The Plotly figure of a grid, drawn once; the key says what is in the grid and how it looks."""
     return _drawings.get(key, lambda: page_figure(grid))
 

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from dashboard.shared import cache
-from dashboard.shared.cache import STAGES, Picture, Request
+from dashboard.shared.cache import STAGES, InputImage, Request
 from dashboard.shared.model_names import column_titles
 from swin_core.attribution.methods import METHOD_FACTS, METHODS
 from swin_core.attribution.targets import RUNNER_UP
@@ -13,7 +13,7 @@ from swin_core.class_names import candidates, find_class
 from swin_core.errors import SwinError, TargetError
 from swin_core.figures.grid import Cell, Row
 
-__all__ = ["Comparison", "Line", "own_classes"]
+__all__ = ["Comparison", "Line", "top_classes"]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _USUAL_STAGES = 4
 class Line:
     """One row: an image, and the class to explain on it."""
 
-    picture: Picture
+    picture: InputImage
     target: str | None = None
     """A class's name, or None for each model's own first choice."""
     title: str = ""
@@ -117,7 +117,7 @@ class Comparison:
         """Whether the cell can be had without waiting."""
         if cache.refusal(model):
             return True
-        if cache.held_classifier(model) is None:
+        if cache.loaded_classifier(model) is None:
             return False
         try:
             request = self._request(line, model)
@@ -174,10 +174,10 @@ class Comparison:
 
 
 def _waiting_for(model: str) -> str:
-    return "Explaining ..." if cache.held_classifier(model) else "Loading the model ..."
+    return "Explaining ..." if cache.loaded_classifier(model) else "Loading the model ..."
 
 
-def own_classes(picture: Picture, models: Sequence[str], method: str | None) -> list[str]:
+def top_classes(picture: InputImage, models: Sequence[str], method: str | None) -> list[str]:
     """The first choice of each model that can be had, each class once."""
     line = Line(picture)
     rows = Comparison((line,), tuple(models), method).rows()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dashboard.shared.cache import Picture, read_picture
+from dashboard.shared.cache import InputImage, read_input_image
 from swin_core.data.cifar100 import find_layout
 from swin_core.data.dataset import FLOWERS, DataSet, cifar100, data_root, flower_photos, image_folder
 from swin_core.errors import DataError
@@ -20,13 +20,13 @@ from swin_core.system.cache import LRUCache
 
 __all__ = [
     "NAME_PATTERN",
-    "Collection",
-    "collections",
-    "data_picture",
-    "open_named",
+    "DataSetEntry",
+    "data_image",
+    "data_sets",
+    "find_image",
+    "image_name",
+    "image_state",
     "open_split",
-    "picture_name",
-    "picture_state",
 ]
 
 NAME_PATTERN = re.compile(
@@ -46,7 +46,7 @@ _splits: LRUCache[DataSet] = LRUCache(4)
 
 
 @dataclass(frozen=True)
-class Collection:
+class DataSetEntry:
     """A data set that is on this machine."""
 
     name: str
@@ -56,42 +56,42 @@ class Collection:
     """The one to start with is first: images that training holds back, where there are such."""
 
 
-def collections() -> list[Collection]:
+def data_sets() -> list[DataSetEntry]:
     """The data sets in the data root: CIFAR-100 and flower_photos first, then folders of class folders by name."""
     root = data_root()
     found = []
     if splits := tuple(split for split in ("test", "train") if _cifar_files(root, split)):
-        found.append(Collection(CIFAR, "CIFAR-100", splits))
+        found.append(DataSetEntry(CIFAR, "CIFAR-100", splits))
     if _flower_folder(root) is not None:
-        found.append(Collection(FLOWER_PHOTOS, "flower_photos", ("val", "train")))
-    return found + [Collection(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
+        found.append(DataSetEntry(FLOWER_PHOTOS, "flower_photos", ("val", "train")))
+    return found + [DataSetEntry(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
 
 
-def picture_name(collection: str, split: str, index: int) -> str:
+def image_name(collection: str, split: str, index: int) -> str:
     """The name of the image at a place of a split."""
     return f"{collection}/{split}/{index}"
 
 
-def data_picture(name: str) -> Picture:
+def data_image(name: str) -> InputImage:
     """The image of that name, such as `flowers/val/17`, with its file's name as title and its class as truth.
 
     Raises:
         DataError: no such name, data set, split or image; or the image cannot be read.
     """
-    data, index = open_named(name)
+    data, index = find_image(name)
     file = data.names[index].rpartition("/")[2]
     truth = data.classes[int(data.labels[index])].replace("_", " ")
-    return read_picture(picture_state(name, data, index), file, truth, partial(data.image, index))
+    return read_input_image(image_state(name, data, index), file, truth, partial(data.image, index))
 
 
-def picture_state(name: str, data: DataSet, index: int) -> Hashable:
+def image_state(name: str, data: DataSet, index: int) -> Hashable:
     """What tells an image from another one that had its name before: the image's file, its time and size."""
     source = data.sources[index]
     # The name of the file too: one that is added or taken away moves the places of those behind it.
     return name, data.names[index], _stamp(source) if isinstance(source, Path) else (len(data), str(data_root()))
 
 
-def open_named(name: str) -> tuple[DataSet, int]:
+def find_image(name: str) -> tuple[DataSet, int]:
     """The split that an image's name is of, and the image's place in it.
 
     Raises:

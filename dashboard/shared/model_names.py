@@ -14,24 +14,24 @@ from swin_core.errors import ModelError, RunError
 from swin_core.zoo.load import ASSETS, available
 
 __all__ = [
-    "PICTURES_AT_MOST",
+    "MAX_IMAGES",
     "ROOT",
     "column_titles",
-    "from_words",
-    "in_words",
+    "display_name",
+    "from_display_name",
     "model_source",
     "offered_models",
-    "once",
     "resolve_models_once",
-    "samples",
-    "truth_of",
+    "sample_images",
+    "sample_label",
+    "unique",
     "weights_state",
 ]
 
 ROOT = Path.cwd()
 """The folder that the program was started in. Paths of weights files are relative to it, and none may leave it."""
 
-PICTURES_AT_MOST = 8
+MAX_IMAGES = 8
 """Rows of one grid."""
 
 _SAFE = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*", re.ASCII)
@@ -52,13 +52,13 @@ _resolved: ContextVar[dict[str, WeightsState] | None] = ContextVar("resolved", d
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def samples() -> dict[str, Path]:
+def sample_images() -> dict[str, Path]:
     """The bundled sample images: name to file."""
     files = sorted((ASSETS / "samples").glob("*"))
     return {file.stem: file for file in files if file.suffix.lower() in _PICTURE_SUFFIXES}
 
 
-def truth_of(sample: str) -> str:
+def sample_label(sample: str) -> str:
     """What a sample shows, which is its name in words."""
     return sample.replace("_", " ")
 
@@ -84,14 +84,14 @@ def column_titles(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def in_words(name: str) -> str:
+def display_name(name: str) -> str:
     """A model's name as a person reads it in a list, what tells it apart first: "mine, epoch 3 (20261124-154500)"."""
     found = _RUN.fullmatch(name)
     words = f"{_title(name, timed=False)} ({found.group('time')[:-1]})" if found else name
-    return words if from_words(words) == name else name
+    return words if from_display_name(words) == name else name
 
 
-def from_words(words: str) -> str:
+def from_display_name(words: str) -> str:
     """The name that `in_words` put into words; any other text is a name already."""
     found = _WORDS.fullmatch(words)
     if not found:
@@ -181,6 +181,6 @@ def _state(name: str) -> WeightsState:
     return str(file), seen.st_mtime_ns, seen.st_size
 
 
-def once(groups: Iterable[Sequence[str]]) -> list[str]:
+def unique(groups: Iterable[Sequence[str]]) -> list[str]:
     """All names of some groups, each once, in order."""
     return list(dict.fromkeys(name for group in groups for name in group))

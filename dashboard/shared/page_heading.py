@@ -1,40 +1,58 @@
-"""What each page is for, in the same words in the navigation and at its head."""
+"""The pages of the dashboard, and the heading that each of them starts with."""
 
 from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-__all__ = ["BROWSE", "COMPARE", "INSIDE", "TRAIN", "Purpose", "show_heading"]
+__all__ = ["PAGES", "Page", "show_heading"]
 
 
 @dataclass(frozen=True)
-class Purpose:
-    """Of a page."""
+class Page:
+    """Texts of a page."""
 
-    question: str
-    """That the page answers: its title."""
+    link: str
+    """Title in the navigation."""
+    icon: str
+    """Name of a Material symbol."""
+    heading: str
     sentence: str
-    """What is on it."""
+    """What to do on the page; also the tooltip of its link."""
 
 
-COMPARE = Purpose("What did each model look at?", "Heat maps of up to four models on the same images, side by side.")
-BROWSE = Purpose(
-    "Where is a model right, wrong, and sure of itself?",
-    "The data sets with a model's predictions: right and wrong, confusions, accuracy by class.",
-)
-TRAIN = Purpose(
-    "What is running, and what did it learn?",
-    "Start training runs, watch their curves, stop and resume them, and open their checkpoints.",
-)
-INSIDE = Purpose(
-    "How does a shifted window see?", "Patches, shifted windows, attention and their cost, on your own image."
-)
+PAGES = {
+    "compare": Page(
+        "Compare",
+        "compare",
+        "Compare models",
+        "Choose images and up to four models in the sidebar: each heat map shows what a model looked at.",
+    ),
+    "browse": Page(
+        "Browse",
+        "photo_library",
+        "Browse predictions",
+        "Choose a data set and a model to see right and wrong predictions, confusions and accuracy by class.",
+    ),
+    "train": Page(
+        "Train",
+        "model_training",
+        "Training runs",
+        "Start a run, watch its curves, stop and resume it, and open its checkpoints.",
+    ),
+    "inside": Page(
+        "Inside",
+        "grid_view",
+        "Inside the model",
+        "Choose an image, a model and a block to see its patches, shifted windows, attention and their cost.",
+    ),
+}
+"""The pages in the order of the navigation, by the name of their file in `views`; the first one opens at the root."""
 
 
-def show_heading(page: Purpose) -> DeltaGenerator:
-    """The page's question and its sentence; it returns the place for actions, to the right of them."""
-    words, actions = st.columns([3, 1], vertical_alignment="center")
-    words.title(page.question)
-    words.caption(page.sentence)
+def show_heading(name: str) -> DeltaGenerator:
+    """Draw the heading of a page of `PAGES`; return a container on its right for buttons."""
+    texts, actions = st.columns([3, 1], vertical_alignment="center")
+    texts.title(PAGES[name].heading)
+    texts.caption(PAGES[name].sentence)
     return actions.container(horizontal=True, horizontal_alignment="right")

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.shared.cache import Picture, read_picture
-from dashboard.shared.datasets import data_picture
-from dashboard.shared.model_names import PICTURES_AT_MOST, from_words, in_words, offered_models, once, samples, truth_of
-from dashboard.shared.theme import plain
+from dashboard.shared.cache import InputImage, read_input_image
+from dashboard.shared.datasets import data_image
+from dashboard.shared.model_names import (
+    MAX_IMAGES,
+    display_name,
+    from_display_name,
+    offered_models,
+    sample_images,
+    sample_label,
+    unique,
+)
+from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import choose_uploads
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.comparisons.compare import MODELS_AT_MOST
@@ -23,68 +31,68 @@ from swin_core.zoo.load import available
 
 __all__ = [
     "SCALE_NAMES",
-    "SHOW_PICTURES",
+    "SHOW_IMAGES_KEY",
+    "choose_data_images",
+    "choose_images",
     "choose_look",
     "choose_models",
-    "choose_picked",
-    "choose_pictures",
     "choose_trust",
-    "put",
+    "set_tray",
 ]
 
 FIRST_SAMPLE = "tulip"
-SHOW_PICTURES = "show_pictures"
+SHOW_IMAGES_KEY = "show_pictures"
 """Of the address of a link: names of images that are to be shown in place of those that were picked."""
 MODELS_AT_START = 2
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
 
-def choose_pictures() -> tuple[list[Picture], list[str]]:
+def choose_images() -> tuple[list[InputImage], list[str]]:
     """The chosen images, uploads first, and a line for each that cannot be shown."""
-    st.header("Pictures")
+    st.header("Images")
     linked = _take_from_link()
     uploads = choose_uploads(_leave_first_sample)
-    known = samples()
+    known = sample_images()
     chosen = st.pills(
         "Samples",
         list(known),
         selection_mode="multi",
         default=[name for name in [FIRST_SAMPLE] if name in known],
-        format_func=plain,
+        format_func=escape_markdown,
         key="sample",
         bind="query-params",
     )
-    picked = choose_picked(always=bool(linked))
+    picked = choose_data_images(always=bool(linked))
     if linked and not st.session_state.settled:
-        picked, chosen = linked[:PICTURES_AT_MOST], [] if chosen == [FIRST_SAMPLE] else chosen
+        picked, chosen = linked[:MAX_IMAGES], [] if chosen == [FIRST_SAMPLE] else chosen
     faults = _left_out(len(linked))
     # What each image is found again by, its file's name, what it shows, and where its bytes come from.
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
         (upload.digest, upload.name, "", upload.content) for upload in uploads
     ]
-    sources += [(known[name], known[name].name, truth_of(name), known[name]) for name in chosen if name in known]
-    pictures: list[Picture] = []
+    sources += [(known[name], known[name].name, sample_label(name), known[name]) for name in chosen if name in known]
+    pictures: list[InputImage] = []
     for key, name, truth, source in sources:
         title = _new_title(name, pictures)
         try:
-            pictures.append(read_picture((key, title), title, truth, partial(read_image, source)))
+            pictures.append(read_input_image((key, title), title, truth, partial(read_image, source)))
         except SwinError as error:
             faults.append(f"{name}: {error}")
     for name in picked:
         try:
-            found = data_picture(name)
+            found = data_image(name)
         except SwinError as error:
             faults.append(str(error))
         else:
             pictures.append(replace(found, title=_new_title(found.title, pictures)))
-    return pictures[:PICTURES_AT_MOST], faults + _left_out(len(pictures))
+    return pictures[:MAX_IMAGES], faults + _left_out(len(pictures))
 
 
 def _left_out(count: int) -> list[str]:
     """A line if there are more images than one grid holds."""
-    if count <= PICTURES_AT_MOST:
+    if count <= MAX_IMAGES:
         return []
-    return [f"One grid holds {PICTURES_AT_MOST} images; the last {count - PICTURES_AT_MOST} are left out."]
+    return [f"One grid holds {MAX_IMAGES} images; the last {count - MAX_IMAGES} are left out."]
 
 
 def _take_from_link() -> list[str]:
@@ -94,14 +102,14 @@ def _take_from_link() -> list[str]:
     And the tray waits for the page's second run, since the address takes up what is set here only of widgets that were
     there.
     """
-    names = once([st.query_params.get_all(SHOW_PICTURES)])
+    names = unique([st.query_params.get_all(SHOW_IMAGES_KEY)])
     if names and st.session_state.settled:
-        put(names[:PICTURES_AT_MOST])
-        del st.query_params[SHOW_PICTURES]
+        set_tray(names[:MAX_IMAGES])
+        del st.query_params[SHOW_IMAGES_KEY]
     return names
 
 
-def put(names: Sequence[str]) -> None:
+def set_tray(names: Sequence[str]) -> None:
     """Make these images the tray: to be called before the widgets are made."""
     st.session_state.picked = list(names)
     # The sample that is shown only so that the other pages are not empty makes room.
@@ -109,7 +117,7 @@ def put(names: Sequence[str]) -> None:
         st.session_state.sample = []
 
 
-def choose_picked(always: bool = False) -> list[str]:
+def choose_data_images(always: bool = False) -> list[str]:
     """The names of the images that were taken from data sets, such as `cifar100/test/1234`; not yet checked.
 
     Args:
@@ -117,14 +125,14 @@ def choose_picked(always: bool = False) -> list[str]:
             up what a program sets only from a widget that was there before.
     """
     # What is picked is also what can be chosen, so that an image that is removed leaves no trace.
-    offered = once([st.session_state.get("picked") or st.query_params.get_all("picked")])
+    offered = unique([st.session_state.get("picked") or st.query_params.get_all("picked")])
     if not offered and not always:
         return []
     return st.multiselect(
         "From data sets",
         offered,
         placeholder="cifar100/test/1234",
-        max_selections=PICTURES_AT_MOST,
+        max_selections=MAX_IMAGES,
         select_all=False,
         accept_new_options=True,
         help="Images that were picked on the Browse page, by data set, split and place in it.",
@@ -133,7 +141,7 @@ def choose_picked(always: bool = False) -> list[str]:
     )
 
 
-def _new_title(name: str, pictures: list[Picture]) -> str:
+def _new_title(name: str, pictures: list[InputImage]) -> str:
     """The name of a file, with a number if another image is called the same."""
     count = sum(picture.title == name or picture.title.startswith(f"{name} (") for picture in pictures)
     return f"{name} ({count + 1})" if count else name
@@ -154,7 +162,7 @@ def choose_models() -> list[str]:
         offered_models(),
         default=list(bundled)[:MODELS_AT_START],
         max_selections=MODELS_AT_MOST,
-        format_func=in_words,
+        format_func=display_name,
         accept_new_options=True,
         select_all=False,
         key="model",
@@ -168,9 +176,9 @@ def choose_models() -> list[str]:
         on_change=_add_model,
     )
     if one_too_many := st.session_state.pop("one_too_many", ""):
-        st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {plain(one_too_many)}.")
+        st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {escape_markdown(one_too_many)}.")
     # An address may hold the words of a run that is not there any more, which is then no option.
-    return once([list(map(from_words, chosen))])[:MODELS_AT_MOST]
+    return unique([list(map(from_display_name, chosen))])[:MODELS_AT_MOST]
 
 
 def _add_model() -> None:

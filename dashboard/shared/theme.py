@@ -2,7 +2,7 @@
 
 from swin_core.figures.palette import INK, SERIES
 
-__all__ = ["DARK", "DIVERGING", "INK", "LIGHT", "SERIES", "plain"]
+__all__ = ["DARK", "DIVERGING", "INK", "LIGHT", "SERIES", "escape_markdown"]
 
 DIVERGING = ((0.0, SERIES[4]), (0.5, "#EDEFF2"), (1.0, SERIES[1]))
 """Colours from -1 through 0 to 1, blue and orange as in maps with a sign, all light enough for `INK`."""
@@ -29,6 +29,6 @@ DARK = {
 _MARKDOWN = {ord(mark): f"\\{mark}" for mark in r"\`*_{}[]<>()#+-.!|~$:&^="}
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text from outside (a class, a file) that Markdown shows as it is: no HTML, link, image or icon."""
     return " ".join(text.split()).translate(_MARKDOWN)

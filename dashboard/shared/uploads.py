@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from dashboard.shared.model_names import PICTURES_AT_MOST
-from dashboard.shared.theme import plain
+from dashboard.shared.model_names import MAX_IMAGES
+from dashboard.shared.theme import escape_markdown
 from swin_core.figures.text import shorten
 from swin_core.images.read import PICTURE_SUFFIXES
 
@@ -56,7 +56,7 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
     )
     if left_out := st.session_state.pop("left_out_uploads", ""):
         st.warning(
-            f"Left out: {plain(left_out)}. Up to {PICTURES_AT_MOST} images of your own with "
+            f"Left out: {escape_markdown(left_out)}. Up to {MAX_IMAGES} images of your own with "
             f"{BYTES_AT_MOST // 2**20} MiB are kept: remove one first."
         )
     kept = kept_uploads()
@@ -64,10 +64,10 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
         with st.container(horizontal=True, gap="xsmall", key="kept_uploads_list"):
             for upload in kept:
                 st.button(
-                    plain(shorten(upload.name, NAME_COLUMNS)),
+                    escape_markdown(shorten(upload.name, NAME_COLUMNS)),
                     icon=":material/close:",
                     icon_position="right",
-                    help=f"Remove {plain(upload.name)}. It is kept in memory until then, or until this tab is closed.",
+                    help=f"Remove {escape_markdown(upload.name)}. It is kept in memory until this tab is closed.",
                     key=f"remove_{upload.digest}",
                     on_click=_remove,
                     args=(upload,),
@@ -87,7 +87,7 @@ def _keep(number: int, on_first: Callable[[], None]) -> None:
         if any(one.digest == upload.digest for one in kept):
             continue
         room = BYTES_AT_MOST - sum(len(one.content) for one in kept)
-        if len(kept) < PICTURES_AT_MOST and len(content) <= room:
+        if len(kept) < MAX_IMAGES and len(content) <= room:
             kept.append(upload)
         else:
             left_out.append(file.name)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.shared.model_names import once
+from dashboard.shared.model_names import unique
 from swin_core.comparisons.compare import MODELS_AT_MOST
 
-__all__ = ["ON_OFF", "models_too_many", "no_number", "not_offered", "settle", "with_lines_before"]
+__all__ = ["ON_OFF", "invalid_number", "settle", "surplus_models", "unknown_values", "with_previous_warnings"]
 
 ON_OFF = ("true", "false")
 """Values of a toggle."""
@@ -19,7 +19,7 @@ _settler = st.components.v2.component(
 )
 
 
-def not_offered(key: str, offered: Sequence[str]) -> list[str]:
+def unknown_values(key: str, offered: Sequence[str]) -> list[str]:
     """A line if the address gives a widget values that it does not offer; to be asked before the widget is made."""
     ignored = [value for value in st.query_params.get_all(key) if value not in offered]
     if not ignored:
@@ -28,13 +28,13 @@ def not_offered(key: str, offered: Sequence[str]) -> list[str]:
     return [f"{key}={', '.join(ignored)} (possible: {possible})"]
 
 
-def models_too_many() -> list[str]:
+def surplus_models() -> list[str]:
     """A line if the address names more models than there are columns; to be asked before the widget is made."""
     ignored = st.query_params.get_all("model")[MODELS_AT_MOST:]
     return [f"model={', '.join(ignored)} (possible: up to {MODELS_AT_MOST} models)"] if ignored else []
 
 
-def no_number(key: str, least: int, most: int) -> list[str]:
+def invalid_number(key: str, least: int, most: int) -> list[str]:
     """A line if the address gives a widget something else than a whole number in its range, before it is made."""
     ignored = [value for value in st.query_params.get_all(key) if not _is_whole(value, least, most)]
     return [f"{key}={', '.join(ignored)} (possible: {least} to {most})"] if ignored else []
@@ -61,8 +61,8 @@ def _settled() -> None:
     st.session_state.settled = st.session_state.came_back = True
 
 
-def with_lines_before(ignored: list[str]) -> list[str]:
+def with_previous_warnings(ignored: list[str]) -> list[str]:
     """The lines, after those of the run before if nobody can have read them."""
     before = st.session_state.get("ignored", []) if st.session_state.pop("came_back", False) else []
-    st.session_state.ignored = once([before, ignored])
+    st.session_state.ignored = unique([before, ignored])
     return st.session_state.ignored

@@ -11,8 +11,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import streamlit as st
 
-from dashboard.shared.model_names import from_words, in_words, model_source, offered_models
-from dashboard.shared.theme import plain
+from dashboard.shared.model_names import display_name, from_display_name, model_source, offered_models
+from dashboard.shared.theme import escape_markdown
 from swin_core.errors import ConfigError, ModelError
 from swin_core.models.config import VARIANTS
 from swin_core.training import RECIPES, TrainConfig, setting_help, setting_limits
@@ -108,8 +108,9 @@ def choose_recipe() -> str:
     name = st.pills("Recipe", names, required=True, key="recipe", on_change=_fill_from_recipe, persist_state="session")
     name = name if name in RECIPES else names[0]
     entry = RECIPES[name]
-    st.markdown(plain(entry.purpose))
-    st.caption(f"**Time** {plain(entry.time)} · **Result** {plain(entry.result)} · **Source** {plain(entry.source)}")
+    st.markdown(escape_markdown(entry.purpose))
+    facts = {"Time": entry.time, "Result": entry.result, "Source": entry.source}
+    st.caption(" · ".join(f"**{title}** {escape_markdown(text)}" for title, text in facts.items()))
     return name
 
 
@@ -139,7 +140,7 @@ def _choose(name: str) -> Any:
     kind = get_type_hints(TrainConfig)[name]
     options: dict[str, Any] = {
         "key": _KEY + name,
-        "help": plain(setting_help()[name]),
+        "help": escape_markdown(setting_help()[name]),
         "persist_state": "session",
     }
     if get_origin(kind):
@@ -156,7 +157,7 @@ def _choose(name: str) -> Any:
     if name in _EMPTY:
         if name == "data":
             return _choose_or_write(name, _DATA_SETS, options)
-        return from_words(_choose_or_write(name, offered_models(), options | {"format_func": in_words}))
+        return from_display_name(_choose_or_write(name, offered_models(), options | {"format_func": display_name}))
     return st.text_input(label(name), **options)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.shared.formatting import duration
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import choose_recipe, choose_settings, label, validated
 from dashboard.train.preflight import Preflight
 from dashboard.train.run_summary import changed_settings
@@ -38,7 +38,7 @@ def show_form() -> None:
             "Choose a data set, or write the folder that holds one folder for each class.", icon=":material/folder:"
         )
     elif fault:
-        st.error(plain(fault), icon=":material/error:")
+        st.error(escape_markdown(fault), icon=":material/error:")
     elif config is not None:
         _show_changes(recipe, config)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -92,14 +92,14 @@ def _choose_devices() -> tuple[tuple[str, ...], int]:
         f"{name}: {device}" + (f", in use by {used[name].name}" if name in used else "")
         for name, device in there.items()
     ]
-    st.caption(plain("; ".join(words)))
+    st.caption(escape_markdown("; ".join(words)))
     return tuple(chosen), int(processes)
 
 
 def _show_changes(recipe: str, config: TrainConfig) -> None:
     changed = changed_settings(config.to_dict(), recipe)
     words = "; ".join(f"{label(name)} {value}" for name, value in changed.items())
-    st.caption(plain(f"Changed from the recipe: {words}." if words else "All settings are the recipe's."))
+    st.caption(escape_markdown(f"Changed from the recipe: {words}." if words else "All settings are the recipe's."))
 
 
 def _end_check() -> None:
@@ -126,15 +126,15 @@ def _show_result(check: Preflight, was_under_way: bool) -> None:
     try:
         estimate = check.result()
     except SwinError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(escape_markdown(str(error)), icon=":material/error:")
         return
     if estimate is None:
         st.info(f"Measuring a few steps: {duration(check.seconds)} so far.", icon=":material/hourglass_top:")
     elif estimate.fits:
-        st.success(plain(str(estimate)), icon=":material/check_circle:")
+        st.success(escape_markdown(str(estimate)), icon=":material/check_circle:")
     else:
         st.warning(
-            plain(f"{estimate} It does not fit: take a smaller batch, more pieces a step, or checkpointing."),
+            escape_markdown(f"{estimate} It does not fit: take a smaller batch, more pieces a step, or checkpointing."),
             icon=":material/warning:",
         )
 
@@ -145,7 +145,7 @@ def _start(config: TrainConfig, chosen: tuple[str, ...], processes: int) -> None
         with st.spinner("Starting ..."):
             run = runs.start(config.to_dict(), devices=chosen, processes=processes)
     except SwinError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(escape_markdown(str(error)), icon=":material/error:")
         return
     leave()
     st.query_params["run"] = run.name

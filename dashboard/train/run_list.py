@@ -7,8 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.shared.formatting import UNKNOWN, count, duration
-from dashboard.shared.page_heading import TRAIN, show_heading
-from dashboard.shared.theme import plain
+from dashboard.shared.page_heading import show_heading
+from dashboard.shared.theme import escape_markdown
 from dashboard.train.curves import CHARTS, Curve, colours, described, figure
 from dashboard.train.form import start_from_recipe
 from dashboard.train.run_summary import BUNDLED, Record, bundled_records, run_record
@@ -48,12 +48,12 @@ _POSITIONS = {"Epoch": "epoch", "Time": "elapsed"}
 
 def show_list() -> None:
     """All trainings, and the curves of those that are ticked."""
-    with show_heading(TRAIN):
+    with show_heading("train"):
         st.button("New run", icon=":material/add:", type="primary", on_click=open_form)
     try:
         there = runs.list_runs()
     except RunError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(escape_markdown(str(error)), icon=":material/error:")
         return
     alive = {run.name for run in there if run.alive}
     if not there:
@@ -89,10 +89,10 @@ def _show_recipes() -> None:
     with st.grid(3, min_column_width=300):
         for name, entry in RECIPES.items():
             with st.container(border=True, height="stretch"):
-                st.markdown(f"**{plain(name)}**")
-                st.markdown(plain(entry.purpose))
-                st.caption(f"Time: {plain(entry.time)}")
-                st.caption(f"Result: {plain(entry.result)}")
+                st.markdown(f"**{escape_markdown(name)}**")
+                st.markdown(escape_markdown(entry.purpose))
+                st.caption(f"Time: {escape_markdown(entry.time)}")
+                st.caption(f"Result: {escape_markdown(entry.result)}")
                 st.button("Use this recipe", key=f"use {name}", on_click=open_form, args=(name,))
 
 
@@ -243,9 +243,9 @@ def _legend(curves: Sequence[Curve]) -> None:
 
 def state_line(record: Record) -> str:
     """A run's state as Markdown: the word in its colour, the age of the last sign of life, and the reason."""
-    words = [f":{STATE_COLOURS.get(record.state, 'gray')}-badge[{plain(record.state)}]"]
+    words = [f":{STATE_COLOURS.get(record.state, 'gray')}-badge[{escape_markdown(record.state)}]"]
     if record.sign_of_life:
         words.append(f"{'last sign of life' if record.alive else 'ended'} {record.sign_of_life}")
     if record.reason:
-        words.append(plain(record.reason))
+        words.append(escape_markdown(record.reason))
     return " · ".join(words)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.shared.formatting import UNKNOWN, ago, count, duration, share, size
-from dashboard.shared.theme import plain
+from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import fill, label
 from dashboard.train.run_list import REFRESH_SECONDS, show_curves, state_line
 from dashboard.train.run_summary import Record, changed_settings, nearest_recipe, run_record
@@ -29,7 +29,7 @@ def show_run(name: str) -> None:
     try:
         run = runs.find(name)
     except RunError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(escape_markdown(str(error)), icon=":material/error:")
         return
     st.fragment(_show, run_every=REFRESH_SECONDS if run.alive else None)(name, run.alive)
 
@@ -50,11 +50,11 @@ def _show(name: str, was_alive: bool) -> None:
         # The whole page runs again once, so that it begins or ends to be read every two seconds.
         st.rerun()
     title, actions = st.columns([2, 3], vertical_alignment="bottom")
-    title.title(plain(record.title))
+    title.title(escape_markdown(record.title))
     with actions.container(horizontal=True, horizontal_alignment="right"):
         _show_actions(run, record)
     if fault := st.session_state.pop("run_fault", ""):
-        st.error(plain(fault), icon=":material/error:")
+        st.error(escape_markdown(fault), icon=":material/error:")
     st.markdown(state_line(record))
     _show_progress(run, record)
     show_curves([record], live=record.alive)
@@ -120,7 +120,7 @@ def _show_actions(run: runs.Run, record: Record) -> None:
         st.form_submit_button("Rename", on_click=_rename, args=(run,))
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown(
-            f"Deletes **{plain(run.name)}** for good: its {record.epochs_done} epochs, checkpoints, log and notes."
+            f"Delete **{escape_markdown(run.name)}** with its {record.epochs_done} epochs, checkpoints, log and notes?"
         )
         st.button("Delete for good", type="primary", on_click=_delete, args=(run,))
 
@@ -162,7 +162,7 @@ def _show_progress(run: runs.Run, record: Record) -> None:
         figures["Memory"] = size(status.get("memory_bytes"))
     with st.grid(6, min_column_width=135, gap="small"):
         for name, value in figures.items():
-            st.metric(name, plain(value))
+            st.metric(name, escape_markdown(value))
 
 
 def _use(run: runs.Run, record: Record) -> dict[str, str]:
@@ -263,7 +263,7 @@ def _show_settings(record: Record) -> None:
     recipe = nearest_recipe(record.settings)
     changed, usual = changed_settings(record.settings, recipe), RECIPES[recipe].config.to_dict()
     st.caption(
-        f"The nearest recipe is {plain(recipe)}. What it has otherwise stands first: {len(changed)} of {len(usual)}."
+        f"The nearest recipe is {escape_markdown(recipe)}; {len(changed)} of {len(usual)} settings differ, shown first."
     )
     names = sorted(record.settings, key=lambda name: name not in changed)
     st.dataframe(

@@ -6,33 +6,36 @@ from dashboard.browse.choices import PAGE_SIZES, VIEWS, choose_data, choose_judg
 from dashboard.browse.predictions_view import judge, knowing_model, show_comparison, show_figures
 from dashboard.browse.sheet import show_sheet, show_tray
 from dashboard.browse.tables import LEVELS, ORDERS, show_classes, show_confusion
-from dashboard.shared.page_heading import BROWSE, show_heading
+from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import choose_look, choose_models, choose_picked
-from dashboard.shared.theme import plain
-from dashboard.shared.url_state import ON_OFF, models_too_many, not_offered, settle, with_lines_before
+from dashboard.shared.sidebar import choose_data_images, choose_look, choose_models
+from dashboard.shared.theme import escape_markdown
+from dashboard.shared.url_state import ON_OFF, settle, surplus_models, unknown_values, with_previous_warnings
 from swin_core.attribution.overlay import Look
 from swin_core.data.dataset import data_root
 from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.selection import select
 
-ignored: list[str] = models_too_many() + not_offered("view", VIEWS) + not_offered("size", list(map(str, PAGE_SIZES)))
-ignored += not_offered("level", LEVELS) + not_offered("classes_by", ORDERS)
-ignored += not_offered("maps", ON_OFF) + not_offered("diagonal", ON_OFF)
-actions = show_heading(BROWSE)
+ignored: list[str] = (
+    surplus_models() + unknown_values("view", VIEWS) + unknown_values("size", list(map(str, PAGE_SIZES)))
+)
+ignored += unknown_values("level", LEVELS) + unknown_values("classes_by", ORDERS)
+ignored += unknown_values("maps", ON_OFF) + unknown_values("diagonal", ON_OFF)
+actions = show_heading("browse")
 place = st.sidebar.container()
 with st.sidebar:
-    choose_picked(always=True)
+    choose_data_images(always=True)
     models = choose_models()
     try:
         with place:
-            st.header("Pictures")
+            st.header("Images")
             shown = choose_data(ignored)
     except DataError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(escape_markdown(str(error)), icon=":material/error:")
         st.stop()
 if shown is None:
-    st.info(f"There is no data set in {plain(str(data_root()))} yet. This command fetches CIFAR-100 and flower_photos:")
+    root = escape_markdown(str(data_root()))
+    st.info(f"There is no data set in {root} yet. This command fetches CIFAR-100 and flower_photos:")
     st.code("swinlens data", language="bash")
     st.markdown(
         "Have you images of your own? Put a folder with one folder for each class there, or start the dashboard with "
@@ -61,7 +64,7 @@ with pictures:
                 try:
                     look = choose_look()
                 except ConfigError as error:
-                    st.error(plain(str(error)))
+                    st.error(escape_markdown(str(error)))
         if wanted.needs_predictions and not judgements:
             st.caption("All images are shown until the predictions are there.")
         rows = select(shown.catalog, wanted, *judgements)
@@ -78,7 +81,7 @@ with classes:
             show_classes(shown, judges, judgements)
         else:
             st.info("Accuracy by class needs the predictions of a model that knows these classes.")
-if ignored := with_lines_before(ignored):
-    ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
+if ignored := with_previous_warnings(ignored):
+    ignored_place.warning(escape_markdown(f"The address holds values that were ignored: {'; '.join(ignored)}."))
 with actions:
     show_link(uploads=False)

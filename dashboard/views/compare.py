@@ -26,13 +26,13 @@ from dashboard.compare.reading_guide import how_to_read
 from dashboard.compare.timeline_section import show_gaze
 from dashboard.shared.cache import STAGES
 from dashboard.shared.comparison import Comparison, Line
-from dashboard.shared.model_names import samples
-from dashboard.shared.page_heading import COMPARE, show_heading
+from dashboard.shared.model_names import sample_images
+from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import SCALE_NAMES, choose_look, choose_models, choose_pictures, choose_trust
-from dashboard.shared.theme import plain
+from dashboard.shared.sidebar import SCALE_NAMES, choose_images, choose_look, choose_models, choose_trust
+from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import kept_uploads
-from dashboard.shared.url_state import models_too_many, not_offered, settle, with_lines_before
+from dashboard.shared.url_state import settle, surplus_models, unknown_values, with_previous_warnings
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import COLORMAPS, Look
 from swin_core.errors import ConfigError
@@ -42,11 +42,11 @@ AGREEMENT = (
     "0 is unrelated, -1 the reverse."
 )
 
-ignored = not_offered("sample", list(samples())) + models_too_many()
-ignored += not_offered("rows", list(ROWS.values())) + not_offered("scale", list(SCALE_NAMES.values()))
-ignored += not_offered("colors", COLORMAPS) + not_offered("method", [BEST_TITLE, *METHODS.values()])
+ignored = unknown_values("sample", list(sample_images())) + surplus_models()
+ignored += unknown_values("rows", list(ROWS.values())) + unknown_values("scale", list(SCALE_NAMES.values()))
+ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", [BEST_TITLE, *METHODS.values()])
 with st.sidebar:
-    pictures, faults = choose_pictures()
+    pictures, faults = choose_images()
     models = choose_models()
     try:
         look = choose_look()
@@ -55,7 +55,7 @@ with st.sidebar:
         faults.append(str(error))
     trusted = choose_trust()
 
-actions = show_heading(COMPARE)
+actions = show_heading("compare")
 with st.container(horizontal=True):
     rows = choose_rows()
     method = choose_method()
@@ -64,7 +64,7 @@ with st.container(horizontal=True):
 settle(ignored)
 classes_place = st.container()
 for fault in faults:
-    st.error(plain(fault), icon=":material/error:")
+    st.error(escape_markdown(fault), icon=":material/error:")
 ignored_place = st.container()
 reading_place = st.container()
 
@@ -101,8 +101,8 @@ with layer_place:
 with against_place:
     against = choose_against(models, method)
 ignored += ignored_classes(rows, pictures, models)
-if ignored := with_lines_before(ignored):
-    ignored_place.warning(plain(f"The address holds values that were ignored: {'; '.join(ignored)}."))
+if ignored := with_previous_warnings(ignored):
+    ignored_place.warning(escape_markdown(f"The address holds values that were ignored: {'; '.join(ignored)}."))
 with classes_place:
     if rows == "classes":
         lines = choose_classes(pictures, models, method)

@@ -140,4 +140,4 @@ def test_a_page_is_changed_and_a_picture_chosen_by_keys_alone(visit: Open) -> No
     page.get_by_test_id("stTopNavLink").filter(has_text="Train").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/train")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("What is running")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Training runs")

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.compare import measurements as evidence
 from dashboard.shared import uploads
-from dashboard.shared.model_names import PICTURES_AT_MOST
+from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.dataset import DataSet
 from swin_core.zoo import load as zoo
 from tests.fixtures.pages import FLOWERS, OTHERS, empty_caches, opened, run, save_model, texts
@@ -75,7 +75,7 @@ def photo(number: int = 0) -> bytes:
 
 def there_and_back(app: AppTest) -> AppTest:
     app.switch_page("views/train.py")
-    assert "What is running" in run(app).title[0].value
+    assert "Training runs" in run(app).title[0].value
     app.switch_page("views/compare.py")
     return run(app)
 
@@ -135,11 +135,11 @@ def test_uploads_outlive_another_page_until_they_are_removed() -> None:
 
 def test_the_same_picture_is_kept_once_and_few_are_kept() -> None:
     app = opened()
-    for number in range(PICTURES_AT_MOST):
+    for number in range(MAX_IMAGES):
         app.file_uploader[0].upload(f"{number}.png", photo(number))
     app.file_uploader[0].upload("again.png", photo(0)).upload("more.png", photo(99))
     run(app)
-    assert [one.name for one in app.session_state["kept_uploads"]] == [f"{n}.png" for n in range(PICTURES_AT_MOST)]
+    assert [one.name for one in app.session_state["kept_uploads"]] == [f"{n}.png" for n in range(MAX_IMAGES)]
     (warning,) = [one.value for one in app.warning]
     assert "more" in warning
     assert "again" not in warning

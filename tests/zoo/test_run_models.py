@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 import swin_core
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
-from dashboard.shared.cache import Picture, Request
+from dashboard.shared.cache import InputImage, Request
 from swin_core.errors import ModelError, SwinError
 from swin_core.zoo import load as zoo
 from tests.fixtures.pages import empty_caches
@@ -62,9 +62,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def picture() -> Picture:
-    image = swin_core.read_image(choices.samples()["rose"])
-    return Picture("an image", "rose", image, np.asarray(image), "rose")
+def picture() -> InputImage:
+    image = swin_core.read_image(choices.sample_images()["rose"])
+    return InputImage("an image", "rose", image, np.asarray(image), "rose")
 
 
 def opened(**query: str | list[str]) -> AppTest:
@@ -92,7 +92,7 @@ def test_runs_and_their_checkpoints_are_offered_beside_the_bundled_models(root: 
     names = choices.offered_models()
     files = ("", "/checkpoints/best.safetensors", "/checkpoints/epoch-0003.safetensors")
     assert names == ["bundled", *(f"{run}{file}" for run in (SECOND, FIRST) for file in files)]
-    assert opened(model="bundled").multiselect(key="model").options == list(map(choices.in_words, names))
+    assert opened(model="bundled").multiselect(key="model").options == list(map(choices.display_name, names))
     for name in names[1:]:
         assert Path(choices.model_source(name)).is_relative_to(root)
         assert swin_core.load(choices.model_source(name)).labels == LABELS
@@ -163,19 +163,19 @@ def test_columns_are_titled_in_words_and_told_apart() -> None:
     ],
 )
 def test_a_name_in_words_leads_back_to_the_name(name: str, words: str) -> None:
-    assert choices.in_words(name) == words
-    assert choices.from_words(words) == name
+    assert choices.display_name(name) == words
+    assert choices.from_display_name(words) == name
 
 
 def test_an_address_holds_a_run_by_its_words_or_by_its_name(root: Path) -> None:
     make_run(root, FIRST, 1)
     name = f"{FIRST}/checkpoints/epoch-0003.safetensors"
-    for query in (name, choices.in_words(name), [name, choices.in_words(name)]):
+    for query in (name, choices.display_name(name), [name, choices.display_name(name)]):
         app = opened(model=query)
         assert len(re.findall(r"magnitude \d", texts(app))) == 1
         assert "mine, epoch 3" in texts(app)
     # A run that was deleted is named by its name.
-    gone = choices.in_words("20250101-000000-gone")
+    gone = choices.display_name("20250101-000000-gone")
     assert "There is no model 20250101-000000-gone" in texts(opened(model=gone))
 
 
@@ -238,10 +238,10 @@ def test_weights_are_loaded_once_a_state_and_the_old_ones_are_dropped(
     request = Request(FIRST, shown, (0,), "gradcam", None)
     for state in range(20, 25):
         save(folder / "model.safetensors", state)
-        assert cache.held_classifier(FIRST) is None
+        assert cache.loaded_classifier(FIRST) is None
         assert not cache.is_settled(request)
         found = cache.explanation(request)
-        assert cache.held_classifier(FIRST) is cache.classifier(FIRST)
+        assert cache.loaded_classifier(FIRST) is cache.classifier(FIRST)
         assert cache.is_settled(request)
         fresh = swin_core.explain(load(str(folder)), shown.image, [0], method="gradcam")
         np.testing.assert_allclose(found.maps, fresh.maps, rtol=1e-5, atol=1e-7)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from dashboard.shared.model_names import PICTURES_AT_MOST
+from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.cifar100 import find_layout
 from swin_core.data.dataset import FLOWERS, cifar100
 from tests.fixtures.browse import EVIL
@@ -143,7 +143,7 @@ def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: O
     expect(tiles(page).first).to_have_attribute("aria-pressed", "true")
     file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Picture ")
     page.get_by_role("link", name="To Compare").click()
-    visible(page.get_by_role("heading", name="What did each model look at?"))
+    visible(page.get_by_role("heading", name="Compare models"))
     grid = page.locator(".st-key-grid")
     expect(grid.locator(".annotation-text").filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
     expect(grid.locator(".annotation-text").filter(has_text="tulip.jpg")).to_have_count(0)
@@ -168,9 +168,9 @@ def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
     page = opened_by_link(visit)
     page.wait_for_url("**search=tulip**")
     shown = page.locator("#sheet li img").evaluate_all("images => images.map(image => image.alt)")
-    assert 0 < len(shown) <= PICTURES_AT_MOST
+    assert 0 < len(shown) <= MAX_IMAGES
     page.get_by_role("link", name="Compare these").click()
-    visible(page.get_by_role("heading", name="What did each model look at?"))
+    visible(page.get_by_role("heading", name="Compare models"))
     grid = page.locator(".st-key-grid .annotation-text")
     for words in shown:
         file = words.removeprefix("Picture ")
@@ -187,7 +187,7 @@ def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
 def test_what_a_link_chose_is_carried_on_without_a_click(visit: Open) -> None:
     page = opened_by_link(visit)
     page.get_by_role("link", name="Compare", exact=True).locator("visible=true").first.click()
-    visible(page.get_by_role("heading", name="What did each model look at?"))
+    visible(page.get_by_role("heading", name="Compare models"))
     page.wait_for_function("location.search.includes('model=')", timeout=PATIENCE)
     assert chosen(page, "model") == MODELS
 

@@ -19,8 +19,8 @@ import swin_core
 from dashboard.browse import choices as browse_choices
 from dashboard.browse import tables as browse_tables
 from dashboard.browse import tiles as browse_tiles
-from dashboard.shared.datasets import collections
-from dashboard.shared.model_names import PICTURES_AT_MOST
+from dashboard.shared.datasets import data_sets
+from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.attribution.overlay import Look
 from swin_core.data.catalog import Catalog
 from swin_core.data.dataset import cifar100
@@ -283,10 +283,10 @@ def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
 def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
     app = opened(show="Wrong", sort=CONFIDENT, picked=["cifar100/test/3"])
     names = [tile["name"] for tile in sheet(app)]
-    assert len(names) > PICTURES_AT_MOST
+    assert len(names) > MAX_IMAGES
     (link,) = [one.proto for one in app.get("page_link") if "show_pictures" in one.proto.query_string]
-    assert link.label == f"Compare the first {PICTURES_AT_MOST}"
-    assert parse_qs(link.query_string) == {"show_pictures": names[:PICTURES_AT_MOST]}
+    assert link.label == f"Compare the first {MAX_IMAGES}"
+    assert parse_qs(link.query_string) == {"show_pictures": names[:MAX_IMAGES]}
 
 
 def test_of_several_names_of_a_class_the_first_stands_where_it_is_the_only_one() -> None:
@@ -304,9 +304,9 @@ def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     state = State()
     monkeypatch.setattr("dashboard.browse.choices.st.session_state", state)
-    for number in range(PICTURES_AT_MOST + 3):
+    for number in range(MAX_IMAGES + 3):
         browse_choices.toggle(f"cifar100/test/{number}")
-    assert len(state["picked"]) == PICTURES_AT_MOST
+    assert len(state["picked"]) == MAX_IMAGES
     assert state["tray_full"]
     assert state["sample"] == []
     browse_choices.toggle("cifar100/test/0")
@@ -341,7 +341,7 @@ def test_a_sheet_of_heat_maps_explains_what_was_predicted(monkeypatch: pytest.Mo
 
 def test_places_far_above_the_rest_do_not_darken_a_map_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the Compare page: the two overlays differ at the outlier only."""
-    (photos,) = (one for one in collections() if one.name == "photos")
+    (photos,) = (one for one in data_sets() if one.name == "photos")
     shown = browse_choices.open_pictures(photos, photos.splits)
     drawn = []
     for outlier in (1.0, 50.0):

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 import swin_core
 from dashboard.shared import cache, theme
 from dashboard.shared import model_names as choices
-from dashboard.shared.cache import Picture, Request
+from dashboard.shared.cache import InputImage, Request
 from dashboard.shared.comparison import Comparison, Line
 from swin_core.errors import ModelError
 from swin_core.figures.files import KINDS, encode
@@ -104,7 +104,7 @@ def test_first_view_is_a_sample_explained_by_the_bundled_models(page: AppTest) -
 
 
 def test_caption_and_choices_agree_with_the_model(page: AppTest) -> None:
-    image = swin_core.read_image(choices.samples()["tulip"])
+    image = swin_core.read_image(choices.sample_images()["tulip"])
     probabilities = swin_core.load("first").predict([image])[0]
     best = FLOWERS[int(probabilities.argmax())]
     assert f"<b>{best} · " in texts(page)
@@ -174,7 +174,7 @@ def test_classes_of_one_picture_are_rows() -> None:
 
 def test_classes_start_with_the_models_own_first_choices() -> None:
     app = opened(rows="Classes of one image", sample="tulip")
-    image = swin_core.read_image(choices.samples()["tulip"])
+    image = swin_core.read_image(choices.sample_images()["tulip"])
     for name in ("first", "second"):
         model = swin_core.load(name)
         assert model.labels[int(model.predict([image])[0].argmax())].split("<")[0] in texts(app)
@@ -183,7 +183,7 @@ def test_classes_start_with_the_models_own_first_choices() -> None:
 def test_one_class_can_be_named_for_each_picture() -> None:
     app = opened(rows="Images, one class for each", sample=["rose", "tulip"])
     # What a sample shows is the class to start with.
-    assert [app.selectbox(key=f"class{number}").value for number in (1, 2)] == ["roses", "tulips"]
+    assert [app.selectbox(key=f"class{number}").value for number in (1, 2)] == ["rose", "tulip"]
     app.selectbox(key="class1").set_value("rocket")
     assert "no class rocket" in texts(run(app))
 
@@ -293,7 +293,7 @@ def test_a_file_that_is_no_picture_is_one_line_and_the_others_stay(page: AppTest
     assert "good.jpg" in texts(run(page))
     (error,) = page.error
     assert "\n" not in error.value
-    assert theme.plain(name) in error.value
+    assert theme.escape_markdown(name) in error.value
     assert "<img" not in error.value.replace("\\<img", "")
 
 
@@ -314,7 +314,7 @@ def test_files_of_the_grid_hold_nothing_of_the_uploads_metadata() -> None:
     content = photo(exif=place)
     assert b"1999:12:31" in content
     image = swin_core.read_image(content)
-    line = Line(Picture("key", "mine.jpg", image, np.asarray(image)))
+    line = Line(InputImage("key", "mine.jpg", image, np.asarray(image)))
     drawn = Grid(tuple(Comparison((line,), ("first",), "gradcam", None).rows()), ("first",))
     for kind in KINDS:
         written = encode(drawn, kind)

@@ -76,7 +76,7 @@ def words(app: AppTest) -> str:
 def test_every_map_has_a_badge_that_says_what_was_measured(measured: list[str]) -> None:
     app = opened(trust="true", sample="tulip")
     assert measured == ["first", "second"]
-    image = swin_core.read_image(choices.samples()["tulip"])
+    image = swin_core.read_image(choices.sample_images()["tulip"])
     for name, shown in zip(("first", "second"), badges(app), strict=True):
         model = swin_core.load(name)
         found = swin_core.explain(model, image)
@@ -109,7 +109,7 @@ def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str]) -> 
     button.click()
     run(app)
     assert len(app.get("plotly_chart")) == charts + 3
-    line = Line(cache._pictures.get((choices.samples()["tulip"], "tulip.jpg"), lambda: picture()))
+    line = Line(cache._images.get((choices.sample_images()["tulip"], "tulip.jpg"), lambda: picture()))
     cell = Comparison((line,), ("first",)).rows()[0].cells[0]
     found = trust(line, "first", cell, lambda done, count: None)
     assert isinstance(found, Trust)
@@ -209,7 +209,7 @@ def test_relevance_at_one_stage_can_be_chosen() -> None:
     app = opened(method=METHODS["relevance"], layer="layers.0", model="first", sample="tulip")
     stages = stage_layers(swin_core.load("first"))
     assert app.selectbox(key="layer").options == ["The pixels", "All stages, side by side", *stages]
-    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    model, image = swin_core.load("first"), swin_core.read_image(choices.sample_images()["tulip"])
     expected = swin_core.explain(model, image, method="relevance", layers="layers.0")
     assert f"magnitude {expected.maps.max():.3g}" in texts(app)
     assert f"magnitude {expected.maps.max():.3g}" not in texts(opened(method=METHODS["relevance"], model="first"))
@@ -232,14 +232,14 @@ def test_relevance_says_what_each_stage_hands_on() -> None:
 )
 def test_stages_can_be_fused(name: str, fuse: str) -> None:
     app = opened(layer=name, sample="tulip", model="first")
-    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    model, image = swin_core.load("first"), swin_core.read_image(choices.sample_images()["tulip"])
     expected = swin_core.explain(model, image, layers=stage_layers(model), fuse=fuse)
     assert f"magnitude {expected.maps.max():.3g}" in texts(app)
 
 
 def test_a_class_is_explained_rather_than_its_rival() -> None:
     app = opened(against="Its strongest rival", sample="tulip", model="first")
-    model, image = swin_core.load("first"), swin_core.read_image(choices.samples()["tulip"])
+    model, image = swin_core.load("first"), swin_core.read_image(choices.sample_images()["tulip"])
     expected = swin_core.explain(model, image, against=RUNNER_UP)
     assert expected.against is not None
     assert f"contrast with {model.labels[expected.against[0]]}" in texts(app)
@@ -298,7 +298,7 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.setattr(choices, "ROOT", tmp_path)
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path / "runs"))
-    monkeypatch.setattr(choices, "samples", partial(_samples, choices.samples()))
+    monkeypatch.setattr(choices, "sample_images", partial(_samples, choices.sample_images()))
     return folder.name
 
 
@@ -332,7 +332,7 @@ def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
     assert made == [1]
     assert ALONE not in words(app)
     folder = choices.ROOT / "runs" / a_run
-    expected = timeline(checkpoints_of(folder), swin_core.read_image(choices.samples()["tulip"]))
+    expected = timeline(checkpoints_of(folder), swin_core.read_image(choices.sample_images()["tulip"]))
     strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
     assert strip.count("<img") == 3
     for epoch, sure in zip(expected.epochs, expected.probabilities, strict=True):
@@ -384,4 +384,4 @@ def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(evidence, "DATA_SETS", {"made up": missing})
     monkeypatch.setattr("dashboard.compare.class_mean_section.DATA_SETS", evidence.DATA_SETS)
-    assert "prepare_data.py" in words(opened_with("means", model="first"))
+    assert "swinlens data" in words(opened_with("means", model="first"))

@@ -54,7 +54,7 @@ def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.new("RGB", (32, 32))
 
     def ask(number: int) -> None:
-        picture = cache.Picture(number, "", image, np.asarray(image))
+        picture = cache.InputImage(number, "", image, np.asarray(image))
         assert cache.explanation(cache.Request("timm/any", picture, (0,), "gradcam", None)) == "explained"
 
     with ThreadPoolExecutor(4) as pool:
@@ -102,7 +102,7 @@ def test_a_link_out_of_the_project_is_refused(tmp_path: Path, monkeypatch: pytes
     ["<img src=x onerror=alert(1)>", "![x](https://example.org/x.png)", ":material/bug_report:", "$x^2$", "a*b*_c_"],
 )
 def test_text_from_outside_is_no_markdown(text: str) -> None:
-    escaped = theme.plain(text)
+    escaped = theme.escape_markdown(text)
     assert escaped.replace("\\", "") == text
     for mark in "<>[]()*_$:!":
         assert escaped.count(mark) == escaped.count("\\" + mark)

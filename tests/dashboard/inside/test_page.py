@@ -81,7 +81,7 @@ def image(figure: dict[str, Any]) -> str:
 
 def test_first_view_has_the_windows_of_a_shifted_block_drawn_on_the_picture() -> None:
     app = opened()
-    assert app.title[0].value == "How does a shifted window see?"
+    assert app.title[0].value == "Inside the model"
     assert app.selectbox(key="block").value == "Stage 1 block 2"
     assert "16 x 16 tokens of 2 x 2 pixels in 16 windows of 4 x 4" in said(app)
     assert "the map rolled 2 tokens up and 2 to the left" in said(app)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.shared.datasets import collections, data_picture, open_split, picture_name
-from dashboard.shared.model_names import PICTURES_AT_MOST
+from dashboard.shared.datasets import data_image, data_sets, image_name, open_split
+from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.dataset import FLOWERS, image_folder
 from swin_core.errors import DataError
 from tests.fixtures.images import one_line, small_cifar, write_hub
@@ -65,7 +65,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_data_sets_that_are_there_are_offered(root: Path) -> None:
-    found = {one.name: one.splits for one in collections()}
+    found = {one.name: one.splits for one in data_sets()}
     assert found == {
         "cifar100": ("test", "train"),
         "flowers": ("val", "train"),
@@ -73,32 +73,32 @@ def test_the_data_sets_that_are_there_are_offered(root: Path) -> None:
         "own": ("val", "train"),
         "photos": ("all",),
     }
-    assert [one.name for one in collections()][:2] == ["cifar100", "flowers"]
+    assert [one.name for one in data_sets()][:2] == ["cifar100", "flowers"]
 
 
 def test_without_data_there_is_nothing_to_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (tmp_path, tmp_path / "missing"):
         monkeypatch.setenv("SWIN_DATA_ROOT", str(place))
-        assert collections() == []
+        assert data_sets() == []
         for name in ("cifar100/test/0", "flowers/val/0", "photos/all/0"):
             with pytest.raises(DataError) as error:
-                data_picture(name)
-            assert "prepare_data.py" in one_line(error)
+                data_image(name)
+            assert "swinlens data" in one_line(error)
 
 
 def test_a_picture_is_found_by_its_place_in_the_split(root: Path) -> None:
     small = small_cifar()
     for index in (0, 17, 29):
-        np.testing.assert_array_equal(np.asarray(data_picture(f"cifar100/test/{index}").image), small["pixels"][index])
+        np.testing.assert_array_equal(np.asarray(data_image(f"cifar100/test/{index}").image), small["pixels"][index])
     for split in ("train", "val"):
         data = open_split("flowers", split)
-        picture = data_picture(picture_name("flowers", split, len(data) - 1))
+        picture = data_image(image_name("flowers", split, len(data) - 1))
         assert f"tulips/{picture.title}" == data.names[-1]
         assert picture.truth == "tulips"
-    assert data_picture("Fotos, ÄÖ & co/all/0").truth == "a"
-    names = [data_picture(f"photos/all/{index}") for index in range(3)]
+    assert data_image("Fotos, ÄÖ & co/all/0").truth == "a"
+    names = [data_image(f"photos/all/{index}") for index in range(3)]
     assert [(one.title, one.truth) for one in names] == [("a.png", "cat"), ("b.png", "cat"), ("c.png", "dog big")]
-    assert data_picture("own/train/0").key != data_picture("own/val/0").key
+    assert data_image("own/train/0").key != data_image("own/val/0").key
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -113,7 +113,7 @@ def test_a_name_that_leads_out_is_refused_before_anything_is_opened(
     monkeypatch.setattr(os, "scandir", touched)
     monkeypatch.setattr(io, "open", touched)
     with pytest.raises(DataError) as error:
-        data_picture(name)
+        data_image(name)
     assert "\0" not in one_line(error)
 
 
@@ -132,35 +132,35 @@ def test_a_name_that_leads_out_is_refused_before_anything_is_opened(
 )
 def test_a_data_set_that_is_not_offered_is_refused(root: Path, name: str) -> None:
     with pytest.raises(DataError, match="There is no data set") as error:
-        data_picture(name)
+        data_image(name)
     one_line(error)
 
 
 def test_a_link_inside_a_data_set_that_leads_out_is_refused(root: Path) -> None:
     (root / "photos" / "cat" / "z.png").symlink_to(root.parent / "secret" / "a" / "1.png")
     with pytest.raises(DataError, match="link that leaves"):
-        data_picture("photos/all/0")
+        data_image("photos/all/0")
 
 
 def test_a_place_behind_the_last_picture_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="has 3 of them"):
-        data_picture("photos/all/3")
+        data_image("photos/all/3")
 
 
 def test_a_picture_that_is_added_is_seen(root: Path) -> None:
-    before = data_picture("photos/all/0")
+    before = data_image("photos/all/0")
     write_picture(root / "photos" / "cat" / "0.png", 99)
-    after = data_picture("photos/all/0")
+    after = data_image("photos/all/0")
     assert (before.title, after.title) == ("a.png", "0.png")
     assert before.key != after.key
     assert len(open_split("photos", "all")) == len(image_folder(root / "photos")) == 4
 
 
 def test_a_picture_that_is_written_anew_is_seen(root: Path) -> None:
-    before = data_picture("photos/all/0")
+    before = data_image("photos/all/0")
     write_picture(root / "photos" / "cat" / "a.png", 1)
     os.utime(root / "photos" / "cat" / "a.png", ns=(1, 1))
-    assert int(data_picture("photos/all/0").shown[0, 0, 0]) == 1 != int(before.shown[0, 0, 0])
+    assert int(data_image("photos/all/0").shown[0, 0, 0]) == 1 != int(before.shown[0, 0, 0])
 
 
 def test_picked_pictures_stand_beside_the_samples_and_can_be_removed(root: Path) -> None:
@@ -179,7 +179,7 @@ def test_picked_pictures_stand_beside_the_samples_and_can_be_removed(root: Path)
 def test_one_grid_holds_no_more_pictures_than_it_has_rows(root: Path) -> None:
     names = [f"flowers/val/{index}" for index in range(5)] + [f"photos/all/{index}" for index in range(3)]
     app = opened(picked=names, sample="tulip", model="swin_micro_flowers")
-    assert f"One grid holds {PICTURES_AT_MOST} images; the last 1 are left out" in app.error[0].value
+    assert f"One grid holds {MAX_IMAGES} images; the last 1 are left out" in app.error[0].value
 
 
 def test_a_link_shows_its_pictures_from_the_first_run_on(root: Path) -> None:
@@ -194,10 +194,10 @@ def test_a_link_shows_its_pictures_from_the_first_run_on(root: Path) -> None:
 
 
 def test_a_link_with_more_pictures_than_rows_says_so(root: Path) -> None:
-    names = [f"cifar100/test/{index}" for index in range(PICTURES_AT_MOST + 2)]
+    names = [f"cifar100/test/{index}" for index in range(MAX_IMAGES + 2)]
     app = opened(show_pictures=names, model="swin_micro_flowers")
     for _ in range(2):
         assert ["the last 2 are left out" in error.value for error in app.error] == [True]
         app.session_state["settled"] = True
         app.run()
-    assert app.multiselect(key="picked").value == names[:PICTURES_AT_MOST]
+    assert app.multiselect(key="picked").value == names[:MAX_IMAGES]

@@ -197,13 +197,13 @@ def test_weights_of_a_run_become_columns_also_after_a_visit_to_compare(visit: Op
         assert box is not None
         page.mouse.click(box["x"] + 17, box["y"] + 35 * row + 17)
         page.get_by_role("button", name="Compare").click()
-        visible(page.get_by_role("heading", name="What did each model look at?"))
+        visible(page.get_by_role("heading", name="Compare models"))
         captions = page.locator(".st-key-grid .annotation-text")
         expect(captions.filter(has_text=words)).to_be_attached(timeout=PATIENCE)
         expect(captions.filter(has_text="swin_micro")).to_have_count(0)
         at_rest(page)
         page.get_by_role("link", name="Train").click()
-        visible(page.get_by_role("heading", name="What is running"))
+        visible(page.get_by_role("heading", name="Training runs"))
         row_of_run = page.locator("[data-testid=stDataFrame] table tr", has_text="earlier")
         number = int(row_of_run.get_attribute("aria-rowindex") or 0) - 1
         box = page.locator("[data-testid=stDataFrame] canvas").first.bounding_box()
