@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from swin_core.models.config import VARIANTS, SwinConfig
     from swin_core.models.swin import Swin, build
     from swin_core.weights.files import load_weights, save_weights
-    from swin_core.zoo.load import Classifier, available, load
+    from swin_core.zoo.classifier import Classifier
+    from swin_core.zoo.load import available, load
 
 __all__ = [
     "VARIANTS",
@@ -48,7 +49,7 @@ _HOMES = {
     "build": "models.swin",
     "load_weights": "weights.files",
     "save_weights": "weights.files",
-    "Classifier": "zoo.load",
+    "Classifier": "zoo.classifier",
     "available": "zoo.load",
     "load": "zoo.load",
 }

@@ -278,7 +278,7 @@ KEEPS: list[tuple[Rule, str, str]] = [
     (
         import_faults,
         "swin_core/attribution/gradcam.py",
-        "from swin_core.zoo.load import Classifier\nfrom . import layers",
+        "from swin_core.zoo.classifier import Classifier\nfrom . import layers",
     ),
     (import_faults, "swin_core/figures/files.py", "from matplotlib.figure import Figure"),
     (import_faults, "swin_core/training/trainer.py", "from swin_core import data, models, weights"),

@@ -17,7 +17,7 @@ from swin_core.attribution.rollout import Handed, first_layout, handed_on, on_gr
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 from swin_core.models.windows import Pair
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = [
     "BlockAttention",

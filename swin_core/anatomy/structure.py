@@ -17,7 +17,7 @@ from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 from swin_core.models.swin import Swin
 from swin_core.models.windows import Pair, fit_window, shift_regions, window_reverse
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["PADDING", "Anatomy", "Block", "Places", "anatomy", "bias_maps"]
 

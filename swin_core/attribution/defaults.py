@@ -11,7 +11,7 @@ from torch import nn
 from swin_core.attribution.attention import attention_blocks
 from swin_core.errors import LayerError
 from swin_core.models.swin import Swin
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["default_method"]
 

@@ -14,7 +14,7 @@ from swin_core.attribution.pytorch_grad_cam import WRAPPED, wrapped_maps
 from swin_core.attribution.rollout import gradient_rollout, plain_rollout
 from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets
 from swin_core.errors import ConfigError, LayerError
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["attribute", "chosen_layers", "chosen_method", "run_method"]
 

@@ -18,7 +18,7 @@ from swin_core.attribution.targets import RUNNER_UP, Attribution, image_targets
 from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, ImageError, TargetError, listed
 from swin_core.images.read import read_image
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = [
     "FUSIONS",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from swin_core.errors import LayerError, listed
 from swin_core.models.modes import evaluation_mode
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = [
     "Layout",

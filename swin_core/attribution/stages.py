@@ -13,7 +13,7 @@ from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.lrp import relevance, relevance_layers
 from swin_core.attribution.methods import METHOD_FACTS
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["explain_stages", "has_stages", "spread_evenly", "strip_layers"]
 

@@ -26,7 +26,8 @@ from swin_core.reports.read import read_report
 from swin_core.reports.reproduce import TOLERANCE, find_models, reproduce
 from swin_core.runs import runs_root
 from swin_core.system.memory import keep_freed_memory
-from swin_core.zoo.load import Classifier, available, load
+from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.load import available, load
 
 Found = TypeVar("Found")
 
@@ -110,7 +111,7 @@ def _picture(path: Path) -> tuple[str, Image.Image] | Missing:
 
 def found_model(name: str, root: str | Path) -> Classifier | Missing:
     """A model by its name, or why it cannot be loaded."""
-    return _found(name, lambda: load(name, root))
+    return _found(name, lambda: load(name, runs_root=root))
 
 
 def print_failed(drawn: Grid) -> bool:

@@ -69,7 +69,7 @@ def lines(found: Ranking) -> str:
 def _rank(options: argparse.Namespace) -> int:
     with join_ranks(choose_devices([], None)[0]) as ranks:
         found = rank(
-            load(options.model, runs_root(options.runs_root)),
+            load(options.model, runs_root=runs_root(options.runs_root)),
             open_split(options.data, options.split, root=options.data_root),
             options.methods,
             options.layers,

@@ -18,7 +18,7 @@ from swin_core.attribution.overlay import Look, overlay
 from swin_core.class_names import find_class
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["BORDER", "BORDER_AREA", "ClassMean", "border_share", "class_mean"]
 

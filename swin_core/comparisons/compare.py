@@ -14,7 +14,7 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.system.progress import Progress, counter
 from swin_core.trust.assess import assess
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "blank", "class_grid", "compare", "measured", "middle"]
 

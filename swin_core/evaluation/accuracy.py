@@ -17,7 +17,8 @@ from swin_core.errors import DataError, listed
 from swin_core.evaluation.metrics import BATCH_SIZE, Metrics, evaluate
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.weights.files import read_metadata
-from swin_core.zoo.load import Classifier, load, weights_file
+from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.load import load, weights_file
 
 __all__ = [
     "Evaluation",
@@ -78,7 +79,7 @@ def evaluate_named(
     Raises:
         SwinError: model or data are missing, or have no class in common.
     """
-    classifier = load(name, Path(runs_root))
+    classifier = load(name, runs_root=runs_root)
     if ranks.size > 1:
         classifier.model.to(ranks.device)
     recorded = {} if name.startswith("timm/") else read_metadata(weights_file(name, Path(runs_root))).get("training")

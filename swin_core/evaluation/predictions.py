@@ -29,7 +29,7 @@ from swin_core.evaluation.accuracy import sees_like_training
 from swin_core.evaluation.metrics import BATCH_SIZE, TOP5_FROM, Metrics
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.atomic import replacing
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["Predictions", "cache_file", "cache_root", "data_state", "predict", "predictions", "read_cached"]
 

@@ -22,7 +22,8 @@ from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.report_json import machine, versions
 from swin_core.reports.read import FailedCell, Report, SavedCell, SavedMeasures, SavedTrust
 from swin_core.trust.assess import Measures, Trust
-from swin_core.zoo.load import Classifier, available, load
+from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.load import available, load
 
 __all__ = ["EQUAL", "TOLERANCE", "TRUST_TOLERANCE", "Again", "Finding", "find_models", "reproduce"]
 
@@ -81,7 +82,7 @@ def find_models(report: Report, named: Sequence[str] = (), runs_root: str | Path
     """
     found = {}
     for name in named:
-        classifier = load(name, runs_root)
+        classifier = load(name, runs_root=runs_root)
         found[classifier.weights_hash] = classifier
     for cell in (cell for row in report.rows for cell in row.cells):
         if isinstance(cell, SavedCell) and cell.weights_hash not in found:

@@ -259,7 +259,7 @@ def teacher_of(config: TrainConfig, classes: tuple[str, ...], ranks: Ranks, root
         ConfigError: it does not know the classes.
         SwinError: it cannot be loaded.
     """
-    classifier = load(config.teacher, root)
+    classifier = load(config.teacher, runs_root=root)
     missing = [name for name in classes if name not in classifier.labels]
     if missing:
         raise ConfigError(f"the teacher {classifier.name} does not know {listed(missing)}; choose another one.")

@@ -16,7 +16,7 @@ from swin_core.errors import ConfigError
 from swin_core.system.progress import Progress, counter
 from swin_core.trust.baselines import beats, centred_gaussian, random_maps
 from swin_core.trust.faithfulness import ROAD_SHARES, Faithfulness, Probe, areas, enlarge, measure, step_counts
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["Curve", "Measures", "Trust", "assess"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from swin_core.models.modes import evaluation_mode
 from swin_core.trust.road import fill
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = [
     "ROAD_SHARES",

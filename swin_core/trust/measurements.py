@@ -24,7 +24,7 @@ from swin_core.trust.baselines import beats, centred_gaussian, random_maps
 from swin_core.trust.faithfulness import Faithfulness, Gain, Probe, areas, gain, measure
 from swin_core.trust.mosaics import Mosaic, focus, mosaics
 from swin_core.trust.randomisation import parts, random_logit, randomisation
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["Choice", "GridSize", "RankingSums", "Survey"]
 

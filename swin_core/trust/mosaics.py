@@ -9,7 +9,7 @@ from PIL import Image
 from swin_core.attribution.gradcam import grad_cam
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["LayerFocus", "Mosaic", "focus", "layer_focus", "mosaics"]
 

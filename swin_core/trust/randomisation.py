@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from swin_core.attribution.dispatch import attribute
 from swin_core.trust.faithfulness import enlarge
 from swin_core.trust.similarity import spearman, ssim
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["Randomisation", "parts", "random_logit", "randomisation"]
 

@@ -18,7 +18,7 @@ from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
 from swin_core.trust.baselines import BASELINES
 from swin_core.trust.measurements import Choice, GridSize, RankingSums, Survey
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 __all__ = ["Ranking", "RankingRow", "choices", "rank"]
 

@@ -10,7 +10,7 @@ from PIL import Image
 import swin_core
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.layers import default_layer
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

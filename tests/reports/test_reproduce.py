@@ -176,7 +176,7 @@ def saved(tmp_path: Path) -> tuple[Path, Path]:
     run = tmp_path / "runs" / "20260102-030405-mine"
     run.mkdir(parents=True)
     save_model(run / "model.safetensors", 0)
-    drawn = compare([("a.png", picture())], [swin_core.load(run.name, run.parent)])
+    drawn = compare([("a.png", picture())], [swin_core.load(run.name, runs_root=run.parent)])
     save(drawn, tmp_path / "report.json")
     return tmp_path / "report.json", run.parent
 

@@ -93,7 +93,7 @@ def refused(kind: type[SwinError], words: str, config: TrainConfig, root: Path) 
 
 def test_arrays_of_five_channels_from_the_files_to_the_figures(arrays: Path, tmp_path: Path) -> None:
     run = run_of(small(arrays, mixup=0.5, erasing=0.2), tmp_path)
-    classifier = swin_core.load(run, tmp_path)
+    classifier = swin_core.load(run, runs_root=tmp_path)
     assert classifier.model.config.in_chans == len(classifier.mean) == len(classifier.std) == 5
     found = evaluate_named(str(run), str(arrays), "val", runs_root=tmp_path)
     last = lines(run / "metrics.jsonl")[-1]

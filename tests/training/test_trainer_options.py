@@ -377,7 +377,7 @@ def test_a_teacher_sees_its_own_size_and_knows_the_classes_in_any_order(
     found = teach(batch)
     assert torch.equal(torch.get_rng_state(), random)
     assert not found.requires_grad
-    model = swin_core.load(config.teacher, tmp_path).model
+    model = swin_core.load(config.teacher, runs_root=tmp_path).model
     if size != 16:
         batch = F.interpolate(batch, (size, size), mode="bicubic", align_corners=False, antialias=True)
     values = torch.tensor([0.4, 0.5, 0.6])[:, None, None]

@@ -15,7 +15,7 @@ from swin_core.errors import ConfigError, TargetError
 from swin_core.trust.assess import RANDOM_MAPS, assess
 from swin_core.trust.baselines import centred_gaussian
 from swin_core.trust.mosaics import focus
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from swin_core.trust.baselines import centred_gaussian
 from swin_core.trust.faithfulness import Probe, areas, blur, measure, road, step_counts
 from swin_core.trust.road import fill
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

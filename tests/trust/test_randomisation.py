@@ -13,7 +13,7 @@ import swin_core
 from swin_core.attribution.dispatch import attribute
 from swin_core.trust.randomisation import _cascade, parts, random_logit, randomisation
 from swin_core.trust.similarity import spearman
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -23,7 +23,7 @@ from swin_core.trust.faithfulness import Probe, areas, gain, measure
 from swin_core.trust.mosaics import focus, mosaics
 from swin_core.trust.randomisation import randomisation
 from swin_core.trust.ranking import choices, rank
-from swin_core.zoo.load import Classifier
+from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

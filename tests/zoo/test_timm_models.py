@@ -27,7 +27,7 @@ from torch import nn
 
 import swin_core
 from swin_core.errors import ModelError
-from swin_core.zoo import load as zoo
+from swin_core.zoo import timm_models
 
 ROOT = Path(__file__).resolve().parents[2]
 WHAT_TO_DO = "connect once so that they are kept in the cache, or choose a bundled model or a weights file"
@@ -97,7 +97,7 @@ def silent_host() -> Iterator[str]:
 
 def test_a_host_that_never_answers(silent_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", silent_host)
-    monkeypatch.setattr(zoo, "_PATIENCE", 1.0)
+    monkeypatch.setattr(timm_models, "_TIMEOUT", 1.0)
     assert WHAT_TO_DO in refused("timm/resnet50", "there is no network")
 
 
@@ -105,7 +105,7 @@ def test_a_name_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> No
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_rest, **_options: released.wait(60) and [])
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://hub.invalid")
-    monkeypatch.setattr(zoo, "_PATIENCE", 1.0)
+    monkeypatch.setattr(timm_models, "_TIMEOUT", 1.0)
     try:
         assert WHAT_TO_DO in refused("timm/resnet50", "there is no network")
     finally:
