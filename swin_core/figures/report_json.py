@@ -1,8 +1,8 @@
-"""A grid as JSON: the numbers that it shows, and all that is needed to compute them again.
+"""A grid as JSON: its values, and all that is needed to compute them again.
 
-Images are held as their pixels (PNG without metadata), models by name and the hash of their weights, and each cell by
-the call that made it: method, layers, classes. What the last bits depend on, the number of
-threads, the processor and the versions of packages, is recorded too.
+A report holds the images' pixels (PNG without metadata), each model's name and the hash of its weights, and for each
+cell the call that made it: method, layers and classes. It also records what the last bits of a result depend on:
+threads, processor and package versions.
 """
 
 import base64
@@ -11,7 +11,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -23,34 +23,20 @@ from PIL import Image
 from swin_core.attribution.explanation import Explanation
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Cell, Grid
-from swin_core.trust.assess import Measures, Trust
+from swin_core.trust.assess import Trust
 
-__all__ = [
-    "BYTES_AT_MOST",
-    "FORMAT",
-    "FUSED_JOIN",
-    "PIXELS_AT_MOST",
-    "TOP",
-    "checksum",
-    "encode_report",
-    "first_choices",
-    "machine",
-    "report_numbers",
-    "too_large",
-    "trust_numbers",
-    "versions",
-]
+__all__ = ["checksum", "encode_report", "machine", "report_content", "too_large", "top_classes", "versions"]
 
 FORMAT = 1
-"""Of the JSON; it changes when an older program could not read it any more."""
+"""Version of the JSON; it changes when older programs could no longer read it."""
 BYTES_AT_MOST = 512 * 2**20
-"""Size of a report: a larger one is neither written nor read."""
+"""Maximum size of a report; larger ones are neither written nor read."""
 PIXELS_AT_MOST = 100_000_000
-"""Of all images of a report together, likewise: those of pure noise have four bytes of base64 each."""
-TOP = 5
-"""How many of a model's first choices are named."""
+"""Maximum number of pixels of all images of a report together; noise takes four bytes of base64 a pixel."""
+TOP_CLASSES = 5
+"""Number of a model's most probable classes that are listed."""
 FUSED_JOIN = " + "
-"""Between the names of layers whose maps were made one."""
+"""Separator of the layer names of a fused map."""
 PACKAGES = (
     "torch",
     "torchvision",
@@ -65,38 +51,38 @@ PACKAGES = (
 
 
 def encode_report(grid: Grid) -> bytes:
-    """The grid as JSON that can be computed again, with a checksum over it.
+    """Encode the grid as JSON from which it can be computed again, with a checksum.
 
     Raises:
         ConfigError: the images are too large for a report.
     """
-    numbers = report_numbers(grid)
+    report = report_content(grid)
     try:
-        content = _sealed(numbers)
-    except UnicodeEncodeError:  # the name of a file may have bytes that are no text
-        content = _sealed(json.loads(json.dumps(numbers, ensure_ascii=False).encode("utf-8", "replace")))
-    if len(content) > BYTES_AT_MOST:
+        encoded = _encode_sealed(report)
+    except UnicodeEncodeError:  # a file name may contain bytes that are no text
+        encoded = _encode_sealed(json.loads(json.dumps(report, ensure_ascii=False).encode("utf-8", "replace")))
+    if len(encoded) > BYTES_AT_MOST:
         raise ConfigError(
-            f"A report holds up to {BYTES_AT_MOST // 2**20} MiB, and this one would have {len(content) / 2**20:.0f}: "
+            f"A report holds up to {BYTES_AT_MOST // 2**20} MiB, and this one would have {len(encoded) / 2**20:.0f}: "
             "choose fewer or smaller images."
         )
-    return content
+    return encoded
 
 
-def _sealed(numbers: dict[str, Any]) -> bytes:
-    return json.dumps(numbers | {"sha256": checksum(numbers)}, ensure_ascii=False, allow_nan=False).encode()
+def _encode_sealed(report: dict[str, Any]) -> bytes:
+    return json.dumps(report | {"sha256": checksum(report)}, ensure_ascii=False, allow_nan=False).encode()
 
 
-def checksum(numbers: dict[str, Any]) -> str:
-    """SHA-256 over the content, whatever its spacing and the order of its names."""
-    content = {name: value for name, value in numbers.items() if name != "sha256"}
+def checksum(report: dict[str, Any]) -> str:
+    """Return the SHA-256 of a report's content, independent of white space and the order of keys."""
+    content = {name: value for name, value in report.items() if name != "sha256"}
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def too_large(grid: Grid) -> str:
-    """Why the grid's images are too large for a report, known before it is made; empty if they are not."""
-    if sum(image.width * image.height for image in _pictures(grid)) <= PIXELS_AT_MOST:
+    """Return why the grid's images are too large for a report, or an empty string; nothing is encoded for this."""
+    if sum(image.width * image.height for image in _images(grid)) <= PIXELS_AT_MOST:
         return ""
     return (
         f"The images of a report have up to {PIXELS_AT_MOST // 10**6} million pixels together: choose fewer or "
@@ -104,154 +90,145 @@ def too_large(grid: Grid) -> str:
     )
 
 
-def _pictures(grid: Grid) -> list[Image.Image]:
-    """Each image once, however many rows show it."""
+def _images(grid: Grid) -> list[Image.Image]:
+    """Return each image once, also if several rows show it."""
     return list({id(row.image): row.image for row in grid.rows if row.image is not None}.values())
 
 
-def report_numbers(grid: Grid, whole: bool = True) -> dict[str, Any]:
-    """Everything about a grid in JSON's types.
+def report_content(grid: Grid, whole: bool = True) -> dict[str, Any]:
+    """Return a grid's content in JSON types.
 
     Args:
-        grid: what to write.
-        whole: with the maps, the logits and the images; otherwise only what is said about them.
+        grid: the grid.
+        whole: whether maps, logits and images are included.
 
     Raises:
         ConfigError: the images are too large for a report.
     """
-    pictures = _pictures(grid)
-    places = {id(image): place for place, image in enumerate(pictures)}
     if whole and (fault := too_large(grid)):
         raise ConfigError(fault)
-    numbers: dict[str, Any] = {
+    images = _images(grid)
+    indices = {id(image): index for index, image in enumerate(images)}
+    content: dict[str, Any] = {
         "program": "SwinLens",
         "format": FORMAT,
         "versions": versions(),
-        "machine": machine(grid),
+        "machine": machine(),
         "settings": asdict(grid.look) | {"scale_name": grid.scale_name},
         "columns": list(grid.columns),
         "rows": [
             {
                 "title": row.title,
                 "truth": row.truth,
-                "picture": None if row.image is None else places[id(row.image)],
-                "cells": [_cell_numbers(grid, cell, whole) for cell in row.cells],
+                "picture": None if row.image is None else indices[id(row.image)],
+                "cells": [_cell_content(grid, cell, whole) for cell in row.cells],
             }
             for row in grid.rows
         ],
     }
-    return numbers | ({"pictures": [_png(image) for image in pictures]} if whole else {})
+    return content | ({"pictures": [_png(image) for image in images]} if whole else {})
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that computed and drew."""
+    """Return the versions of Python and of the packages that compute and draw."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
-def machine(grid: Grid | None = None) -> dict[str, Any]:
-    """What the last bits of a number depend on beside versions: threads, processor and device.
-
-    Args:
-        grid: whose explanations know with how many threads they were computed; otherwise as of now.
-    """
-    cells = [] if grid is None else [cell for row in grid.rows for cell in row.cells]
-    threads = [cell.explanation.threads for cell in cells if cell.explanation is not None]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+def machine() -> dict[str, Any]:
+    """Return what the last bits of a result depend on besides versions: threads, device and processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or "unknown"
     return {
-        "threads": threads[0] if threads else torch.get_num_threads(),
-        "device": device,
-        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processor": processor,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or "unknown"
-
-
 def _png(image: Image.Image) -> str:
-    """An image's pixels without loss and without metadata, in base64."""
+    """Encode an image's pixels as PNG without metadata, in base64."""
     stream = io.BytesIO()
-    plain = Image.fromarray(np.asarray(image.convert("RGB")))
-    plain.save(stream, "PNG", compress_level=4)
+    Image.fromarray(np.asarray(image.convert("RGB"))).save(stream, "PNG", compress_level=4)
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def _cell_numbers(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
-    found = cell.explanation
-    if found is None or cell.map is None:
+def _cell_content(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
+    explanation = cell.explanation
+    if explanation is None or cell.map is None:
         return {"error": cell.error}
-    target, predicted = found.targets[cell.target], int(found.probabilities.argmax())
-    numbers: dict[str, Any] = {
-        "model": found.model,
-        "weights_hash": found.weights_hash,
-        "method": found.method,
-        "layer": found.layers[cell.layer],
+    labels, probabilities, against = explanation.labels, explanation.probabilities, explanation.against
+    target, predicted = explanation.targets[cell.target], int(probabilities.argmax())
+    content: dict[str, Any] = {
+        "model": explanation.model,
+        "weights_hash": explanation.weights_hash,
+        "method": explanation.method,
+        "layer": explanation.layers[cell.layer],
         "target": target,
-        "label": found.labels[target],
-        "logit": _number(found.logits[target]),
-        "probability": _number(found.probabilities[target]),
-        "predicted": found.labels[predicted],
-        "predicted_probability": _number(found.probabilities[predicted]),
-        "first_choices": [[label, _number(value)] for label, value in first_choices(found)],
-        "rather_than": None if found.against is None else found.labels[found.against[cell.target]],
+        "label": labels[target],
+        "logit": _number(explanation.logits[target]),
+        "probability": _number(probabilities[target]),
+        "predicted": labels[predicted],
+        "predicted_probability": _number(probabilities[predicted]),
+        "first_choices": [[label, _number(value)] for label, value in top_classes(explanation)],
+        "rather_than": None if against is None else labels[against[cell.target]],
         "magnitude": _number(cell.magnitude),
         "top_of_scale": _number(grid.top(cell)),
-        "completeness": None if found.completeness is None else _number(found.completeness[cell.target]),
-        "trust": None if cell.trust is None else trust_numbers(cell.trust),
+        "completeness": None if explanation.completeness is None else _number(explanation.completeness[cell.target]),
+        "trust": None if cell.trust is None else _trust_content(cell.trust),
         "note": cell.note,
     }
     if not whole:
-        return numbers
-    fused = {"fused": found.fused, "layers": found.layers[0].split(FUSED_JOIN)} if found.fused else {}
-    call: dict[str, Any] = {"layers": list(found.layers), "fused": ""} | fused
-    call |= {"targets": list(found.targets), "against": None if found.against is None else list(found.against)}
-    # Where in what the call returns the cell is.
-    call |= {"place": [cell.target, cell.layer]}
-    return numbers | {"call": call, "logits": _numbers(found.logits), "map": [_numbers(line) for line in cell.map]}
+        return content
+    layers = explanation.layers[0].split(FUSED_JOIN) if explanation.fused else list(explanation.layers)
+    call = {
+        "layers": layers,
+        "fused": explanation.fused,
+        "targets": list(explanation.targets),
+        "against": None if against is None else list(against),
+        # The cell's target and layer in the result of the call.
+        "place": [cell.target, cell.layer],
+    }
+    return content | {
+        "call": call,
+        "logits": _numbers(explanation.logits),
+        "map": [_numbers(line) for line in cell.map],
+    }
 
 
-def first_choices(found: Explanation) -> list[tuple[str, float]]:
-    """A model's likeliest classes with their probabilities, the likeliest first."""
-    order = np.argsort(-found.probabilities, kind="stable")[:TOP]
-    return [(found.labels[index], float(found.probabilities[index])) for index in order]
+def top_classes(explanation: Explanation) -> list[tuple[str, float]]:
+    """Return a model's most probable classes with their probabilities, in descending order."""
+    order = np.argsort(-explanation.probabilities, kind="stable")[:TOP_CLASSES]
+    return [(explanation.labels[index], float(explanation.probabilities[index])) for index in order]
 
 
-def trust_numbers(trust: Trust) -> dict[str, Any]:
-    """The figures of a map and of the maps that know nothing, with their curves."""
-    baselines = {"map": trust, "random": trust.random, "centred": trust.centred}
-    figures = {
-        name: {
+def _trust_content(trust: Trust) -> dict[str, Any]:
+    """Return the measures and curves of a map and of its baseline maps."""
+    content: dict[str, Any] = {"better": trust.better, "chance": _number(trust.chance), "sentence": trust.sentence}
+    content["curves"] = {}
+    for name, measures in {"map": trust, "random": trust.random, "centred": trust.centred}.items():
+        curves = {"deletion": measures.deletion, "retention": measures.retention, "insertion": measures.insertion}
+        content[name] = {
             "srg": _number(measures.srg),
             "road": _number(measures.road),
             "deletion": _number(measures.deletion.area),
             "insertion": _number(measures.insertion.area),
         }
-        for name, measures in baselines.items()
-    }
-    curves = {name: _curves(measures) for name, measures in baselines.items()}
-    said = {"better": trust.better, "chance": _number(trust.chance), "sentence": trust.sentence}
-    return {**said, **figures, "curves": curves}
+        content["curves"][name] = {
+            kind: {"shares": _numbers(curve.shares), "probabilities": _numbers(curve.probabilities)}
+            for kind, curve in curves.items()
+        }
+    return content
 
 
-def _curves(measures: Measures) -> dict[str, Any]:
-    curves = {"deletion": measures.deletion, "retention": measures.retention, "insertion": measures.insertion}
-    return {
-        name: {"shares": _numbers(curve.shares), "probabilities": _numbers(curve.probabilities)}
-        for name, curve in curves.items()
-    }
-
-
-def _numbers(values: Sequence[float] | Iterable[float]) -> list[float | None]:
+def _numbers(values: Iterable[float]) -> list[float | None]:
     return [_number(value) for value in values]
 
 
 def _number(value: float) -> float | None:
-    """A number that JSON can hold; None for NaN and the infinities, which it cannot."""
+    """Return a number for JSON, which has no NaN and no infinity: None stands for them."""
     return float(value) if math.isfinite(value) else None
