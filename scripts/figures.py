@@ -14,7 +14,7 @@ from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.commands import shell
 from swin_core.commands.explain import found_model, print_failed
 from swin_core.comparisons.compare import Wish, class_grid
-from swin_core.data.registry import open_split
+from swin_core.data.registry import DATA_SETS, open_split, trainable
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, save
 from swin_core.figures.matplotlib_grid import matplotlib_figure
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     sheet = figure("sheet", "images of every class of a data set (figures 5 and 6)")
-    sheet.add_argument("data", help="cifar100, flowers, or a folder of class folders")
+    sheet.add_argument("data", help=f"{', '.join(DATA_SETS)}, or a folder of class folders")
     sheet.add_argument("--split", help="as for evaluate.py (default: train, all of a folder)")
     sheet.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     curves = figure("curves", "loss, top-1 and top-5 over the epochs (figure 9)")
@@ -100,7 +100,7 @@ def draw(given: argparse.Namespace) -> int:
     if given.figure == "classes":
         _class_grid(given, root)
     elif given.figure == "sheet":
-        split = given.split or ("train" if given.data in ("cifar100", "flowers") else "all")
+        split = given.split or ("train" if given.data in trainable() else "all")
         figures.save(figures.sample_sheet(open_split(given.data, split, root=given.data_root)), given.out)
     else:
         models = [figures.trained_model(name, root) for name in given.models]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.compare.measurements import DATA_SETS, MeanRequest, mean_of_class, open_data_set
+from dashboard.compare.measurements import MeanRequest, held_out_splits, mean_of_class, open_data_set
 from dashboard.compare.timeline_section import ALONE
 from dashboard.shared.cache import FUSED, STAGES, loaded_classifier
 from dashboard.shared.comparison import Comparison
@@ -44,7 +44,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
     with section:
         st.caption(EXPLAINED if comparison.against is None else f"{EXPLAINED} {ALONE}")
         with st.container(horizontal=True):
-            data = st.selectbox("Pictures", list(DATA_SETS), key="means_data", width=260, bind="query-params")
+            data = st.selectbox("Pictures", list(held_out_splits()), key="means_data", width=260, bind="query-params")
             try:
                 classes = open_data_set(data).classes
             except SwinError as error:

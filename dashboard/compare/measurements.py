@@ -12,16 +12,17 @@ from dashboard.shared.comparison import Comparison, Line
 from dashboard.shared.model_names import weights_state
 from swin_core.comparisons.class_mean import ClassMean, class_mean
 from swin_core.comparisons.timeline import Timeline, checkpoints_of, timeline
-from swin_core.data.dataset import DataSet, cifar100, flower_photos
+from swin_core.data.dataset import DataSet, data_root
+from swin_core.data.registry import DATA_SETS
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Cell, Grid
 from swin_core.system.cache import LRUCache
 from swin_core.trust.assess import Trust, assess
 
 __all__ = [
-    "DATA_SETS",
     "MeanRequest",
     "TimelineRequest",
+    "held_out_splits",
     "held_trust",
     "mean_of_class",
     "open_data_set",
@@ -34,12 +35,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-DATA_SETS: dict[str, Callable[[], DataSet]] = {
-    "flower_photos, validation": partial(flower_photos, split="val"),
-    "CIFAR-100, test": partial(cifar100, split="test"),
-}
-"""What the mean map of a class can be taken over, by the name to show: images that training held back."""
 
 _trusts: LRUCache[Trust | str] = LRUCache(256)
 _timelines: LRUCache[Timeline] = LRUCache(4)
@@ -134,13 +129,23 @@ def timeline_of(request: TimelineRequest, progress: Progress) -> Timeline:
     return _timelines.get(request.key, make)
 
 
+def held_out_splits() -> dict[str, Callable[[], DataSet]]:
+    """Return functions that open the splits for mean maps by title: those of data sets that training does not use."""
+    words = {"val": "validation", "test": "test"}
+    return {
+        f"{entry.title}, {words[entry.splits[0]]}": partial(entry.open, data_root(), entry.splits[0])
+        for entry in reversed(DATA_SETS.values())  # the photos first
+        if entry.splits[0] in words
+    }
+
+
 def open_data_set(title: str) -> DataSet:
-    """A data set by its name in `DATA_SETS`, opened once.
+    """Open a split by its title in `held_out_splits()`, once.
 
     Raises:
         DataError: it is not on this machine; the message names the command that fetches it.
     """
-    return _data_sets.get(title, DATA_SETS[title])
+    return _data_sets.get(title, held_out_splits()[title])
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class MeanRequest:
 
     model: str
     data: str
-    """A key of `DATA_SETS`."""
+    """A key of `held_out_splits()`."""
     name: str
     """The class."""
     count: int

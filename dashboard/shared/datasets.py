@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from dashboard.shared.cache import InputImage, read_input_image
-from swin_core.data.cifar100 import find_layout
-from swin_core.data.dataset import FLOWERS, DataSet, cifar100, data_root, flower_photos, image_folder
+from swin_core.data.dataset import DataSet, data_root
+from swin_core.data.folders import image_folder
+from swin_core.data.public import PublicDataSet
+from swin_core.data.registry import DATA_SETS
 from swin_core.errors import DataError
 from swin_core.images.read import PICTURE_SUFFIXES
 from swin_core.system.cache import LRUCache
@@ -38,8 +40,6 @@ NAME_PATTERN = re.compile(
 No `..`, no absolute path, no control character fits it; nor do bytes that are no text, which no address can hold.
 """
 
-CIFAR, FLOWER_PHOTOS = "cifar100", "flowers"
-
 _NO_PICTURE = "an image of a data set is named like cifar100/test/1234"
 # A CIFAR-100 train split takes 125 MB, the test split 25 MB, a split of files next to nothing.
 _splits: LRUCache[DataSet] = LRUCache(4)
@@ -57,13 +57,12 @@ class DataSetEntry:
 
 
 def data_sets() -> list[DataSetEntry]:
-    """The data sets in the data root: CIFAR-100 and flower_photos first, then folders of class folders by name."""
+    """Return the data sets in the data root: the registered ones first, then folders of class folders by name."""
     root = data_root()
     found = []
-    if splits := tuple(split for split in ("test", "train") if _cifar_files(root, split)):
-        found.append(DataSetEntry(CIFAR, "CIFAR-100", splits))
-    if _flower_folder(root) is not None:
-        found.append(DataSetEntry(FLOWER_PHOTOS, "flower_photos", ("val", "train")))
+    for public in DATA_SETS.values():
+        if splits := tuple(split for split in public.splits if _files(public, root, split)):
+            found.append(DataSetEntry(public.name, public.title, splits))
     return found + [DataSetEntry(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
 
 
@@ -113,13 +112,10 @@ def open_split(collection: str, split: str) -> DataSet:
         DataError: it is not on this machine, or malformed.
     """
     root = data_root()
-    if collection == CIFAR and split in ("train", "test"):
-        state = tuple(map(_stamp, _cifar_files(root, split)))
-        return _splits.get((root, collection, split, state), lambda: cifar100(root, split))
-    if collection == FLOWER_PHOTOS and split in ("train", "val"):
-        folder = _flower_folder(root)
-        state = _folder_state(folder) if folder else ()
-        return _splits.get((root, collection, split, state), lambda: flower_photos(root, split))
+    public = DATA_SETS.get(collection)
+    if public and split in public.splits:
+        state = tuple(map(_stamp, _files(public, root, split)))
+        return _splits.get((root, collection, split, state), lambda: public.open(root, split))
     for folder in _class_folders(root):
         if folder.name == collection and split in _folder_splits(folder):
             place = folder if split == "all" else folder / split
@@ -130,28 +126,19 @@ def open_split(collection: str, split: str) -> DataSet:
     )
 
 
-def _cifar_files(root: Path, split: str) -> list[Path]:
+def _files(public: PublicDataSet, root: Path, split: str) -> list[Path]:
     try:
-        return find_layout(root, split)
-    except (DataError, OSError):
+        return public.find(root, split)
+    except OSError:
         return []
 
 
-def _flower_folder(root: Path) -> Path | None:
-    for folder in (root / "flower_photos", root):
-        if all((folder / name).is_dir() for name in FLOWERS):
-            return folder
-    return None
-
-
 def _class_folders(root: Path) -> Iterator[Path]:
-    """The folders in the data root that hold class folders, or `train` and `val` with class folders in them."""
-    flowers = _flower_folder(root)
-    if flowers == root:  # its class folders are no data sets
-        return
+    """Yield the folders in the data root with class folders, or with `train` and `val` that hold class folders."""
+    public = {path for known in DATA_SETS.values() for split in known.splits for path in _files(known, root, split)}
     for folder in sorted(_folders(root)):
-        fits = NAME_PATTERN.fullmatch(f"{folder.name}/all/0") and folder.name not in (CIFAR, FLOWER_PHOTOS)
-        if fits and folder != flowers and _folder_splits(folder):
+        offered = NAME_PATTERN.fullmatch(f"{folder.name}/all/0") and folder.name not in DATA_SETS
+        if offered and folder not in public and _folder_splits(folder):
             yield folder
 
 

@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard.shared.model_names import display_name, from_display_name, model_source, offered_models
 from dashboard.shared.theme import escape_markdown
+from swin_core.data.registry import trainable
 from swin_core.errors import ConfigError, ModelError
 from swin_core.models.config import VARIANTS
 from swin_core.training import RECIPES, TrainConfig, setting_help, setting_limits
@@ -79,7 +80,6 @@ _LABELS = {
 """What a setting is called where its own name is no word."""
 
 _KEY = "setting_"
-_DATA_SETS = ("cifar100", "flowers")
 _EMPTY = {"init": "random weights", "teacher": "no teacher", "data": "a folder of this machine"}
 
 
@@ -156,7 +156,7 @@ def _choose(name: str) -> Any:
         return st.selectbox(label(name), list(VARIANTS), **options)
     if name in _EMPTY:
         if name == "data":
-            return _choose_or_write(name, _DATA_SETS, options)
+            return _choose_or_write(name, trainable(), options)
         return from_display_name(_choose_or_write(name, offered_models(), options | {"format_func": display_name}))
     return st.text_input(label(name), **options)
 

@@ -14,7 +14,8 @@ from benchmarks.measuring import Contenders, measure
 
 import swin_core
 from swin_core.data.catalog import Catalog
-from swin_core.data.dataset import cifar100, flower_photos
+from swin_core.data.cifar100 import cifar100
+from swin_core.data.flowers import flower_photos
 from swin_core.data.thumbnails import thumbnails
 from swin_core.evaluation.metrics import BATCH_SIZE
 from swin_core.evaluation.predictions import Predictions, predict

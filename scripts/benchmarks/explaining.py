@@ -110,7 +110,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
 def layers(rounds: int) -> list[dict[str, Any]]:
     """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
     from swin_core.attribution.layers import offered_layers
-    from swin_core.data.dataset import flower_photos
+    from swin_core.data.flowers import flower_photos
     from swin_core.trust.mosaics import layer_focus, mosaics
 
     classifier = swin_core.load("swin_micro_flowers")

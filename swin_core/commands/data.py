@@ -7,11 +7,11 @@ import argparse
 import sys
 
 from swin_core.data.dataset import data_root
-from swin_core.data.downloads import ARCHIVES, prepare
+from swin_core.data.downloads import downloadable, prepare
+from swin_core.data.registry import trainable
 from swin_core.errors import SwinError
 from swin_core.reproduction.four_classes import compose
 
-USUAL = ("cifar100", "flower_photos")
 FOUR_CLASSES = "four-classes"
 
 
@@ -20,13 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="swinlens data", description="Download the public data sets, check and unpack them."
     )
-    known = [*ARCHIVES, FOUR_CLASSES]
+    archives = downloadable()
+    default = [name for name, public in archives.items() if public.name in trainable()]
     parser.add_argument(
         "names",
         nargs="*",
         metavar="DATASET",
-        help=f"{', '.join(ARCHIVES)}; or {FOUR_CLASSES}, cat, dog, rose and tulip in one folder, made of cats_dogs and "
-        f"flower_photos without a download (default: {' and '.join(USUAL)})",
+        help=f"{', '.join(archives)}; or {FOUR_CLASSES}, cat, dog, rose and tulip in one folder, made of cats_dogs and "
+        f"flower_photos without a download (default: {' and '.join(default)})",
     )
     parser.add_argument(
         "--data-root",
@@ -35,12 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", help=f"the folder that {FOUR_CLASSES} makes (default: four_classes in the data root)")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in known]:
-        parser.error(f"unknown data set {unknown[0]!r}: choose from {', '.join(known)}")
+    if unknown := [name for name in options.names if name not in (*archives, FOUR_CLASSES)]:
+        parser.error(f"unknown data set {unknown[0]!r}: choose from {', '.join((*archives, FOUR_CLASSES))}")
     if options.out is not None and FOUR_CLASSES not in options.names:
         parser.error(f"--out is for {FOUR_CLASSES}; the other data sets go to --data-root")
     status = 0
-    for name in options.names or USUAL:
+    for name in options.names or default:
         try:
             if name == FOUR_CLASSES:
                 made, counts = compose(options.data_root, options.out)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from swin_core.commands import shell
+from swin_core.data.registry import DATA_SETS
 from swin_core.evaluation.accuracy import Evaluation, evaluate_named
 from swin_core.runs import runs_root
 from swin_core.system.distributed import join_ranks
@@ -20,12 +21,13 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
     result.add_argument(
-        "--data", required=True, help="cifar100, flowers, or a folder with one folder of images for each class"
+        "--data", required=True, help=f"{', '.join(DATA_SETS)}, or a folder with one folder of images for each class"
     )
     result.add_argument(
         "--split",
-        help="train or val, as in the model's own training; test of cifar100; all of a folder "
-        "(default: test of cifar100, val of flowers and of a folder with its own split, else all of a folder)",
+        help="train or val, as in the model's own training; another split of the data set; all of a folder (default: "
+        f"{', '.join(f'{entry.splits[0]} of {name}' for name, entry in DATA_SETS.items())}, val of a folder with its "
+        "own split, else all of a folder)",
     )
     result.add_argument("--json", metavar="FILE", type=Path, help="write all figures and the confusion matrix here")
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.commands import shell
-from swin_core.data.registry import open_split
+from swin_core.data.registry import DATA_SETS, open_split
 from swin_core.runs import runs_root
 from swin_core.system.distributed import join_ranks
 from swin_core.system.memory import keep_freed_memory
@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
-    result.add_argument("--data", required=True, help="cifar100, flowers, or a folder of class folders")
-    result.add_argument("--split", help="as for evaluate (default: test of cifar100, val of flowers, all of a folder)")
+    result.add_argument("--data", required=True, help=f"{', '.join(DATA_SETS)}, or a folder of class folders")
+    result.add_argument("--split", help="as for evaluate, with the same default")
     result.add_argument(
         "--methods",
         nargs="+",

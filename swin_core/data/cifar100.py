@@ -1,11 +1,11 @@
-"""The two layouts in which CIFAR-100 (Krizhevsky 2009) is spread: the hub's parquet and `cifar-100-python`.
+"""CIFAR-100 (Krizhevsky 2009) in its two layouts: parquet files of the Hugging Face hub, and `cifar-100-python`.
 
-The original layout is made of pickles. A pickle can run code when it is loaded, so the reader here builds
-nothing but dictionaries, lists, bytes, numbers and inert stand-ins for arrays, and refuses a file that asks
-for more.
+The original layout consists of pickles, which can run code when they are loaded. The reader here builds only
+dictionaries, lists, bytes, numbers and inert stand-ins for arrays, and refuses a file that asks for more.
 """
 
 import json
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,45 +14,99 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
-from swin_core.errors import DataError
-
-__all__ = ["CifarSplit", "find_layout", "read_parquet", "read_pickles"]
+from swin_core.data.dataset import DataSet, data_root
+from swin_core.data.folders import read_encoded
+from swin_core.data.public import Archive, PublicDataSet
+from swin_core.errors import ConfigError, DataError
 
 _SIDE = 32  # pixels
 _LARGEST_PICKLE = 400 * 2**20  # bytes; the original training file has 155 MB
 _ADVICE = "download the data set again with swinlens data"
 
 
-class CifarSplit(NamedTuple):
-    """One split as it lies on disk: images still encoded, or pixels `(N, 32, 32, 3)`, uint8."""
+class _Columns(NamedTuple):
+    """One split as stored: images still encoded, or pixels `(N, 32, 32, 3)`, uint8."""
 
     names: tuple[str, ...]
-    pictures: Sequence[bytes] | np.ndarray
+    images: Sequence[bytes] | np.ndarray
     labels: np.ndarray
     coarse_labels: np.ndarray
     classes: tuple[str, ...]
     coarse_classes: tuple[str, ...]
 
 
-def find_layout(root: Path, split: str) -> list[Path]:
-    """Find the files of `split` below `root`: parquet shards in order, or one file of the original layout.
+def cifar100(root: str | os.PathLike[str] | None = None, split: str = "train") -> DataSet:
+    """Open a split of CIFAR-100: 32-pixel images of 100 classes in 20 superclasses.
 
-    Raises `DataError` if neither layout is there.
+    Args:
+        root: the data root; the files lie in it, in its `cifar100` or in its `cifar-100-python`, in either layout.
+        split: "train" (50,000 images) or "test" (10,000).
+
+    Raises:
+        ConfigError: another split.
+        DataError: the files are missing or malformed, or would run code.
     """
+    if split not in DATA_SET.splits:
+        raise ConfigError(f"CIFAR-100 has the splits train and test, not {split!r}")
+    files = find_layout(data_root(root), split)
+    if not files:
+        raise DataError(
+            f"CIFAR-100 ({split}) is not in {data_root(root)}; run swinlens data cifar100, or set SWIN_DATA_ROOT"
+        )
+    encoded = files[0].suffix == ".parquet"
+    columns = _read_parquet(files) if encoded else _read_pickles(files[0])
+    return DataSet(
+        name="cifar100",
+        split=split,
+        classes=columns.classes,
+        labels=columns.labels,
+        names=columns.names,
+        sources=columns.images,
+        read=read_encoded if encoded else _read_pixels,
+        coarse_labels=columns.coarse_labels,
+        coarse_classes=columns.coarse_classes,
+    )
+
+
+def find_layout(root: Path, split: str) -> list[Path]:
+    """Return the files of `split` in a data root: parquet shards in order, one file of the original layout, or none."""
     folders = (root / "cifar100", root / "cifar100" / "cifar100", root / "cifar-100-python", root)
     for folder in folders:
         if shards := sorted(folder.glob(f"{split}-*.parquet")):
             return shards
         if (folder / split).is_file() and (folder / "meta").is_file():
             return [folder / split]
-    raise DataError(f"CIFAR-100 ({split}) is not in {root}; run swinlens data cifar100, or set SWIN_DATA_ROOT")
+    return []
 
 
-def read_parquet(shards: Sequence[Path]) -> CifarSplit:
+# The checksum is the one that Keras has for this file.
+DATA_SET = PublicDataSet(
+    name="cifar100",
+    title="CIFAR-100",
+    splits=("test", "train"),
+    open=cifar100,
+    find=find_layout,
+    archive=Archive(
+        name="cifar100",
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        size=169_001_437,
+        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        folder="cifar-100-python",
+        unpacked=190_000_000,
+    ),
+)
+
+
+def _read_pixels(source: np.ndarray, shorter_side: int | None) -> Image.Image:
+    return Image.fromarray(source)
+
+
+def _read_parquet(shards: Sequence[Path]) -> _Columns:
     """Read the hub's layout: columns `img` (struct of bytes and path), `fine_label`, `coarse_label`.
 
-    Class names come from the schema's `huggingface` metadata. Raises `DataError` if a shard does not fit.
+    Class names come from the schema's `huggingface` metadata.
     """
     try:
         tables = [pq.read_table(shard, columns=["img", "fine_label", "coarse_label"]) for shard in shards]
@@ -61,7 +115,7 @@ def read_parquet(shards: Sequence[Path]) -> CifarSplit:
         classes = tuple(features["fine_label"]["names"])
         coarse_classes = tuple(features["coarse_label"]["names"])
         cells = table.column("img").combine_chunks()
-        pictures = cells.field("bytes").to_pylist()
+        images = cells.field("bytes").to_pylist()
         names = tuple(str(name) for name in cells.field("path").to_pylist())
         labels = table.column("fine_label").to_numpy().astype(np.int64)
         coarse_labels = table.column("coarse_label").to_numpy().astype(np.int64)
@@ -69,22 +123,21 @@ def read_parquet(shards: Sequence[Path]) -> CifarSplit:
         raise DataError(
             f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({_first_line(error)}); {_ADVICE}"
         ) from error
-    split = CifarSplit(names, pictures, labels, coarse_labels, classes, coarse_classes)
-    return _checked(split, shards[0])
+    return _checked(_Columns(names, images, labels, coarse_labels, classes, coarse_classes), shards[0])
 
 
-def read_pickles(path: Path) -> CifarSplit:
-    """Read the original `cifar-100-python` layout: `path` is its `train` or `test`; `meta` lies beside it.
+def _read_pickles(path: Path) -> _Columns:
+    """Read the original layout: `path` is `train` or `test`, with `meta` beside it.
 
-    Rows are 3,072 bytes, channel by channel. Raises `DataError` if a file is malformed or asks to run code.
+    A row has 3,072 bytes, channel by channel.
     """
     content, meta = _load(path), _load(path.with_name("meta"))
     try:
         data = content["data"].to_numpy()
-        pictures = data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
-        split = CifarSplit(
+        images = data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
+        columns = _Columns(
             names=tuple(_text(name) for name in content["filenames"]),
-            pictures=np.ascontiguousarray(pictures),
+            images=np.ascontiguousarray(images),
             labels=np.array(content["fine_labels"], dtype=np.int64),
             coarse_labels=np.array(content["coarse_labels"], dtype=np.int64),
             classes=tuple(_text(name) for name in meta["fine_label_names"]),
@@ -94,17 +147,17 @@ def read_pickles(path: Path) -> CifarSplit:
         raise DataError(
             f"{path} or the meta beside it is not of CIFAR-100 ({_first_line(error)}); {_ADVICE}"
         ) from error
-    return _checked(split, path)
+    return _checked(columns, path)
 
 
-def _checked(split: CifarSplit, path: Path) -> CifarSplit:
-    count = len(split.labels)
-    if not count == len(split.pictures) == len(split.names) == len(split.coarse_labels) or count == 0:
+def _checked(columns: _Columns, path: Path) -> _Columns:
+    count = len(columns.labels)
+    if count == 0 or any(len(column) != count for column in columns[:4]):
         raise DataError(f"{path} holds columns of different lengths, or none; {_ADVICE}")
-    for labels, classes in ((split.labels, split.classes), (split.coarse_labels, split.coarse_classes)):
+    for labels, classes in ((columns.labels, columns.classes), (columns.coarse_labels, columns.coarse_classes)):
         if labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(f"{path} holds a label outside its {len(classes)} classes; {_ADVICE}")
-    return split
+    return columns
 
 
 class _Dtype:

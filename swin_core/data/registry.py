@@ -1,93 +1,96 @@
-"""Data sets by name: which splits each has, and how training and evaluation open them."""
+"""The public data sets by name, and how training and evaluation open the splits of one or of a folder."""
 
 import os
 from dataclasses import replace
 from pathlib import Path
 
-from swin_core.data.dataset import DataSet, array_folder, cifar100, data_root, flower_photos, holdout, image_folder
+from swin_core.data import cats_dogs, cifar100, flowers
+from swin_core.data.dataset import DataSet, data_root, holdout
+from swin_core.data.folders import open_folder
+from swin_core.data.public import PublicDataSet
 from swin_core.errors import ConfigError, DataError, listed
+
+DATA_SETS: dict[str, PublicDataSet] = {
+    "cifar100": cifar100.DATA_SET,
+    "flowers": flowers.DATA_SET,
+    "cats_dogs": cats_dogs.DATA_SET,
+}
 
 HOLDOUT = 0.02
 """Default share of the training images that is held out for validation."""
 
-_HELD = ("val", "valid", "validation", "test")
-"""Names of the folder of images that validate, where a data set brings one."""
+_VALIDATION_FOLDERS = ("val", "valid", "validation", "test")
 
-_DEFAULT_SPLIT = {"cifar100": "test", "flowers": "val"}
+
+def trainable() -> list[str]:
+    """Return the names of the data sets that have a training split."""
+    return [name for name, public in DATA_SETS.items() if "train" in public.splits]
 
 
 def splits(
-    data: str, part: float = HOLDOUT, seed: int = 0, root: str | os.PathLike[str] | None = None
+    data: str, share: float = HOLDOUT, seed: int = 0, root: str | os.PathLike[str] | None = None
 ) -> tuple[DataSet, DataSet]:
-    """The images that a config trains on, and those that validate it.
+    """Open the training and the validation images of a data set or folder.
 
-    A folder with `train` and `val` in it (or `valid`, `validation`, `test`) brings its own split.
+    A folder with `train` and `val` in it (or `valid`, `validation`, `test`) has its own split. Where there is no
+    validation split, the share `share` of each class is held out.
+
+    Raises:
+        ConfigError: no data set is named, or it has no training split.
+        DataError: images are missing, or the two splits have different classes.
     """
-    if data == "cifar100":
-        return holdout(cifar100(data_root(root), "train"), part, seed)
-    if data == "flowers":
-        place = data_root(root)
-        return flower_photos(place, "train"), flower_photos(place, "val")
     if not data:
-        raise ConfigError("there is no data set to train on; name cifar100, flowers or a folder with --data.")
+        raise ConfigError(f"there is no data set to train on; name {', '.join(trainable())} or a folder with --data.")
+    if public := DATA_SETS.get(data):
+        if "train" not in public.splits:
+            raise ConfigError(f"{data} has no training split; name its folder to train on a part of its images.")
+        train = public.open(data_root(root), "train")
+        return (train, public.open(data_root(root), "val")) if "val" in public.splits else holdout(train, share, seed)
     folder = Path(data)
-    if has_own_split(folder):
-        name = next(name for name in _HELD if (folder / name).is_dir())
-        train, held = open_folder(folder / "train"), open_folder(folder / name)
-        if train.classes != held.classes:
-            different = sorted(set(train.classes) ^ set(held.classes))
-            raise DataError(f"train and {name} of {folder} have different classes: {listed(different)}.")
-        return replace(train, name=folder.name, split="train"), replace(held, name=folder.name, split="val")
-    return holdout(open_folder(folder), part, seed)
+    if not has_own_split(folder):
+        return holdout(open_folder(folder), share, seed)
+    name = next(name for name in _VALIDATION_FOLDERS if (folder / name).is_dir())
+    train, validation = open_folder(folder / "train"), open_folder(folder / name)
+    if train.classes != validation.classes:
+        different = sorted(set(train.classes) ^ set(validation.classes))
+        raise DataError(f"train and {name} of {folder} have different classes: {listed(different)}.")
+    return replace(train, name=folder.name, split="train"), replace(validation, name=folder.name, split="val")
 
 
 def has_own_split(folder: Path) -> bool:
-    """Whether a folder holds one folder for training and one for validation, each with the classes in it."""
-    return (folder / "train").is_dir() and any((folder / name).is_dir() for name in _HELD)
-
-
-def open_folder(folder: Path) -> DataSet:
-    """A folder of class folders, with images or else with arrays."""
-    try:
-        return image_folder(folder)
-    except DataError:
-        if not folder.is_dir():
-            raise
-        try:
-            return array_folder(folder)
-        except DataError as error:
-            raise DataError(f"{folder} has no class folders with images or arrays in them.") from error
+    """Return whether a folder holds one folder for training and one for validation, each with the classes in it."""
+    return (folder / "train").is_dir() and any((folder / name).is_dir() for name in _VALIDATION_FOLDERS)
 
 
 def open_split(
     data: str,
     split: str | None = None,
-    part: float = HOLDOUT,
+    share: float = HOLDOUT,
     seed: int = 0,
     root: str | os.PathLike[str] | None = None,
 ) -> DataSet:
-    """A split of a data set, for evaluation.
+    """Open a split for evaluation.
 
     Args:
-        data: cifar100, flowers, or a folder of class folders.
-        split: "train" or "val", as training splits them; "test" of cifar100; "all" of a folder. By
-            default "test" of cifar100, "val" of flowers and of a folder that brings its own split, else "all".
-        part: share of the training images that is held out for validation.
-        seed: of the draw of those images.
+        data: a name in `DATA_SETS`, or a folder of class folders.
+        split: "train" or "val", as training splits them; another split of the data set; "all" of a folder. By default
+            its first split; of a folder "val" if it has its own split, else "all".
+        share: share of the training images that is held out for validation, where there is no validation split.
+        seed: seed of the hold-out.
         root: data root, as for `swin_core.data.dataset.data_root`.
 
     Raises:
         ConfigError: no such split.
         DataError: the images are missing.
     """
-    split = split or _DEFAULT_SPLIT.get(data) or ("val" if has_own_split(Path(data)) else "all")
-    known = ["train", "val", *({"cifar100": ["test"], "flowers": []}.get(data, ["all"]))]
+    public = DATA_SETS.get(data)
+    of_folder = ("val", "train", "all") if has_own_split(Path(data)) else ("all", "train")
+    on_disk = public.splits if public else of_folder
+    split = split or on_disk[0]
+    known = ["train", "val"] if "train" in on_disk else []
+    known += [name for name in on_disk if name not in known]
     if split not in known:
         raise ConfigError(f"{data[:80]!r} has no split {split[:80]!r}; choose from {', '.join(known)}.")
-    if split == "test":
-        return cifar100(root, "test")
-    if split == "all":
-        return open_folder(Path(data))
-    if data == "flowers":  # both its splits are fixed
-        return flower_photos(root, split)
-    return splits(data, part, seed, root)[split == "val"]
+    if split in ("train", "val") and "train" in on_disk:
+        return splits(data, share, seed, root)[split == "val"]
+    return public.open(data_root(root), split) if public else open_folder(Path(data))

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from swin_core.data.dataset import data_root
-from swin_core.data.downloads import find
+from swin_core.data.downloads import downloadable
 from swin_core.errors import DataError
 from swin_core.images.read import PICTURE_SUFFIXES
 
@@ -68,7 +68,7 @@ def compose(
 
 
 def _source(data: str, kind: str, place: Path) -> Path:
-    folder = find(data, place)
+    folder = downloadable()[data].folder(place)
     if folder is None:
         raise DataError(f"{data} is not in {place}; run swinlens data {data}, or set SWIN_DATA_ROOT")
     return folder / kind

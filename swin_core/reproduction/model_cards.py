@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from swin_core import runs
+from swin_core.data.registry import DATA_SETS
 from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.evaluation.accuracy import Evaluation
 from swin_core.evaluation.metrics import Metrics
@@ -50,8 +51,8 @@ def check_place(name: str, assets: Path) -> None:
 
 
 def evaluated_split(data: str) -> str | None:
-    """The split whose figures stand on a card: of cifar100 and flowers the usual one, of a folder what was held out."""
-    return None if data in ("cifar100", "flowers") else "val"
+    """Return the split whose metrics a card shows: the default one (None) of a known data set, "val" of a folder."""
+    return None if data in DATA_SETS else "val"
 
 
 def bundle(

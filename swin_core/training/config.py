@@ -26,7 +26,7 @@ class TrainConfig:
     name: str = "run"
     """Name of the run; its folder is the time of the start and this name."""
     data: str = "cifar100"
-    """Data set: cifar100, flowers, or a folder with one folder of images or of arrays for each class."""
+    """Name of a data set, such as cifar100, or a folder with one folder of images or of arrays for each class."""
     variant: str = "swin_micro"
     """Variant of the model."""
     init: str = ""

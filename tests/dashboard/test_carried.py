@@ -54,8 +54,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    monkeypatch.setattr(evidence, "DATA_SETS", {"made up": flowers, "others": flowers})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.DATA_SETS", evidence.DATA_SETS)
+    monkeypatch.setattr(evidence, "held_out_splits", lambda: {"made up": flowers, "others": flowers})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", evidence.held_out_splits)
     empty_caches(monkeypatch)
 
 

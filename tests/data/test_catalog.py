@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from swin_core.data.catalog import Catalog, each_class_in_turn
-from swin_core.data.dataset import DataSet, image_folder
+from swin_core.data.dataset import DataSet
+from swin_core.data.folders import image_folder
 from swin_core.data.thumbnails import SIDE, encode, thumbnails
 from swin_core.errors import ConfigError
 from swin_core.evaluation.confusion import confusion, grouped, most_frequent, worst_classes

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from swin_core.data.dataset import cifar100
+from swin_core.data.cifar100 import cifar100
 from swin_core.errors import DataError
 from tests.fixtures.images import COARSE, FINE, one_line, small_cifar, write_hub
 

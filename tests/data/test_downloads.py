@@ -24,8 +24,11 @@ import pytest
 from filelock import FileLock
 
 from swin_core.data import downloads
-from swin_core.data.dataset import FLOWERS, flower_photos
-from swin_core.data.downloads import ARCHIVES, Archive, prepare
+from swin_core.data.downloads import downloadable, prepare
+from swin_core.data.flowers import CLASSES as FLOWERS
+from swin_core.data.flowers import flower_photos
+from swin_core.data.public import Archive
+from swin_core.data.registry import DATA_SETS
 from swin_core.errors import DownloadError
 from tests.conftest import free_port
 
@@ -99,20 +102,26 @@ MEMBERS = {
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of a small flower_photos.tgz, which `ARCHIVES` names for the time of a test."""
+    """A server of a small flower_photos.tgz, which the registry names during a test."""
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     with Server() as served:
         served.content = packed(MEMBERS)
-        monkeypatch.setitem(ARCHIVES, "flower_photos", archive_of(served))
+        serve(monkeypatch, "flowers", archive_of(served))
         threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield served
         served.shutdown()
 
 
+def serve(monkeypatch: pytest.MonkeyPatch, name: str, archive: Archive) -> None:
+    """Replace the archive of a registered data set."""
+    monkeypatch.setitem(DATA_SETS, name, replace(DATA_SETS[name], archive=archive))
+
+
 def archive_of(server: Server) -> Archive:
     content = server.content
-    return Archive(server.url, len(content), hashlib.sha256(content).hexdigest(), "flower_photos", 2 * len(content))
+    checksum = hashlib.sha256(content).hexdigest()
+    return Archive("flower_photos", server.url, len(content), checksum, "flower_photos", 2 * len(content))
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -199,7 +208,7 @@ def test_without_a_network_the_advice_is_how_to_go_on(
 ) -> None:
     archive = archive_of(server)
     for url in (f"http://127.0.0.1:{free_port()}/{FILE}", f"http://nowhere.invalid/{FILE}"):
-        monkeypatch.setitem(ARCHIVES, "flower_photos", replace(archive, url=url))
+        serve(monkeypatch, "flowers", replace(archive, url=url))
         message = refused(tmp_path)
         assert "check the network" in message
         assert str(tmp_path / FILE) in message
@@ -222,7 +231,7 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch
     monkeypatch.setattr(downloads, "_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/{FILE}"
-        monkeypatch.setitem(ARCHIVES, "flower_photos", replace(archive_of(server), url=url))
+        serve(monkeypatch, "flowers", replace(archive_of(server), url=url))
         assert "timed out" in refused(tmp_path)
 
 
@@ -254,7 +263,7 @@ def test_an_archive_that_cannot_be_trusted_leaves_nothing(
     root = tmp_path / "data"
     (tmp_path / "outside").write_text("untouched")
     server.content = HOSTILE[kind]()
-    monkeypatch.setitem(ARCHIVES, "flower_photos", archive_of(server))
+    serve(monkeypatch, "flowers", archive_of(server))
     refused(root)
     assert left_over(root) <= {f"{FILE}.part"}
     assert (tmp_path / "outside").read_text() == "untouched"
@@ -272,10 +281,11 @@ def test_what_a_killed_run_left_is_cleared(server: Server, tmp_path: Path) -> No
 
 def test_a_run_killed_while_unpacking_leaves_no_folder(server: Server, tmp_path: Path) -> None:
     code = (
-        "import os, sys\n"
+        "import dataclasses, os, sys\n"
         f"sys.path[:0] = [{str(ROOT)!r}]\n"
         "from swin_core.data import downloads\n"
-        f"downloads.ARCHIVES['flower_photos'] = downloads.{archive_of(server)!r}\n"
+        f"archive = downloads.{archive_of(server)!r}\n"
+        "downloads.DATA_SETS['flowers'] = dataclasses.replace(downloads.DATA_SETS['flowers'], archive=archive)\n"
         "extract, count = downloads._extract, 0\n"
         "def dies(*a, **k):\n"
         "    global count\n"
@@ -338,9 +348,10 @@ def test_the_published_archives_are_the_known_ones() -> None:
     """MD5 and size of torchvision's reader for CIFAR-100; both archives come over an encrypted connection."""
     from torchvision.datasets import CIFAR100
 
-    assert ARCHIVES["cifar100"].url == CIFAR100.url
-    assert ARCHIVES["cifar100"].folder == CIFAR100.base_folder
-    for archive in ARCHIVES.values():
+    archives = {name: entry.archive for name, entry in downloadable().items()}
+    assert archives["cifar100"].url == CIFAR100.url
+    assert archives["cifar100"].folder == CIFAR100.base_folder
+    for archive in archives.values():
         assert archive.url.startswith("https://")
         # GitHub packs a repository anew for each request: no checksum holds, and the images are counted.
         assert re.fullmatch("[0-9a-f]{64}", archive.sha256) or archive.counts
@@ -365,8 +376,8 @@ def test_the_script_says_ready_and_then_there_already(
 def test_the_script_goes_on_after_a_failure(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = replace(ARCHIVES["cifar100"], url=f"http://127.0.0.1:{free_port()}/cifar-100-python.tar.gz")
-    monkeypatch.setitem(ARCHIVES, "cifar100", missing)
+    missing = replace(DATA_SETS["cifar100"].archive, url=f"http://127.0.0.1:{free_port()}/cifar-100-python.tar.gz")
+    serve(monkeypatch, "cifar100", missing)
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path))
     assert run_script() == 1
     output, errors = capsys.readouterr()

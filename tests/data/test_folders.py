@@ -12,8 +12,11 @@ import tifffile
 from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision_functional
 
-from swin_core.data import dataset as data_module
-from swin_core.data.dataset import array_folder, cifar100, data_root, flower_photos, holdout, image_folder
+from swin_core.data import folders
+from swin_core.data.cifar100 import cifar100
+from swin_core.data.dataset import data_root, holdout
+from swin_core.data.flowers import flower_photos
+from swin_core.data.folders import array_folder, image_folder
 from swin_core.errors import ConfigError, DataError
 from tests.fixtures.images import encoded, one_line, small_cifar, write_hub
 
@@ -148,13 +151,13 @@ def test_holdout_is_fixed_by_its_seed(small: dict[str, np.ndarray], tmp_path: Pa
 
 def test_pictures_are_decoded_once_and_cannot_be_spoilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = collections.Counter()
-    read = data_module.read_image
+    read = folders.read_image
 
     def counted(source: Path, **options: object) -> Image.Image:
         reads[source] += 1
         return read(source, **options)
 
-    monkeypatch.setattr(data_module, "read_image", counted)
+    monkeypatch.setattr(folders, "read_image", counted)
     dataset = image_folder(folder)
     first = dataset.array(8)
     assert dataset.array(8) is first
@@ -197,21 +200,6 @@ def test_broken_pictures_are_reported_by_one_line(folder: Path) -> None:
     with pytest.raises(DataError, match=r"cat/03\.PNG") as error:
         dataset.image(dataset.names.index("cat/03.PNG"))
     one_line(error)
-    rest, broken = dataset.readable(16)
-    assert [line.count("\n") for line in broken] == [0, 0]
-    assert len(rest) == 38
-    assert not {"cat/03.PNG", "dog/01.jpg"} & set(rest.names)
-    sound = rest.subset(np.arange(38), "all")
-    np.testing.assert_array_equal(rest.array(16), sound.array(16))
-    for label, name in zip(rest.labels, rest.names, strict=True):
-        assert name.startswith(rest.classes[label])
-
-
-def test_nothing_readable_leaves_an_empty_set(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "b.png").write_bytes(b"broken")
-    rest, broken = image_folder(tmp_path).readable(8)
-    assert (len(rest), len(broken)) == (0, 1)
 
 
 def test_links_that_leave_the_folder_are_refused(folder: Path, tmp_path: Path) -> None:

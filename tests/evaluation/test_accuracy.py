@@ -16,9 +16,8 @@ from torch import Tensor, nn
 import swin_core
 from swin_core import runs
 from swin_core.commands import evaluate as command
-from swin_core.data.dataset import DataSet, cifar100, flower_photos, image_folder
-from swin_core.data.registry import open_split, splits
-from swin_core.errors import ConfigError, DataError, TargetError
+from swin_core.data.folders import image_folder
+from swin_core.errors import DataError, TargetError
 from swin_core.evaluation.accuracy import evaluate_classifier, evaluate_named
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.training import TrainConfig, train
@@ -159,31 +158,6 @@ def test_a_model_of_other_classes_is_refused(folder: Path) -> None:
 def test_an_ambiguous_class_stops_the_evaluation(folder: Path) -> None:
     with pytest.raises(TargetError, match="fits several classes"):
         evaluate_classifier(classifier(("ant, insect", "Bees", "BEE")), image_folder(folder))
-
-
-def same_pictures(one: DataSet, other: DataSet) -> bool:
-    return one.names == other.names and one.split == other.split
-
-
-def test_splits_of_a_folder_are_those_of_the_training(folder: Path) -> None:
-    assert len(open_split(str(folder))) == len(open_split(str(folder), "all")) == 19
-    config = TrainConfig(data=str(folder), holdout=0.4, seed=3)
-    for place, name in enumerate(("train", "val")):
-        split = open_split(str(folder), name, config.holdout, config.seed)
-        assert same_pictures(split, splits(config.data, config.holdout, config.seed)[place])
-    with pytest.raises(ConfigError, match="has no split 'test'; choose from train, val, all"):
-        open_split(str(folder), "test")
-
-
-def test_splits_of_the_public_sets(data_root: Path) -> None:
-    assert same_pictures(open_split("flowers", root=data_root), flower_photos(data_root, "val"))
-    assert same_pictures(open_split("flowers", "train", root=data_root), flower_photos(data_root, "train"))
-    assert same_pictures(open_split("cifar100", root=data_root), cifar100(data_root, "test"))
-    held = open_split("cifar100", "val", 0.1, root=data_root)
-    assert (len(held), held.split) == (5000, "val")
-    for data, split, known in (("cifar100", "all", "train, val, test"), ("flowers", "test", "train, val")):
-        with pytest.raises(ConfigError, match=f"has no split '{split}'; choose from {known}\\."):
-            open_split(data, split, root=data_root)
 
 
 def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import swin_core
-from swin_core.data.dataset import DataSet, image_folder
+from swin_core.data.dataset import DataSet
+from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
 from swin_core.evaluation import predictions as module
 from swin_core.evaluation.accuracy import evaluate_classifier

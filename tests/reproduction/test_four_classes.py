@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from swin_core.commands import train as command
-from swin_core.data.downloads import ARCHIVES, prepare
+from swin_core.data.downloads import prepare
+from swin_core.data.registry import DATA_SETS
 from swin_core.errors import DataError, DownloadError
 from swin_core.reproduction.four_classes import CLASSES, compose
-from tests.data.test_downloads import Server, files_below, left_over, packed, run_script
+from tests.data.test_downloads import Server, files_below, left_over, packed, run_script, serve
 
 FIRST = "Dog-Cat-Classifier-master"
 MEMBERS = {
@@ -33,8 +34,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.delenv(variable, raising=False)
     with Server() as served:
         served.content = packed(MEMBERS | OTHERS)
-        archive = replace(ARCHIVES["cats_dogs"], url=served.url, size=10**6, counts={"cat": 3, "dog": 3})
-        monkeypatch.setitem(ARCHIVES, "cats_dogs", archive)
+        archive = replace(DATA_SETS["cats_dogs"].archive, url=served.url, size=10**6, counts={"cat": 3, "dog": 3})
+        serve(monkeypatch, "cats_dogs", archive)
         threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield served
         served.shutdown()

@@ -19,7 +19,7 @@ from PIL import Image
 import swin_core
 from scripts import figures as command
 from swin_core.comparisons.compare import Missing, class_grid
-from swin_core.data.dataset import image_folder
+from swin_core.data.folders import image_folder
 from swin_core.errors import ConfigError, ModelError
 from swin_core.reproduction.paper_figures import REPORT, curves, sample_sheet, saved_models, trained_model
 from swin_core.training import recipe

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import swin_core
-from swin_core.data.dataset import image_folder
+from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
 from swin_core.trust.mosaics import Mosaic, focus, layer_focus, mosaics
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import swin_core
 from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.lrp import relevance
-from swin_core.data.dataset import DataSet, image_folder
+from swin_core.data.dataset import DataSet
+from swin_core.data.folders import image_folder
 from swin_core.errors import ConfigError
 from swin_core.system.distributed import Ranks
 from swin_core.trust.faithfulness import Probe, areas, gain, measure

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from dashboard.shared.model_names import MAX_IMAGES
-from swin_core.data.cifar100 import find_layout
-from swin_core.data.dataset import FLOWERS, cifar100
+from swin_core.data.cifar100 import cifar100, find_layout
+from swin_core.data.flowers import CLASSES as FLOWERS
 from tests.fixtures.browse import EVIL
 from tests.fixtures.browser import (
     NARROW,

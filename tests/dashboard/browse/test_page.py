@@ -23,7 +23,7 @@ from dashboard.shared.datasets import data_sets
 from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.attribution.overlay import Look
 from swin_core.data.catalog import Catalog
-from swin_core.data.dataset import cifar100
+from swin_core.data.cifar100 import cifar100
 from swin_core.evaluation.accuracy import evaluate_classifier
 from swin_core.evaluation.predictions import predict
 from swin_core.evaluation.selection import CONFIDENT, CatalogPredictions, ImageQuery, select

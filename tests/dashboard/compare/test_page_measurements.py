@@ -362,8 +362,8 @@ def flowers(monkeypatch: pytest.MonkeyPatch) -> DataSet:
     pictures = [draw.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in labels]
     names = tuple(map(str, range(20)))
     made = DataSet("made_up", "val", FLOWERS, labels, names, pictures, lambda source, size: Image.fromarray(source))
-    monkeypatch.setattr(evidence, "DATA_SETS", {"made up": lambda: made})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.DATA_SETS", evidence.DATA_SETS)
+    monkeypatch.setattr(evidence, "held_out_splits", lambda: {"made up": lambda: made})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", evidence.held_out_splits)
     return made
 
 
@@ -382,6 +382,6 @@ def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPa
     def missing() -> DataSet:
         raise DataError("it is not here; run swinlens data")
 
-    monkeypatch.setattr(evidence, "DATA_SETS", {"made up": missing})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.DATA_SETS", evidence.DATA_SETS)
+    monkeypatch.setattr(evidence, "held_out_splits", lambda: {"made up": missing})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", evidence.held_out_splits)
     assert "swinlens data" in words(opened_with("means", model="first"))

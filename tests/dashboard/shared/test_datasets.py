@@ -12,7 +12,8 @@ from PIL import Image
 
 from dashboard.shared.datasets import data_image, data_sets, image_name, open_split
 from dashboard.shared.model_names import MAX_IMAGES
-from swin_core.data.dataset import FLOWERS, image_folder
+from swin_core.data.flowers import CLASSES as FLOWERS
+from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
 from tests.fixtures.images import one_line, small_cifar, write_hub
 from tests.fixtures.pages import opened, texts

@@ -1,0 +1,57 @@
+"""A public data set: what the project has to know to list, open and download it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swin_core.data.dataset import DataSet
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A compressed tar file that holds a data set in one folder."""
+
+    name: str
+    """Name of the data set for `swinlens data`."""
+    url: str
+    size: int
+    """Bytes; an upper bound where there is no checksum."""
+    sha256: str
+    """Empty where the server packs the file anew for each request, so that no checksum can hold."""
+    folder: str
+    """Name of the folder, in the data root and, unless `inside` is set, in the archive."""
+    unpacked: int
+    """Bytes on disk, to check the free space."""
+    inside: str = ""
+    """Where the class folders lie below the archive's top folder; the rest of the archive is not unpacked."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Smallest number of images of each class; counted where there is no checksum."""
+
+    @property
+    def file(self) -> str:
+        """File name of the archive."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class PublicDataSet:
+    """A public data set: a module that defines one, and a line in `swin_core.data.registry`, add it to the project."""
+
+    name: str
+    """Name in commands, recipes and query parameters."""
+    title: str
+    splits: tuple[str, ...]
+    """Splits on disk. The first one is used for evaluation; without "train" no model can be trained on it by name."""
+    open: Callable[[Path, str], DataSet]
+    """Opens a split in a data root; raises `DataError` where it is missing or damaged."""
+    find: Callable[[Path, str], list[Path]]
+    """Returns a split's files, or its folder and class folders, in a data root; an empty list if it is missing."""
+    archive: Archive | None = None
+
+    def folder(self, root: Path) -> Path | None:
+        """Return the folder that holds all splits in a data root, or None."""
+        found = [self.find(root, split) for split in self.splits]
+        if not all(found):
+            return None
+        first = found[-1][0]
+        return first if first.is_dir() else first.parent
