@@ -81,7 +81,7 @@ class Subject:
         def make() -> TokenLook:
             found = self.attention(block)
             before = [one.name for one in self.anatomy().blocks].index(block.name)
-            rolled = token_rollout(self.inside().handed[:before], found, token, head)
+            rolled = token_rollout(self.inside().transitions[:before], found, token, head)
             return TokenLook(found.of(token), found.within_window(token), rolled)
 
         return _looks.get((*self._key(model), block.name, token, head), make)

@@ -13,7 +13,7 @@ from swin_core.anatomy.structure import Anatomy, anatomy
 from swin_core.attribution.attention import AttentionBlock, Windows, attention_blocks, watch_attention
 from swin_core.attribution.layers import Layout, layer_arrangement, target_modules
 from swin_core.attribution.lrp import relevance
-from swin_core.attribution.rollout import Handed, first_layout, handed_on, on_grid, walk_back
+from swin_core.attribution.rollout import Transition, attention_transition, first_layout, on_grid, walk_back
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 from swin_core.models.windows import Pair
@@ -55,7 +55,7 @@ class Inside:
     logits: np.ndarray
     """`(classes,)`."""
     stages: tuple[StageMap, ...]
-    handed: tuple[Handed, ...] = field(repr=False)
+    transitions: tuple[Transition, ...] = field(repr=False)
     """What the tokens of each block with attention hand on, averaged over heads; for `token_rollout`."""
 
 
@@ -65,7 +65,7 @@ def look_inside(classifier: Classifier, image: Image.Image) -> Inside:
     view = classifier.view(image)
     model = classifier.model
     maps: dict[str, Tensor] = {}
-    handed: list[Handed] = []
+    transitions: list[Transition] = []
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         arrange = layer_arrangement(model, name, (view.shape[0], view.shape[1]))
@@ -76,7 +76,7 @@ def look_inside(classifier: Classifier, image: Image.Image) -> Inside:
         return hook
 
     def read(block: AttentionBlock, windows: Windows, attention: Tensor) -> None:
-        handed.append(handed_on(windows, attention.mean(2)))
+        transitions.append(attention_transition(windows, attention.mean(2)))
 
     with classifier.lock:
         x = classifier.tensor(view)
@@ -93,7 +93,7 @@ def look_inside(classifier: Classifier, image: Image.Image) -> Inside:
             for hook in hooks:
                 hook.remove()
     stages = tuple(_stage_map(name, maps[name].double().numpy()) for name in parts.stages)
-    return Inside(view, logits[0].float().cpu().numpy(), stages, tuple(handed))
+    return Inside(view, logits[0].float().cpu().numpy(), stages, tuple(transitions))
 
 
 def _stage_map(layer: str, values: np.ndarray) -> StageMap:
@@ -211,7 +211,7 @@ def block_attention(classifier: Classifier, view: np.ndarray, name: str) -> Bloc
 
 
 def token_rollout(
-    handed: Sequence[Handed], attention: BlockAttention, token: Pair, head: int | None = None
+    transitions: Sequence[Transition], attention: BlockAttention, token: Pair, head: int | None = None
 ) -> np.ndarray:
     """Which patches a token has drawn on, through its own block and all before it (Abnar and Zuidema 2020).
 
@@ -233,10 +233,10 @@ def token_rollout(
     """
     attention._asked(token)
     matrix = attention.matrix[None]
-    own = handed_on(attention.windows, matrix.mean(2) if head is None else matrix[:, :, head])
+    own = attention_transition(attention.windows, matrix.mean(2) if head is None else matrix[:, :, head])
     with torch.no_grad():
-        *_, last = walk_back(attention.start(token), [*handed, own])
-        shares = on_grid(last.still + last.gained, _fitting(attention.layout, last.still))
+        *_, last = walk_back(attention.start(token), [*transitions, own])
+        shares = on_grid(last.residual + last.delta, _fitting(attention.layout, last.residual))
     return shares[0].float().cpu().numpy()
 
 

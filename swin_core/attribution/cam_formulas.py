@@ -1,44 +1,39 @@
-"""From a layer's activations and gradients to a map: the formulas of the CAM family.
+"""The CAM family beyond Grad-CAM: formulas from a layer's activations and gradients to a map.
 
-Each takes activations A and gradients G of the explained score, both `(B, C, h, w)`, and gives `(B, h, w)`, before the
-ReLU that all of them end with. Sums over places and channels are written out as in pytorch-grad-cam, with its small
-constants, so that the maps equal its own.
+Each formula takes activations A and gradients G of the score, both `(B, C, h, w)`, and returns `(B, h, w)` before the
+final ReLU. Sums and small constants follow pytorch-grad-cam, so that the maps equal its own.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RULES", "Rule", "peak_up"]
+from swin_core.attribution.gradcam import CamFormula, layer_maps
+from swin_core.attribution.method import Method
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One method of the family."""
-
-    weigh: Callable[[Tensor, Tensor], Tensor]
-    """From activations and gradients to the map; without `gradients` both arguments are the activations."""
-    gradients: bool = True
-    """Whether the map depends on the gradients, and so on the class."""
-    complete: bool = False
-    """Whether the map is activation x gradient where the model is linear behind the layer: it then sums to the logit
-    less its bias."""
-
-
-def _grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Selvaraju et al. 2017, eq. 1 and 2: `sum_k a_k A^k`, with a_k the mean of channel k's gradient over the grid."""
-    return torch.einsum("bchw,bc->bhw", activations, gradients.mean((2, 3)))
+__all__ = ["peak_up"]
 
 
 def _grad_cam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Chattopadhay et al. 2018, eq. 7 and 19, for a score of which an exponential is taken."""
+    """Chattopadhay et al. 2018, eq. 7 and 19, for the exponential of the score."""
     square = gradients**2
     total = activations.sum((2, 3), keepdim=True)
-    share = square / (2 * square + total * square * gradients + 1e-6)
-    share = torch.where(gradients != 0, share, 0)
-    return torch.einsum("bchw,bc->bhw", activations, (gradients.relu() * share).sum((2, 3)))
+    alpha = square / (2 * square + total * square * gradients + 1e-6)
+    alpha = torch.where(gradients != 0, alpha, 0)
+    return torch.einsum("bchw,bc->bhw", activations, (gradients.relu() * alpha).sum((2, 3)))
+
+
+GRAD_CAM_PLUS_PLUS = Method(
+    "gradcamplusplus",
+    "Grad-CAM++",
+    partial(layer_maps, formula=CamFormula(_grad_cam_plus_plus)),
+    "layer",
+    "one pass",
+    "Grad-CAM that weights cells with a large gradient more, for images with several objects (Chattopadhay et al. "
+    "2018).",
+)
 
 
 def _hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -46,10 +41,30 @@ def _hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (activations * gradients).sum(1)
 
 
+HIRES_CAM = Method(
+    "hirescam",
+    "HiResCAM",
+    partial(layer_maps, formula=CamFormula(_hires_cam, complete=True)),
+    "layer",
+    "one pass",
+    "Multiplies activation and gradient cell by cell, without averaging the gradient (Draelos and Carin 2020).",
+)
+
+
 def _x_grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Fu et al. 2020, eq. 9: as Grad-CAM, but the mean weighs each place by its share of the channel's activation."""
+    """Fu et al. 2020, eq. 9: Grad-CAM with the gradient's mean weighted by the activation."""
     total = activations.sum((2, 3))
     return torch.einsum("bchw,bc->bhw", activations, (activations * gradients).sum((2, 3)) / (total + 1e-7))
+
+
+X_GRAD_CAM = Method(
+    "xgradcam",
+    "XGrad-CAM",
+    partial(layer_maps, formula=CamFormula(_x_grad_cam, complete=True)),
+    "layer",
+    "one pass",
+    "Grad-CAM that averages the gradient with the activation as the weight of each cell (Fu et al. 2020).",
+)
 
 
 def _layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -57,36 +72,29 @@ def _layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (activations * gradients.relu()).sum(1)
 
 
+LAYER_CAM = Method(
+    "layercam",
+    "LayerCAM",
+    partial(layer_maps, formula=CamFormula(_layer_cam)),
+    "layer",
+    "one pass",
+    "Multiplies activation and positive gradient cell by cell, which suits early layers (Jiang et al. 2021).",
+)
+
+
 def _elementwise(activations: Tensor, gradients: Tensor) -> Tensor:
     """pytorch-grad-cam's GradCAMElementWise: the sum over channels of `ReLU(G^k A^k)`."""
     return (activations * gradients).relu().sum(1)
 
 
-def _fem(activations: Tensor, _: Tensor) -> Tensor:
-    """Fuad et al. 2020: each channel weighted by the share of places that are two deviations above its mean."""
-    bound = activations.mean((2, 3), keepdim=True) + 2 * activations.std((2, 3), correction=0, keepdim=True)
-    return torch.einsum("bchw,bc->bhw", activations, (activations > bound).to(activations).mean((2, 3)))
-
-
-def _eigen_cam(activations: Tensor, _: Tensor) -> Tensor:
-    """Muhammad and Yeasin 2020: the activations projected on their first principal component.
-
-    A component has no sign of its own; here the greatest magnitude is positive (Chung and Ying 2025, eq. 13).
-    """
-    return peak_up(_first_component(_centred(activations)))
-
-
-def _eigen_grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """The same of activation x gradient, with the sign with which the map goes along the evidence for the class."""
-    evidence = _centred(activations * gradients)
-    found = _first_component(evidence)
-    against = (found * evidence.sum(1)).sum((1, 2), keepdim=True) < 0
-    return torch.where(against, -found, found)
-
-
-def _seg_eigen_cam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Chung and Ying 2025, eq. 10 to 13: the same of activation x |gradient|, its greatest magnitude positive."""
-    return peak_up(_first_component(_centred(activations * gradients.abs())))
+ELEMENTWISE = Method(
+    "elementwise",
+    "Grad-CAM, element by element",
+    partial(layer_maps, formula=CamFormula(_elementwise)),
+    "layer",
+    "one pass",
+    "Adds up the positive products of activation and gradient (pytorch-grad-cam's GradCAMElementWise).",
+)
 
 
 def _centred(features: Tensor) -> Tensor:
@@ -94,28 +102,102 @@ def _centred(features: Tensor) -> Tensor:
 
 
 def _first_component(centred: Tensor) -> Tensor:
-    """Projection of each place on the first principal component over the places, `(B, h, w)`, of either sign."""
-    places = centred.flatten(2).transpose(1, 2)  # (B, h * w, C)
-    left, strength, _ = torch.linalg.svd(places, full_matrices=False)
+    """Project each cell of `(B, C, h, w)` on the first principal component over the cells; the sign is arbitrary."""
+    cells = centred.flatten(2).transpose(1, 2)  # (B, h * w, C)
+    left, strength, _ = torch.linalg.svd(cells, full_matrices=False)
     return (left[..., 0] * strength[:, :1]).unflatten(1, centred.shape[2:])
 
 
-def peak_up(found: Tensor) -> Tensor:
-    """Maps `(B, h, w)`, turned over where the greatest magnitude is negative (Chung and Ying 2025, eq. 13)."""
-    deeper = -found.amin((1, 2), keepdim=True) > found.amax((1, 2), keepdim=True)
-    return torch.where(deeper, -found, found)
+def peak_up(maps: Tensor) -> Tensor:
+    """Flip the sign of maps `(B, h, w)` whose largest magnitude is negative (Chung and Ying 2025, eq. 13)."""
+    flip = -maps.amin((1, 2), keepdim=True) > maps.amax((1, 2), keepdim=True)
+    return torch.where(flip, -maps, maps)
 
 
-RULES: dict[str, Rule] = {
-    "gradcam": Rule(_grad_cam, complete=True),
-    "gradcamplusplus": Rule(_grad_cam_plus_plus),
-    "hirescam": Rule(_hires_cam, complete=True),
-    "xgradcam": Rule(_x_grad_cam, complete=True),
-    "layercam": Rule(_layer_cam),
-    "elementwise": Rule(_elementwise),
-    "eigencam": Rule(_eigen_cam, gradients=False),
-    "eigengradcam": Rule(_eigen_grad_cam),
-    "segeigencam": Rule(_seg_eigen_cam),
-    "fem": Rule(_fem, gradients=False),
-}
-"""The formulas by the name of their method."""
+def _eigen_cam(activations: Tensor, _: Tensor) -> Tensor:
+    """Muhammad and Yeasin 2020: the activations projected on their first principal component.
+
+    The sign of a component is arbitrary; here the largest magnitude is positive (Chung and Ying 2025, eq. 13).
+    """
+    return peak_up(_first_component(_centred(activations)))
+
+
+EIGEN_CAM = Method(
+    "eigencam",
+    "EigenCAM",
+    partial(layer_maps, formula=CamFormula(_eigen_cam, gradients=False)),
+    "layer",
+    "one pass",
+    "The first principal component of the activations; the same for every class (Muhammad and Yeasin 2020).",
+    by_class=False,
+)
+
+
+def _eigen_grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """EigenCAM of activation x gradient, with the sign that agrees with the sum over channels."""
+    evidence = _centred(activations * gradients)
+    maps = _first_component(evidence)
+    flip = (maps * evidence.sum(1)).sum((1, 2), keepdim=True) < 0
+    return torch.where(flip, -maps, maps)
+
+
+EIGEN_GRAD_CAM = Method(
+    "eigengradcam",
+    "Eigen-Grad-CAM",
+    partial(layer_maps, formula=CamFormula(_eigen_grad_cam)),
+    "layer",
+    "one pass",
+    "The first principal component of activation x gradient (Muhammad and Yeasin 2020, with gradients).",
+)
+
+
+def _seg_eigen_cam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Chung and Ying 2025, eq. 10 to 13: EigenCAM of activation x |gradient|."""
+    return peak_up(_first_component(_centred(activations * gradients.abs())))
+
+
+SEG_EIGEN_CAM = Method(
+    "segeigencam",
+    "Seg-Eigen-CAM",
+    partial(layer_maps, formula=CamFormula(_seg_eigen_cam)),
+    "layer",
+    "one pass",
+    "The first principal component of activation x magnitude of the gradient (Chung and Ying 2025).",
+)
+
+
+def _kpca_cam(activations: Tensor, _: Tensor) -> Tensor:
+    """Karmani et al. 2024: EigenCAM with kernel PCA; the largest magnitude is positive."""
+    # Imported here because pytorch_grad_cam loads pyplot and scikit-learn.
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_kernel
+
+    maps = get_2d_projection_kernel(activations.float().cpu().numpy())
+    return peak_up(torch.from_numpy(np.nan_to_num(maps)).to(activations.device))
+
+
+KPCA_CAM = Method(
+    "kpcacam",
+    "KPCA-CAM",
+    partial(layer_maps, formula=CamFormula(_kpca_cam, gradients=False)),
+    "layer",
+    "one pass",
+    "EigenCAM with a kernel, for non-linear patterns; the same for every class (Karmani et al. 2024).",
+    by_class=False,
+)
+
+
+def _fem(activations: Tensor, _: Tensor) -> Tensor:
+    """Fuad et al. 2020: weights each channel by the share of cells two standard deviations above its mean."""
+    bound = activations.mean((2, 3), keepdim=True) + 2 * activations.std((2, 3), correction=0, keepdim=True)
+    return torch.einsum("bchw,bc->bhw", activations, (activations > bound).to(activations).mean((2, 3)))
+
+
+FEM = Method(
+    "fem",
+    "FEM",
+    partial(layer_maps, formula=CamFormula(_fem, gradients=False)),
+    "layer",
+    "one pass",
+    "Weights each channel by how often it is far above its mean; the same for every class (Fuad et al. 2020).",
+    by_class=False,
+)

@@ -4,14 +4,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from swin_core.attribution.cam_formulas import RULES
-from swin_core.attribution.gradcam import layer_maps, resize_maps
+from swin_core.attribution.gradcam import resize_maps
 from swin_core.attribution.layers import default_layer
-from swin_core.attribution.lrp import patch_relevance, relevance_maps
 from swin_core.attribution.methods import INPUT, METHOD_FACTS, NOT_OFFERED, Method
-from swin_core.attribution.pixel_gradients import input_gradient, integrated_gradients, smooth_grad
-from swin_core.attribution.pytorch_grad_cam import WRAPPED, wrapped_maps
-from swin_core.attribution.rollout import gradient_rollout, plain_rollout
 from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets
 from swin_core.errors import ConfigError, LayerError
 from swin_core.zoo.classifier import Classifier
@@ -99,21 +94,6 @@ def run_method(
     reshape_transform: Callable[[Tensor], Tensor] | None = None,
 ) -> Attribution:
     """Run a method; the caller holds the model's lock. See `attribute` for arguments and errors."""
-    if method.name in RULES:
-        return layer_maps(model, x, select, layers, RULES[method.name], reshape_transform)
-    if method.name in WRAPPED:
-        return wrapped_maps(model, x, select, layers, method.name, reshape_transform)
-    if method.staged:
-        return relevance_maps(model, x, select, layers)
-    return PIXELS[method.name](model, x, select)
-
-
-PIXELS: dict[str, Callable[[nn.Module, Tensor, TargetSelector], Attribution]] = {
-    "gradient": input_gradient,
-    "smoothgrad": smooth_grad,
-    "integrated": integrated_gradients,
-    "rollout": plain_rollout,
-    "gradrollout": gradient_rollout,
-    "patchrelevance": patch_relevance,
-}
-"""What explains the input alone, by the name of its method."""
+    if method.kind == "layer":
+        return method.function(model, x, select, layers, reshape_transform)
+    return method.function(model, x, select, layers) if method.staged else method.function(model, x, select)

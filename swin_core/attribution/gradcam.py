@@ -1,48 +1,63 @@
-"""Grad-CAM (Selvaraju et al. 2017) and its family without a backward pass through the whole network.
+"""Grad-CAM (Selvaraju et al. 2017) and the engine of its family: one forward pass, gradients down to the target layers.
 
-The forward pass keeps no graph until the earliest target layer. There its output becomes the leaf of a small graph, and
-gradients are taken from the logits to the target layers' outputs only: not to parameters, not to the image. Many
-classes, layers and images come from that one forward pass.
+The forward pass keeps no graph before the earliest target layer; that layer's output becomes a leaf. Gradients are
+taken from the logits to the outputs of the target layers only, not to parameters or to the image. Several classes,
+layers and images share the forward pass.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_core.attribution.cam_formulas import RULES, Rule
 from swin_core.attribution.layers import find_layout, prefix_tokens, target_modules
+from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector, image_targets
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 
-__all__ = ["Activations", "GradCam", "forward_to_layers", "grad_cam", "layer_maps", "resize_maps"]
+__all__ = [
+    "GRAD_CAM",
+    "Activations",
+    "CamFormula",
+    "GradCam",
+    "ReshapeTransform",
+    "forward_to_layers",
+    "grad_cam",
+    "layer_maps",
+    "mean_gradient",
+    "resize_maps",
+]
+
+ReshapeTransform = Callable[[Tensor], Tensor]
+"""From a layer's output to `(B, C, h, w)`, as in pytorch-grad-cam."""
 
 
 @dataclass(frozen=True)
 class Activations:
-    """One forward pass and what the target layers gave in it."""
+    """Logits and target layer outputs of one forward pass."""
 
     logits: Tensor
     """`(B, classes)`, attached to the graph that starts at the earliest target layer."""
     outputs: dict[str, Tensor]
-    """Each target layer's output, as the layer returned it."""
+    """Output of each target layer, in the layer's own layout."""
 
 
 @contextmanager
 def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Iterator[Activations]:
-    """Run a model with a graph that starts at the earliest of some layers.
+    """Run a model with a graph that starts at the earliest of the target layers.
 
-    Modes, hooks and the thread's gradient mode are as before when the block is left, however it is left. Hooks
-    belong to the module and not to a thread, so calls on one model must hold its `Classifier.lock`.
+    On exit, with or without an error, hooks are removed and training and gradient modes are restored. Hooks are
+    visible to all threads, so calls on one model must hold its `Classifier.lock`.
 
     Args:
         model: any module from `(B, channels, H, W)` to logits.
-        x: the input.
+        x: normalised images.
         layers: names as in `model.named_modules()`.
 
     Raises:
@@ -64,14 +79,14 @@ def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Ite
                 raise LayerError(f"layer {name!r} runs more than once in a forward pass; choose another one.")
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
-                torch.set_grad_enabled(True)  # from here on the graph is kept; the outer no_grad() ends it
+                torch.set_grad_enabled(True)  # the graph starts here; the outer no_grad() restores the mode
             outputs[name] = output
-            return output.clone()  # an in-place operation behind the layer must not change what was captured
+            return output.clone()  # a later in-place operation must not change the captured output
 
         return hook
 
     hooks = []
-    # A tensor made in inference mode can have no gradient, and half precision would blur the gradients.
+    # Inference tensors cannot have gradients, and autocast would round the gradients to half precision.
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         with evaluation_mode(model):
             try:
@@ -87,6 +102,89 @@ def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Ite
 
 
 @dataclass(frozen=True)
+class CamFormula:
+    """The formula of a CAM method."""
+
+    weigh: Callable[[Tensor, Tensor], Tensor]
+    """From activations and gradients, `(B, C, h, w)`, to the map `(B, h, w)` before the ReLU. If `gradients` is False,
+    both arguments are the activations."""
+    gradients: bool = True
+    """Whether the map depends on the gradients, and thereby on the class."""
+    complete: bool = False
+    """Whether the map equals activation x gradient where the rest of the model is linear; there it sums to the logit
+    minus its bias."""
+
+
+def layer_maps(
+    model: nn.Module,
+    x: Tensor,
+    select: TargetSelector,
+    layers: Sequence[str],
+    reshape_transform: ReshapeTransform | None = None,
+    *,
+    formula: CamFormula,
+) -> Attribution:
+    """Maps of a CAM method for each target and layer, from one forward pass of the batch.
+
+    The score of an image does not depend on the other images, so the gradient of the sum of scores holds the gradient
+    of each.
+
+    Args:
+        model: any classifier.
+        x: normalised images, `(B, channels, H, W)`.
+        select: chooses the targets from the logits.
+        layers: target layers by name.
+        reshape_transform: from a layer's output to `(B, C, h, w)`; by default the layout is detected.
+        formula: from activations and gradients to the map.
+
+    Returns:
+        Non-negative maps at each layer's own resolution. `completeness` is that of the first layer, if the formula and
+        the model have the property there.
+
+    Raises:
+        TargetError: a class outside the model's classes.
+        LayerError: a layer that cannot be explained.
+    """
+    with forward_to_layers(model, x, layers) as activations:
+        logits = activations.logits.detach()
+        targets = select(logits)
+        outputs = [activations.outputs[name] for name in layers]
+        arrange = _arrangements(model, x, activations.outputs, reshape_transform)
+        values = [
+            _at_least_float32(arrange[name](output.detach())) for name, output in zip(layers, outputs, strict=True)
+        ]
+        if not formula.gradients:
+            maps = [formula.weigh(value, value).relu() for value in values]
+            return Attribution(logits, targets, [maps for _ in targets])
+        rows, completeness = [], []
+        for number, target in enumerate(targets):
+            score = target.score(activations.logits).sum()
+            keep = number < len(targets) - 1
+            at_layers = torch.autograd.grad(score, outputs, retain_graph=keep, allow_unused=True)
+            gradients = [_gradient(*pair, arrange[pair[0]]) for pair in zip(layers, at_layers, strict=True)]
+            rows.append([formula.weigh(*pair).relu() for pair in zip(values, gradients, strict=True)])
+            if formula.complete:
+                completeness.append(_completeness(model, values[0], gradients[0], logits, target))
+    known = [value for value in completeness if value is not None]
+    return Attribution(logits, targets, rows, known if known and len(known) == len(targets) else None)
+
+
+def mean_gradient(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Selvaraju et al. 2017, eq. 1 and 2: `sum_k a_k A^k` with a_k the mean gradient of channel k over the grid."""
+    return torch.einsum("bchw,bc->bhw", activations, gradients.mean((2, 3)))
+
+
+GRAD_CAM = Method(
+    "gradcam",
+    "Grad-CAM",
+    partial(layer_maps, formula=CamFormula(mean_gradient, complete=True)),
+    "layer",
+    "one pass",
+    "Weights each channel by the mean gradient of the class score over the image (Selvaraju et al. 2017).",
+)
+
+
+@dataclass(frozen=True)
 class GradCam:
     """Maps of K classes at L layers of one image."""
 
@@ -97,7 +195,8 @@ class GradCam:
     maps: list[list[Tensor]]
     """For each class and layer the map `(h, w)`, non-negative, at the layer's own resolution."""
     completeness: Tensor | None
-    """`(K,)`: |sum of activation x gradient + bias - logit| at the first layer, where it must be 0; else None."""
+    """`(K,)`: |sum of activation x gradient + bias - logit| at the first layer; 0 in theory. None if the model is not
+    linear behind that layer."""
 
 
 def grad_cam(
@@ -105,122 +204,66 @@ def grad_cam(
     x: Tensor,
     targets: Sequence[int] | None,
     layers: Sequence[str],
-    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+    reshape_transform: ReshapeTransform | None = None,
 ) -> GradCam:
-    """Grad-CAM of each class at each layer, from one forward pass (Selvaraju et al. 2017, eq. 1 and 2).
-
-    `L = ReLU(sum_k a_k A^k)` with `a_k` the mean over the grid of the class's gradient at channel k.
+    """Grad-CAM of each class at each layer of one image, from one forward pass (Selvaraju et al. 2017, eq. 1 and 2).
 
     Args:
         model: any classifier.
         x: one normalised image, `(1, channels, H, W)`.
-        targets: class indices; None for the likeliest class.
+        targets: class indices; None for the top-1 class.
         layers: target layers by name.
-        reshape_transform: from a layer's output to `(B, C, h, w)`, as in pytorch-grad-cam; None finds the layout.
+        reshape_transform: from a layer's output to `(B, C, h, w)`; by default the layout is detected.
 
     Raises:
-        TargetError: a class outside the model's.
+        TargetError: a class outside the model's classes.
         LayerError: a layer that cannot be explained.
     """
-    found = layer_maps(model, x, image_targets(targets), layers, RULES["gradcam"], reshape_transform)
+    attribution = GRAD_CAM.function(model, x, image_targets(targets), layers, reshape_transform)
     return GradCam(
-        found.logits[0],
-        tuple(int(target.classes[0]) for target in found.targets),
-        [[one[0] for one in row] for row in found.maps],
-        None if found.completeness is None else torch.cat(found.completeness),
+        attribution.logits[0],
+        tuple(int(target.classes[0]) for target in attribution.targets),
+        [[batch[0] for batch in row] for row in attribution.maps],
+        None if attribution.completeness is None else torch.cat(attribution.completeness),
     )
 
 
-def layer_maps(
-    model: nn.Module,
-    x: Tensor,
-    select: TargetSelector,
-    layers: Sequence[str],
-    rule: Rule,
-    reshape_transform: Callable[[Tensor], Tensor] | None = None,
-) -> Attribution:
-    """Maps of a method of the CAM family, for each target and layer, from one forward pass of a whole batch.
-
-    An image's score does not depend on the others', so the gradient of the scores' sum is that of each.
-
-    Args:
-        model: any classifier.
-        x: normalised images, `(B, channels, H, W)`.
-        select: chooses the targets from the logits.
-        layers: target layers by name.
-        rule: from activations and gradients to the map.
-        reshape_transform: from a layer's output to `(B, C, h, w)`, as in pytorch-grad-cam; None finds the layout.
-
-    Returns:
-        Non-negative maps at each layer's own resolution. Completeness is that at the first layer, where the rule and
-        the model have it.
-
-    Raises:
-        TargetError: a class outside the model's.
-        LayerError: a layer that cannot be explained.
-    """
-    with forward_to_layers(model, x, layers) as seen:
-        logits = seen.logits
-        targets = select(logits.detach())
-        arrange = _arrangements(model, x, seen.outputs, reshape_transform)
-        activations = [_at_least_float32(arrange[name](seen.outputs[name].detach())) for name in layers]
-        if not rule.gradients:
-            maps = [rule.weigh(activation, activation).relu() for activation in activations]
-            return Attribution(logits.detach(), targets, [maps for _ in targets])
-        rows, completeness = [], []
-        for place, target in enumerate(targets):
-            score = target.score(logits)
-            outputs = [seen.outputs[name] for name in layers]
-            keep = place < len(targets) - 1
-            gradients = torch.autograd.grad(score.sum(), outputs, retain_graph=keep, allow_unused=True)
-            pulled = [_pulled(name, gradient, arrange[name]) for name, gradient in zip(layers, gradients, strict=True)]
-            rows.append([rule.weigh(a, g).relu() for a, g in zip(activations, pulled, strict=True)])
-            if rule.complete:
-                completeness.append(_completeness(model, activations[0], pulled[0], logits.detach(), target))
-    exact = [value for value in completeness if value is not None]
-    return Attribution(logits.detach(), targets, rows, exact if exact and len(exact) == len(targets) else None)
-
-
-def _pulled(name: str, gradient: Tensor | None, arrange: Callable[[Tensor], Tensor]) -> Tensor:
+def _gradient(name: str, gradient: Tensor | None, arrange: ReshapeTransform) -> Tensor:
     """The gradient at a layer as `(B, C, h, w)`."""
     if gradient is None:
         raise LayerError(f"the logits do not depend on layer {name!r}; choose another one.")
-    pulled = arrange(gradient)
-    if gradient.any() and not pulled.any():
+    arranged = arrange(gradient)
+    if gradient.any() and not arranged.any():
         raise LayerError(f"only the class token of layer {name!r} reaches the logits; choose an earlier layer.")
-    return _at_least_float32(pulled)
+    return _at_least_float32(arranged)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
-    """The values in float32 if they are in half precision, which sums of many of them would overflow."""
+    """Convert half precision to float32, since sums over many values overflow in half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def resize_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Maps of L layers on the finest of their grids, `(..., L, h, w)`; bilinear, values are not rescaled.
+    """Resize the maps of L layers to the finest of their grids, `(..., L, h, w)`; bilinear, values are not rescaled.
 
     Args:
         maps: for each layer `(h, w)` or `(B, h, w)`.
     """
-    grid = max((tuple(one.shape[-2:]) for one in maps), key=lambda shape: shape[0] * shape[1])
-    fine = [
-        one
-        if tuple(one.shape[-2:]) == grid
-        else F.interpolate(one.view(-1, 1, *one.shape[-2:]), grid, mode="bilinear", align_corners=False).view(
-            *one.shape[:-2], *grid
-        )
-        for one in maps
-    ]
-    return torch.stack(fine, -3)
+    grid = max((layer.shape[-2:] for layer in maps), key=lambda shape: shape[0] * shape[1])
+    return torch.stack([_resize(layer, grid) for layer in maps], -3)
+
+
+def _resize(maps: Tensor, grid: torch.Size) -> Tensor:
+    if maps.shape[-2:] == grid:
+        return maps
+    planes = maps.view(-1, 1, *maps.shape[-2:])
+    return F.interpolate(planes, grid, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *grid)
 
 
 def _arrangements(
-    model: nn.Module,
-    x: Tensor,
-    outputs: dict[str, Tensor],
-    reshape_transform: Callable[[Tensor], Tensor] | None,
-) -> dict[str, Callable[[Tensor], Tensor]]:
-    """For each layer, how its output becomes `(B, C, h, w)`."""
+    model: nn.Module, x: Tensor, outputs: dict[str, Tensor], reshape_transform: ReshapeTransform | None
+) -> dict[str, ReshapeTransform]:
+    """For each layer, the function from its output to `(B, C, h, w)`."""
     if reshape_transform is not None:
         for name, output in outputs.items():
             shape = tuple(reshape_transform(output.detach()).shape)
@@ -238,10 +281,10 @@ def _arrangements(
 def _completeness(
     model: nn.Module, activation: Tensor, gradient: Tensor, logits: Tensor, target: Target
 ) -> Tensor | None:
-    """How far the signed maps' sums are from the explained scores, `(B,)`, where the model is linear behind the layer.
+    """|sum of the signed map + bias - score| of each image, `(B,)`, if the model is linear behind the layer.
 
-    With mean pooling and a linear head the gradient in every cell is the head's row over the number of cells, and the
-    signed map sums to the logit less its bias. None where the gradient is another one.
+    With mean pooling and a linear head, the gradient in every cell is the head's row divided by the number of cells,
+    and the signed map sums to the logit minus its bias. None if the gradient differs from that.
     """
     get_classifier = getattr(model, "get_classifier", None)
     head = get_classifier() if callable(get_classifier) else getattr(model, "head", None)
@@ -257,7 +300,7 @@ def _completeness(
 
 
 def _of_classes(parameter: Tensor, target: Target) -> Tensor:
-    """The head's rows or biases that make the explained scores, `(B, ...)`."""
+    """Rows of the head's weight or bias for the target classes, minus those of the contrast classes, `(B, ...)`."""
     parameter = _at_least_float32(parameter.detach())
     chosen = parameter[target.classes]
     return chosen if target.against is None else chosen - parameter[target.against]

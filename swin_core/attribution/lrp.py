@@ -1,18 +1,18 @@
-"""Layer-wise relevance propagation (Bach et al. 2015) for our Swin: what each pixel adds to a class's logit.
+"""Layer-wise relevance propagation (Bach et al. 2015) for our Swin: the contribution of each pixel to a class logit.
 
-The logit is handed back layer by layer so that what leaves a layer is what entered it. Written as gradient times input
-that is an ordinary backward pass, through a model in which a few things are changed (Ali et al. 2022, arXiv 2202.07304;
-Achtibat et al. 2024, arXiv 2402.05602):
+Relevance is passed from the logit back to the input so that each layer receives as much as it passes on. Written as
+gradient x input this is an ordinary backward pass through a modified model (Ali et al. 2022, arXiv 2202.07304; Achtibat
+et al. 2024, arXiv 2402.05602):
 
-- a LayerNorm's standard deviation, a GELU's gate and the attention matrices are constants;
-- linear layers, and the embedding of the patches, hand back by the gamma rule (see `_Gamma`), since in plain gradients
-  of a deep network large contributions of both signs cancel each other and leave noise.
+- the standard deviation of a LayerNorm, the gate of a GELU and the attention matrices are constants;
+- linear layers and the patch embedding follow the gamma rule (see `_Gamma`), since in plain gradients of a deep network
+  large contributions of both signs cancel and leave noise.
 
-Shortcuts, shifts, partitions, patch merging and pooling need no rule. Only biases and the position embedding keep a
-part for themselves: the sum of a map falls short of the logit by that, and equals it where they are zero.
+Residual connections, shifts, window partitions, patch merging and pooling need no rule. Only biases and the position
+embedding absorb relevance: the sum of a map is the logit minus that part.
 
-The rules are functions of this file that read the model's weights. No class, module or hook is touched, so that any
-number of threads may explain and run one model at a time, without its lock.
+The rules are functions of this file that read the model's weights. They change no class, module or hook, so several
+threads may explain and run one model at a time, without its lock.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_core.attribution.methods import INPUT
+from swin_core.attribution.method import INPUT, Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector, batch_targets
 from swin_core.errors import LayerError
 from swin_core.models.linear import linear
@@ -33,42 +33,42 @@ from swin_core.models.windows import fit_window, pad_to_windows, window_partitio
 __all__ = ["Relevance", "patch_relevance", "relevance", "relevance_layers", "relevance_maps"]
 
 _GAMMA = 0.05
-"""How much more a contribution counts that has the sign of the sum. Of 0, 0.05, 0.25 and 1 it ranks pixels best (SRG)
-on the bundled flower model; more of it makes maps smoother and less exact, none of it leaves noise."""
+"""Extra weight of contributions with the sign of the sum. Of 0, 0.05, 0.25 and 1 it ranks pixels best (SRG) on the
+bundled flower model. Larger values make maps smoother and less exact; 0 leaves noise."""
 
 
 @dataclass(frozen=True, eq=False)
 class Relevance:
-    """Signed maps of what speaks for a class and what against it, from one backward pass."""
+    """Signed relevance of one class per image: positive values support the class."""
 
     pixels: Tensor
-    """`(B, H, W)`: the part of each pixel in the logit, summed over channels."""
+    """`(B, H, W)`: relevance of each pixel, summed over channels."""
     stages: list[Tensor]
-    """The same of each cell in each stage's output, `(B, h, w)`, from the first stage to the last."""
+    """Relevance of each cell of each stage's output, `(B, h, w)`, from the first stage to the last."""
     sums: Tensor
-    """`(B, stages + 1)`: sums of the maps, pixels first; each is the logit less what the biases behind it keep."""
+    """`(B, stages + 1)`: sums of the maps, pixels first; each is the logit minus what the later biases absorb."""
     logits: Tensor
-    """`(B,)`: what is explained, the target's logit, less that of the class it is compared with."""
+    """`(B,)`: the explained logit, or difference of logits."""
 
 
 def relevance(model: nn.Module, x: Tensor, targets: Tensor, against: Tensor | None = None) -> Relevance:
-    """Relevance of every pixel, and of every cell of each stage, for one class an image.
+    """Relevance of each pixel, and of each cell of each stage, for one class per image.
 
     Args:
         model: our Swin, with attention or in its all-MLP form.
         x: normalised images, `(B, channels, H, W)`.
         targets: the class of each image, `(B,)`.
-        against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
+        against: contrast classes, `(B,)`: explain `logit[target] - logit[against]`.
 
     Raises:
         LayerError: another model.
-        TargetError: a class outside the model's, or not one an image.
+        TargetError: a class outside the model's classes, or not one per image.
     """
     return _relevances(model, x, batch_targets(targets, against))[2][0]
 
 
 def relevance_layers(model: nn.Module) -> tuple[str, ...]:
-    """Where `relevance_maps` has maps: `INPUT`, and the stages of our Swin by name, from the first to the last."""
+    """The layers that `relevance_maps` accepts: `INPUT`, and the stages of our Swin from the first to the last."""
     stages = len(model.layers) if isinstance(model, Swin) else 0
     return (INPUT, *(f"layers.{number}" for number in range(stages)))
 
@@ -76,17 +76,17 @@ def relevance_layers(model: nn.Module) -> tuple[str, ...]:
 def relevance_maps(
     model: nn.Module, x: Tensor, select: TargetSelector, layers: Sequence[str] = (INPUT,)
 ) -> Attribution:
-    """Signed maps for several targets, from one forward pass.
+    """Signed relevance maps for several targets, from one forward pass.
 
     Args:
         model: our Swin.
         x: normalised images, `(B, channels, H, W)`.
         select: chooses the targets from the logits.
-        layers: some of `relevance_layers`. At a stage, one value for each cell of its output.
+        layers: some of `relevance_layers`. A stage's map has one value per cell of its output.
 
     Raises:
         LayerError: another model, or a layer without relevance.
-        TargetError: a class outside the model's.
+        TargetError: a class outside the model's classes.
     """
     known = relevance_layers(model)
     if not layers:
@@ -94,43 +94,69 @@ def relevance_maps(
     for layer in layers:
         if isinstance(model, Swin) and layer not in known:
             raise LayerError(f"relevance propagation has maps at {', '.join(known)}, not at {layer[:80]!r}.")
-    logits, targets, found = _relevances(model, x, select)
-    maps = [dict(zip(known, (one.pixels, *one.stages), strict=True)) for one in found]
-    return Attribution(logits, targets, [[of_one[layer] for layer in layers] for of_one in maps])
+    logits, targets, results = _relevances(model, x, select)
+    maps = [dict(zip(known, (result.pixels, *result.stages), strict=True)) for result in results]
+    return Attribution(logits, targets, [[by_layer[layer] for layer in layers] for by_layer in maps])
+
+
+RELEVANCE = Method(
+    "relevance",
+    "Relevance propagation",
+    relevance_maps,
+    "pixels",
+    "one pass",
+    "Propagates the class score from layer to layer back to the pixels, with evidence for and against (Bach et al. "
+    "2015, with the rules for transformers of Ali et al. 2022).",
+    signed=True,
+    staged=True,
+)
 
 
 def patch_relevance(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
-    """What is above zero in the maps of `relevance_maps` at stage 1, `(B, h, w)`: one value a patch.
+    """Positive part of the relevance at stage 1, `(B, h, w)`: one value per patch.
 
-    The relevance of pixels changes its sign from one to the next. Summed over a patch's channels after stage 1, whose
-    windows have exchanged what they hold, it is smooth enough to rank places, and still as fine as the patches.
+    The relevance of pixels changes sign from pixel to pixel. Summed over the channels of a patch after stage 1, whose
+    windows have mixed their tokens, it is smooth enough to rank locations and still has the resolution of the patches.
     """
-    found = relevance_maps(model, x, select, ("layers.0",))
-    return Attribution(found.logits, found.targets, [[one.relu() for one in maps] for maps in found.maps])
+    attribution = relevance_maps(model, x, select, ("layers.0",))
+    return Attribution(
+        attribution.logits, attribution.targets, [[stage.relu() for stage in maps] for maps in attribution.maps]
+    )
+
+
+PATCH_RELEVANCE = Method(
+    "patchrelevance",
+    "Relevance of patches",
+    patch_relevance,
+    "pixels",
+    "one pass",
+    "Positive relevance of each patch at the output of stage 1, by relevance propagation; for our Swin only.",
+)
 
 
 def _relevances(model: nn.Module, x: Tensor, select: TargetSelector) -> tuple[Tensor, list[Target], list[Relevance]]:
-    """Logits `(B, classes)`, the targets, and the answer to each."""
+    """Logits `(B, classes)`, the targets, and the relevance of each."""
     if not isinstance(model, Swin):
         raise LayerError(
             f"relevance propagation knows the layers of our own Swin, not those of {type(model).__name__}; "
             "choose another method, such as gradcam."
         )
     model.check_input(x)
-    # A tensor made in inference mode can have no gradient, and half precision would blur the gradients.
+    # Inference tensors cannot have gradients, and autocast would round the gradients to half precision.
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        logits, maps = _forward(model, x)
+        logits, outputs = _forward(model, x)
         targets = select(logits.detach())
-        found = []
-        for place, target in enumerate(targets):
+        results = []
+        for number, target in enumerate(targets):
             score = target.score(logits)
-            pulled = torch.autograd.grad(score.sum(), [x, *maps], retain_graph=place < len(targets) - 1)
-            pixels = (x * pulled[0]).detach().sum(1)
-            stages = [(one * gradient).detach().sum(-1) for one, gradient in zip(maps, pulled[1:], strict=True)]
-            sums = torch.stack([one.sum((1, 2)) for one in (pixels, *stages)], 1)
-            found.append(Relevance(pixels, stages, sums, score.detach()))
-    return logits.detach(), targets, found
+            keep = number < len(targets) - 1
+            at_x, *at_outputs = torch.autograd.grad(score.sum(), [x, *outputs], retain_graph=keep)
+            pixels = (x * at_x).detach().sum(1)
+            stages = [(output * g).detach().sum(-1) for output, g in zip(outputs, at_outputs, strict=True)]
+            sums = torch.stack([maps.sum((1, 2)) for maps in (pixels, *stages)], 1)
+            results.append(Relevance(pixels, stages, sums, score.detach()))
+    return logits.detach(), targets, results
 
 
 def _forward(model: Swin, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -138,14 +164,14 @@ def _forward(model: Swin, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     tokens = _embed(model.patch_embed, x)
     embedding = model.position_embedding((tokens.shape[1], tokens.shape[2]))
     tokens = tokens if embedding is None else tokens + embedding.detach()
-    maps = []
+    outputs = []
     for stage in cast(list[Stage], list(model.layers)):
         for block in cast(list[SwinBlock], list(stage.blocks)):
             tokens = _block(block, tokens)
-        maps.append(tokens)
+        outputs.append(tokens)
         if stage.downsample is not None:
             tokens = _merge(stage.downsample, tokens)
-    return model.head(_norm(model.norm, tokens).mean((1, 2))), maps
+    return model.head(_norm(model.norm, tokens).mean((1, 2))), outputs
 
 
 def _block(block: SwinBlock, x: Tensor) -> Tensor:
@@ -154,12 +180,12 @@ def _block(block: SwinBlock, x: Tensor) -> Tensor:
         x = x + _attend(block.attn, normed)
     else:
         assert block.spatial_mlp is not None
-        x = x + block.spatial_mlp(normed)  # linear as it is: its plain gradient hands back everything
+        x = x + block.spatial_mlp(normed)  # linear already: its plain gradient conserves relevance
     return x + _mlp(block.mlp, _norm(block.norm2, x))
 
 
 def _attend(attention: WindowAttention, x: Tensor) -> Tensor:
-    """Window attention as in `WindowAttention.forward`, whose matrices are constants: only values hand back."""
+    """`WindowAttention.forward` with constant attention matrices: only the values pass relevance on."""
     batch, height, width, channels = x.shape
     window, shift = fit_window((height, width), attention.window, attention.shift)
     x = pad_to_windows(x, window)
@@ -188,14 +214,14 @@ def _mlp(mlp: Mlp, x: Tensor) -> Tensor:
 
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """LayerNorm with a constant standard deviation: the mean is linear, and hands back as it is."""
+    """LayerNorm with a constant standard deviation, which makes it linear."""
     centred = x - x.mean(-1, keepdim=True)
     scale = (centred.detach().square().mean(-1, keepdim=True) + norm.eps).rsqrt() * norm.weight.detach()
     return centred * scale + norm.bias.detach()
 
 
 def _embed(patches: PatchEmbed, x: Tensor) -> Tensor:
-    """The convolution over patches as the linear layer that it is."""
+    """The patch embedding as a linear layer instead of a convolution."""
     side = patches.patch
     x = F.pad(x, (0, -x.shape[-1] % side, 0, -x.shape[-2] % side))
     batch, channels, height, width = x.shape
@@ -214,31 +240,31 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 class _Gamma(torch.autograd.Function):
-    """A linear layer that hands relevance back by the gamma rule (Montavon et al. 2019), for inputs of any sign.
+    """A linear layer with the gamma rule (Montavon et al. 2019) as its backward pass, for inputs of any sign.
 
-    Output j is a sum of contributions `c_ij = x_i w_ij`, and of the bias as one more. Those with the sign of the sum
+    Output j is a sum of contributions `c_ij = x_i w_ij`, the bias included. Contributions with the sign of the sum
     count `1 + gamma` times: with `d_ij = c_ij + gamma / 2 (c_ij + sign(z_j) |c_ij|)`,
 
         R_i = sum_j d_ij / (sum_i d_ij) R_j
 
-    The denominator is never smaller than `z_j` in size, so that nothing grows. What comes and goes are gradients, with
-    `R = value * gradient` on either side. Four matrix products in all, as `|c_ij| = |x_i| |w_ij|`.
+    The magnitude of the denominator is at least that of `z_j`, so relevance does not explode. Relevance is represented
+    by a gradient, `R = value * gradient`. `|c_ij| = |x_i| |w_ij|` makes four matrix products enough.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """`(..., in)` to `(..., out)`, as `F.linear` does it."""
+        """`F.linear`: `(..., in)` to `(..., out)`."""
         z = linear(x, weight, bias)
         ctx.save_for_backward(x, weight, bias, z)
         return z
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient whose product with x is the relevance of x."""
+        """The gradient that gives the relevance of x when multiplied by x."""
         x, weight, bias, z = ctx.saved_tensors
-        sizes = linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
-        total = z + _GAMMA / 2 * (z + z.sign() * sizes)
+        magnitudes = linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
+        total = z + _GAMMA / 2 * (z + z.sign() * magnitudes)
         share = torch.where(total == 0, 0, z / total) * gradients[0]
         plain = linear(share, weight.t().contiguous())
-        favour = linear(share * z.sign(), weight.t().abs().contiguous())
-        return plain + _GAMMA / 2 * (plain + x.sign() * favour), None, None
+        favoured = linear(share * z.sign(), weight.t().abs().contiguous())
+        return plain + _GAMMA / 2 * (plain + x.sign() * favoured), None, None

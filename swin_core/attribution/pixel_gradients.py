@@ -1,7 +1,7 @@
 """Gradients at the pixels: the input gradient, SmoothGrad and integrated gradients.
 
-All three are a weighted mean of the score's gradient over some points in the space of images: the image itself,
-noisy copies of it, or points on the way from a grey image to it.
+Each is a weighted mean of the score's gradient over several inputs: the image itself, noisy copies of it, or points
+between a grey image and it.
 """
 
 from collections.abc import Callable
@@ -10,22 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.models.modes import evaluation_mode, frozen_parameters
 
-__all__ = ["input_gradient", "integrated_gradients", "select_targets", "smooth_grad"]
+__all__ = ["input_gradient", "integrated_gradients", "smooth_grad"]
 
-_AT_ONCE = 16
-"""Images in one pass of the model."""
+_BATCH = 16
+"""Inputs in one forward pass."""
 
-Points = Callable[[Tensor, Tensor], Tensor]
-"""From the images' indices `(N,)` and the points' indices `(N,)` to the model's inputs `(N, C, H, W)`."""
+MakeInputs = Callable[[Tensor, Tensor], Tensor]
+"""From indices of images `(N,)` and of points `(N,)` to inputs of the model `(N, C, H, W)`."""
 
 
 def input_gradient(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
-    """How much a small change of each pixel changes the score (Simonyan et al. 2014, section 3.1).
-
-    The greatest of a pixel's channels, by magnitude.
+    """Magnitude of the score's gradient at each pixel (Simonyan et al. 2014, section 3.1).
 
     Args:
         model: any classifier.
@@ -33,104 +32,134 @@ def input_gradient(model: nn.Module, x: Tensor, select: TargetSelector) -> Attri
         select: chooses the targets from the logits.
 
     Returns:
-        Maps `(B, H, W)`, non-negative.
+        Maps `(B, H, W)`, non-negative: the largest of a pixel's channels.
     """
-    logits, targets = select_targets(model, x, select)
-    means = _mean_gradients(model, targets, lambda picture, _: x[picture], len(x), [1.0])
-    return Attribution(logits, targets, [[mean.abs().amax(1)] for mean in means])
+    logits = _logits(model, x)
+    targets = select(logits)
+    gradients = _mean_gradients(model, targets, lambda image, _: x[image], len(x), [1.0])
+    return Attribution(logits, targets, [[gradient.abs().amax(1)] for gradient in gradients])
+
+
+INPUT_GRADIENT = Method(
+    "gradient",
+    "Input gradient",
+    input_gradient,
+    "pixels",
+    "one pass",
+    "How much a small change of each pixel changes the class score (Simonyan et al. 2014).",
+)
 
 
 def smooth_grad(
     model: nn.Module, x: Tensor, select: TargetSelector, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Attribution:
-    """The input gradient's mean over noisy copies of the image (Smilkov et al. 2017, section 2.2).
+    """Mean input gradient over noisy copies of the image (Smilkov et al. 2017, section 2.2).
 
     Args:
         model: any classifier.
         x: normalised images, `(B, C, H, W)`.
         select: chooses the targets from the logits.
-        samples: noisy copies.
-        noise: standard deviation of the noise, as a share of the image's own range of values.
-        seed: of the noise, which is the same for all images, so that a batch gives what each image gives alone.
+        samples: number of noisy copies.
+        noise: standard deviation of the noise, as a share of the image's range of values.
+        seed: seed of the noise. The noise is the same for all images, so the batch size does not change a map.
 
     Returns:
-        Maps `(B, H, W)`, non-negative.
+        Maps `(B, H, W)`, non-negative: the largest of a pixel's channels.
     """
-    logits, targets = select_targets(model, x, select)
-    draw = torch.Generator().manual_seed(seed)
-    noises = torch.randn(samples, *x.shape[1:], generator=draw).to(x)
-    spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    logits = _logits(model, x)
+    targets = select(logits)
+    generator = torch.Generator().manual_seed(seed)
+    noises = torch.randn(samples, *x.shape[1:], generator=generator).to(x)
+    deviation = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
 
-    def points(picture: Tensor, copy: Tensor) -> Tensor:
-        return x[picture] + spread[picture] * noises[copy]
+    def noisy(image: Tensor, sample: Tensor) -> Tensor:
+        return x[image] + deviation[image] * noises[sample]
 
-    means = _mean_gradients(model, targets, points, len(x), [1 / samples] * samples)
-    return Attribution(logits, targets, [[mean.abs().amax(1)] for mean in means])
+    gradients = _mean_gradients(model, targets, noisy, len(x), [1 / samples] * samples)
+    return Attribution(logits, targets, [[gradient.abs().amax(1)] for gradient in gradients])
+
+
+SMOOTH_GRAD = Method(
+    "smoothgrad",
+    "SmoothGrad",
+    smooth_grad,
+    "pixels",
+    "many passes",
+    "Mean input gradient over noisy copies of the image (Smilkov et al. 2017).",
+)
 
 
 def integrated_gradients(model: nn.Module, x: Tensor, select: TargetSelector, steps: int = 32) -> Attribution:
-    """The gradient integrated on the way from a grey image to this one (Sundararajan et al. 2017, eq. 1).
+    """The gradient integrated from a grey image to this one (Sundararajan et al. 2017, eq. 1).
 
-    The grey image is zero after normalisation: the data set's mean colour. The integral is a Gauss-Legendre sum.
+    The grey image is zero after normalisation, the mean colour of the training data. The integral is a Gauss-Legendre
+    sum.
 
     Args:
         model: any classifier.
         x: normalised images, `(B, C, H, W)`.
         select: chooses the targets from the logits.
-        steps: points on the way.
+        steps: points of the sum.
 
     Returns:
-        Maps `(B, H, W)`, summed over the channels, positive for the class and negative against it. Completeness is how
-        far a map's sum is from the score less that of the grey image (their axiom; it vanishes as steps grow).
+        Signed maps `(B, H, W)`, summed over channels. `completeness` is |sum of the map - (score - score of the grey
+        image)|, which goes to 0 as `steps` grows (their axiom).
     """
-    logits, targets = select_targets(model, x, select)
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    way = torch.from_numpy((nodes + 1) / 2).to(x)[:, None, None, None]
-    means = _mean_gradients(model, targets, lambda picture, step: way[step] * x[picture], len(x), list(weights / 2))
-    maps = [(mean * x).sum(1) for mean in means]
-    grey = _logits(model, torch.zeros_like(x[:1])).expand(len(x), -1)
-    missing = [
-        (one.double().sum((1, 2)) - (target.score(logits) - target.score(grey)).double()).abs()
-        for one, target in zip(maps, targets, strict=True)
-    ]
-    return Attribution(logits, targets, [[one] for one in maps], missing)
-
-
-def select_targets(model: nn.Module, x: Tensor, select: TargetSelector) -> tuple[Tensor, list[Target]]:
-    """The model's logits `(B, classes)`, and the targets that depend on them."""
     logits = _logits(model, x)
-    return logits, select(logits)
+    targets = select(logits)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    scale = torch.from_numpy((nodes + 1) / 2).to(x)[:, None, None, None]
+    gradients = _mean_gradients(model, targets, lambda image, step: scale[step] * x[image], len(x), list(weights / 2))
+    maps = [(gradient * x).sum(1) for gradient in gradients]
+    grey = _logits(model, torch.zeros_like(x[:1])).expand(len(x), -1)
+    completeness = [
+        (pixels.double().sum((1, 2)) - (target.score(logits) - target.score(grey)).double()).abs()
+        for pixels, target in zip(maps, targets, strict=True)
+    ]
+    return Attribution(logits, targets, [[pixels] for pixels in maps], completeness)
+
+
+INTEGRATED_GRADIENTS = Method(
+    "integrated",
+    "Integrated gradients",
+    integrated_gradients,
+    "pixels",
+    "many passes",
+    "The gradient summed on the way from a grey image to this one; the map adds up to the change of the class score "
+    "(Sundararajan et al. 2017).",
+    signed=True,
+)
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    # A tensor made in inference mode can have no gradient, and half precision would blur the gradients.
+    # Inference tensors cannot have gradients, and autocast would round them to half precision.
     plain = torch.autocast(x.device.type, enabled=False)
     with torch.inference_mode(False), torch.no_grad(), plain, evaluation_mode(model):
         return model(x.clone() if x.is_inference() else x)
 
 
 def _mean_gradients(
-    model: nn.Module, targets: list[Target], points: Points, pictures: int, weights: list[float]
+    model: nn.Module, targets: list[Target], make: MakeInputs, images: int, weights: list[float]
 ) -> list[Tensor]:
-    """The weighted sum of each target's gradient over an image's points, `(B, C, H, W)` a target.
+    """Weighted sum over the points of an image of the gradient of each target's score, `(B, C, H, W)` per target.
 
-    Every point is run once for all targets.
+    Each point passes through the model once for all targets.
     """
     sums: list[Tensor] = []
     device = targets[0].classes.device
     weight = torch.tensor(weights, device=device)
-    number = torch.arange(pictures * len(weights), device=device)
+    numbers = torch.arange(images * len(weights), device=device)
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False), torch.enable_grad():
-        for some in number.split(_AT_ONCE):
-            picture, point = some // len(weights), some % len(weights)
-            inputs = points(picture, point).clone().detach().requires_grad_()
+        for batch in numbers.split(_BATCH):
+            image, point = batch // len(weights), batch % len(weights)
+            inputs = make(image, point).clone().detach().requires_grad_()
             with evaluation_mode(model), frozen_parameters(model):
                 logits = model(inputs)
             if not sums:
-                sums = [torch.zeros(pictures, *inputs.shape[1:], device=device) for _ in targets]
-            for place, target in enumerate(targets):
-                score = target.take(picture).score(logits)
-                (gradient,) = torch.autograd.grad(score.sum(), inputs, retain_graph=place < len(targets) - 1)
-                shares = weight[point][:, None, None, None].to(gradient) * gradient
-                sums[place].index_add_(0, picture, shares.to(sums[place]))
+                sums = [torch.zeros(images, *inputs.shape[1:], device=device) for _ in targets]
+            for number, target in enumerate(targets):
+                score = target.take(image).score(logits)
+                (gradient,) = torch.autograd.grad(score.sum(), inputs, retain_graph=number < len(targets) - 1)
+                weighted = weight[point][:, None, None, None].to(gradient) * gradient
+                sums[number].index_add_(0, image, weighted.to(sums[number]))
     return sums

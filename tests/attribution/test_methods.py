@@ -275,8 +275,8 @@ def test_the_callers_mode_changes_nothing(
         ("ablationcam", 3),  # the layer is replaced
         ("scorecam", 2),
         ("shapleycam", 1),
-        ("finercam", 1),
-        ("kpcacam", 1),
+        ("finercam", 0),
+        ("kpcacam", 0),
         ("sess", 2),
         ("gradient", 1),
     ],
@@ -348,7 +348,7 @@ def test_second_order_takes_turns(tiny: swin_core.Classifier, noise: Image.Image
 @pytest.mark.parametrize(
     ("call", "error", "line"),
     [
-        ({"method": "guess"}, ConfigError, "unknown method 'guess'; known are gradcam"),
+        ({"method": "guess"}, ConfigError, "unknown method 'guess'; known are eigengradcam"),
         ({"method": "guidedbackprop"}, ConfigError, "has no ReLU"),
         ({"method": "fullgrad"}, ConfigError, "biases"),
         ({"fuse": "median"}, ConfigError, "mean or max"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from captum.attr import (
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 from torch import Tensor, nn
 
-from swin_core.attribution.cam_formulas import RULES, peak_up
+from swin_core.attribution.cam_formulas import peak_up
 from swin_core.attribution.dispatch import run_method
 from swin_core.attribution.gradcam import forward_to_layers
 from swin_core.attribution.layers import layer_arrangement
@@ -85,29 +86,34 @@ def bare(name: str) -> object:
     return cam
 
 
-@pytest.mark.parametrize("rule", PEERS)
-def test_formulas_equal_pytorch_grad_cam(rule: str) -> None:
+def formula(method: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """From activations and gradients to the map of a CAM method, before the ReLU."""
+    return METHOD_FACTS[method].function.keywords["formula"].weigh
+
+
+@pytest.mark.parametrize("method", PEERS)
+def test_formulas_equal_pytorch_grad_cam(method: str) -> None:
     """On the same activations and gradients, of either sign, with one channel that has no gradient."""
     activations, gradients = torch.randn(3, 10, 5, 4), torch.randn(3, 10, 5, 4)
     gradients[:, 2] = 0
-    theirs = bare(PEERS[rule]).get_cam_image(None, None, None, activations.numpy(), gradients.numpy(), False)
-    ours = RULES[rule].weigh(activations, gradients).numpy()
-    if rule in SIGNLESS:
+    theirs = bare(PEERS[method]).get_cam_image(None, None, None, activations.numpy(), gradients.numpy(), False)
+    ours = formula(method)(activations, gradients).numpy()
+    if method in SIGNLESS:
         turned = np.sign((ours * theirs).sum((1, 2), keepdims=True))
         theirs = turned * theirs
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("rule", PEERS)
+@pytest.mark.parametrize("method", PEERS)
 @pytest.mark.parametrize("layer", ["layers.1.blocks.1.norm1", "layers.1.blocks.1.norm2", "layers.1"])
-def test_maps_equal_pytorch_grad_cam_on_tokens(swin: nn.Module, x: Tensor, rule: str, layer: str) -> None:
+def test_maps_equal_pytorch_grad_cam_on_tokens(swin: nn.Module, x: Tensor, method: str, layer: str) -> None:
     """The whole way from the image, on channels last and on tokens, for another class in each image."""
     classes = torch.tensor([4, 1])
-    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS[rule], [layer]).maps[0][0].numpy()
-    with getattr(pytorch_grad_cam, PEERS[rule])(swin, [swin.get_submodule(layer)], channels_first) as cam:
+    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS[method], [layer]).maps[0][0].numpy()
+    with getattr(pytorch_grad_cam, PEERS[method])(swin, [swin.get_submodule(layer)], channels_first) as cam:
         theirs = raw_map(cam, x, [ClassifierOutputTarget(k) for k in classes.tolist()])
     swin.zero_grad()
-    if rule in SIGNLESS:
+    if method in SIGNLESS:
         positive, negative = np.maximum(theirs, 0), np.maximum(-theirs, 0)
         nearer = np.abs(ours - positive).sum((1, 2)) < np.abs(ours - negative).sum((1, 2))
         theirs = np.where(nearer[:, None, None], positive, negative)
@@ -125,15 +131,15 @@ def raw_map(cam: object, x: Tensor, targets: list) -> np.ndarray:
     return kept[0]
 
 
-@pytest.mark.parametrize("rule", ["eigencam", "eigengradcam"])
-def test_the_sign_of_a_component_follows_a_rule(rule: str) -> None:
+@pytest.mark.parametrize("method", ["eigencam", "eigengradcam"])
+def test_the_sign_of_a_component_follows_a_rule(method: str) -> None:
     """Turning the image's evidence over turns Eigen-Grad-CAM over; EigenCAM always shows its greatest magnitude."""
     activations, gradients = torch.randn(4, 6, 3, 3), torch.rand(4, 6, 3, 3)
-    found = RULES[rule].weigh(activations, gradients)
-    if rule == "eigencam":
+    found = formula(method)(activations, gradients)
+    if method == "eigencam":
         assert (found.amax((1, 2)) >= -found.amin((1, 2))).all()
     else:
-        torch.testing.assert_close(RULES[rule].weigh(activations, -gradients), -found, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(formula(method)(activations, -gradients), -found, rtol=1e-3, atol=1e-4)
         assert ((found * (activations * gradients).sum(1)).sum((1, 2)) >= 0).all()
 
 

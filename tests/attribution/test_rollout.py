@@ -193,9 +193,9 @@ def test_mass_is_one_at_every_step(
     rollout(small(), torch.randn(2, 3, *size), targets)
     assert len(steps) == 1 + 4 + (size != (2, 2))  # the start, four blocks, and the merging where there is one
     for shares in steps:
-        held = shares.still + shares.gained
+        held = shares.residual + shares.delta
         assert torch.allclose(held.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
-        assert torch.allclose(shares.still.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
+        assert torch.allclose(shares.residual.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
         assert float(held.min()) >= 0
 
 
