@@ -32,7 +32,7 @@ from swin_core.reproduction.ablations import (
     training,
 )
 from swin_core.reproduction.model_cards import evaluated_split
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training import TrainConfig
 from swin_core.training.launch import choose_devices
@@ -115,7 +115,7 @@ def write(results: list[Result], out: Path) -> None:
     """Write the figures; before the training too, since a place that cannot be written is told of at once."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as file:
+        with atomic_write(out) as file:
             file.write(json.dumps(as_json(results), indent=1).encode())
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror or error}; name another by --json.") from error

@@ -22,7 +22,7 @@ from swin_core.images.read import read_image
 from swin_core.reproduction import paper_figures as figures
 from swin_core.runs import runs_root
 from swin_core.system.memory import keep_freed_memory
-from swin_core.system.progress import Bar
+from swin_core.system.progress import ProgressBar
 
 EXAMPLES = """examples:
   python scripts/figures.py sheet cifar100 --out figure5.png
@@ -83,7 +83,7 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
     models = [found_model(name, root) for name in given.models]
     wish = Wish(given.method, (given.layer,) if given.layer else ())
     look = Look(colormap=given.colormap, scale=given.scale)
-    drawn = class_grid(rows, models, wish=wish, look=look, progress=Bar("cells"))
+    drawn = class_grid(rows, models, wish=wish, look=look, progress=ProgressBar("cells"))
     drawn = replace(drawn, columns=tuple(given.titles) or drawn.columns)
     if print_failed(drawn):
         raise SwinError(f"no map could be drawn, so {given.out} was not written; see the lines above.")

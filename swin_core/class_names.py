@@ -1,91 +1,87 @@
-"""Match the name of a class with a model's labels.
+"""Match a class name to a model's labels.
 
-The first of these rules that fits any label decides:
+The first rule that matches any label decides:
 
-1. the label is equal to the name;
-2. the label is the name but for case, `_`, `-`, extra spaces and a plural;
-3. the same of one of the label's synonyms, which commas separate as in ImageNet ("tench, Tinca tinca").
+1. the label equals the name;
+2. the label equals the name up to case, `_`, `-`, extra spaces and a plural;
+3. the same for one synonym of the label; synonyms are separated by commas, as in ImageNet ("tench, Tinca tinca").
 
-If it fits several labels, the name is ambiguous, which is an error.
+A name that matches several labels is ambiguous, which is an error.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from swin_core.errors import TargetError
 
-__all__ = ["candidates", "find_class", "match_classes", "unique_labels"]
-
 
 def find_class(labels: Sequence[str], name: str) -> int | None:
-    """The index of the label that fits a class name; None if none does.
+    """Return the index of the label that matches a class name, or None.
 
     Raises:
-        TargetError: several labels fit.
+        TargetError: several labels match.
     """
     return match_classes([name], labels)[0]
 
 
 def candidates(labels: Sequence[str], name: str) -> list[int]:
-    """The indices of all labels that fit a class name."""
-    return _Index(labels).fits(name)
+    """Return the indices of all labels that match a class name."""
+    return _LabelIndex(labels).matches(name)
 
 
 def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | None]:
-    """For each class name of a data set the index of the label that fits it, or None.
+    """Return for each class name of a data set the index of the matching label, or None.
 
     Raises:
-        TargetError: several labels fit a name.
+        TargetError: several labels match a name.
     """
     if tuple(classes) == tuple(labels):
         return list(range(len(labels)))
-    index = _Index(labels)
-    matches: list[int | None] = []
+    index = _LabelIndex(labels)
+    indices: list[int | None] = []
     for name in classes:
-        fits = index.fits(name)
-        if len(fits) > 1:
-            known = ", ".join(f"{label} {labels[label]!r}" for label in fits)
+        matches = index.matches(name)
+        if len(matches) > 1:
+            known = ", ".join(f"{label} {labels[label]!r}" for label in matches)
             raise TargetError(f"the class name {name[:80]!r} fits several classes: {known}; use one of these names.")
-        matches.append(fits[0] if fits else None)
-    return matches
+        indices.append(matches[0] if matches else None)
+    return indices
 
 
 def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels; those that occur several times with their index as a synonym ("crane, class 134")."""
+    """Return the labels; a repeated one gets its index as a synonym ("crane, class 134")."""
     labels = [str(label) for label in labels]
-    seen, repeated = set[str](), set[str]()
-    for label in labels:
-        (repeated if label in seen else seen).add(label)
-    return tuple(f"{label}, class {index}" if label in repeated else label for index, label in enumerate(labels))
+    counts = Counter(labels)
+    return tuple(f"{label}, class {index}" if counts[label] > 1 else label for index, label in enumerate(labels))
 
 
-class _Index:
-    """Labels by the names that rules 1, 2 and 3 know them by."""
+class _LabelIndex:
+    """Indices of labels by exact name (rule 1), normalised name (rule 2) and synonym (rule 3)."""
 
     def __init__(self, labels: Sequence[str]):
-        self.equal: dict[str, list[int]] = {}
-        self.similar: dict[str, list[int]] = {}
+        self.exact: dict[str, list[int]] = {}
+        self.normalised: dict[str, list[int]] = {}
         self.synonyms: dict[str, list[int]] = {}
         for index, label in enumerate(labels):
-            self.equal.setdefault(label, []).append(index)
-            self.similar.setdefault(_plain(label), []).append(index)
-            for synonym in {_plain(part) for part in label.split(",")}:
+            self.exact.setdefault(label, []).append(index)
+            self.normalised.setdefault(_normalise(label), []).append(index)
+            for synonym in {_normalise(part) for part in label.split(",")}:
                 self.synonyms.setdefault(synonym, []).append(index)
 
-    def fits(self, name: str) -> list[int]:
-        forms = _singular_and_plural(_plain(name))
-        for known, names in ((self.equal, {name}), (self.similar, forms), (self.synonyms, forms)):
-            found = {index for form in names for index in known.get(form, [])}
-            if found:
-                return sorted(found)
+    def matches(self, name: str) -> list[int]:
+        forms = _singular_and_plural(_normalise(name))
+        for known, names in ((self.exact, {name}), (self.normalised, forms), (self.synonyms, forms)):
+            if indices := {index for form in names for index in known.get(form, [])}:
+                return sorted(indices)
         return []
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _singular_and_plural(name: str) -> set[str]:
-    """A name, and what may be its plural and its singular."""
+    """Return a name with its possible plurals and singulars."""
     if not name:
         return set()
     forms = {name, f"{name}s", f"{name}es"}

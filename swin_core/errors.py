@@ -1,38 +1,9 @@
-"""Everything that can go wrong in a way a user should read about.
+"""Errors with a message for the user: one line that says what is wrong and what to do.
 
-    SwinError
-    |-- ImageError      bytes that are not an image that can be shown
-    |-- DataError       a data set that is missing or malformed
-    |-- DownloadError   a file that could not be fetched, or arrived damaged
-    |-- ConfigError     a setting outside its range, or two that contradict each other
-    |-- WeightsError    a weights file that does not fit the model, or is not one
-    |-- ModelError      a model that the zoo does not know or cannot load
-    |-- RunError        a run that is not there, or that cannot be started, stopped or changed now
-    |   `-- PeerExitedError  a process of it that cannot go on without the others
-    |-- ReportError     a report that is damaged, or that cannot be computed again here
-    |-- TargetError     a class that the model does not have
-    `-- LayerError      a layer that does not exist, or whose layout is ambiguous
-
-Each message is one line that says what is wrong and what to do; pages, demo and shell print it as it is.
+All are kinds of `SwinError`; the pages, the demo and the commands print their messages as they are.
 """
 
 from collections.abc import Sequence
-
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "DownloadError",
-    "ImageError",
-    "LayerError",
-    "ModelError",
-    "PeerExitedError",
-    "ReportError",
-    "RunError",
-    "SwinError",
-    "TargetError",
-    "WeightsError",
-    "listed",
-]
 
 
 class SwinError(Exception):
@@ -40,7 +11,7 @@ class SwinError(Exception):
 
 
 class ImageError(SwinError):
-    """The bytes are not an image that this project reads."""
+    """A file is not an image, or in a format that is not supported."""
 
 
 class DataError(SwinError):
@@ -48,27 +19,27 @@ class DataError(SwinError):
 
 
 class DownloadError(SwinError):
-    """A file could not be fetched, or its checksum differs."""
+    """A file could not be downloaded, or its checksum differs."""
 
 
 class ConfigError(SwinError, ValueError):
-    """A setting is outside its range, or two settings contradict each other."""
+    """A setting is out of range, or two settings contradict each other."""
 
 
 class WeightsError(SwinError):
-    """A weights file does not fit the model, or is not a weights file."""
+    """A file is not a weights file, or does not fit the model."""
 
 
 class ModelError(SwinError):
-    """A model is unknown to the zoo, or cannot be had now."""
+    """A model is unknown or cannot be loaded."""
 
 
 class RunError(SwinError):
-    """A run is not there, or cannot be started, stopped or changed now.
+    """A run does not exist, or cannot be started, stopped or changed now.
 
     Args:
         message: the line to show.
-        busy: whether the only hindrance is another run, so that waiting helps.
+        busy: whether another run is the only obstacle, so that waiting helps.
     """
 
     def __init__(self, message: str, busy: bool = False):
@@ -77,21 +48,21 @@ class RunError(SwinError):
 
 
 class PeerExitedError(RunError):
-    """Another process of the run is gone: what it says about itself is the reason, and not this."""
+    """A peer rank exited; see that rank's own error."""
 
 
 class ReportError(SwinError):
-    """A report is damaged, too large, or of models that are not here."""
+    """A report is damaged, too large, or of models that are not on this machine."""
 
 
 class TargetError(SwinError, ValueError):
-    """A target class is outside the model's classes."""
+    """A target class does not exist, or its name is ambiguous."""
 
 
 class LayerError(SwinError, ValueError):
-    """A target layer does not exist, or its layout cannot be told."""
+    """A target layer does not exist, or the layout of its output is ambiguous."""
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first five of some names and how many follow, for a message: "a, b, c, d, e and 95 more"."""
+def first_names(names: Sequence[str]) -> str:
+    """Return up to five names and the number of further ones, for a message: "a, b, c, d, e and 95 more"."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

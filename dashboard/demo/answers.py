@@ -19,7 +19,7 @@ from dashboard.shared.comparison import Comparison, Line
 from dashboard.shared.model_names import model_source, sample_images, sample_label
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
-from swin_core.errors import ConfigError, ImageError, ModelError, SwinError, listed
+from swin_core.errors import ConfigError, ImageError, ModelError, SwinError, first_names
 from swin_core.figures.grid import Cell, Grid
 from swin_core.images.read import read_image
 from swin_core.zoo.load import describe
@@ -124,11 +124,11 @@ class Demo:
     def _offered(self, models: object) -> tuple[str, ...]:
         names = [models] if isinstance(models, str) else models
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ModelError(f"Name one to {MODELS_AT_MOST} models: the demo offers {listed(self.models)}.")
+            raise ModelError(f"Name one to {MODELS_AT_MOST} models: the demo offers {first_names(self.models)}.")
         for name in names:
             if name not in self.models:
                 raise ModelError(
-                    f"There is no model {name[:_NAME_LENGTH]!r} here; the demo offers {listed(self.models)}."
+                    f"There is no model {name[:_NAME_LENGTH]!r} here; the demo offers {first_names(self.models)}."
                 )
         once = tuple(dict.fromkeys(names))
         if len(once) > MODELS_AT_MOST:

@@ -17,7 +17,7 @@ from swin_core.data.folders import image_folder
 from swin_core.data.public import PublicDataSet
 from swin_core.data.registry import DATA_SETS
 from swin_core.errors import DataError
-from swin_core.images.read import PICTURE_SUFFIXES
+from swin_core.images.read import IMAGE_SUFFIXES
 from swin_core.system.cache import LRUCache
 
 __all__ = [
@@ -154,7 +154,7 @@ def _holds_classes(folder: Path) -> bool:
 def _holds_a_picture(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
-            return any(Path(entry.name).suffix.lower() in PICTURE_SUFFIXES for entry in entries)
+            return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
     except OSError:
         return False
 

@@ -13,7 +13,7 @@ import streamlit as st
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.theme import escape_markdown
 from swin_core.figures.text import shorten
-from swin_core.images.read import PICTURE_SUFFIXES
+from swin_core.images.read import IMAGE_SUFFIXES
 
 __all__ = ["Upload", "choose_uploads", "kept_uploads"]
 
@@ -48,7 +48,7 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
     number = st.session_state.setdefault("uploader_number", 0)
     st.file_uploader(
         "Your own",
-        type=[suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES],
+        type=[suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES],
         accept_multiple_files=True,
         key=f"uploads_{number}",
         on_change=_keep,

@@ -16,7 +16,7 @@ from swin_core.attribution.layers import default_layer, offered_layers, reshape_
 from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
 from swin_core.attribution.targets import RUNNER_UP, Attribution, image_targets
 from swin_core.class_names import find_class
-from swin_core.errors import ConfigError, ImageError, TargetError, listed
+from swin_core.errors import ConfigError, ImageError, TargetError, first_names
 from swin_core.images.read import read_image
 from swin_core.zoo.classifier import Classifier
 
@@ -176,4 +176,4 @@ def _index(classifier: Classifier, target: int | str) -> int:
     index = find_class(classifier.labels, target)
     if index is not None:
         return index
-    raise TargetError(f"{classifier.name} has no class {target[:80]!r}; it knows {listed(classifier.labels)}.")
+    raise TargetError(f"{classifier.name} has no class {target[:80]!r}; it knows {first_names(classifier.labels)}.")

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swin_core.errors import LayerError, listed
+from swin_core.errors import LayerError, first_names
 from swin_core.models.modes import evaluation_mode
 from swin_core.zoo.classifier import Classifier
 
@@ -160,7 +160,7 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else f"it has {listed([one for one in known if one.count('.') < 2])}."
+        else f"it has {first_names([one for one in known if one.count('.') < 2])}."
     )
     raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
 

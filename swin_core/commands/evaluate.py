@@ -9,7 +9,7 @@ from swin_core.evaluation.accuracy import Evaluation, evaluate_named
 from swin_core.runs import runs_root
 from swin_core.system.distributed import join_ranks
 from swin_core.system.memory import keep_freed_memory
-from swin_core.system.progress import Bar
+from swin_core.system.progress import ProgressBar
 from swin_core.training.launch import choose_devices
 
 
@@ -62,7 +62,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             options.split,
             root=options.data_root,
             runs_root=runs_root(options.runs_root),
-            progress=Bar("pictures") if ranks.is_main else None,
+            progress=ProgressBar("pictures") if ranks.is_main else None,
             ranks=ranks,
         )
     if ranks.is_main:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from swin_core.errors import ConfigError, SwinError
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 
 __all__ = ["require", "run", "write_json"]
 
@@ -44,7 +44,7 @@ def write_json(path: Path, content: object) -> None:
         ConfigError: the path cannot be written.
     """
     try:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(json.dumps(content).encode())
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error

@@ -12,7 +12,7 @@ from swin_core.data.registry import DATA_SETS, open_split
 from swin_core.runs import runs_root
 from swin_core.system.distributed import join_ranks
 from swin_core.system.memory import keep_freed_memory
-from swin_core.system.progress import Bar
+from swin_core.system.progress import ProgressBar
 from swin_core.training.launch import choose_devices
 from swin_core.trust.ranking import Ranking, rank
 from swin_core.zoo.load import load
@@ -77,7 +77,7 @@ def _rank(options: argparse.Namespace) -> int:
             steps=options.steps,
             quick=options.quick,
             ranks=ranks,
-            progress=Bar("maps") if ranks.is_main else None,
+            progress=ProgressBar("maps") if ranks.is_main else None,
         )
     if ranks.is_main:
         print(lines(found))

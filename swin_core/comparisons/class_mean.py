@@ -17,7 +17,7 @@ from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.overlay import Look, overlay
 from swin_core.class_names import find_class
 from swin_core.data.dataset import DataSet
-from swin_core.errors import ConfigError, DataError, LayerError, TargetError, listed
+from swin_core.errors import ConfigError, DataError, LayerError, TargetError, first_names
 from swin_core.zoo.classifier import Classifier
 
 __all__ = ["BORDER", "BORDER_AREA", "ClassMean", "border_share", "class_mean"]
@@ -94,7 +94,7 @@ def class_mean(
     chosen = _draw(dataset, name, count, seed)
     target = find_class(classifier.labels, name)
     if target is None:
-        raise TargetError(f"{classifier.name} has no class {name[:80]!r}; it knows {listed(classifier.labels)}.")
+        raise TargetError(f"{classifier.name} has no class {name[:80]!r}; it knows {first_names(classifier.labels)}.")
     views = np.zeros((classifier.image_size, classifier.image_size, 3))
     maps: list[np.ndarray] = []
     for start in range(0, len(chosen), _BATCH):
@@ -130,7 +130,7 @@ def _draw(dataset: DataSet, name: str, count: int, seed: int) -> np.ndarray:
     """Indices of up to `count` images of a class, in the order of the data set."""
     label = find_class(dataset.classes, name)
     if label is None:
-        raise DataError(f"{dataset.name} has no class {name[:80]!r}; it has {listed(dataset.classes)}.")
+        raise DataError(f"{dataset.name} has no class {name[:80]!r}; it has {first_names(dataset.classes)}.")
     members = np.flatnonzero(dataset.labels == label)
     if not len(members):
         raise DataError(f"{dataset.name} ({dataset.split}) has no image of {name[:80]!r}; choose another class.")

@@ -23,7 +23,7 @@ from swin_core.data.dataset import data_root
 from swin_core.data.public import Archive, PublicDataSet
 from swin_core.data.registry import DATA_SETS
 from swin_core.errors import DownloadError
-from swin_core.images.read import PICTURE_SUFFIXES
+from swin_core.images.read import IMAGE_SUFFIXES
 
 _CHUNK = 2**20  # bytes
 _TIMEOUT = 30  # seconds without a byte
@@ -185,7 +185,7 @@ def _belongs(member: tarfile.TarInfo, archive: Archive) -> bool:
     if not below.startswith(f"{archive.inside}/"):
         return False
     kind, _, name = below.removeprefix(f"{archive.inside}/").partition("/")
-    if kind.lower() not in archive.counts or not name.lower().endswith(PICTURE_SUFFIXES):
+    if kind.lower() not in archive.counts or not name.lower().endswith(IMAGE_SUFFIXES):
         return False
     member.name = f"{archive.folder}/{kind.lower()}/{name}"
     return True

@@ -10,7 +10,8 @@ from PIL import Image
 
 from swin_core.data.dataset import DataSet, holdout
 from swin_core.errors import ConfigError, DataError
-from swin_core.images.read import PICTURE_SUFFIXES, read_array, read_image
+from swin_core.images.arrays import read_array
+from swin_core.images.read import IMAGE_SUFFIXES, read_image
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".tif", ".tiff")
 
@@ -30,7 +31,7 @@ def image_folder(
         ConfigError: another split, or a share out of range.
         DataError: no such folder, no images in it, or a link that leaves it.
     """
-    return _class_folders(Path(path), PICTURE_SUFFIXES, read_encoded, split, holdout, seed)
+    return _class_folders(Path(path), IMAGE_SUFFIXES, read_encoded, split, holdout, seed)
 
 
 def array_folder(

@@ -8,7 +8,7 @@ from swin_core.data import cats_dogs, cifar100, flowers
 from swin_core.data.dataset import DataSet, data_root, holdout
 from swin_core.data.folders import open_folder
 from swin_core.data.public import PublicDataSet
-from swin_core.errors import ConfigError, DataError, listed
+from swin_core.errors import ConfigError, DataError, first_names
 
 DATA_SETS: dict[str, PublicDataSet] = {
     "cifar100": cifar100.DATA_SET,
@@ -53,7 +53,7 @@ def splits(
     train, validation = open_folder(folder / "train"), open_folder(folder / name)
     if train.classes != validation.classes:
         different = sorted(set(train.classes) ^ set(validation.classes))
-        raise DataError(f"train and {name} of {folder} have different classes: {listed(different)}.")
+        raise DataError(f"train and {name} of {folder} have different classes: {first_names(different)}.")
     return replace(train, name=folder.name, split="train"), replace(validation, name=folder.name, split="val")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from swin_core.class_names import match_classes
 from swin_core.data.dataset import DataSet
 from swin_core.data.registry import HOLDOUT, open_split
-from swin_core.errors import DataError, listed
+from swin_core.errors import DataError, first_names
 from swin_core.evaluation.metrics import BATCH_SIZE, Metrics, evaluate
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.weights.files import read_metadata
@@ -114,7 +114,7 @@ def evaluate_classifier(
     if not kept:
         raise DataError(
             f"no image of {dataset.name} is of a class that {classifier.name} knows: it knows "
-            f"{listed(classifier.labels)}, and the images are of {listed(dataset.classes)}."
+            f"{first_names(classifier.labels)}, and the images are of {first_names(dataset.classes)}."
         )
     part = dataset if len(kept) == len(dataset) else dataset.subset(kept, dataset.split)
     labels = torch.tensor([places[label] for label in part.labels], device=classifier.device)

@@ -28,7 +28,7 @@ from swin_core.errors import DataError
 from swin_core.evaluation.accuracy import sees_like_training
 from swin_core.evaluation.metrics import BATCH_SIZE, TOP5_FROM, Metrics
 from swin_core.models.modes import evaluation_mode
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 from swin_core.zoo.classifier import Classifier
 
 __all__ = ["Predictions", "cache_file", "cache_root", "data_state", "predict", "predictions", "read_cached"]
@@ -303,7 +303,7 @@ def read_cached(file: Path, classifier: Classifier, dataset: DataSet) -> Predict
 
 def _keep(found: Predictions, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as stream:
+    with atomic_write(file) as stream:
         np.savez(
             stream,
             predicted=found.predicted,

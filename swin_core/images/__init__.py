@@ -1,1 +1,1 @@
-"""From bytes to the input of a model: reading, arrays, resizing, cropping, normalising."""
+"""Read images and arrays, and preprocess them for a model."""

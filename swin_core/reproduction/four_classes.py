@@ -7,7 +7,7 @@ from pathlib import Path
 from swin_core.data.dataset import data_root
 from swin_core.data.downloads import downloadable
 from swin_core.errors import DataError
-from swin_core.images.read import PICTURE_SUFFIXES
+from swin_core.images.read import IMAGE_SUFFIXES
 
 __all__ = ["CLASSES", "FOLDER", "compose"]
 
@@ -77,7 +77,7 @@ def _source(data: str, kind: str, place: Path) -> Path:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _link(source: Path, target: Path) -> None:

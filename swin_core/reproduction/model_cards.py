@@ -15,7 +15,7 @@ from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.evaluation.accuracy import Evaluation
 from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import build
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 from swin_core.training.config import TrainConfig
 from swin_core.training.recipes import RECIPES
 from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
@@ -109,7 +109,7 @@ def bundle(
 
 def _replace(file: Path, content: bytes) -> None:
     try:
-        with replacing(file) as draft:
+        with atomic_write(file) as draft:
             draft.write(content)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror or error}; choose another folder.") from error

@@ -12,7 +12,7 @@ from swin_core.errors import RunError
 from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run, find
 from swin_core.runs.liveness import family, strays, with_descendants
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 
 __all__ = [
     "delete",
@@ -164,7 +164,7 @@ def write_notes(run: Run, text: str) -> None:
     if len(text) > _NOTES:
         raise RunError(f"notes hold {_NOTES:,} letters at most, not {len(text):,}; shorten them.")
     try:
-        with replacing(now.folder / "notes.txt") as file:
+        with atomic_write(now.folder / "notes.txt") as file:
             file.write(text.encode(errors="replace"))
     except OSError as error:
         raise RunError(f"the notes on {now.name} cannot be written: {error.strerror}.") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 from swin_core.errors import RunError
 from swin_core.runs.liveness import identity, living
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 
 __all__ = [
     "create",
@@ -201,7 +201,7 @@ def write_object(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; the older one stands.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(dict(value), indent=2).encode())
 
 

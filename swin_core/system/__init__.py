@@ -1,1 +1,1 @@
-"""What every part builds on: files, memory, progress, caches and ranks."""
+"""Building blocks without a model: atomic files, memory, progress, caches and ranks."""

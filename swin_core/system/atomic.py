@@ -1,4 +1,4 @@
-"""Replace a file so that a crash at any moment leaves the old one or the new one, never a part."""
+"""Write a file so that a crash at any moment leaves the old content or the new, never a part."""
 
 import os
 import secrets
@@ -7,18 +7,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replacing"]
-
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` when the block ends without an error.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
-    The draft lies beside `path`, since a file can only be renamed within a file system; its name is unique, so that two
-    writers never share one. It is on the disk before it gets its name, and is removed if anything fails.
+    The temporary file is in the folder of `path`, since a rename is atomic only within a file system, and its name is
+    unique, so concurrent writers do not mix. It is synced to disk before the rename and removed after an error.
 
     Raises:
-        OSError: the file cannot be written; `path` is then as it was.
+        OSError: the file cannot be written; `path` is unchanged.
     """
     path = Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -29,15 +27,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(draft, path)
     finally:
-        with suppress(OSError):  # after success it is gone; after a failure that one is told
+        with suppress(OSError):  # it is gone after success, and after a failure that error must be the one raised
             draft.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some network drives cannot sync a folder; the file itself is complete all the same.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # some network drives cannot sync a folder; the file itself is complete all the same
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -1,4 +1,4 @@
-"""An LRU cache for threads: concurrent callers of one key wait for one computation."""
+"""A thread-safe LRU cache: concurrent callers of one key wait for one computation."""
 
 import threading
 from collections import OrderedDict
@@ -6,18 +6,16 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
-__all__ = ["LRUCache"]
-
 Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Value]):
-    """Values by key. The least recently used are evicted; the newest stays even if it alone exceeds the bytes.
+    """Values by key; the least recently used are evicted. The newest stays even if it alone exceeds `most_bytes`.
 
     Args:
         entries: largest number of values.
-        size: bytes of a value.
-        most_bytes: largest total of `size`; unlimited without it.
+        size: function that returns the bytes of a value.
+        most_bytes: largest total of `size`; None for no limit.
     """
 
     def __init__(self, entries: int, size: Callable[[Value], int] | None = None, most_bytes: int | None = None):
@@ -47,7 +45,9 @@ class LRUCache(Generic[Value]):
             self._remove(key)
             self._values[key] = value, size
             self._bytes += size
-            while len(self._values) > 1 and self._is_full():
+            while len(self._values) > 1 and (
+                len(self._values) > self.entries or (self.most_bytes is not None and self._bytes > self.most_bytes)
+            ):
                 self._remove(next(iter(self._values)))
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
@@ -84,9 +84,6 @@ class LRUCache(Generic[Value]):
         with self._lock:
             for key in [key for key in self._values if outdated(key)]:
                 self._remove(key)
-
-    def _is_full(self) -> bool:
-        return len(self._values) > self.entries or (self.most_bytes is not None and self._bytes > self.most_bytes)
 
     def _remove(self, key: Hashable) -> None:
         self._bytes -= self._values.pop(key, (None, 0))[1]

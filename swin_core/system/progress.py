@@ -1,17 +1,15 @@
-"""How far a long piece of work is: counted where it is done, and shown as a bar in a shell."""
+"""Progress of long work: counted where it is done, shown as a bar in a terminal."""
 
 from collections.abc import Callable
 
 from tqdm import tqdm
 
-__all__ = ["Bar", "Progress", "counter"]
-
 Progress = Callable[[int, int], None]
-"""Called with what is done and with all there is to do."""
+"""Called with the number of finished parts and the total."""
 
 
 def counter(progress: Progress | None, total: int) -> Callable[[int], None]:
-    """What to call with each part that is done, so that `progress` hears of the sum of them."""
+    """Return a function that adds a number of finished parts and reports their sum to `progress`."""
     done = 0
 
     def tick(count: int) -> None:
@@ -23,8 +21,8 @@ def counter(progress: Progress | None, total: int) -> Callable[[int], None]:
     return tick
 
 
-class Bar:
-    """A progress bar in a shell, which appears with the first part done; a `Progress`.
+class ProgressBar:
+    """A `Progress` that draws a bar in a terminal, from the first finished part on.
 
     Args:
         unit: what is counted, in the plural.
@@ -34,10 +32,10 @@ class Bar:
         self.unit = unit
         self.bar: tqdm | None = None
 
-    def __call__(self, done: int, count: int) -> None:
-        """Show so much of so much."""
+    def __call__(self, done: int, total: int) -> None:
+        """Show `done` of `total`."""
         if self.bar is None:
-            self.bar = tqdm(total=count, unit=f" {self.unit}")
+            self.bar = tqdm(total=total, unit=f" {self.unit}")
         self.bar.update(done - self.bar.n)
-        if done == count:
+        if done == total:
             self.bar.close()

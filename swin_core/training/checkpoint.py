@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from swin_core.errors import WeightsError
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 from swin_core.weights.files import read_state
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
@@ -20,7 +20,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         WeightsError: the file cannot be written; an older one is intact.
     """
     try:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             torch.save(state, file)
     except OSError as error:
         raise WeightsError(f"{path.name!r} could not be saved: {error.strerror or error}.") from error

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from swin_core import runs
-from swin_core.errors import ConfigError, RunError, SwinError, listed
+from swin_core.errors import ConfigError, RunError, SwinError, first_names
 from swin_core.images.preprocessing import normalise
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.distributed import Ranks, join_ranks, under_torchrun, watch_parent
@@ -262,7 +262,7 @@ def teacher_of(config: TrainConfig, classes: tuple[str, ...], ranks: Ranks, root
     classifier = load(config.teacher, runs_root=root)
     missing = [name for name in classes if name not in classifier.labels]
     if missing:
-        raise ConfigError(f"the teacher {classifier.name} does not know {listed(missing)}; choose another one.")
+        raise ConfigError(f"the teacher {classifier.name} does not know {first_names(missing)}; choose another one.")
     places = torch.tensor([classifier.labels.index(name) for name in classes], device=ranks.device)
     classifier.model.to(ranks.device)
 

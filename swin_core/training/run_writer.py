@@ -19,7 +19,7 @@ from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 from swin_core.training.checkpoint import write_checkpoint
 from swin_core.training.config import TrainConfig
 from swin_core.weights.files import save_weights
@@ -137,7 +137,7 @@ class Recorder:
         kept += [self.folder / "checkpoints" / line["saved"]] if line["saved"] else []
         for path in kept:
             save_weights(model, path, metadata)
-        with replacing(self.folder / "validation.json") as file:
+        with atomic_write(self.folder / "validation.json") as file:
             file.write(json.dumps({"epoch": number, **figures.to_dict()}).encode())
         _append(self.folder / "metrics.jsonl", line)
         top5 = "" if line["top5"] is None else f"  top-5 {line['top5']:.2%}"
@@ -165,7 +165,7 @@ class Recorder:
         for name, key, last in (("metrics.jsonl", "epoch", epoch), ("steps.jsonl", "step", step)):
             path = self.folder / name
             lines = path.read_text().splitlines() if path.is_file() else []
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write("".join(f"{line}\n" for line in lines if _is_until(line, key, last)).encode())
 
 

@@ -1,1 +1,1 @@
-"""Weights files: reading, saving, key layouts, and adapting tensors to a model."""
+"""Read and save weights files, and load them into a model."""

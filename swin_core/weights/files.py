@@ -1,9 +1,8 @@
-"""Save and load weights: safetensors and `.pth`, in our layout, the authors', timm's and torchvision's.
+"""Save and load weights as safetensors and `.pth`, in the key layouts of all libraries that are supported.
 
-A file fits a model when it holds the same variant. What may differ is adapted: the window (bias tables),
-channels and patch size (first layer), the image size (absolute embedding), and the classes (head, left at
-random). Everything is checked before the first weight is copied, so that a refused file leaves the model as
-it was.
+A file must hold the same variant as the model. What may differ is adapted: the window (bias tables), channels and patch
+size (first layer), the image size (absolute embedding), and the classes (the head stays random). Everything is checked
+before the first weight is copied, so a refused file leaves the model unchanged.
 """
 
 import hashlib
@@ -23,20 +22,9 @@ import torch
 from swin_core.errors import WeightsError
 from swin_core.models.config import SwinConfig
 from swin_core.models.swin import Swin
-from swin_core.system.atomic import replacing
-from swin_core.weights.adapt import Fit, check_variant
+from swin_core.system.atomic import atomic_write
+from swin_core.weights.adapt import Adapter, check_variant
 from swin_core.weights.key_layouts import config_of, convert, quoted
-
-__all__ = [
-    "WeightsReport",
-    "config_of",
-    "convert",
-    "load_weights",
-    "read_config",
-    "read_metadata",
-    "read_state",
-    "save_weights",
-]
 
 _METADATA = "swinlens"
 
@@ -50,16 +38,16 @@ class WeightsReport:
     sha256: str
     """SHA-256 of the file, in hexadecimal."""
     layout: str
-    """"own", "microsoft", "timm" or "torchvision"."""
+    """Key layout: "own", "microsoft", "timm" or "torchvision"."""
     adapted: tuple[str, ...] = ()
-    """What was resized or converted to fit, a line each."""
+    """What was resized or converted, one line each."""
     skipped: tuple[str, ...] = ()
-    """What the file holds and the model has no use for, a line each."""
+    """What the model does not use, one line each."""
     random: tuple[str, ...] = ()
-    """What the file does not hold and the model keeps as it was initialised, a line each."""
+    """What the file does not hold, so that the model keeps its random values, one line each."""
 
     def summary(self) -> str:
-        """All of it in one line."""
+        """Return the report in one line."""
         parts = [f"{self.path.name} ({self.layout} layout, sha256 {self.sha256[:12]})"]
         for title, lines in (
             ("adapted", self.adapted),
@@ -72,60 +60,61 @@ class WeightsReport:
 
 
 def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
-    """Load a weights file of any of the four layouts into a model, adapting it where the two may differ.
+    """Load a weights file of any key layout into a model, adapting what may differ.
 
-    - Another window: each head's bias table is resized bicubically (paper, section 3.2). A table smaller than
-      the file's largest was shrunk to a small map; it is first set unscaled into the centre of a table of the
-      file's window, its border repeated, since an offset of one token means the same there.
-    - Another number of channels: one takes the sum over the file's; N repeat them in turn, scaled to keep the
-      sum.
-    - Another patch size: the pseudo-inverse of the bicubic resize (FlexiViT, Beyer et al. 2023, section 3.4),
-      so that an enlarged image gives the same tokens.
-    - Another image size: the absolute embedding is resized bicubically.
-    - Other classes: the head stays at random. So do the mixing matrices of Swin-MLP for another window.
+    - Window: each head's bias table is resized bicubically (paper, section 3.2). A table smaller than the file's
+      largest was shrunk to a small map; it is first padded to the file's window by repeating its border, since an
+      offset of one token means the same there.
+    - Channels: one channel takes the sum over the file's channels; more repeat them in turn, scaled to keep the sum.
+    - Patch size: the pseudo-inverse of the bicubic resize (FlexiViT, Beyer et al. 2023, section 3.4), so that an
+      enlarged image gives the same tokens.
+    - Image size: the absolute embedding is resized bicubically.
+    - Classes: the head stays random. So do the mixing matrices of Swin-MLP for another window.
 
     Args:
-        model: changed in place, only if everything fits.
+        model: changed in place if the file fits, otherwise unchanged.
         path: safetensors or `.pth`.
 
     Returns:
-        What was adapted, skipped and left at random.
+        What was adapted, skipped and left random.
 
     Raises:
-        WeightsError: the file is no weights file, runs code, is damaged, or belongs to another variant.
+        WeightsError: the file is not a weights file, contains code, is damaged, or is of another variant.
     """
     path = Path(path)
     state, metadata = read_state(path), read_metadata(path)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     parameters = model.state_dict()
     try:
         own, layout = convert(state)
         check_variant(model.config, own)
         _check_heads(model.config, metadata)
-        fit = Fit(model.config, own)
-        fitted = fit.all(parameters)
+        adapter = Adapter(model.config, own)
+        tensors = adapter.adapt(parameters)
     except WeightsError as error:
         raise WeightsError(f"{path.name!r} does not fit: {error}") from error
     with torch.no_grad():
-        for key, value in fitted.items():
-            parameters[key].copy_(value)  # in place: kept attention terms see the new version
+        for key, value in tensors.items():
+            parameters[key].copy_(value)  # in place, so that cached attention terms see a new version
     return WeightsReport(
         path=path,
-        sha256=_sha256(path),
+        sha256=sha256,
         layout=layout,
-        adapted=tuple(fit.adapted),
-        skipped=tuple(fit.skipped),
-        random=tuple(fit.random),
+        adapted=tuple(adapter.adapted),
+        skipped=tuple(adapter.skipped),
+        random=tuple(adapter.random),
     )
 
 
 def save_weights(model: Swin, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
-    """Save a model as safetensors, its config in the metadata; the same model gives the same bytes.
+    """Save a model as safetensors with its config in the metadata; the same model gives the same bytes.
 
     A crash at any moment leaves the old file or the new one, never a part.
 
     Args:
-        model: its weights are copied to the CPU as they are.
-        path: where to; the folder is made.
+        model: its weights are saved in their own precision.
+        path: of the file; its folder is created.
         metadata: further values for JSON, such as labels, mean and standard deviation.
 
     Raises:
@@ -133,37 +122,37 @@ def save_weights(model: Swin, path: str | os.PathLike[str], metadata: Mapping[st
     """
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    described = {**(metadata or {}), "config": model.config.to_dict()}
-    # One key: safetensors writes several in an order that changes from run to run.
-    header = {_METADATA: json.dumps(described, sort_keys=True)}
+    values = {**(metadata or {}), "config": model.config.to_dict()}
+    # A single key, since safetensors writes several in an order that changes from run to run.
+    header = {_METADATA: json.dumps(values, sort_keys=True)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(safetensors.torch.save(tensors, header))
     except OSError as error:
         raise WeightsError(f"{path.name!r} could not be saved: {error.strerror or error}.") from error
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a weights file holds, as it is: tensors by key, in a `.pth` perhaps under `model` or `state_dict`.
+    """Return the content of a weights file: tensors by key, in a `.pth` possibly under `model` or `state_dict`.
 
-    The format is told by the content, not the name. A `.pth` is a pickle: only tensors and plain containers
-    are read from it, and nothing in it can run.
+    The format is recognised by content, not by name. A `.pth` is a pickle: only tensors and plain containers are read
+    from it, so nothing in it can run.
 
     Raises:
-        WeightsError: missing, empty, cut short, not a weights file, or one that holds more than tensors.
+        WeightsError: missing, empty, cut short, not a weights file, or with Python objects.
     """
     path = Path(path)
     if _is_safetensors(path):
         try:
             return safetensors.torch.load_file(path)
-        except Exception as error:  # the parser's own kinds, for bytes that nobody vouches for
+        except Exception as error:  # the parser raises errors of its own classes
             raise _damaged(path, error) from error
     return _unpickle(path)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `save_weights` wrote beside the tensors, the config under `config`; empty for others' files.
+    """Return the metadata that `save_weights` wrote, with the config under `config`; empty for other files.
 
     Raises:
         WeightsError: as `read_state`.
@@ -182,10 +171,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_config(path: str | os.PathLike[str]) -> SwinConfig:
-    """The config of a weights file: from the metadata of ours, from the tensors' shapes for others.
+    """Return the config of a weights file: from the metadata of ours, from the shapes of the tensors of others.
 
     Raises:
-        WeightsError: as `read_state`; or no Swin; or the metadata does not belong to the tensors.
+        WeightsError: as `read_state`; not a Swin; or the metadata contradicts the tensors.
     """
     path = Path(path)
     state, metadata = read_state(path), read_metadata(path)
@@ -193,7 +182,7 @@ def read_config(path: str | os.PathLike[str]) -> SwinConfig:
         if "config" not in metadata:
             return config_of(state)
         config = SwinConfig.from_dict(metadata["config"])
-        # Believed only as far as the tensors bear it out, or a small file could ask for a giant model.
+        # Check it against the tensors, or a small file could ask for a giant model.
         check_variant(config, convert(state)[0], exactly=True)
         return config
     except (WeightsError, ValueError, TypeError, ArithmeticError) as error:  # a config can hold any JSON
@@ -201,7 +190,7 @@ def read_config(path: str | os.PathLike[str]) -> SwinConfig:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file is safetensors, and not the container or pickle of a `.pth`.
+    """Whether a file is safetensors (True) or the ZIP archive or pickle of a `.pth` (False).
 
     Raises:
         WeightsError: it cannot be read, or is neither.
@@ -228,7 +217,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
-    """The content of a `.pth`, read with an unpickler that knows tensors and plain containers only."""
+    """Read a `.pth` with an unpickler that accepts only tensors and plain containers."""
     name = repr(path.name)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -240,7 +229,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
             f"{name} holds Python objects or code ({blocked[1]}) and was refused, nothing in it ran; "
             "ask for a file of tensors only, best as safetensors."
         ) from error
-    except Exception as error:  # a damaged file can fail in any way
+    except Exception as error:  # a damaged file can raise any error
         raise WeightsError(f"{name} is cut short or damaged, or not a PyTorch file.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{name} is no state dict: it holds {type(content).__name__}.")
@@ -248,7 +237,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
 
 
 def _check_heads(config: SwinConfig, metadata: Mapping[str, Any]) -> None:
-    """Without bias tables no shape tells the heads, so that only the metadata does."""
+    """Compare the number of heads with the metadata: without bias tables no shape depends on it."""
     stored = metadata.get("config")
     heads = stored.get("num_heads") if isinstance(stored, dict) else None
     if heads not in (None, list(config.num_heads)):
@@ -258,8 +247,3 @@ def _check_heads(config: SwinConfig, metadata: Mapping[str, Any]) -> None:
 def _damaged(path: Path, error: Exception) -> WeightsError:
     reason = (str(error).splitlines() or [""])[0][:160].rstrip(". ")
     return WeightsError(f"{path.name!r} is cut short or damaged: {reason or type(error).__name__}.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

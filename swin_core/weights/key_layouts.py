@@ -1,22 +1,14 @@
-"""The four layouts of Swin weights, told apart by their keys, and the config that a set of weights implies.
+"""Key layouts of Swin weights, and the config that a set of weights implies.
 
-| ours, and the authors' | timm >= 0.9 | torchvision |
-|---|---|---|
-| `patch_embed.proj`, `.norm` | same | `features.0.0`, `features.0.2` |
-| `layers.i.blocks.j.*` | same | `features.{2i+1}.j.*` |
-| `....mlp.fc1`, `.fc2` | same | `....mlp.0`, `.mlp.3` |
-| `layers.i.downsample.*` | `layers.{i+1}.downsample.*` | `features.{2i+2}.*` |
-| `norm`, `head` | `norm`, `head.fc` | `norm`, `head` |
-
-The authors' files and torchvision's also store index and mask buffers, which follow from the window and are
-dropped. Older timm files have the authors' layout.
+Our keys are those of the authors' repository. The tables of `LAYOUTS` map the keys of other libraries to them. To
+support another library, add its table.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import isqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,29 +16,66 @@ from torch import Tensor
 from swin_core.errors import ConfigError, WeightsError
 from swin_core.models.config import SwinConfig
 
-__all__ = ["BIAS_TABLE", "config_of", "convert", "implied_settings", "quoted", "table_window"]
-
 BIAS_TABLE = "relative_position_bias_table"
-_BUFFERS = ("relative_position_index", "attn_mask")
+_BUFFERS = ("relative_position_index", "attn_mask")  # computed from the window, so they are dropped
 _WRAPPERS = ("model", "state_dict")
 _NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+_MAX_STAGES = 16
 
 _BLOCK = re.compile(r"layers\.(\d{1,3})\.blocks\.(\d{1,3})\.")
-_DOWNSAMPLE = re.compile(r"^layers\.(\d{1,3})\.downsample\.")
-_TORCHVISION = re.compile(r"^features\.(\d{1,3})\.(.+)$")
+
+
+class KeyLayout(NamedTuple):
+    """How a library names the tensors of a Swin."""
+
+    name: str
+    """Name of the layout in reports."""
+    matches: Callable[[Collection[str]], bool]
+    """Whether the keys of a file are of this layout."""
+    keys: Mapping[str, str]
+    """Parts of the library's keys and ours: prefixes, or parts inside a key where they begin with a dot.
+
+    In both, `{stage}` is the number of a stage from 0, `{next}` that of the next stage, `{odd}` is 2 * stage + 1 and
+    `{even}` 2 * stage + 2.
+    """
+
+
+LAYOUTS = [
+    KeyLayout(
+        "torchvision",
+        lambda keys: any(key.startswith("features.") for key in keys),
+        {
+            "features.0.0.": "patch_embed.proj.",
+            "features.0.2.": "patch_embed.norm.",
+            "features.{odd}.": "layers.{stage}.blocks.",
+            "features.{even}.": "layers.{stage}.downsample.",
+            ".mlp.0.": ".mlp.fc1.",
+            ".mlp.3.": ".mlp.fc2.",
+        },
+    ),
+    KeyLayout(  # from timm 0.9 on, where patch merging opens a stage
+        "timm",
+        lambda keys: (
+            "layers.0.downsample.norm.weight" not in keys
+            and ("head.fc.weight" in keys or "layers.1.downsample.norm.weight" in keys)
+        ),
+        {"head.fc.": "head.", "layers.{next}.downsample.": "layers.{stage}.downsample."},
+    ),
+    KeyLayout("timm", lambda keys: "head.fc.weight" in keys, {"head.fc.": "head."}),  # timm 0.8
+]
 
 
 def convert(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """Bring weights of any of the four layouts into ours.
+    """Rename the keys of weights to ours.
 
     Args:
-        state: what a file holds: tensors by key, perhaps under `model` or `state_dict`, perhaps with
-            `module.` before each key.
+        state: content of a file: tensors by key, possibly under `model` or `state_dict`, possibly with `module.` before
+            each key.
 
     Returns:
-        The tensors under our keys, and the layout: "own", "microsoft", "timm" or "torchvision". Ours is the
-        authors' without their index and mask buffers.
+        The tensors under our keys, and the layout: the name of one of `LAYOUTS`, "own", or "microsoft". The last is the
+        authors': our keys, and index and mask buffers.
 
     Raises:
         WeightsError: the keys are not those of a Swin, or a value is not a tensor.
@@ -54,33 +83,39 @@ def convert(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     tensors = _unwrap(state)
     if any("cpb_mlp" in key or "logit_scale" in key for key in tensors):
         raise WeightsError("it holds a Swin V2, whose cosine attention this model does not have; use timm/<model>.")
-    kept = {key: value for key, value in tensors.items() if not key.endswith(_BUFFERS)}
-    for key, value in kept.items():
+    own = {key: value for key, value in tensors.items() if not key.endswith(_BUFFERS)}
+    for key, value in own.items():
         _check_dense(key, value)
-    if any(key.startswith("features.") for key in kept):
-        layout, own = "torchvision", {_from_torchvision(key): value for key, value in kept.items()}
-    elif "head.fc.weight" in kept or _is_merged_late(kept):
-        layout, own = "timm", _from_timm(kept)
-    else:
-        layout, own = "own" if len(kept) == len(tensors) else "microsoft", kept
+    name = "own" if len(own) == len(tensors) else "microsoft"
+    if layout := next((layout for layout in LAYOUTS if layout.matches(own)), None):
+        name, own = layout.name, _rename(own, layout)
     if "patch_embed.proj.weight" not in own or not any(_BLOCK.match(key) for key in own):
         first = next(iter(tensors), "none")
         raise WeightsError(f"its keys are not those of a Swin (the first is {quoted(first)}).")
-    return own, layout
+    return own, name
+
+
+def _rename(tensors: Mapping[str, Tensor], layout: KeyLayout) -> dict[str, Tensor]:
+    ours: dict[str, str] = {}
+    for stage in range(_MAX_STAGES):
+        numbers = {"stage": stage, "next": stage + 1, "odd": 2 * stage + 1, "even": 2 * stage + 2}
+        ours |= {theirs.format(**numbers): own.format(**numbers) for theirs, own in layout.keys.items()}
+    parts = re.compile("|".join(("" if part.startswith(".") else "^") + re.escape(part) for part in ours))
+    return {parts.sub(lambda match: ours[match[0]], key): value for key, value in tensors.items()}
 
 
 def config_of(state: Mapping[str, Any]) -> SwinConfig:
-    """The config that weights imply, from the shapes of their tensors.
+    """Return the config that the shapes of weights imply.
 
-    What no shape shows keeps its default: `shift` and `drop_path`. `image_size` is the one that the window of
-    the last stage covers as a whole (224 for patch 4 and window 7, 384 for window 12), unless an absolute
-    embedding tells it.
+    `shift` and `drop_path` keep their defaults, since no shape depends on them. `image_size` is set so that the window
+    of the last stage covers its whole map (224 for patch 4 and window 7, 384 for window 12), unless an absolute
+    embedding determines it.
 
     Args:
-        state: weights in any of the four layouts.
+        state: weights in any layout.
 
     Raises:
-        WeightsError: not a Swin, or one without bias tables, which leave heads and window untold.
+        WeightsError: not a Swin, or without bias tables, so that heads and window are unknown.
     """
     own = convert(state)[0]
     try:
@@ -95,7 +130,7 @@ def config_of(state: Mapping[str, Any]) -> SwinConfig:
 
 
 def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fields of `SwinConfig` that tensors in our layout show.
+    """Return the fields of `SwinConfig` that the shapes of tensors under our keys determine.
 
     Raises:
         WeightsError: a tensor that every Swin has is missing or has the wrong number of dimensions.
@@ -106,7 +141,7 @@ def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
     first = "layers.0.blocks.0."
     hidden = _tensor(own, first + "mlp.fc1.weight", 2).shape[0]
     for stage in range(len(depths)):
-        # Real numbers for each stage's width, or a small file could ask for a giant model.
+        # Check the width of each stage, or a small file could ask for a giant model.
         shape = _tensor(own, f"layers.{stage}.blocks.0.mlp.fc1.weight", 2).shape
         if shape[1] != dim << stage:
             raise WeightsError(f"its stage {stage + 1} is {shape[1]} wide, unlike any Swin's.")
@@ -123,11 +158,11 @@ def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
     if settings["mixer"] == "attention":
         settings["qkv_bias"] = first + "attn.qkv.bias" in own
         settings["relative_position_bias"] = first + "attn." + BIAS_TABLE in own
-    heads_and_windows = [_heads_and_window(own, f"layers.{stage}.blocks.0.") for stage in range(len(depths))]
-    known = [pair for pair in heads_and_windows if pair is not None]
+    stages = [_heads_and_window(own, f"layers.{stage}.blocks.0.") for stage in range(len(depths))]
+    known = [pair for pair in stages if pair is not None]
     if len(known) == len(depths):
         settings["num_heads"] = tuple(heads for heads, _ in known)
-        # A stage whose map is smaller than the window may have come with a smaller table.
+        # The table of a stage whose map is smaller than the window may be smaller too.
         settings["window_size"] = max(window for _, window in known)
         settings["image_size"] = known[-1][1] * 2 ** (len(depths) - 1) * patch
     if settings["absolute_embedding"]:
@@ -136,10 +171,10 @@ def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def table_window(table: Tensor) -> int:
-    """The window side M of a bias table of `(2M-1)^2` rows, `(rows, heads)`.
+    """Return the window side M of a bias table `((2M-1)^2, heads)`.
 
     Raises:
-        WeightsError: no square window has a table of that shape.
+        WeightsError: no square window has a table of this shape.
     """
     side = isqrt(table.shape[0]) if table.dim() == 2 else 0
     if side % 2 == 0 or side * side != table.shape[0]:
@@ -148,13 +183,13 @@ def table_window(table: Tensor) -> int:
 
 
 def quoted(key: object) -> str:
-    """A key from a file, safe to show: in quotes, on one line, not longer than 80 characters."""
+    """Quote a key from a file for a message, in one line of at most 80 characters."""
     text = repr(key)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    for _ in range(len(_WRAPPERS) + 1):  # bounded: a pickle can hold itself
+    for _ in range(len(_WRAPPERS) + 1):  # bounded: a pickle can contain itself
         inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
         if inner is None:
             break
@@ -171,7 +206,7 @@ def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _check_dense(key: str, value: Tensor) -> None:
-    """Refuse what is no plain array of real numbers, or claims more of them than the file holds."""
+    """Raise unless a tensor is a dense array of real numbers that are all in the file."""
     if value.dtype not in _NUMBERS or value.layout != torch.strided or value.is_meta:
         kind = str(value.dtype).removeprefix("torch.")
         raise WeightsError(f"{quoted(key)} is no dense array of real numbers ({kind}).")
@@ -179,37 +214,8 @@ def _check_dense(key: str, value: Tensor) -> None:
         raise WeightsError(f"{quoted(key)} claims more numbers than the file holds.")
 
 
-def _is_merged_late(state: Mapping[str, Tensor]) -> bool:
-    """Whether merging opens a stage, as in timm: then the first stage has none."""
-    stages = {int(found[1]) for key in state if (found := _DOWNSAMPLE.match(key))}
-    return bool(stages) and 0 not in stages
-
-
-def _from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    late = _is_merged_late(state)
-    own = {}
-    for key, value in state.items():
-        if late:
-            key = _DOWNSAMPLE.sub(lambda found: f"layers.{int(found[1]) - 1}.downsample.", key)
-        own[re.sub(r"^head\.fc\.", "head.", key)] = value
-    return own
-
-
-def _from_torchvision(key: str) -> str:
-    found = _TORCHVISION.match(key)
-    if found is None:
-        return key
-    part, rest = int(found[1]), found[2]
-    if part == 0:
-        return "patch_embed." + re.sub(r"^0\.", "proj.", re.sub(r"^2\.", "norm.", rest))
-    stage = (part - 1) // 2
-    if part % 2 == 0:
-        return f"layers.{stage}.downsample.{rest}"
-    return f"layers.{stage}.blocks." + rest.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
-
-
 def _depths(own: Mapping[str, Tensor]) -> tuple[int, ...]:
-    blocks = {(int(found[1]), int(found[2])) for key in own if (found := _BLOCK.match(key))}
+    blocks = {(int(match[1]), int(match[2])) for key in own if (match := _BLOCK.match(key))}
     counts = Counter(stage for stage, _ in blocks)
     depths = tuple(counts[stage] for stage in range(max(counts) + 1))
     if 0 in depths or any((s, i) not in blocks for s, depth in enumerate(depths) for i in range(depth)):
@@ -218,17 +224,15 @@ def _depths(own: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _heads_and_window(own: Mapping[str, Tensor], block: str) -> tuple[int, int] | None:
-    mixing = own.get(block + "spatial_mlp.weight")
-    if mixing is not None:
-        tokens = _tensor(own, block + "spatial_mlp.weight", 3).shape[1]
+    """Return the number of heads and the window side of a block, or None if no shape determines them."""
+    if block + "spatial_mlp.weight" in own:
+        mixing = _tensor(own, block + "spatial_mlp.weight", 3)  # (heads * N, N, 1)
+        tokens = mixing.shape[1]
         if tokens == 0 or isqrt(tokens) ** 2 != tokens:
             raise WeightsError(f"a mixing matrix of {tokens} tokens belongs to no square window.")
         return mixing.shape[0] // tokens, isqrt(tokens)
     table = own.get(f"{block}attn.{BIAS_TABLE}")
-    if table is None:
-        return None
-    window = table_window(table)
-    return table.shape[1], window
+    return None if table is None else (table.shape[1], table_window(table))
 
 
 def _tensor(own: Mapping[str, Tensor], key: str, dimensions: int) -> Tensor:

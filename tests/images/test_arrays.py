@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from swin_core.errors import ImageError
-from swin_core.images.read import read_array
+from swin_core.images.arrays import read_array
 
 DTYPES = ("uint8", "int16", "uint16", ">u2", "int32", "uint32", "float16", "float32", ">f4", "float64", "bool")
 

@@ -108,7 +108,7 @@ def test_foreign_formats_as_pillow_writes_them(pixels: np.ndarray) -> None:
 MEASURE = """
 import json, resource, sys, time
 from swin_core.errors import ImageError
-from swin_core.images import read_image
+from swin_core.images.read import read_image
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for path in sys.argv[1:]:

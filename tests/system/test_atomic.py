@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 
 
 def test_the_new_file_stands_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     path.write_bytes(b"old")
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"  # until all of it is there
@@ -26,7 +26,7 @@ def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     path.write_bytes(b"old")
 
     def stopped() -> None:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(b"half of the n")
             raise KeyboardInterrupt
 
@@ -43,7 +43,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "status.json"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"), replacing(path) as file:
+    with pytest.raises(OSError, match="No space left"), atomic_write(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -66,14 +66,14 @@ def test_bytes_are_on_disk_before_the_name_and_the_name_before_the_end(
 
     monkeypatch.setattr(os, "fsync", syncing)
     monkeypatch.setattr(os, "replace", renaming)
-    with replacing(tmp_path / "status.json") as file:
+    with atomic_write(tmp_path / "status.json") as file:
         file.write(b"new")
     assert steps == ["file of 3", "rename", "folder"]
 
 
 def test_two_writers_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    with replacing(path) as first, replacing(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         first.write(b"first")
         second.write(b"second")
     assert path.read_bytes() == b"first"  # the last to end
@@ -83,5 +83,5 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_the_error_that_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for place in (tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(OSError, match=r"No such file|Not a directory"), replacing(place / "status.json"):
+        with pytest.raises(OSError, match=r"No such file|Not a directory"), atomic_write(place / "status.json"):
             pass

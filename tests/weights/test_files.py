@@ -1,4 +1,4 @@
-"""Weights files: the four layouts, the config they imply, and saving."""
+"""Weights files: loading in every layout, reading the config, and saving."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor, nn
 
 import swin_core.system.atomic
 from swin_core.errors import WeightsError
-from swin_core.models.swin import Swin, build
 from swin_core.weights.files import load_weights, read_config, read_metadata, read_state, save_weights
-from swin_core.weights.key_layouts import config_of, convert
+from swin_core.weights.key_layouts import config_of
 from tests.fixtures.reference import relative_error
 from tests.fixtures.weights import SMALL, copies, microsoft_state, refused, same, small, timm_swin, torchvision_swin
 
@@ -91,28 +89,6 @@ def test_old_pickle_format_loads(tmp_path: Path) -> None:
     assert same(copies(model), copies(small(seed=3)))
 
 
-def test_old_timm_files_have_the_authors_layout() -> None:
-    state = microsoft_state(small())
-    assert convert(state)[1] == "microsoft"
-    # timm 0.8: merging closes a stage, as with the authors, and the head is timm's
-    state = {key.replace("head.", "head.fc."): value for key, value in copies(small()).items()}
-    own, layout = convert(state)
-    assert layout == "timm"
-    assert same(own, copies(small()))
-
-
-def test_published_names_are_unique_across_a_four_stage_model() -> None:
-    config = replace(SMALL, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 2))
-    model = Swin(config)
-    theirs = timm.create_model(
-        "swin_tiny_patch4_window7_224", embed_dim=12, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 2), num_classes=10
-    )
-    own, _ = convert(theirs.state_dict())
-    assert {key: value.shape for key, value in own.items()} == {
-        key: value.shape for key, value in model.state_dict().items()
-    }
-
-
 @pytest.mark.parametrize("layout", ["own", "timm"])
 def test_weights_without_a_head_leave_it_at_random(layout: str, tmp_path: Path) -> None:
     state = copies(small(num_classes=0) if layout == "own" else timm_swin(num_classes=0))
@@ -132,34 +108,6 @@ def test_half_precision_files_load_and_say_so(tmp_path: Path) -> None:
     report = load_weights(model, tmp_path / "half.safetensors")
     assert report.adapted == ("converted from float16 to float32",)
     assert same(copies(model), {key: value.float() for key, value in state.items()})
-
-
-# The config that a file implies
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"in_chans": 13, "patch_size": 2, "image_size": 28},
-        {"depths": (1, 2, 3), "num_heads": (1, 2, 4), "image_size": 112, "num_classes": 0},
-        {"mlp_ratio": 2.5, "qkv_bias": False},
-        {"mixer": "mlp", "window_size": 4, "image_size": 32},
-        {"absolute_embedding": True, "image_size": 200},
-    ],
-)
-def test_config_of_weights_without_metadata(changes: dict[str, Any]) -> None:
-    model = small(**changes)
-    assert config_of(model.state_dict()) == model.config
-
-
-@pytest.mark.parametrize(
-    "variant",
-    ["swin_tiny", "swin_mlp_tiny_c24", "swin_nano", "swin_micro", "swin_milli", "swin_mini", "swin_mlp_nano"],
-)
-def test_config_of_named_variants(variant: str) -> None:
-    model = build(variant)
-    assert config_of(model.state_dict()) == model.config
 
 
 def test_config_of_a_model_without_bias_tables_is_in_its_metadata_only(tmp_path: Path) -> None:

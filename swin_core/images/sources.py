@@ -1,0 +1,61 @@
+"""Read the bytes of an image or array file, within a limit, with errors that name the file."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from swin_core.errors import ImageError
+
+Source = str | os.PathLike[str] | bytes | bytearray | BinaryIO
+"""A path, the bytes, or a binary file."""
+
+
+@contextmanager
+def naming_source(source: Source) -> Iterator[None]:
+    """Put the name of the source before the message of an `ImageError`: "is empty" becomes "rose.jpg is empty"."""
+    try:
+        yield
+    except ImageError as error:
+        name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else "the file"
+        printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+        raise ImageError(f"{printable} {error}") from error.__cause__
+
+
+def reason(error: Exception) -> str:
+    """Return the message of a library's error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_bytes(source: Source, max_bytes: int) -> bytes:
+    """Return the content of a source; files are read from their start.
+
+    Raises:
+        ImageError: missing, unreadable, empty, longer than `max_bytes`, not a regular file, or open as text.
+    """
+    try:
+        if isinstance(source, bytes | bytearray):
+            content = bytes(source[: max_bytes + 1])
+        elif isinstance(source, str | os.PathLike):
+            # O_NONBLOCK: opening a named pipe without a writer would block.
+            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise ImageError("is a folder or a device; choose a file")
+            with open(descriptor, "rb") as file:
+                content = file.read(max_bytes + 1)
+        else:
+            if source.seekable():
+                source.seek(0)
+            content = source.read(max_bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or a closed file
+        text = (error.strerror if isinstance(error, OSError) else None) or reason(error)
+        raise ImageError(f"cannot be read ({text}); choose another file") from error
+    if not isinstance(content, bytes):
+        raise ImageError("is open as text; open it in binary mode")
+    if len(content) > max_bytes:
+        raise ImageError(f"has more than {max_bytes / 2**20:g} MiB; make it smaller")
+    if not content:
+        raise ImageError("is empty; save or fetch it again")
+    return content
