@@ -1,1 +1,1 @@
-"""Swin Transformer and Swin-MLP: configuration, layers and their cost."""
+"""Swin Transformer and Swin-MLP: configuration, layers and complexity."""

@@ -1,4 +1,4 @@
-"""Shapes of Swin models: one frozen config, and the named variants as data."""
+"""Configuration of Swin models, and the named variants as data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -6,48 +6,46 @@ from typing import Any, Literal
 
 from swin_core.errors import ConfigError
 
-__all__ = ["VARIANTS", "SwinConfig"]
-
 
 @dataclass(frozen=True)
 class SwinConfig:
     """Shape of a Swin. The defaults are Swin-T on ImageNet-1k (paper, section 3.3)."""
 
     image_size: int = 224
-    """Side in pixels that the model is meant for; other sizes work, this one sizes the absolute embedding."""
+    """Side of the training images in pixels; other sizes work. It sets the size of the absolute embedding."""
     patch_size: int = 4
     """Side of a patch in pixels."""
     in_chans: int = 3
-    """Channels of the image."""
+    """Image channels."""
     num_classes: int = 1000
-    """Number of classes; 0 leaves the head out and returns pooled features."""
+    """Number of classes; with 0 the model has no head and returns pooled features."""
     embed_dim: int = 96
     """Width C of the first stage; it doubles at each patch merging."""
     depths: tuple[int, ...] = (2, 2, 6, 2)
-    """Blocks a stage."""
+    """Blocks per stage."""
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
-    """Heads a stage."""
+    """Attention heads per stage."""
     window_size: int = 7
     """Window side M in tokens."""
     mlp_ratio: float = 4.0
-    """Hidden width of the MLP over its input width."""
+    """Hidden width of the MLP divided by its input width."""
     qkv_bias: bool = True
     """Whether queries, keys and values have a bias."""
     drop_path: float = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 over the blocks."""
+    """Stochastic depth rate of the last block; the rate grows linearly from 0 over the blocks."""
     mixer: Literal["attention", "mlp"] = "attention"
     """"attention" for Swin; "mlp" for Swin-MLP, which mixes the tokens of a window by a learned matrix per head."""
     shift: bool = True
-    """Whether every second block shifts its windows; off for the ablation of table 4."""
+    """Whether every second block shifts its windows; False for the ablation of table 4."""
     relative_position_bias: bool = True
-    """Whether attention has the relative position bias; off for the ablation of table 4."""
+    """Whether attention has the relative position bias; False for the ablation of table 4."""
     absolute_embedding: bool = False
-    """Whether a learned absolute position embedding is added to the patches (lowers accuracy slightly, table 4)."""
+    """Whether a learned absolute position embedding is added to the patches (slightly less accurate, table 4)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not _same_kind(value, field.default):
+            if not _has_type_of(value, field.default):
                 raise ConfigError(f"model setting {field.name} must be like {field.default!r}, not {value!r:.80}.")
         # JSON gives lists; the config stays hashable and comparable.
         object.__setattr__(self, "depths", tuple(self.depths))
@@ -56,18 +54,11 @@ class SwinConfig:
             raise ConfigError(
                 f"depths {self.depths} and num_heads {self.num_heads} must have one entry for each stage."
             )
-        smallest = {
-            "image_size": self.image_size,
-            "patch_size": self.patch_size,
-            "in_chans": self.in_chans,
-            "embed_dim": self.embed_dim,
-            "window_size": self.window_size,
-            "depths": min(self.depths),
-            "num_heads": min(self.num_heads),
-        }
-        for name, value in smallest.items():
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}.")
+        for name in ("image_size", "patch_size", "in_chans", "embed_dim", "window_size", "depths", "num_heads"):
+            value = getattr(self, name)
+            smallest = min(value) if isinstance(value, tuple) else value
+            if smallest < 1:
+                raise ConfigError(f"{name} must be at least 1, not {smallest}.")
         if self.num_classes < 0:
             raise ConfigError(f"num_classes must be 0 or more, not {self.num_classes}.")
         if not 0 < self.mlp_ratio < float("inf"):
@@ -81,12 +72,16 @@ class SwinConfig:
                 raise ConfigError(f"stage {stage + 1} is {self.width(stage)} wide, which {heads} heads do not divide.")
 
     def width(self, stage: int) -> int:
-        """Channels of a stage, counted from 0."""
+        """Return the number of channels of a stage, counted from 0."""
         return self.embed_dim * 2**stage
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SwinConfig":
-        """The config of a JSON object, as `to_dict` wrote it."""
+        """Return the config that `to_dict` wrote.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
         known = cls.__dataclass_fields__.keys()
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -94,12 +89,12 @@ class SwinConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as plain values for JSON."""
+        """Return all settings as values for JSON."""
         return asdict(self)
 
 
-def _same_kind(value: object, default: object) -> bool:
-    """Whether a value can stand where `default` stands; true is no number, and 2.0 is no number of blocks."""
+def _has_type_of(value: object, default: object) -> bool:
+    """Whether a value has the type of `default`; an int is a float, a bool is not an int, and 2.0 is not an int."""
     if isinstance(default, tuple):
         return isinstance(value, list | tuple) and all(type(item) is int for item in value)
     return type(value) is type(default) or (type(default) is float and type(value) is int)
@@ -118,19 +113,19 @@ VARIANTS: dict[str, SwinConfig] = {
     "swin_large": SwinConfig(**_LARGE),
     "swin_base_384": SwinConfig(**_BASE, **_AT_384),
     "swin_large_384": SwinConfig(**_LARGE, **_AT_384),
-    # All-MLP with shifted windows; c24, c12 and c6 are the channels a head (the authors' swin_mlp configs).
+    # Swin-MLP; c24, c12 and c6 are the channels per head (the authors' swin_mlp configs).
     "swin_mlp_tiny_c24": SwinConfig(num_heads=(4, 8, 16, 32), **_MLP),
     "swin_mlp_tiny_c12": SwinConfig(num_heads=(8, 16, 32, 64), **_MLP),
     "swin_mlp_tiny_c6": SwinConfig(num_heads=(16, 32, 64, 128), **_MLP),
     "swin_mlp_base": SwinConfig(**_BASE, **_MLP),
-    # For inputs of 32 to 96 pixels, where patch 4 and window 7 leave no room for a hierarchy.
+    # For images of 32 to 96 pixels, which are too small for several stages of patch 4 and window 7.
     "swin_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
     "swin_micro": SwinConfig(embed_dim=64, depths=(2, 4, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
     "swin_milli": SwinConfig(embed_dim=96, depths=(2, 4, 2), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mini": SwinConfig(embed_dim=96, depths=(2, 6, 4), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mlp_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
-    # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_nano: one stage whose one window is the whole
-    # image. Keep window_size at image_size / patch_size.
+    # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_nano: one stage with one window.
+    # Keep window_size at image_size / patch_size.
     "vit_nano": SwinConfig(
         embed_dim=144,
         depths=(5,),
@@ -141,4 +136,4 @@ VARIANTS: dict[str, SwinConfig] = {
         **_SMALL_INPUT | {"patch_size": 4, "window_size": 8},
     ),
 }
-"""The paper's variants (section 3.3), its 384-pixel and all-MLP ones, small ones for small images, and a ViT."""
+"""The paper's variants (section 3.3), those for 384 pixels, Swin-MLP, small models for small images, and a ViT."""

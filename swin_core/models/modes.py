@@ -1,18 +1,16 @@
-"""What is set on a model for the length of a block, with every module's own state restored afterwards."""
+"""Temporary modes of a model; every module's and parameter's own state is restored afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["evaluation_mode", "frozen_parameters"]
-
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put all modules into evaluation mode; leave each as it was, after success and after failure.
+    """Put all modules into evaluation mode; restore each one's mode afterwards, also after an error.
 
-    Modules are restored one by one, since a user may have frozen some of them (batch norms, say).
+    Modules are restored one by one, since a user may have frozen some of them, such as batch norms.
     """
     training = [module for module in model.modules() if module.training]
     for module in training:
@@ -26,18 +24,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_parameters(model: nn.Module) -> Iterator[None]:
-    """Let no parameter ask for a gradient, so that a graph for other gradients is small; leave each as it was.
+    """Turn off gradients of all parameters, which keeps the graph for other gradients small.
 
-    The parameters' own gradients, such as those between two training steps, are put back too, whatever the block did.
+    `requires_grad` and `grad` are restored afterwards, also after an error: the call may come between two training
+    steps.
     """
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    for parameter, learns, _ in before:
-        if learns:
+    for parameter, requires_grad, _ in before:
+        if requires_grad:
             parameter.requires_grad = False
     try:
         yield
     finally:
-        for parameter, learns, gradient in before:
-            if learns:
+        for parameter, requires_grad, gradient in before:
+            if requires_grad:
                 parameter.requires_grad = True
             parameter.grad = gradient

@@ -1,12 +1,12 @@
-"""Swin Transformer (Liu et al. 2021, arXiv 2103.14030) and its all-MLP form, for any input of at least one patch.
+"""Swin Transformer (Liu et al. 2021, arXiv 2103.14030), for images of any size.
 
-State-dict keys follow the authors' repository (`layers.0.blocks.1.attn.relative_position_bias_table`), without its
-stored index and mask buffers. Feature maps are channels last, `(B, H, W, C)`, everywhere between the patch embedding
-and the head. With the same weights the logits equal those of timm and torchvision.
+State-dict keys are those of the authors' repository (`layers.0.blocks.1.attn.relative_position_bias_table`), without
+its index and mask buffers. Between patch embedding and head, feature maps are channels last, `(B, H, W, C)`. With the
+same weights the logits equal those of timm and torchvision.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS, SwinConfig
 from swin_core.models.linear import Linear, linear_gelu
+from swin_core.models.swin_mlp import WindowMLP
 from swin_core.models.windows import (
     Pair,
     fit_window,
@@ -27,22 +28,9 @@ from swin_core.models.windows import (
     window_reverse,
 )
 
-__all__ = [
-    "VARIANTS",
-    "PatchEmbed",
-    "PatchMerging",
-    "Stage",
-    "Swin",
-    "SwinBlock",
-    "SwinConfig",
-    "WindowAttention",
-    "WindowMLP",
-    "build",
-]
-
 
 def build(variant: str | SwinConfig, **overrides: Any) -> "Swin":
-    """A Swin with random weights.
+    """Return a Swin with random weights.
 
     Args:
         variant: a key of `VARIANTS`, or a config.
@@ -62,26 +50,18 @@ def build(variant: str | SwinConfig, **overrides: Any) -> "Swin":
     return Swin(replace(variant, **overrides))
 
 
-_KEEP_AT_MOST = 2**24
-"""Elements of an additive term that is kept between calls: 64 MB; larger batches make theirs anew each time."""
+_MAX_CACHED = 2**24
+"""Largest number of elements of an additive term to cache (64 MB); those of larger batches are computed each time."""
 
 _FEW_SCORES = 2**21
-"""Scores, over all windows and heads, up to which a CPU attends faster by plain products than by the fused kernel."""
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """An additive attention term and what it was made from."""
-
-    key: tuple[Any, ...]
-    term: Tensor
+"""Scores over all windows and heads up to which plain products are faster on a CPU than the fused kernel."""
 
 
 class WindowAttention(nn.Module):
-    """W-MSA and SW-MSA: attention of the tokens of a window to each other (paper, section 3.2, eq. 4).
+    """W-MSA and SW-MSA: self-attention within windows (paper, section 3.2, eq. 4).
 
-    `Attention(Q, K, V) = SoftMax(Q K^T / sqrt(d) + B) V` for each window and head, with B from a table of `(2M-1)^2`
-    relative positions, and the mask of the cyclic shift added to it.
+    `Attention(Q, K, V) = SoftMax(Q K^T / sqrt(d) + B) V` for each window and head. B is looked up in a table of
+    `(2M-1)^2` relative positions; the mask of the cyclic shift is added to it.
     """
 
     def __init__(self, dim: int, heads: int, window: int, shift: int, *, qkv_bias: bool, position_bias: bool):
@@ -93,7 +73,8 @@ class WindowAttention(nn.Module):
             self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         else:
             self.register_parameter("relative_position_bias_table", None)
-        self._kept: _Kept | None = None
+        self._cached: tuple[tuple[Any, ...], Tensor] | None = None
+        """Last additive term, with the key that says what it was computed from."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens within windows: `(B, H, W, C)` to `(B, H, W, C)`."""
@@ -116,17 +97,17 @@ class WindowAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         table = self.relative_position_bias_table
-        learns = table is not None and table.requires_grad and torch.is_grad_enabled()
+        trained = table is not None and table.requires_grad and torch.is_grad_enabled()
         few = q.device.type == "cpu" and q.shape[:-1].numel() * q.shape[-2] <= _FEW_SCORES
-        # The fused kernel has no gradient for its additive term, and it is slow where a CPU's cache holds all scores.
-        if learns:
-            self._kept = None  # a fused optimizer will change the table without counting its version
-        if learns or few:
+        # The fused kernel has no gradient for its additive term, and is slower where all scores fit into a CPU's cache.
+        if trained:
+            self._cached = None  # fused optimizers change the table without counting its version
+        if trained or few:
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            term = self.additive_term(grid, window, shift) if learns else self._kept_term(q, 1, grid, window, shift)
+            term = self.additive_term(grid, window, shift) if trained else self._cached_term(q, 1, grid, window, shift)
             scores = (scores.unflatten(0, (batch, -1)) + term).flatten(0, 1)
             return scores.softmax(-1) @ v
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._kept_term(q, batch, grid, window, shift))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._cached_term(q, batch, grid, window, shift))
 
     def additive_term(self, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         """Relative position bias plus shift mask, `(windows or 1, heads or 1, N, N)`; differentiable."""
@@ -140,62 +121,30 @@ class WindowAttention(nn.Module):
         mask = shift_mask(grid, window, shift, device)
         return term if mask is None else term + mask.to(term.dtype)[:, None]
 
-    def _kept_term(self, q: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
-        """The additive term as the fused kernel wants it, kept between calls until the table or the grid changes."""
+    def _cached_term(self, q: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
+        """The additive term as the fused kernel takes it, cached until the table or the grid changes."""
         table = self.relative_position_bias_table
         version: Any = (None, 0)
         if table is not None:
-            # Writes to a tensor made in inference mode are not counted, so that nothing can be kept for it.
+            # Changes to a tensor made in inference mode are not counted, so its term cannot be cached.
             version = object() if table.is_inference() else (table.data_ptr(), table._version)
         key = (batch if any(shift) else 1, grid, q.dtype, q.device, version)
-        kept = self._kept  # read once: another thread may replace it
-        if kept is None or kept.key != key:
-            # A tensor made in inference mode could not take part in a later backward pass.
-            with torch.inference_mode(False), torch.no_grad():
-                term = self.additive_term(grid, window, shift).to(q.dtype)
-                if any(shift):
-                    term = term.expand(-1, self.heads, -1, -1).repeat(batch, 1, 1, 1)
-                kept = _Kept(key, term.contiguous())
-            if kept.term.numel() <= _KEEP_AT_MOST:
-                self._kept = kept
-        return kept.term
-
-
-class WindowMLP(nn.Module):
-    """Mixing of a window's tokens by a learned matrix for each head, in place of attention (Swin-MLP).
-
-    Shifted windows come from padding at the top and left instead of a cyclic shift, as in the authors' code; padded
-    tokens are zeros and add nothing.
-    """
-
-    def __init__(self, dim: int, heads: int, window: int, shift: int):
-        super().__init__()
-        self.heads, self.window, self.shift = heads, window, shift
-        tokens = window * window
-        # The shapes of the authors' grouped Conv1d, so that their weights fit: (heads * N, N, 1) and (heads * N).
-        self.weight = nn.Parameter(torch.empty(heads * tokens, tokens, 1))
-        self.bias = nn.Parameter(torch.zeros(heads * tokens))
-        nn.init.trunc_normal_(self.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix tokens within windows: `(B, H, W, C)` to `(B, H, W, C)`."""
-        _, height, width, channels = x.shape
-        shift = fit_window((height, width), self.window, self.shift)[1]
-        top, left = (self.window - step if step else 0 for step in shift)
-        window = (self.window, self.window)
-        x = pad_to_windows(F.pad(x, (0, 0, left, 0, top, 0)), window)
-        grid = (x.shape[1], x.shape[2])
-        windows = window_partition(x, window)
-        tokens = windows.shape[1]
-        heads = windows.view(-1, tokens, self.heads, channels // self.heads)
-        mixing = self.weight.view(self.heads, tokens, tokens)
-        mixed = torch.einsum("hnm,bmhd->bnhd", mixing, heads) + self.bias.view(self.heads, tokens).t()[..., None]
-        x = window_reverse(mixed.reshape(-1, tokens, channels), window, grid)
-        return x[:, top : top + height, left : left + width]
+        cached = self._cached  # read once: another thread may replace it
+        if cached is not None and cached[0] == key:
+            return cached[1]
+        # A tensor made in inference mode could not take part in a later backward pass.
+        with torch.inference_mode(False), torch.no_grad():
+            term = self.additive_term(grid, window, shift).to(q.dtype)
+            if any(shift):
+                term = term.expand(-1, self.heads, -1, -1).repeat(batch, 1, 1, 1)
+            term = term.contiguous()
+        if term.numel() <= _MAX_CACHED:
+            self._cached = key, term
+        return term
 
 
 class Mlp(nn.Module):
-    """Two linear layers with GELU between them, on each token alone."""
+    """Two linear layers with GELU between them, applied to each token."""
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
@@ -205,24 +154,24 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., C)` to `(..., C)`."""
-        parts = (self.fc1, self.act)
-        # A part that is watched or replaced has to be called for itself.
-        if type(self.act) is nn.GELU and not any(part._forward_hooks or part._forward_pre_hooks for part in parts):
+        layers = (self.fc1, self.act)
+        # Layers with hooks, or a replaced activation, must be called as modules.
+        if type(self.act) is nn.GELU and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
             return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return self.fc2(self.act(self.fc1(x)))
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): drop a residual branch for some images of a batch, while training."""
+    """Stochastic depth (Huang et al. 2016): while training, drop a residual branch for some images of a batch."""
 
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
         self.kept: Tensor | None = None
-        """`(B,)` bool, for which images the next passes keep the branch; None draws it anew at each pass."""
+        """Images whose branch the next forward passes keep, `(B,)` bool; None draws them at each pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, ...)` to `(B, ...)`; what is kept is scaled so that the expectation stays."""
+        """`(B, ...)` to `(B, ...)`; kept branches are scaled so that the expectation is unchanged."""
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
@@ -231,7 +180,7 @@ class DropPath(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """One Swin block: windows, then an MLP, each behind a LayerNorm and beside a shortcut (eq. 3)."""
+    """Swin block: a window mixer and an MLP, each after a LayerNorm and with a residual connection (eq. 3)."""
 
     def __init__(self, config: SwinConfig, stage: int, index: int, drop_path: float):
         super().__init__()
@@ -264,7 +213,7 @@ class SwinBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Cut the image into patches and embed each linearly (section 3.1): one convolution, then LayerNorm."""
+    """Cut the image into patches and embed each linearly (section 3.1): a convolution, then LayerNorm."""
 
     def __init__(self, config: SwinConfig):
         super().__init__()
@@ -273,7 +222,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, channels, height, width)` in pixels to `(B, H, W, C)` in patches; the last ones are zero-padded."""
+        """`(B, channels, height, width)` in pixels to `(B, H, W, C)` in patches; incomplete patches are zero-padded."""
         height, width = x.shape[-2:]
         bottom, right = -height % self.patch, -width % self.patch
         if bottom or right:
@@ -283,7 +232,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Join the tokens of each 2 x 2 neighbourhood and halve their joint width (section 3.1)."""
+    """Concatenate the tokens of each 2 x 2 neighbourhood and halve the width (section 3.1)."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -295,16 +244,16 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(self.neighbourhoods(x)))
 
     def neighbourhoods(self, x: Tensor) -> Tensor:
-        """The four tokens of each neighbourhood side by side, `(B, ceil(H / 2), ceil(W / 2), 4C)`."""
+        """Concatenate the four tokens of each neighbourhood, `(B, ceil(H / 2), ceil(W / 2), 4C)`."""
         x = pad_to_windows(x, (2, 2))
         batch, height, width, channels = x.shape
-        # Order of the published weights: top left, bottom left, top right, bottom right.
+        # The order of the published weights: top left, bottom left, top right, bottom right.
         x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
         return x.reshape(batch, height // 2, width // 2, 4 * channels)
 
 
 class Stage(nn.Module):
-    """The blocks of one resolution, and the patch merging that leads to the next."""
+    """The blocks of one resolution, and the patch merging before the next stage."""
 
     def __init__(self, config: SwinConfig, stage: int, drop_path: list[float]):
         super().__init__()
@@ -312,10 +261,10 @@ class Stage(nn.Module):
         last = stage == len(config.depths) - 1
         self.downsample: PatchMerging | None = None if last else PatchMerging(config.width(stage))
         self.checkpointing = False
-        """Whether a backward pass computes activations again, block by block (Chen et al. 2016)."""
+        """Whether backward passes recompute activations block by block (Chen et al. 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The blocks alone, `(B, H, W, C)` to the same: merging stays apart, so that a stage's own map can be had."""
+        """Apply the blocks, `(B, H, W, C)` to the same shape. Merging is separate: hooks see the stage's own map."""
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
@@ -324,15 +273,15 @@ class Stage(nn.Module):
         return x
 
     def merge(self, x: Tensor) -> Tensor:
-        """The stage's map as the next stage takes it; unchanged after the last stage."""
+        """Return the input of the next stage; the last stage's map is unchanged."""
         return x if self.downsample is None else self.downsample(x)
 
 
 class Swin(nn.Module):
-    """Swin Transformer: patches, stages of shifted-window blocks, a last norm, mean pooling and a linear head.
+    """Swin Transformer: patch embedding, stages of shifted-window blocks, norm, mean pooling and a linear head.
 
     Args:
-        config: the shape; `build` makes one from a variant's name.
+        config: the shape; `build` takes the name of a variant instead.
     """
 
     def __init__(self, config: SwinConfig):
@@ -356,14 +305,14 @@ class Swin(nn.Module):
         return self.head(self.forward_features(x).mean((1, 2)))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The map after the last norm, `(B, H, W, C)`, before pooling."""
+        """`(B, channels, height, width)` to the map after the last norm, `(B, H, W, C)`, before pooling."""
         x = self._embed(x)
         for stage in self._stages():
             x = stage.merge(stage(x))
         return self.norm(x)
 
     def pyramid(self, x: Tensor) -> "OrderedDict[str, Tensor]":
-        """The map of every stage, for FPN and U-Net.
+        """Return the map of each stage, for FPN and U-Net.
 
         Returns:
             `stage1` to `stage4`, each `(B, C_i, H_i, W_i)`, at strides 4, 8, 16 and 32 pixels (for patch 4).
@@ -377,7 +326,7 @@ class Swin(nn.Module):
         return maps
 
     def set_checkpointing(self, on: bool) -> None:
-        """Whether backward passes compute activations again, block by block, instead of keeping them."""
+        """Set whether backward passes recompute activations block by block instead of storing them."""
         for stage in self._stages():
             stage.checkpointing = on
 
@@ -391,12 +340,12 @@ class Swin(nn.Module):
         return x if embedding is None else x + embedding
 
     def check_input(self, x: Tensor) -> None:
-        """Raise `ConfigError` for what is no batch of images with the model's channels."""
+        """Raise `ConfigError` unless `x` is a batch of images with the model's channels."""
         if x.dim() != 4 or x.shape[1] != self.config.in_chans or 0 in x.shape:
             raise ConfigError(f"the model takes (B, {self.config.in_chans}, height, width) and got {tuple(x.shape)}.")
 
     def position_embedding(self, grid: Pair) -> Tensor | None:
-        """The absolute position embedding, resized to a grid of patches: `(1, H, W, C)`; None without one."""
+        """Return the absolute position embedding, resized to a grid of patches, `(1, H, W, C)`, or None."""
         if self.absolute_pos_embed is None:
             return None
         side = round(self.absolute_pos_embed.shape[1] ** 0.5)
@@ -408,7 +357,7 @@ class Swin(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """The authors' initialisation: truncated normal of width 0.02, zero biases."""
+    """Initialise as the authors do: truncated normal with standard deviation 0.02, zero biases."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,11 +1,11 @@
-"""The geometry of shifted windows as pure functions: no parameters, no state.
+"""Geometry of shifted windows as pure functions, without parameters or state.
 
-Feature maps are channels last, `(B, H, W, C)`. A window is a pair `(window_h, window_w)` in tokens, so that a map
-narrower than the window along one axis can shrink it there.
+Feature maps are channels last, `(B, H, W, C)`. A window is a pair `(window_h, window_w)` in tokens, since it shrinks
+along an axis where the map is smaller.
 
-Order of padding and shift: the map is padded at the right and bottom to a multiple of the window, *then* rolled, as
-torchvision and the authors' detection code do (timm rolls first). Padded tokens are zeros and take part as keys, as in
-those two; they are cut off after the attention.
+A map is padded at the right and bottom to a multiple of the window, then rolled, as in torchvision and the authors'
+detection code (timm rolls first). Padded tokens are zeros; they take part as keys, as in those two, and are cut off
+after the attention.
 """
 
 from functools import lru_cache
@@ -14,25 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "fit_window",
-    "pad_to_windows",
-    "relative_position_index",
-    "shift_mask",
-    "shift_regions",
-    "window_partition",
-    "window_reverse",
-]
-
 Pair = tuple[int, int]
+
+_CACHE_SIZE = 32
+"""Masks and indices to keep. A Swin of four stages needs eight for one image size."""
 
 
 def fit_window(grid: Pair, window: int, shift: int) -> tuple[Pair, Pair]:
-    """Window and shift for a map of `grid` tokens.
+    """Return window and shift for a map of `grid` tokens.
 
-    Along an axis where the map is not larger than the window, the window shrinks to the map and nothing is shifted:
-    one window then sees the whole axis (the authors' code, timm and torchvision agree on the missing shift; the first
-    two shrink the window).
+    Along an axis where the map is not larger than the window, the window shrinks to the map and nothing is shifted, so
+    one window covers the axis. (The authors' code, timm and torchvision do not shift there either; the first two shrink
+    the window.)
 
     Returns:
         `(window_h, window_w)` and `(shift_h, shift_w)`, in tokens.
@@ -57,7 +50,7 @@ def window_partition(x: Tensor, window: Pair) -> Tensor:
         window: `(window_h, window_w)` in tokens.
 
     Returns:
-        `(B * windows, window_h * window_w, C)`, the windows of one image after those of the other.
+        `(B * windows, window_h * window_w, C)`, image by image.
     """
     batch, height, width, channels = x.shape
     rows, columns = height // window[0], width // window[1]
@@ -66,7 +59,7 @@ def window_partition(x: Tensor, window: Pair) -> Tensor:
 
 
 def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
-    """Put windows back into a map: the inverse of `window_partition`.
+    """Assemble windows into a map: the inverse of `window_partition`.
 
     Args:
         windows: `(B * windows, window_h * window_w, C)`.
@@ -82,60 +75,55 @@ def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
     return x.reshape(-1, grid[0], grid[1], channels)
 
 
-_KEPT = 32
-"""Masks and indices that are kept. A Swin of four stages needs eight for one image size."""
-
-
 def shift_regions(grid: Pair, shift: Pair, device: torch.device | None = None) -> Tensor:
-    """Number the regions that the cyclic shift brings together from different sides of the map (figure 4).
+    """Number the regions that the cyclic shift joins from opposite sides of the map (figure 4).
 
     Returns:
-        `(H, W)` integers on the *shifted* map; two tokens of one window were neighbours before the shift exactly
-        when their numbers agree.
+        `(H, W)` integers on the *shifted* map. Two tokens of a window were neighbours before the shift exactly when
+        their numbers agree.
     """
     axes = []
     for size, step in zip(grid, shift, strict=True):
         axis = torch.zeros(size, dtype=torch.long, device=device)
-        axis[size - step :] = 1  # came round from the other side
+        axis[size - step :] = 1  # rolled in from the other side
         axes.append(axis)
     return axes[0][:, None] * 2 + axes[1][None, :]
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHE_SIZE)
 def shift_mask(grid: Pair, window: Pair, shift: Pair, device: torch.device | None = None) -> Tensor | None:
-    """Additive attention mask of SW-MSA (section 3.2, "efficient batch computation for shifted configuration").
+    """Return the additive mask of SW-MSA (section 3.2, "efficient batch computation for shifted configuration").
 
     Args:
         grid: `(H, W)` of the padded map, multiples of the window.
         window: `(window_h, window_w)` in tokens.
         shift: `(shift_h, shift_w)` in tokens.
-        device: where to make it; the CPU by default.
+        device: the CPU by default.
 
     Returns:
-        `(windows, N, N)` float32 with N tokens a window: 0 where the pair may attend, minus infinity where the shift
-        brought together tokens that are no neighbours. None without a shift, when nothing is masked. It is cached
-        and shared, so do not change it.
+        `(windows, N, N)` float32 with N tokens a window: 0 for neighbours, minus infinity for tokens that only the
+        shift brought together. None without a shift. Cached and shared, so do not change it.
     """
     if not any(shift):
         return None
-    with torch.inference_mode(False):  # a backward pass may need what an inference makes first
+    with torch.inference_mode(False):  # a backward pass may use a mask that was cached during inference
         regions = shift_regions(grid, shift, device)[None, :, :, None]
         regions = window_partition(regions, window).squeeze(-1)  # (windows, N)
         apart = regions[:, None, :] != regions[:, :, None]
         return torch.zeros(apart.shape, device=device).masked_fill_(apart, float("-inf"))
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHE_SIZE)
 def relative_position_index(window: Pair, table_window: int, device: torch.device | None = None) -> Tensor:
-    """Where each pair of tokens finds its relative position bias (section 3.2, eq. 4).
+    """Return the row of the bias table for each pair of tokens (section 3.2, eq. 4).
 
     Args:
         window: `(window_h, window_w)` in tokens, each at most `table_window`.
-        table_window: window size M that the bias table of `(2M-1)^2` rows was made for.
-        device: where to make it; the CPU by default.
+        table_window: window size M of the bias table, which has `(2M-1)^2` rows.
+        device: the CPU by default.
 
     Returns:
-        `(N, N)` row numbers, `[query, key]`, N = window_h * window_w; cached and shared, so do not change them.
+        `(N, N)` row numbers, `[query, key]`, N = window_h * window_w. Cached and shared, so do not change it.
     """
     with torch.inference_mode(False):
         rows = torch.arange(window[0], device=device)[:, None].expand(window).flatten()
