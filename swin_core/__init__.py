@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from swin_core.errors import SwinError
     from swin_core.images.read import read_image
     from swin_core.models.config import VARIANTS, SwinConfig
-    from swin_core.models.swin import Swin, build
+    from swin_core.models.swin import Swin
     from swin_core.weights.files import load_weights, save_weights
+    from swin_core.zoo.build import build
     from swin_core.zoo.classifier import Classifier
     from swin_core.zoo.load import available, load
 
@@ -46,7 +47,7 @@ _HOMES = {
     "VARIANTS": "models.config",
     "SwinConfig": "models.config",
     "Swin": "models.swin",
-    "build": "models.swin",
+    "build": "zoo.build",
     "load_weights": "weights.files",
     "save_weights": "weights.files",
     "Classifier": "zoo.classifier",
