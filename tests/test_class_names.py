@@ -1,4 +1,4 @@
-"""One matcher of class names: the rules, and every caller that has to follow them."""
+"""Matching class names: the rules, and the callers that follow them."""
 
 from __future__ import annotations
 

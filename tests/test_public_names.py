@@ -1,4 +1,4 @@
-"""The public names of `swin_core`: there when they are used, and not a second earlier."""
+"""The public names of `swin_core`, which are imported lazily."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def heavy_after(code: str) -> str:
-    """The heavy packages that a fresh interpreter has loaded after some code."""
+    """Run code in a fresh interpreter; return the heavy packages that it has loaded."""
     names = "print(*sorted({'torch', 'timm', 'numpy', 'PIL', 'matplotlib', 'streamlit'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\n{names}"], cwd=ROOT, capture_output=True, text=True, check=True

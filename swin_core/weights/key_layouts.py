@@ -232,7 +232,10 @@ def _heads_and_window(own: Mapping[str, Tensor], block: str) -> tuple[int, int] 
             raise WeightsError(f"a mixing matrix of {tokens} tokens belongs to no square window.")
         return mixing.shape[0] // tokens, isqrt(tokens)
     table = own.get(f"{block}attn.{BIAS_TABLE}")
-    return None if table is None else (table.shape[1], table_window(table))
+    if table is None:
+        return None
+    window = table_window(table)
+    return table.shape[1], window
 
 
 def _tensor(own: Mapping[str, Tensor], key: str, dimensions: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Arrays of any number of channels and any bit depth: values untouched, and nothing that could run code."""
+"""Read arrays: values are unchanged at any bit depth and number of channels, and nothing in a file can run code."""
 
 import io
 import pickle
@@ -105,7 +105,7 @@ def zipped(content: bytes, **names: int) -> bytes:
 
 
 def claiming(content: bytes, size: int) -> bytes:
-    """A ZIP archive whose directory says that its member unpacks to `size` bytes."""
+    """A ZIP archive that claims `size` bytes for its member."""
     place = content.index(b"PK\1\2") + 24
     return content[:place] + size.to_bytes(4, "little") + content[place + 4 :]
 

@@ -1,4 +1,4 @@
-"""Plain lossless images decoded by OpenCV: the same pixels as Pillow's, and only where nothing is to interpret."""
+"""Lossless images decoded by OpenCV: the pixels equal Pillow's, and files that need interpretation are left to it."""
 
 import io
 import struct
@@ -42,7 +42,7 @@ def test_the_pixels_are_those_that_were_saved(kind: str, options: dict[str, obje
     np.testing.assert_array_equal(found, pixels)
 
 
-def test_a_flat_picture_and_few_colours() -> None:
+def test_a_flat_image_and_few_colours() -> None:
     for pixels in (np.zeros((8, 8, 3), np.uint8), np.tile(np.uint8([[[0, 9, 255], [1, 2, 3]]]), (4, 4, 1))):
         for content in (encoded(pixels, "WEBP", lossless=True), encoded(pixels, "PNG")):
             np.testing.assert_array_equal(lossless_pixels(content, MANY), pixels)
@@ -50,7 +50,7 @@ def test_a_flat_picture_and_few_colours() -> None:
 
 def with_exif(pixels: np.ndarray, kind: str) -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     return encoded(pixels, kind, exif=exif.tobytes(), lossless=True)
 
 
@@ -108,7 +108,7 @@ def test_damage_is_found_or_gives_what_pillow_gives(kind: str) -> None:
     assert (read > 0) == (kind == "WEBP")  # a PNG has check sums
 
 
-def test_broken_pixels_with_the_right_check_sum_are_no_picture() -> None:
+def test_broken_pixels_with_the_right_check_sum_are_no_image() -> None:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
     full = zlib.compress(bytes(8 * 25))
     for data in (full[:-6], b"no zlib at all", b"", zlib.compress(bytes(30)), zlib.compress(b"\x09" * 8 * 25)):

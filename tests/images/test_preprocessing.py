@@ -1,4 +1,4 @@
-"""What a classifier sees, against timm's own transforms."""
+"""Preprocessing against timm's own transforms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = [(300, 200), (201, 333), (256, 256), (224, 224), (37, 21), (500, 61)]
 
 
 class Stub(nn.Module):
-    """All that the preprocessing of a timm model depends on."""
+    """A model with the attributes that timm's preprocessing reads."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ def stub(**changes: Any) -> Stub:
 
 
 def noise(size: tuple[int, int]) -> Image.Image:
-    """An image in which every pixel differs from its neighbours: nothing blurs away."""
+    """An image of random pixels."""
     draw = np.random.default_rng(sum(size))
     return Image.fromarray(draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 def assert_as_timm(model: Stub, image: Image.Image) -> None:
-    """Classifier and timm make the same bytes and the same tensor of an image, to the last bit."""
+    """Assert that the classifier's tensor of an image equals timm's exactly."""
     classifier = swin_core.Classifier.from_timm(model)
     config = timm.data.resolve_data_config({}, model=model)
     expected = timm.data.create_transform(**config)(image)
@@ -85,13 +85,13 @@ def test_models_without_a_square_view_or_a_head_are_refused(changes: dict[str, A
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("fraction", [0.8, 0.875, 1.0, 1.15])
 def test_the_crop_is_the_region_of_the_view(fraction: float, squash: bool) -> None:
-    """An image whose pixels tell their place shows which of them the view was made of."""
+    """Pixel values are coordinates, so a view shows which region it was made of."""
     for width, height in [(300, 200), (201, 333), (64, 64), (40, 97)]:
         rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
         left, top, right, bottom = crop_region((width, height), 64, fraction, squash)
         for plane, first, last in ((columns, left, right), (rows.T, top, bottom)):
-            picture = Image.fromarray(np.ascontiguousarray(plane if plane is columns else plane.T))
-            seen = np.asarray(crop_square(picture, 64, fraction, Image.Resampling.BILINEAR, squash))
+            image = Image.fromarray(np.ascontiguousarray(plane if plane is columns else plane.T))
+            seen = np.asarray(crop_square(image, 64, fraction, Image.Resampling.BILINEAR, squash))
             line = seen[32] if plane is columns else seen[:, 32]
             step = (line[40] - line[24]) / 16
             start = line[24] - 24.5 * step
@@ -99,7 +99,7 @@ def test_the_crop_is_the_region_of_the_view(fraction: float, squash: bool) -> No
             assert abs(start + 64 * step - last) <= 0.55
 
 
-def test_the_crop_of_a_picture_of_the_models_size_is_the_view() -> None:
+def test_the_crop_of_an_image_of_the_models_size_is_the_view() -> None:
     for size, fraction in (((96, 64), 1.0), (((64 * 5) // 4, 200), 0.8)):
         classifier = swin_core.Classifier(stub(), ["a"], (0.5,) * 3, (0.5,) * 3, 64, crop_fraction=fraction)
         image = noise(size)
@@ -108,8 +108,8 @@ def test_the_crop_of_a_picture_of_the_models_size_is_the_view() -> None:
 
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 700), (5000, 3), (50_000, 1), (1, 50_000)])
-def test_any_picture_has_a_view_and_a_crop(size: tuple[int, int], squash: bool) -> None:
-    """A strip resized whole would be 224 times as long: 11 million pixels wide, and gigabytes for a longer one."""
+def test_any_image_has_a_view_and_a_crop(size: tuple[int, int], squash: bool) -> None:
+    """A strip of 50,000 pixels, resized as a whole, would be 11 million pixels long."""
     classifier = swin_core.Classifier(stub(), ["a"], (0.5,) * 3, (0.5,) * 3, 224, crop_fraction=0.9, squash=squash)
     image = noise(size)
     started = time.perf_counter()
@@ -120,7 +120,7 @@ def test_any_picture_has_a_view_and_a_crop(size: tuple[int, int], squash: bool) 
     assert all(part <= whole for part, whole in zip(crop.size, size, strict=True))
 
 
-def test_the_picture_stays_as_it_was() -> None:
+def test_the_image_stays_as_it_was() -> None:
     for squash in (False, True):
         classifier = swin_core.Classifier(stub(), ["a"], (0.5,) * 3, (0.5,) * 3, 32, squash=squash)
         image = noise((32, 32))

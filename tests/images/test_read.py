@@ -1,4 +1,4 @@
-"""Images that are right: every format, orientation, bit depth, palette and transparency (faults 6 and 7)."""
+"""Valid images: every format, orientation, bit depth, palette and transparency."""
 
 import io
 import struct
@@ -43,7 +43,7 @@ def test_lossy_formats_come_close(kind: str, most: float, pixels: np.ndarray) ->
     assert np.abs(np.asarray(image).astype(int) - pixels).mean() < most
 
 
-def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_every_kind_of_source_gives_the_same_image(tmp_path: Path, pixels: np.ndarray) -> None:
     content = encoded(pixels, "PNG")
     path = tmp_path / "an image.jpg"  # the name lies, the content decides
     path.write_bytes(content)
@@ -107,7 +107,7 @@ def test_nothing_of_the_metadata_is_left(tmp_path: Path, pixels: np.ndarray) -> 
             assert Image.open(io.BytesIO(written)).getexif().get_ifd(0x8825) == {}
 
 
-def test_damaged_exif_does_not_hide_the_picture(pixels: np.ndarray) -> None:
+def test_damaged_exif_does_not_hide_the_image(pixels: np.ndarray) -> None:
     for exif in (
         b"Exif\0\0MM\0*\0\0\0",
         b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01" * 40,
@@ -181,7 +181,7 @@ def test_floating_point_without_a_known_white_is_refused(bad: float, channels: i
 
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3), (5, 8, 9), (2, 3, 8, 9)])
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "complex64", "float64"])
-def test_tiffs_that_are_no_pictures_are_refused_by_one_line(dtype: str, shape: tuple[int, ...]) -> None:
+def test_tiffs_that_are_no_images_are_refused_by_one_line(dtype: str, shape: tuple[int, ...]) -> None:
     values = (np.arange(np.prod(shape)).reshape(shape) % 100).astype(dtype)
     content = tiff_encoded(values, photometric="rgb" if shape == (8, 9, 3) else "minisblack")
     with pytest.raises(ImageError) as error:

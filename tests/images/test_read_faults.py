@@ -1,4 +1,4 @@
-"""Bytes that are no plain image: one line each, little memory and time, no other error (faults 3, 5 and 7)."""
+"""Invalid and foreign files: an `ImageError` of one line each, with little memory and time."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def pixels() -> np.ndarray:
 
 
 def read_or_refuse(content: bytes, **caps: int) -> Image.Image | None:
-    """The image, or None where it is refused, which must be by one line."""
+    """Return the image, or None if it is refused; the message must be one line."""
     try:
         return read_image(content, **caps)
     except ImageError as error:
@@ -88,7 +88,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("named", FOREIGN)
 def test_foreign_formats_named_png_are_called_by_their_name(named: str, tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(FOREIGN[named])
     with pytest.raises(ImageError, match=named.strip()) as error:
         read_image(path)
@@ -97,14 +97,13 @@ def test_foreign_formats_named_png_are_called_by_their_name(named: str, tmp_path
 
 def test_foreign_formats_as_pillow_writes_them(pixels: np.ndarray) -> None:
     for kind in ("EPS", "PDF", "PPM", "ICO", "JPEG2000", "TGA", "PCX", "SGI", "XBM"):
-        picture = Image.fromarray(pixels[:32, :32]).convert("1" if kind == "XBM" else "RGB")
+        image = Image.fromarray(pixels[:32, :32]).convert("1" if kind == "XBM" else "RGB")
         with pytest.raises(ImageError) as error:
-            read_image(encoded(picture, kind))
+            read_image(encoded(image, kind))
         one_line(error)
 
 
-# Runs alone, so that its peak of memory is its own. Of each file it prints the name, the seconds of computing and
-# the MiB that the refusal took, and the message.
+# Runs in a process of its own, to measure its peak memory. Prints for each file the name, CPU seconds, MiB and message.
 MEASURE = """
 import json, resource, sys, time
 from swin_core.errors import ImageError
@@ -156,8 +155,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
-    """Seconds, MiB and message of the refusal of each bomb."""
-    paths = {name: tmp_path_factory.mktemp("bomb") / "picture.png" for name in BOMBS}
+    """Seconds, MiB and error message of reading each decompression bomb."""
+    paths = {name: tmp_path_factory.mktemp("bomb") / "image.png" for name in BOMBS}
     for name, path in paths.items():
         path.write_bytes(BOMBS[name]())
         assert path.stat().st_size < 2**20

@@ -20,7 +20,7 @@ SIZES = [((8, 8), 12, 4), ((9, 10), 12, 4), ((3, 20), 24, 7), ((1, 1), 6, 4), ((
 
 
 def counted(module: nn.Module, x: Tensor) -> int:
-    """FLOPs of a module that is run for real, its sums of products written out as matrix products."""
+    """Run a module and return PyTorch's FLOP count."""
     with FlopCounterMode(display=False) as counter:
         module(x)
     return int(counter.get_total_flops())

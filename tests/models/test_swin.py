@@ -1,4 +1,4 @@
-"""The model against timm and torchvision, its free shapes and options, and its feature pyramid."""
+"""Swin against timm and torchvision; input sizes, options and the feature pyramid."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.fixtures.reference import SMALL, randomise, relative_error, small
 
 @pytest.fixture
 def no_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large models are built in a moment; the test fills in every weight itself."""
+    """Skip initialisation, which is slow for large models; the test sets every weight itself."""
     for name in ("trunc_normal_", "kaiming_uniform_", "uniform_", "normal_", "xavier_uniform_"):
         monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
 
 
 def copy_into(other: nn.Module, ours: Swin) -> nn.Module:
-    """Give timm's or torchvision's model our weights, through the names that `convert` gives its own."""
+    """Copy our weights into timm's or torchvision's model, by the keys that `convert` returns."""
     theirs, _ = convert(other.state_dict())  # tensors that share memory with `other`
     state = ours.state_dict()
     assert theirs.keys() == state.keys()
@@ -148,9 +148,9 @@ def test_the_plain_vit_equals_timms_with_mean_pooling() -> None:
     peer.load_state_dict(
         {names.get(key, key.replace("layers.0.blocks", "blocks")): value for key, value in ours.state_dict().items()}
     )
-    pictures = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        torch.testing.assert_close(ours(pictures), peer(pictures), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours(images), peer(images), rtol=1e-4, atol=1e-5)
     sizes = [sum(value.numel() for value in build(name).parameters()) for name in ("vit_nano", "swin_nano")]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.03)
 
@@ -214,7 +214,7 @@ def test_no_shift_leaves_windows_apart() -> None:
     for shift in (False, True):
         model = small(shift=shift)
         with torch.inference_mode():
-            maps = [model.pyramid(picture)["stage1"] for picture in (x, touched)]
+            maps = [model.pyramid(image)["stage1"] for image in (x, touched)]
         changed = (maps[0] != maps[1]).any(1)[0]
         assert changed[:4, :4].all()
         changed[:4, :4] = False
@@ -234,7 +234,7 @@ def test_no_bias_equals_a_table_of_zeros() -> None:
 
 
 def entering(model: Swin, x: Tensor) -> Tensor:
-    """The map that enters the first stage."""
+    """Return the input of the first stage."""
     seen: list[Tensor] = []
     hook = model.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     model(x)

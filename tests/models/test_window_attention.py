@@ -33,7 +33,7 @@ def test_window_attention_equals_a_loop(
     module = WindowAttention(6, 2, 4, shift, qkv_bias=True, position_bias=position_bias).double()
     randomise(module)
     x = torch.randn(2, *grid, 6, dtype=torch.float64)
-    expected = torch.stack([torch.from_numpy(naive_attention(module, picture.numpy())) for picture in x])
+    expected = torch.stack([torch.from_numpy(naive_attention(module, image.numpy())) for image in x])
     for most in (2**21, 0):  # by plain products, then by the fused kernel
         monkeypatch.setattr("swin_core.models.swin._FEW_SCORES", most)
         with torch.inference_mode():
@@ -48,11 +48,11 @@ def test_window_attention_without_qkv_bias_equals_a_loop() -> None:
     assert relative_error(module(x)[0].detach(), torch.from_numpy(naive_attention(module, x[0].numpy()))) < 1e-12
 
 
-def test_pictures_of_a_batch_do_not_mix() -> None:
+def test_images_of_a_batch_do_not_mix() -> None:
     model = small()
     x = torch.randn(5, 3, 30, 38)
     with torch.inference_mode():
-        alone = torch.cat([model(picture[None]) for picture in x])
+        alone = torch.cat([model(image[None]) for image in x])
         assert relative_error(model(x), alone) < 1e-5
         assert relative_error(model(x[:3]), alone[:3]) < 1e-5
 
@@ -93,11 +93,11 @@ def test_patch_merging_joins_neighbours_in_the_published_order() -> None:
     assert relative_error(merging(x), expected) < 1e-6
 
 
-# Two roads through the same attention
+# The fused kernel against plain products
 
 
 def explicit(model: Swin, x: Tensor) -> Tensor:
-    """Logits by the explicit softmax, which keeps nothing between calls: the reference for the kept term."""
+    """Logits by plain products with gradients, where no term is cached."""
     with torch.enable_grad():
         return model(x).detach()
 
@@ -126,8 +126,8 @@ def test_bias_table_gradient_equals_finite_differences() -> None:
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     table = module.relative_position_bias_table
 
-    def forward(picture: Tensor, values: Tensor) -> Tensor:
-        return torch.func.functional_call(module, {"relative_position_bias_table": values}, (picture,))
+    def forward(image: Tensor, values: Tensor) -> Tensor:
+        return torch.func.functional_call(module, {"relative_position_bias_table": values}, (image,))
 
     assert torch.autograd.gradcheck(forward, (x, table), eps=1e-6, atol=1e-6)
 
@@ -152,14 +152,14 @@ def by_optimiser(model: Swin) -> None:
 
 
 def by_fused_optimiser(model: Swin) -> None:
-    """It does not count the versions of what it changes."""
+    """A fused optimizer does not count the versions of the tensors that it changes."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.5, fused=True)
     model(torch.randn(2, 3, 32, 32)).square().sum().backward()
     optimiser.step()
 
 
 @pytest.mark.parametrize("change", [in_place, by_loading, by_optimiser, by_fused_optimiser])
-def test_kept_term_follows_the_table(change: Any) -> None:
+def test_cached_term_follows_the_table(change: Any) -> None:
     model = small()
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -172,7 +172,7 @@ def test_kept_term_follows_the_table(change: Any) -> None:
     assert relative_error(after, explicit(model, x)) < 1e-5
 
 
-def test_kept_term_follows_type_size_and_batch() -> None:
+def test_cached_term_follows_type_size_and_batch() -> None:
     model = small()
     cases = [(1, 32), (3, 32), (3, 44), (1, 44), (1, 32)]
     with torch.inference_mode():

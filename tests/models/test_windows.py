@@ -1,4 +1,4 @@
-"""Windows, shift, mask and relative positions against slow checks that know nothing of the fast code."""
+"""Windows, shift, mask and relative positions against slow, independent code."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_partition_puts_each_token_where_a_loop_does(grid: Pair, window: Pair) -
     x = torch.arange(2 * grid[0] * grid[1]).view(2, *grid, 1)
     expected = [
         [
-            int(x[picture, top + row, left + column])
+            int(x[image, top + row, left + column])
             for row, column in itertools.product(range(window[0]), range(window[1]))
         ]
-        for picture in range(2)
+        for image in range(2)
         for top in range(0, grid[0], window[0])
         for left in range(0, grid[1], window[1])
     ]
@@ -71,7 +71,7 @@ def test_window_shrinks_and_shift_ends_along_each_axis_alone() -> None:
 
 
 def neighbours_by_pixel(grid: Pair, window: Pair, shift: Pair) -> torch.Tensor:
-    """For each window and pair of its tokens, whether they stand to each other on the map as in it."""
+    """For each window and pair of its tokens: whether their offset on the map equals that in the window."""
     windows = []
     for top, left in itertools.product(range(0, grid[0], window[0]), range(0, grid[1], window[1])):
         inside = list(itertools.product(range(window[0]), range(window[1])))

@@ -1,75 +1,114 @@
-"""Several processes train and evaluate as one does, in real processes."""
+"""Ranks: errors of an exchange are distinguished from errors of the computation, in real processes and by message."""
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch.distributed as dist
 
-from swin_core import runs
-from swin_core.evaluation.accuracy import evaluate_named
-from swin_core.training import TrainConfig, train
+from swin_core.errors import PeerExitedError
+from swin_core.system.distributed import peer_errors
 from tests.conftest import free_port
-from tests.fixtures.shell import CLASSES, ROOT, TRAIN, Shell, assert_same_figures, options, pictures, shell, small
-from tests.fixtures.started import eventually
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-__all__ = ["pictures", "shell"]
-TORCHRUN = ("-m", "torch.distributed.run")
+ROOT = Path(__file__).resolve().parents[2]
 
+RANK = """
+import os, sys, time
+import torch
+import torch.distributed as dist
+from swin_core.errors import PeerExitedError
+from swin_core.system.distributed import join_ranks, peer_errors
 
-@pytest.fixture(scope="module")
-def config(pictures: Path) -> TrainConfig:
-    """Epochs enough that a run can be caught in the middle."""
-    return small(pictures, epochs=12)
-
-
-@pytest.fixture(scope="module")
-def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process that nothing disturbed."""
-    folder = runs.create(config.to_dict(), tmp_path_factory.mktemp("whole"))
-    assert train(config, folder) == "finished"
-    return folder
-
-
-def state(run: Path) -> tuple[Any, Any]:
-    status = runs.read_status(run)
-    return status.get("state"), status.get("reason", "")
-
-
-def test_two_ranks_give_the_figures_of_one(shell: Shell, config: TrainConfig, whole: Path) -> None:
-    assert shell.do(TRAIN, "fast-cifar100", *options(config), "--devices", "cpu", "--processes", "2") == 0, shell.said()
-    run = shell.only_run()
-    assert_same_figures(run, whole)
-    assert runs.read_status(run)["processes"] == 2
-    assert state(run) == ("finished", "")
-    assert shell.said().splitlines()[-1] == str(run)
+mode = sys.argv[1]
+with join_ranks(["cpu"]) as ranks:
+    model = ranks.data_parallel(torch.nn.Linear(3, 3)) if mode.endswith("backward") else None
+    ranks.any(False)
+    if ranks.rank == 1 and mode.startswith("gone"):
+        time.sleep(1)  # rank 0 waits for this one by then
+        os._exit(1)
+    try:
+        if mode == "gone":
+            ranks.sum(torch.ones(3))
+        elif mode == "gone in backward":
+            with peer_errors():
+                model(torch.ones(2, 3)).sum().backward()
+        elif mode == "backward":
+            loss = model(torch.ones(2, 3)).sum()
+            loss.register_hook(lambda gradient: torch.ones(2) @ torch.ones(3))
+            with peer_errors():
+                loss.backward()
+    except Exception as error:
+        print(type(error).__name__, str(error)[:200], flush=True)
+    os._exit(0)
+"""
 
 
-def test_two_nodes_give_the_figures_of_one_in_one_folder(shell: Shell, config: TrainConfig, whole: Path) -> None:
-    command = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint"]
-    command += [f"localhost:{free_port()}", TRAIN, "fast-cifar100", *options(config), "--devices", "cpu"]
-    nodes = [shell.begin(*command) for _ in range(2)]
-    run = eventually(lambda: next(iter(shell.root.glob("*")), None), 60)
-    eventually(lambda: runs.busy(["cpu"]) == {"cpu": run}, 30)
-    assert [node.wait(120) for node in nodes] == [0, 0], shell.said()
-    assert shell.only_run() == run
-    assert_same_figures(run, whole)
-    assert runs.read_status(run)["processes"] == 2
-    assert runs.busy(["cpu"]) == {}
+def first_rank(mode: str) -> tuple[str, str]:
+    """Run two ranks; return the standard output and standard error of rank 0."""
+    port = free_port()
+    ranks = []
+    for rank in range(2):
+        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+        ranks.append(
+            subprocess.Popen(
+                [sys.executable, "-c", RANK, mode],
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    output, errors = ranks[0].communicate(timeout=240)
+    ranks[1].communicate(timeout=240)
+    return output, errors
 
 
-def test_evaluation_by_two_ranks_counts_each_picture_once(shell: Shell, whole: Path, pictures: Path) -> None:
-    file, model = shell.folder / "figures.json", str(whole / "model.safetensors")
-    script = str(ROOT / "scripts" / "evaluate.py")
-    options = ("--nproc-per-node", "2", script, model, "--data", str(pictures), "--split", "all", "--json", str(file))
-    assert shell.do(*TORCHRUN, *options) == 0, shell.said()
-    found = json.loads(file.read_text())
-    alone = json.loads(json.dumps(evaluate_named(model, str(pictures), "all").to_dict()))
-    assert found["count"] == 36
-    assert [sum(row) for row in found["confusion"]] == [11 + label for label in range(len(CLASSES))]
-    loss = found.pop("loss")
-    assert loss == pytest.approx(alone.pop("loss"), abs=1e-6)
-    assert found == alone
+@pytest.mark.parametrize("mode", ["gone", "gone in backward"])
+def test_a_peer_that_exits_is_named_and_the_true_error_is_logged(mode: str) -> None:
+    output, errors = first_rank(mode)
+    assert output.startswith("PeerExitedError another process of this run is gone")
+    assert "Connection closed by peer" in errors or "Connection reset by peer" in errors
+
+
+def test_an_error_of_the_backward_pass_stays_what_it_is() -> None:
+    output, _ = first_rank("backward")
+    assert output.startswith("RuntimeError")
+    assert "size" in output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        dist.DistBackendError("NCCL error: remote process exited"),
+        dist.DistNetworkError("the client socket has timed out"),
+        RuntimeError("[/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:20194."),
+        RuntimeError("[/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation"),
+        RuntimeError("Application timeout caused pair closure"),
+    ],
+)
+def test_connection_errors_are_converted_and_logged(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(PeerExitedError) as caught, peer_errors():
+        raise error
+    assert caught.value.__cause__ is error
+    assert str(error) in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("inconsistent tensor size, expected tensor [2] and src [3] to have the same number of elements"),
+        RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:456] op.preamble.length <= op.nbytes. 12 vs 8"),
+        RuntimeError("Expected all tensors to be on the same device"),
+        ValueError("another kind"),
+    ],
+)
+def test_other_errors_pass_unchanged(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, peer_errors():
+        raise error
+    assert caught.value is error

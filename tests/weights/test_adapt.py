@@ -1,4 +1,4 @@
-"""What `load_weights` adapts, by hand and against timm."""
+"""Adapted weights against computations by hand and against timm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_bias_tables_are_resized_bicubically_per_head(window: int, tmp_path: Pat
 
 
 def cubic(t: float) -> float:
-    """Keys' kernel with a = -0.75, as `F.interpolate` uses."""
+    """Keys' cubic kernel with a = -0.75, which `F.interpolate` uses."""
     t, a = abs(t), -0.75
     if t <= 1:
         return (a + 2) * t**3 - (a + 3) * t**2 + 1
@@ -126,7 +126,7 @@ def test_patch_embedding_is_resized_by_the_pseudo_inverse(patch: int, tmp_path: 
     assert report.adapted == (f"first layer from patches of 4 to {patch} pixels",)
 
 
-def test_an_enlarged_picture_gives_the_same_tokens(tmp_path: Path) -> None:
+def test_an_enlarged_image_gives_the_same_tokens(tmp_path: Path) -> None:
     source = small(seed=1, patch_size=2)
     save_weights(source, tmp_path / "w.safetensors")
     model = small(seed=2, patch_size=4)
@@ -168,7 +168,7 @@ def test_mixing_matrices_of_another_window_are_left_at_random(tmp_path: Path) ->
     assert report.random == tuple(f"mixing matrices of stage {stage}, which are of another window" for stage in (1, 2))
 
 
-def test_fine_tuning_from_small_pictures_to_large(tmp_path: Path) -> None:
+def test_fine_tuning_from_small_images_to_large(tmp_path: Path) -> None:
     source = small(seed=1, patch_size=2, window_size=4, image_size=16)
     save_weights(source, tmp_path / "w.safetensors")
     model = small(seed=2, patch_size=4, window_size=8, image_size=64, num_classes=5)

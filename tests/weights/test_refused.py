@@ -1,4 +1,4 @@
-"""Files that `load_weights` refuses, in one line and without a trace."""
+"""Files that `load_weights` refuses with a message of one line; the model is unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def refused_unchanged(path: Path, message: str, model: Swin | None = None) -> None:
-    """A file is refused by loading and by reading its config, and the model is as it was, bit by bit."""
+    """Assert that loading a file is refused and leaves the model unchanged, bit by bit."""
     model = small() if model is None else model
     before = copies(model)
     refused(lambda: load_weights(model, path), message)
@@ -28,7 +28,7 @@ def refused_unchanged(path: Path, message: str, model: Swin | None = None) -> No
 
 
 class Payload:
-    """A pickle that makes a folder when it is loaded."""
+    """A pickle that creates a folder when it is loaded."""
 
     def __init__(self, made: Path) -> None:
         self.made = made
