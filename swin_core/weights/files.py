@@ -220,7 +220,8 @@ def _unpickle(path: Path) -> dict[str, Any]:
     """Read a `.pth` with an unpickler that accepts only tensors and plain containers."""
     name = repr(path.name)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # with a path, torch.load decides by the suffix
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if blocked is None:

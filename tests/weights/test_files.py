@@ -82,6 +82,13 @@ def test_layouts_load_from_safetensors_too(tmp_path: Path) -> None:
         assert load_weights(small(), tmp_path / "weights").layout == layout
 
 
+def test_a_pth_named_safetensors_loads(tmp_path: Path) -> None:
+    torch.save(copies(small(seed=3)), tmp_path / "weights.safetensors")
+    model = small()
+    load_weights(model, tmp_path / "weights.safetensors")
+    assert same(copies(model), copies(small(seed=3)))
+
+
 def test_old_pickle_format_loads(tmp_path: Path) -> None:
     torch.save(copies(small(seed=3)), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     model = small()

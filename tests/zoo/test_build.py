@@ -53,7 +53,7 @@ def test_a_run_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_timm_weights_give_timms_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, settings = "swin_tiny_patch4_window7_224", {"img_size": 56, "embed_dim": 12, "depths": (2, 2)}
     theirs = timm.create_model(name, **settings, num_heads=(2, 3), num_classes=10).eval()
-    cached = tmp_path / "model.safetensors"
+    cached = tmp_path / "pytorch_model.bin"
     torch.save(theirs.state_dict(), cached)
 
     def from_cache(repository: str, file: str) -> str | None:
