@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from swin_core.errors import ConfigError, DataError, ImageError
-from swin_core.images.arrays import read_array
 from swin_core.images.preprocessing import crop_square
 
 DECODING_THREADS = min(4, os.cpu_count() or 1)
