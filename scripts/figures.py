@@ -13,7 +13,7 @@ from pathlib import Path
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.commands import shell
 from swin_core.commands.explain import found_model, print_failed
-from swin_core.comparisons.compare import Wish, class_grid
+from swin_core.comparisons.compare import ExplainSettings, class_grid
 from swin_core.data.registry import DATA_SETS, open_split, trainable
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, save
@@ -81,9 +81,9 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
     if given.titles and len(given.titles) != len(given.models):
         raise ConfigError(f"{len(given.titles)} titles for {len(given.models)} models: give one for each, or none.")
     models = [found_model(name, root) for name in given.models]
-    wish = Wish(given.method, (given.layer,) if given.layer else ())
+    settings = ExplainSettings(given.method, (given.layer,) if given.layer else ())
     look = Look(colormap=given.colormap, scale=given.scale)
-    drawn = class_grid(rows, models, wish=wish, look=look, progress=ProgressBar("cells"))
+    drawn = class_grid(rows, models, settings=settings, look=look, progress=ProgressBar("cells"))
     drawn = replace(drawn, columns=tuple(given.titles) or drawn.columns)
     if print_failed(drawn):
         raise SwinError(f"no map could be drawn, so {given.out} was not written; see the lines above.")

@@ -11,7 +11,7 @@ from torch import nn
 
 import swin_core
 from swin_core.class_names import candidates, find_class, match_classes, unique_labels
-from swin_core.comparisons.compare import Wish, compare
+from swin_core.comparisons.compare import ExplainSettings, compare
 from swin_core.errors import TargetError
 
 BIRDS = ("crane", "daisy", "crane")
@@ -80,6 +80,6 @@ def test_explain_and_grid_refuse_an_ambiguous_class(cranes: swin_core.Classifier
         swin_core.explain(cranes, image, "crane")
     with pytest.raises(TargetError, match=known):
         swin_core.explain(cranes, image, "daisy", against="Cranes")
-    (row,) = compare([("bird", image)], [cranes], ["crane"], wish=Wish("gradcam")).rows
+    (row,) = compare([("bird", image)], [cranes], ["crane"], settings=ExplainSettings("gradcam")).rows
     assert known in row.cells[0].error
     assert swin_core.explain(cranes, image, ["crane, class 2", "Daisies"]).targets == (2, 1)

@@ -113,7 +113,7 @@ def _tell(place: st.delta_generator.DeltaGenerator, done: int, count: int) -> No
 
 
 def _show_mean(found: ClassMean, request: MeanRequest, look: Look) -> None:
-    mean, spread = found.drawn(look, SIDE)
+    mean, spread = found.draw(look, SIDE)
     empty = f", {found.empty} empty maps left out" if found.empty else ""
     left, right = st.columns(2, gap="small", wrap=False)
     for place, drawn, kind, values in ((left, mean, "mean", found.mean), (right, spread, "spread", found.spread)):

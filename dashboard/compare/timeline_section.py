@@ -93,16 +93,16 @@ def _show(found: Timeline, line: Line, look: Look) -> None:
     here = names.index(name) if name in names else len(names) - 1
     st.html(STYLE + _strip(found, look, here) + SCROLL, unsafe_allow_javascript=True)
     left, right = st.columns([2, 3], gap="large")
-    large = found.drawn(look, LARGE_PIXELS)[here]
+    large = found.draw(look, LARGE_PIXELS)[here]
     sure = percent(float(found.probabilities[here]))
     with left:
-        words = f"{names[here]}: {sure}, likeness {found.likeness[here]:.2f}"
+        words = f"{names[here]}: {sure}, likeness {found.similarity[here]:.2f}"
         st.image(large, words, output_format="JPEG", alt=f"Heat map after {names[here]}")
     with right:
-        least = min(0.0, float(np.nanmin(found.likeness))) - 0.04
+        least = min(0.0, float(np.nanmin(found.similarity))) - 0.04
         curves = (
             ("Probability of the class", found.probabilities, SERIES[0], [-0.04, 1.04]),
-            ("Likeness to the last map", found.likeness, SERIES[5], [least, 1.04]),
+            ("Likeness to the last map", found.similarity, SERIES[5], [least, 1.04]),
         )
         for title, values, color, span in curves:
             st.caption(title)
@@ -112,7 +112,7 @@ def _show(found: Timeline, line: Line, look: Look) -> None:
 
 def _strip(found: Timeline, look: Look, here: int) -> str:
     figures = []
-    for place, (picture, epoch) in enumerate(zip(found.drawn(look, SMALL_PIXELS), found.epochs, strict=True)):
+    for place, (picture, epoch) in enumerate(zip(found.draw(look, SMALL_PIXELS), found.epochs, strict=True)):
         sure = percent(float(found.probabilities[place]))
         words, size = escape(f"Heat map after epoch {epoch}, {sure}"), f'width="{SMALL_PIXELS}" height="{SMALL_PIXELS}"'
         figures.append(

@@ -21,7 +21,7 @@ from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.attribution.stages import explain_stages, has_stages, strip_layers
-from swin_core.comparisons.compare import middle
+from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
 from swin_core.figures.grid import Grid
 from swin_core.figures.plotly_grid import page_layout, plotly_figure
@@ -114,7 +114,7 @@ def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], I
 
     def make() -> InputImage:
         image = read()
-        return InputImage(key, title, image, middle(image), truth)
+        return InputImage(key, title, image, center_square(image), truth)
 
     return _images.get(key, make)
 

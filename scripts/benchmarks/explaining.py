@@ -15,7 +15,7 @@ from torch import nn
 import swin_core
 from swin_core.attribution.gradcam import grad_cam
 from swin_core.attribution.overlay import overlay
-from swin_core.comparisons.compare import Wish, compare
+from swin_core.comparisons.compare import ExplainSettings, compare
 from swin_core.figures.plotly_grid import plotly_figure
 
 
@@ -75,7 +75,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
         ours.append(swin_core.Classifier(model, labels, (0.5,) * 3, (0.5,) * 3, 224, name=f"model {number}"))
         peer: Any = timm.create_model("swin_tiny_patch4_window7_224").eval()
         theirs.append(GradCAM(peer, [peer.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2)))
-    wish = Wish(layers=("layers.3.blocks.1",))
+    settings = ExplainSettings(layers=("layers.3.blocks.1",))
 
     def sheet(together: int) -> np.ndarray:
         views = [ours[0].view(image) for _, image in pictures]
@@ -88,7 +88,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
         return np.concatenate(columns, 1)
 
     def own_sheet() -> np.ndarray:
-        drawn = compare(pictures, ours, wish=wish)
+        drawn = compare(pictures, ours, settings=settings)
         rows = []
         for row, (_, image) in zip(drawn.rows, pictures, strict=True):
             view = ours[0].view(image)
@@ -99,7 +99,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
 
     peers = "pytorch-grad-cam on timm"
     others: Contenders = {peers: lambda: sheet(1), f"{peers}, batched": lambda: sheet(4)}
-    shown: Contenders = {"swinlens": lambda: plotly_figure(compare(pictures, ours, wish=wish)).to_json()}
+    shown: Contenders = {"swinlens": lambda: plotly_figure(compare(pictures, ours, settings=settings)).to_json()}
     title = "4 images x 4 Swin-T, 224 px"
     return [
         measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),

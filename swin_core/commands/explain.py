@@ -17,7 +17,7 @@ from swin_core.attribution.methods import METHOD_FACTS, NOT_OFFERED
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.commands import shell
-from swin_core.comparisons.compare import MODELS_AT_MOST, Missing, Wish, compare
+from swin_core.comparisons.compare import MODELS_AT_MOST, ExplainSettings, Missing, compare
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, kind_of, save
 from swin_core.figures.grid import Grid
@@ -154,8 +154,8 @@ def _draw(given: argparse.Namespace) -> int:
     pictures = [_picture(path) for path in given.images]
     root = runs_root(given.runs_root)
     models = [found_model(name, root) for name in given.models]
-    wish = Wish(given.method, tuple(given.layer), given.rather_than, given.fuse)
-    drawn = compare(pictures, models, given.target, wish=wish, look=look)
+    settings = ExplainSettings(given.method, tuple(given.layer), given.rather_than, given.fuse)
+    drawn = compare(pictures, models, given.target, settings=settings, look=look)
     if print_failed(drawn):
         raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
     save(drawn, given.out)

@@ -1,1 +1,1 @@
-"""Grids, timelines and class means built from models and images."""
+"""Grids, timelines and class means, computed from models and images."""

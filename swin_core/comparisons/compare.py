@@ -1,4 +1,4 @@
-"""Build the grid: explain every image by every model."""
+"""Build a grid: explain every image by every model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,148 +16,152 @@ from swin_core.system.progress import Progress, counter
 from swin_core.trust.assess import assess
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["MODELS_AT_MOST", "STAGES", "Missing", "Wish", "blank", "class_grid", "compare", "measured", "middle"]
+__all__ = [
+    "MODELS_AT_MOST",
+    "STAGES",
+    "ExplainSettings",
+    "Missing",
+    "center_square",
+    "class_grid",
+    "compare",
+    "with_trust",
+]
 
 MODELS_AT_MOST = 4
-"""Columns of one grid: more do not fit a screen or a page."""
+"""Maximum number of columns: more do not fit a screen or a page."""
 
 STAGES = "stages"
-"""In place of target layers: one layer for each stage of a model."""
+"""Stands for target layers: the last layer of each stage of a model."""
 
-BLANK = 237
-"""Grey level in place of an image that is missing."""
-
-SHOWN_PIXELS = 512
-"""Side of a row's own image."""
+THUMBNAIL_PIXELS = 512
+"""Side of a row's thumbnail."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An image that could not be read, or a model that could not be loaded; its cells say why."""
+    """An image that could not be read, or a model that could not be loaded; its cells show the reason."""
 
     name: str
     reason: str
 
 
-Pictures = Sequence[tuple[str, Image.Image] | Missing]
-
-
-def middle(image: Image.Image) -> np.ndarray:
-    """The square in the middle of an image, `(s, s, 3)` uint8, s at most 512 pixels: a row's own image."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    square.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-    return np.asarray(square)
-
-
 @dataclass(frozen=True)
-class Wish:
-    """How every cell of a grid is explained; see `explain`."""
+class ExplainSettings:
+    """Arguments of `explain` that all cells of a grid share."""
 
     method: str | None = None
     """A key of `METHODS`; None for the best one measured for each model."""
     layers: tuple[str, ...] = ()
-    """Target layers of all models, one row each unless they are fused; `(STAGES,)` for each model's own stages, and
-    none for each model's default."""
+    """Target layers of all models, with one row for each layer unless they are fused; `(STAGES,)` for each model's
+    own stages, and empty for each model's default layer."""
     against: str | None = None
-    """The class rather than which the targets are explained."""
+    """Contrast class of the targets."""
     fuse: str | None = None
-    """How maps of several layers become one."""
+    """How the maps of several layers become one map."""
+
+
+def center_square(image: Image.Image | None) -> np.ndarray:
+    """Return a row's thumbnail: the square in the middle of an image, `(s, s, 3)` uint8, s at most 512 pixels.
+
+    A grey square is returned if there is no image.
+    """
+    if image is None:
+        return np.full((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS, 3), 237, np.uint8)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    square.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    return np.asarray(square)
 
 
 def compare(
-    pictures: Pictures,
+    images: Sequence[tuple[str, Image.Image] | Missing],
     classifiers: Sequence[Classifier | Missing],
     targets: Sequence[str] = (),
     *,
-    wish: Wish | None = None,
+    settings: ExplainSettings | None = None,
     look: Look | None = None,
 ) -> Grid:
     """Explain every image by every model.
 
     Args:
-        images: titles and images, or what is missing in their place.
-        classifiers: the models, one a column, or what is missing in their place.
-        targets: class names: none, for each model's own first choice; one, for all images; one an image; or
-            several for a single image, which is then repeated with one class a row.
-        wish: method, layers, and what the targets are compared with.
+        images: titles and images.
+        classifiers: the models, one for each column.
+        targets: class names. None: each model's top-1 class. One: for all images. As many as images: one each.
+            Several for a single image: one row for each class.
+        settings: method, layers and contrast class.
         look: colours, opacity, threshold and scale.
 
     Returns:
-        The grid; a cell that could not be explained says why in its place.
+        The grid; a cell that could not be explained holds the reason.
 
     Raises:
-        ConfigError: neither one target, nor one an image, nor a single image.
+        ConfigError: the number of targets does not fit the number of images.
     """
-    wish = wish or Wish()
+    settings = settings or ExplainSettings()
     rows = []
-    for title, image, name in _rows(pictures, targets):
-        columns = [_cells(one, image, name, wish) for one in classifiers]
-        shown = _shown(image)
-        deep = max(map(len, columns))
-        for place in range(deep):
-            below = f"{title}: {_layer_title(wish, place)}" if deep > 1 else title
-            whole = None if isinstance(image, Missing) else image
-            rows.append(Row(below, shown, [_at(column, place) for column in columns], image=whole))
+    for title, image, class_name in _rows(images, targets):
+        whole = None if isinstance(image, Missing) else image
+        thumbnail = center_square(whole)
+        columns = [_explain_cells(classifier, image, class_name, settings) for classifier in classifiers]
+        count = max(map(len, columns))
+        for layer in range(count):
+            row_title = title
+            if count > 1:
+                row_title += f": stage {layer + 1}" if settings.layers == (STAGES,) else f": {settings.layers[layer]}"
+            cells = [_cell_of_layer(column, layer) for column in columns]
+            rows.append(Row(row_title, thumbnail, cells, image=whole))
     return Grid(tuple(rows), tuple(classifier.name for classifier in classifiers), look or Look())
 
 
-def _rows(pictures: Pictures, targets: Sequence[str]) -> list[tuple[str, Image.Image | Missing, str | None]]:
-    titled = [(one.name, one) if isinstance(one, Missing) else one for one in pictures]
+def _rows(
+    images: Sequence[tuple[str, Image.Image] | Missing], targets: Sequence[str]
+) -> list[tuple[str, Image.Image | Missing, str | None]]:
+    """Return title, image and class name of each row; None for the top-1 class."""
+    titled = [(image.name, image) if isinstance(image, Missing) else image for image in images]
     if not targets:
         return [(title, image, None) for title, image in titled]
     if len(titled) == 1:
         title, image = titled[0]
         return [(f"{title}: {name}" if len(targets) > 1 else title, image, name) for name in targets]
-    names = list(targets) * len(pictures) if len(targets) == 1 else list(targets)
-    if len(names) != len(pictures):
-        raise ConfigError(f"{len(names)} targets for {len(pictures)} images: name one, or one for each image.")
+    names = list(targets) * len(images) if len(targets) == 1 else list(targets)
+    if len(names) != len(images):
+        raise ConfigError(f"{len(names)} targets for {len(images)} images: name one, or one for each image.")
     return [(title, image, name) for (title, image), name in zip(titled, names, strict=True)]
 
 
-def blank() -> np.ndarray:
-    """What stands in place of a row's own image where there is none."""
-    return np.full((SHOWN_PIXELS, SHOWN_PIXELS, 3), BLANK, np.uint8)
-
-
-def _shown(image: Image.Image | Missing) -> np.ndarray:
-    return blank() if isinstance(image, Missing) else middle(image)
-
-
-def _layer_title(wish: Wish, place: int) -> str:
-    return f"stage {place + 1}" if wish.layers == (STAGES,) else wish.layers[place]
-
-
-def _at(column: list[Cell], place: int) -> Cell:
-    """A column's cell of one layer; what went wrong stands at all of them."""
-    if place < len(column):
-        return column[place]
-    return column[0] if column[0].error else Cell(None, error=f"This model has {len(column)} stages.")
-
-
-def _cells(classifier: Classifier | Missing, image: Image.Image | Missing, name: str | None, wish: Wish) -> list[Cell]:
-    """One model's cells of one image: one for each layer that is not fused."""
+def _explain_cells(
+    classifier: Classifier | Missing, image: Image.Image | Missing, class_name: str | None, settings: ExplainSettings
+) -> list[Cell]:
+    """Explain one image by one model: one cell for each layer, or a single cell with the reason why not."""
     if isinstance(image, Missing):
         return [Cell(None, error=image.reason)]
     if isinstance(classifier, Missing):
         return [Cell(None, error=classifier.reason)]
     try:
-        index = None if name is None else find_class(classifier.labels, name)
-        if name is not None and index is None:
-            return [Cell(None, error=f"This model has no class {name}.")]
-        layers = stage_layers(classifier) if wish.layers == (STAGES,) else wish.layers or None
-        found = explain(classifier, image, index, wish.method, layers, against=wish.against, fuse=wish.fuse)
+        target = None if class_name is None else find_class(classifier.labels, class_name)
+        if class_name is not None and target is None:
+            return [Cell(None, error=f"This model has no class {class_name}.")]
+        layers = stage_layers(classifier) if settings.layers == (STAGES,) else settings.layers or None
+        explanation = explain(
+            classifier, image, target, settings.method, layers, against=settings.against, fuse=settings.fuse
+        )
     except SwinError as error:
         return [Cell(None, error=str(error))]
-    return [Cell(found, layer=place) for place in range(len(found.layers))]
+    return [Cell(explanation, layer=layer) for layer in range(len(explanation.layers))]
+
+
+def _cell_of_layer(column: list[Cell], layer: int) -> Cell:
+    if layer < len(column):
+        return column[layer]
+    return column[0] if column[0].error else Cell(None, error=f"This model has {len(column)} stages.")
 
 
 def class_grid(
     rows: Sequence[tuple[str, Image.Image, str]],
     classifiers: Sequence[Classifier | Missing],
     *,
-    wish: Wish | None = None,
+    settings: ExplainSettings | None = None,
     look: Look | None = None,
     progress: Progress | None = None,
 ) -> Grid:
@@ -165,8 +169,8 @@ def class_grid(
 
     Args:
         rows: title, image, and its true class, which is explained; an empty class explains each model's top-1 class.
-        classifiers: the models, one for each column, or what is missing in their place.
-        wish: method and at most one layer.
+        classifiers: the models, one for each column.
+        settings: method, contrast class and at most one layer.
         look: colours, opacity, threshold and scale.
         progress: called with the number of cells done and of all cells.
 
@@ -176,30 +180,31 @@ def class_grid(
     Raises:
         ConfigError: several layers, since a cell shows one map.
     """
-    wish = wish or Wish()
-    if STAGES in wish.layers or len(wish.layers) > 1:
-        raise ConfigError(f"a cell shows one map: name one layer, not {' and '.join(wish.layers)}.")
+    settings = settings or ExplainSettings()
+    if STAGES in settings.layers or len(settings.layers) > 1:
+        raise ConfigError(f"a cell shows one map: name one layer, not {' and '.join(settings.layers)}.")
     tick = counter(progress, len(rows) * len(classifiers))
-    drawn = []
-    for title, image, name in rows:
-        (row,) = compare([(title, image)], classifiers, [name] if name else (), wish=wish).rows
+    measured_rows = []
+    for title, image, truth in rows:
+        (row,) = compare([(title, image)], classifiers, [truth] if truth else (), settings=settings).rows
         cells = []
         for classifier, cell in zip(classifiers, row.cells, strict=True):
-            cells.append(cell if isinstance(classifier, Missing) else measured(classifier, cell))
+            cells.append(cell if isinstance(classifier, Missing) else with_trust(classifier, cell))
             tick(1)
-        drawn.append(replace(row, cells=cells, truth=name))
-    return Grid(tuple(drawn), tuple(classifier.name for classifier in classifiers), look or Look())
+        measured_rows.append(replace(row, cells=cells, truth=truth))
+    return Grid(tuple(measured_rows), tuple(classifier.name for classifier in classifiers), look or Look())
 
 
-def measured(classifier: Classifier, cell: Cell) -> Cell:
+def with_trust(classifier: Classifier, cell: Cell) -> Cell:
     """Return the cell with the trust in its map, or with a note that says why it cannot be measured.
 
     A cell without a map, or with an empty one, is returned as it is.
     """
-    found = cell.explanation
-    if found is None or cell.map is None or not cell.magnitude:
+    explanation = cell.explanation
+    if explanation is None or cell.map is None or not cell.magnitude:
         return cell
     try:
-        return replace(cell, trust=assess(classifier, found.view, cell.map, found.targets[cell.target])[0])
+        (trust,) = assess(classifier, explanation.view, cell.map, explanation.targets[cell.target])
     except SwinError as error:
         return replace(cell, note=str(error))
+    return replace(cell, trust=trust)

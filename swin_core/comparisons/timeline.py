@@ -1,8 +1,8 @@
-"""How a model's gaze formed: one image and one class, explained by the checkpoints of a run."""
+"""One image and one class, explained by the checkpoints of a run: how the map developed during training."""
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,33 +11,33 @@ from PIL import Image
 
 from swin_core.attribution.explain import explain
 from swin_core.attribution.explanation import Explanation
-from swin_core.attribution.overlay import Look, overlay
+from swin_core.attribution.overlay import Look, overlay, scale_top
 from swin_core.errors import ConfigError, ModelError
-from swin_core.figures.grid import Cell
+from swin_core.system.progress import Progress
 from swin_core.trust.similarity import agreement
 from swin_core.weights.files import read_metadata
 from swin_core.zoo.load import load
 
-__all__ = ["CHECKPOINTS_AT_MOST", "Checkpoint", "Timeline", "checkpoints_of", "timeline"]
+__all__ = ["CHECKPOINTS_AT_MOST", "RunCheckpoint", "Timeline", "checkpoints_of", "timeline"]
 
 CHECKPOINTS_AT_MOST = 24
-"""Moments of one timeline: of a run that kept more, as many are taken, evenly spaced."""
+"""Maximum number of checkpoints of a timeline; of more, this many are chosen at even distances."""
 
 _KEPT = re.compile(r"epoch-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Weights that a run kept."""
+class RunCheckpoint:
+    """Weights that a run saved."""
 
     epoch: int
-    """Epochs that were done."""
+    """Number of epochs they were trained for."""
     file: Path
-    """The weights, as `swin_core.load` takes them."""
+    """The weights file, as `swin_core.load` takes it."""
 
 
-def checkpoints_of(run: str | os.PathLike[str]) -> list[Checkpoint]:
-    """The weights that a run kept, by epoch: those kept on the way, its best ones, and its newest ones.
+def checkpoints_of(run: str | os.PathLike[str]) -> list[RunCheckpoint]:
+    """List a run's saved weights by epoch: those kept during training, the best ones and the newest ones.
 
     Args:
         run: the run's folder.
@@ -46,32 +46,27 @@ def checkpoints_of(run: str | os.PathLike[str]) -> list[Checkpoint]:
         WeightsError: the best or the newest weights are damaged.
     """
     folder = Path(run)
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for file in (folder / "model.safetensors", folder / "checkpoints" / "best.safetensors"):
-        done = _epochs_done(file) if file.is_file() else None
-        if done is not None:
-            found.setdefault(done, file)
+        training = read_metadata(file).get("training") if file.is_file() else None
+        epochs = training.get("epochs_done") if isinstance(training, dict) else None
+        if isinstance(epochs, int):
+            files.setdefault(epochs, file)
     for file in (folder / "checkpoints").glob("epoch-*.safetensors"):
         if name := _KEPT.fullmatch(file.name):
-            found[int(name[1])] = file
-    return [Checkpoint(epoch, file) for epoch, file in sorted(found.items())]
-
-
-def _epochs_done(file: Path) -> int | None:
-    training = read_metadata(file).get("training")
-    done = training.get("epochs_done") if isinstance(training, dict) else None
-    return done if isinstance(done, int) else None
+            files[int(name[1])] = file
+    return [RunCheckpoint(epoch, file) for epoch, file in sorted(files.items())]
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What N checkpoints of a run looked at in one image, for one class, in the order of their epochs."""
+    """Maps of N checkpoints of a run for one image and one class, in the order of their epochs."""
 
     epochs: tuple[int, ...]
-    """Epochs done at each checkpoint, N of them."""
+    """Epochs of training at each checkpoint, N of them."""
     explanations: tuple[Explanation, ...]
-    """One a checkpoint, of one target and one map each."""
-    likeness: np.ndarray
+    """One for each checkpoint, with one target and one map."""
+    similarity: np.ndarray
     """Spearman's rank correlation of each map with the last one, `(N,)`, -1 to 1; NaN where a map is constant."""
 
     @property
@@ -83,66 +78,60 @@ class Timeline:
     def probabilities(self) -> np.ndarray:
         """The class's probability at each checkpoint, `(N,)`."""
         target = self.explanations[-1].targets[0]
-        return np.array([found.probabilities[target] for found in self.explanations])
+        return np.array([explanation.probabilities[target] for explanation in self.explanations])
 
-    def drawn(self, look: Look, side: int) -> list[np.ndarray]:
-        """The image with each checkpoint's heat map, N of `(side, side, 3)` uint8, as a strip of small images."""
-        picture = np.asarray(Image.fromarray(self.explanations[-1].picture).resize((side, side)))
-        maps = [found.maps[0, 0] for found in self.explanations]
+    def draw(self, look: Look, side: int) -> list[np.ndarray]:
+        """Draw each checkpoint's map over the image: N arrays `(side, side, 3)` uint8."""
+        image = np.asarray(Image.fromarray(self.explanations[-1].picture).resize((side, side)))
+        maps = [explanation.maps[0, 0] for explanation in self.explanations]
         signed = any(values.min() < 0 for values in maps)
-        tops = [Cell(found).top for found in self.explanations]
+        tops = list(map(scale_top, maps))
         if look.scale == "shared":
             tops = [max(tops)] * len(tops)
-        return [overlay(picture, values, top, look, signed) for values, top in zip(maps, tops, strict=True)]
+        return [overlay(image, values, top, look, signed) for values, top in zip(maps, tops, strict=True)]
 
 
 def timeline(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[RunCheckpoint],
     image: Image.Image,
     target: int | str | None = None,
     method: str | None = None,
     layer: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Timeline:
-    """Explain one class of an image by each checkpoint, one model in memory at a time.
+    """Explain one class of an image by each checkpoint, with one model in memory at a time.
 
     Args:
         checkpoints: as `checkpoints_of` lists them; more than `CHECKPOINTS_AT_MOST` are thinned out evenly.
-        image: an image, RGB, as `read_image` gives it.
-        target: the class by index or name; None for the last checkpoint's own first choice.
+        image: an image, RGB, as `read_image` returns it.
+        target: the class by index or name; None for the last checkpoint's top-1 class.
         method, layer: as for `explain`.
-        progress: called with the checkpoints done and their number.
+        progress: called with the number of checkpoints done and of all.
 
     Raises:
-        ModelError: fewer than two checkpoints, or one that is gone.
+        ModelError: fewer than two checkpoints, or a missing file.
         ConfigError: checkpoints of different classes.
-        WeightsError: a damaged file; and what `explain` raises.
+        WeightsError: a damaged file; and the errors of `explain`.
     """
     if len(checkpoints) < 2:
         raise ModelError("a timeline needs two checkpoints or more; train with keep_every so that a run keeps them.")
-    places = np.linspace(0, len(checkpoints) - 1, min(len(checkpoints), CHECKPOINTS_AT_MOST))
-    chosen = [checkpoints[int(place)] for place in np.rint(places)]
+    indices = np.linspace(0, len(checkpoints) - 1, min(len(checkpoints), CHECKPOINTS_AT_MOST))
+    chosen = [checkpoints[int(index)] for index in np.rint(indices)]
     tick = progress or (lambda done, count: None)
-    # The last one goes first: it says which class and which layer are asked of all.
-    last = _explained(chosen[-1], image, target, method, layer)
+    # The last checkpoint comes first, because it determines the class, method and layer of all.
+    last = explain(load(chosen[-1].file), image, target, method, layer)
     tick(1, len(chosen))
-    found = []
-    for checkpoint in chosen[:-1]:
-        one = _explained(checkpoint, image, last.targets[0], last.method, last.layers[0])
-        if one.labels != last.labels:
+    explanations = []
+    for done, checkpoint in enumerate(chosen[:-1], 2):
+        explanation = explain(load(checkpoint.file), image, last.targets[0], last.method, last.layers[0])
+        if explanation.labels != last.labels:
             raise ConfigError(f"{checkpoint.file.name!r} knows other classes than the run's last checkpoint.")
-        # All of them see the same pixels: they are kept once.
-        found.append(replace(one, view=last.view, picture=last.picture))
-        tick(1 + len(found), len(chosen))
-    found.append(last)
+        # All checkpoints see the same pixels, so these are kept once.
+        explanations.append(replace(explanation, view=last.view, picture=last.picture))
+        tick(done, len(chosen))
+    explanations.append(last)
     return Timeline(
         epochs=tuple(checkpoint.epoch for checkpoint in chosen),
-        explanations=tuple(found),
-        likeness=np.array([agreement(one.maps[0, 0], last.maps[0, 0]) for one in found]),
+        explanations=tuple(explanations),
+        similarity=np.array([agreement(explanation.maps[0, 0], last.maps[0, 0]) for explanation in explanations]),
     )
-
-
-def _explained(
-    checkpoint: Checkpoint, image: Image.Image, target: int | str | None, method: str | None, layer: str | None
-) -> Explanation:
-    return explain(load(checkpoint.file), image, target, method, layer)

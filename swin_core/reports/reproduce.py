@@ -16,7 +16,7 @@ from swin_core.attribution.explain import explain
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import INPUT
 from swin_core.attribution.stages import explain_stages, strip_layers
-from swin_core.comparisons.compare import blank, measured, middle
+from swin_core.comparisons.compare import center_square, with_trust
 from swin_core.errors import ReportError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.report_json import machine, versions
@@ -132,7 +132,7 @@ def reproduce(report: Report, models: Mapping[str, Classifier]) -> Again:
             cell, words = _cell(saved, image, row.picture, models, known)
             cells.append(cell)
             findings.append(Finding(row.title, column, words, words == EQUAL))
-        shown = blank() if image is None else middle(image)
+        shown = center_square(image)
         rows.append(Row(row.title, shown, cells, row.truth, image))
     changed = [
         f"{name} {before}, now {now.get(name, 'unknown')}"
@@ -165,7 +165,7 @@ def _cell(
         return Cell(None, error=reason), f"cannot be computed: {reason}"
     cell = Cell(found, target, layer, note=saved.note)
     if saved.trust is not None:
-        cell = measured(classifier, cell)
+        cell = with_trust(classifier, cell)
     return cell, "; ".join(_differences(saved, found, cell)) or EQUAL
 
 

@@ -42,7 +42,7 @@ def test_mean_and_spread_are_those_of_single_explanations(
     np.testing.assert_allclose(found.mean, scaled.mean(0), rtol=1e-4)
     np.testing.assert_allclose(found.spread, scaled.std(0), rtol=1e-3, atol=1e-5)
     views = np.stack([small_classifier.view(picture).astype(float) for picture in pictures])
-    np.testing.assert_allclose(found.picture, views.mean(0), atol=0.5)
+    np.testing.assert_allclose(found.image, views.mean(0), atol=0.5)
     assert (found.label, found.count, found.empty) == ("roses", 23, 23 - len(scaled))
     assert ticks == [(16, 23), (23, 23)]
     assert found.mean.mean() == pytest.approx(1, rel=1e-5)
@@ -52,7 +52,7 @@ def test_of_many_pictures_some_are_drawn_by_the_seed(small_classifier: swin_core
     first, again, other = (class_mean(small_classifier, flowers, "rose", 4, seed=seed) for seed in (0, 0, 1))
     assert first.count == 4
     np.testing.assert_array_equal(first.mean, again.mean)
-    assert not np.array_equal(first.picture, other.picture)
+    assert not np.array_equal(first.image, other.image)
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (16, 12), (224, 224), (1, 1), (3, 8)])
@@ -129,6 +129,6 @@ def test_mean_and_spread_are_drawn_over_the_mean_picture(
     small_classifier: swin_core.Classifier, flowers: DataSet
 ) -> None:
     found = class_mean(small_classifier, flowers, "rose", 3)
-    picture = np.asarray(Image.fromarray(found.picture).resize((50, 50)))
-    for drawn, values in zip(found.drawn(Look(), 50), (found.mean, found.spread), strict=True):
+    picture = np.asarray(Image.fromarray(found.image).resize((50, 50)))
+    for drawn, values in zip(found.draw(Look(), 50), (found.mean, found.spread), strict=True):
         np.testing.assert_array_equal(drawn, overlay(picture, values, float(values.max()), Look()))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import swin_core
-from swin_core.comparisons.compare import STAGES, Missing, Wish, compare
+from swin_core.comparisons.compare import STAGES, ExplainSettings, Missing, compare
 from swin_core.errors import ConfigError
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Cell
@@ -41,7 +41,10 @@ def test_a_layer_that_is_not_there_fails_in_its_cell(
     picture = swin_core.read_image(samples["cat"])
     assert (
         "no layer"
-        in compare([("cat", picture)], [small_classifier], wish=Wish(layers=("nowhere",))).rows[0].cells[0].error
+        in compare([("cat", picture)], [small_classifier], settings=ExplainSettings(layers=("nowhere",)))
+        .rows[0]
+        .cells[0]
+        .error
     )
 
 
@@ -51,14 +54,16 @@ def test_a_strip_of_stages_has_a_row_for_each(small_classifier: swin_core.Classi
     shallow = swin_core.build("swin_nano", num_classes=5, depths=(2, 2), num_heads=(2, 4))
     other = swin_core.Classifier(shallow, small_classifier.labels, (0.5,) * 3, (0.5,) * 3, 32, name="shallow")
     columns = [small_classifier, other, Missing("far", "no model")]
-    drawn = compare([("cat", picture)], columns, ["daisy"], wish=Wish(layers=(STAGES,)))
+    drawn = compare([("cat", picture)], columns, ["daisy"], settings=ExplainSettings(layers=(STAGES,)))
     assert [row.title for row in drawn.rows] == ["cat: stage 1", "cat: stage 2", "cat: stage 3"]
     expected = swin_core.explain(small_classifier, picture, 0, layers=["layers.0", "layers.1", "layers.2"])
     for place, row in enumerate(drawn.rows):
         np.testing.assert_array_equal(row.cells[0].map, expected.maps[0, place])
     assert [row.cells[1].error for row in drawn.rows] == ["", "", "This model has 2 stages."]
     assert [row.cells[2].error for row in drawn.rows] == ["no model"] * 3
-    (fused,) = compare([("cat", picture)], columns[:2], ["daisy"], wish=Wish(layers=(STAGES,), fuse="max")).rows
+    (fused,) = compare(
+        [("cat", picture)], columns[:2], ["daisy"], settings=ExplainSettings(layers=(STAGES,), fuse="max")
+    ).rows
     assert fused.title == "cat"
     assert all(cell.explanation is not None and cell.explanation.fused == "max" for cell in fused.cells)
 

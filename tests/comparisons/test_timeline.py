@@ -12,7 +12,7 @@ from PIL import Image
 
 import swin_core
 from swin_core.attribution.overlay import Look, overlay
-from swin_core.comparisons.timeline import CHECKPOINTS_AT_MOST, Checkpoint, checkpoints_of, timeline
+from swin_core.comparisons.timeline import CHECKPOINTS_AT_MOST, RunCheckpoint, checkpoints_of, timeline
 from swin_core.errors import ConfigError, ModelError, WeightsError
 
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -71,8 +71,8 @@ def test_each_moment_is_what_its_checkpoint_says_alone(run: Path, tulip: Image.I
         np.testing.assert_array_equal(one.view, other.view)
     np.testing.assert_allclose(found.probabilities, [one.probabilities[2] for one in alone])
     expected = [scipy.stats.spearmanr(one.maps.ravel(), alone[-1].maps.ravel()).statistic for one in alone]
-    np.testing.assert_allclose(found.likeness, expected, atol=1e-6)
-    assert found.likeness[-1] == pytest.approx(1)
+    np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
+    assert found.similarity[-1] == pytest.approx(1)
 
 
 def test_without_a_class_the_last_checkpoint_chooses_for_all(run: Path, tulip: Image.Image) -> None:
@@ -101,20 +101,20 @@ def test_a_layer_can_be_named(run: Path, tulip: Image.Image) -> None:
 
 def test_a_long_run_is_thinned_out_evenly_and_keeps_its_ends(run: Path, tulip: Image.Image) -> None:
     file = checkpoints_of(run)[0].file
-    found = timeline([Checkpoint(epoch, file) for epoch in range(1, 70)], tulip)
+    found = timeline([RunCheckpoint(epoch, file) for epoch in range(1, 70)], tulip)
     assert len(found.epochs) == CHECKPOINTS_AT_MOST
     assert (found.epochs[0], found.epochs[-1]) == (1, 69)
     assert np.ptp(np.diff(found.epochs)) <= 1
-    assert found.likeness == pytest.approx(1)
+    assert found.similarity == pytest.approx(1)
 
 
 def test_faults_are_one_line(run: Path, tulip: Image.Image, tmp_path: Path) -> None:
     first = checkpoints_of(run)[0]
-    other = Checkpoint(1, save(tmp_path / "other.safetensors", 1, ("cat", "dog")))
+    other = RunCheckpoint(1, save(tmp_path / "other.safetensors", 1, ("cat", "dog")))
     with pytest.raises(ConfigError, match="other classes"):
         timeline([other, first], tulip, 0)
     with pytest.raises(ModelError, match="there is no model"):
-        timeline([Checkpoint(1, tmp_path / "gone.safetensors"), first], tulip)
+        timeline([RunCheckpoint(1, tmp_path / "gone.safetensors"), first], tulip)
     damaged = tmp_path / "damaged"
     (damaged / "checkpoints").mkdir(parents=True)
     (damaged / "checkpoints" / "best.safetensors").write_bytes(b"nothing")
@@ -131,5 +131,5 @@ def test_the_strip_is_drawn_as_a_cell_of_the_grid_is(run: Path, tulip: Image.Ima
     tops["shared"] = [max(tops["cell"])] * len(found.epochs)
     for scale, expected in tops.items():
         look = Look(opacity=0.5, scale=scale)
-        for drawn, one, top in zip(found.drawn(look, 40), found.explanations, expected, strict=True):
+        for drawn, one, top in zip(found.draw(look, 40), found.explanations, expected, strict=True):
             np.testing.assert_array_equal(drawn, overlay(picture, one.maps[0, 0], float(top), look))

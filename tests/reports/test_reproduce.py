@@ -24,7 +24,7 @@ from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.stages import explain_stages
 from swin_core.commands import explain as script
-from swin_core.comparisons.compare import STAGES, Missing, Wish, compare
+from swin_core.comparisons.compare import STAGES, ExplainSettings, Missing, compare
 from swin_core.errors import ConfigError, ReportError
 from swin_core.figures import report_json as report
 from swin_core.figures.files import encode, save
@@ -58,25 +58,25 @@ def again(drawn: Grid, folder: Path, *models: swin_core.Classifier) -> list[str]
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_comes_out_equal(small_classifier: swin_core.Classifier, tmp_path: Path, method: str) -> None:
-    drawn = compare([("a.png", picture())], [small_classifier], wish=Wish(method))
+    drawn = compare([("a.png", picture())], [small_classifier], settings=ExplainSettings(method))
     assert again(drawn, tmp_path, small_classifier) == [EQUAL]
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "settings",
     [
-        Wish(),
-        Wish("layercam", (STAGES,)),
-        Wish("gradcam", ("norm", "layers.1"), fuse="mean"),
-        Wish("gradcam", ("norm", "layers.1"), "runner-up"),
-        Wish("relevance", against="tulips"),
+        ExplainSettings(),
+        ExplainSettings("layercam", (STAGES,)),
+        ExplainSettings("gradcam", ("norm", "layers.1"), fuse="mean"),
+        ExplainSettings("gradcam", ("norm", "layers.1"), "runner-up"),
+        ExplainSettings("relevance", against="tulips"),
     ],
 )
 def test_layers_fusion_and_contrast_come_out_equal(
-    small_classifier: swin_core.Classifier, tmp_path: Path, wish: Wish
+    small_classifier: swin_core.Classifier, tmp_path: Path, settings: ExplainSettings
 ) -> None:
     pictures = [("a.png", picture()), ("b.png", picture(1, (40, 90)))]
-    drawn = compare(pictures, [small_classifier], ["roses", "daisy"], wish=wish)
+    drawn = compare(pictures, [small_classifier], ["roses", "daisy"], settings=settings)
     words = again(drawn, tmp_path, small_classifier)
     assert len(words) == sum(cell.map is not None for row in drawn.rows for cell in row.cells) >= 2
     assert set(words) == {EQUAL}
@@ -147,7 +147,7 @@ def test_a_fresh_program_with_other_threads_gives_equal_maps(tmp_path: Path, sam
         [("tulip.jpg", swin_core.read_image(samples["tulip"]))],
         [swin_core.load(BUNDLED)],
         ["tulip", "rose"],
-        wish=Wish("gradcam"),
+        settings=ExplainSettings("gradcam"),
     )
     save(made, tmp_path / "report.json")
     done = shell("--from", str(tmp_path / "report.json"), "--out", str(tmp_path / "again.json"), threads=2)
