@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A demo to share: an image, models and heat maps on one page, and an API: `python dashboard/gradio_demo.py`."""
+"""Start the Gradio demo, a page with heat maps and an API: `python dashboard/gradio_demo.py`."""
 
 import argparse
 import contextlib
@@ -22,18 +22,19 @@ from swin_core.zoo.load import available
 if TYPE_CHECKING:
     from gradio import Blocks
 
-FOLDER = "swinlens-demo-"
-SECONDS_BETWEEN_TRIMS = 10
-NO_LINK = "No public link could be made, as there is no way to Gradio's servers; the local page goes on."
+FOLDER_PREFIX = "swinlens-demo-"
+TRIM_SECONDS = 10
+"""Interval at which freed memory is returned to the system."""
+NO_LINK = "No public link could be made, since Gradio's servers cannot be reached; the local page still works."
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     bundled = "\n".join(f"  {name}: {line}" for name, line in available().items()) or "  none"
     result = argparse.ArgumentParser(
-        description=f"Share heat maps on a page of their own.\n\nbundled models:\n{bundled}",
-        epilog="The page listens on 127.0.0.1, from port 7860 on; "
-        "the environment's GRADIO_SERVER_NAME and GRADIO_SERVER_PORT change that.",
+        description=f"Serve a page with heat maps, and an API.\n\nbundled models:\n{bundled}",
+        epilog="The page listens on 127.0.0.1, at the first free port from 7860; "
+        "the environment variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT change that.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--share", action="store_true", help="make a public link, for a week at most")
@@ -50,10 +51,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _login(auth: str | None) -> tuple[str, str] | None:
-    """User and password of `--auth`; the password may hold colons.
+    """Return the user and password of `--auth`; the password may contain colons.
 
     Raises:
-        ConfigError: one of them is missing.
+        ConfigError: the user or the password is missing.
     """
     if auth is None:
         return None
@@ -64,9 +65,9 @@ def _login(auth: str | None) -> tuple[str, str] | None:
 
 
 def _public_link(blocks: "Blocks") -> str:
-    """A public address of the page, or an empty text where none could be made.
+    """Return a public URL of the page, or an empty string on failure.
 
-    Gradio's own `share=True` prints a page of advice for the same failure.
+    Gradio's own `share=True` prints a page of advice on failure.
     """
     from gradio.networking import setup_tunnel
 
@@ -76,8 +77,8 @@ def _public_link(blocks: "Blocks") -> str:
 
 
 def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
-    """Start the page and keep it until the program is told to end."""
-    # Read when Gradio is imported. Nothing about this machine or its visitors is sent anywhere.
+    """Run the demo until SIGTERM or Ctrl-C."""
+    # Gradio reads these when it is imported. Nothing about this machine or its visitors is sent anywhere.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ |= {"GRADIO_TEMP_DIR": str(demo.folder), "GRADIO_EXAMPLES_CACHE": str(demo.folder / "examples")}
     for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_SHARE", "GRADIO_MCP_SERVER"):
@@ -85,8 +86,8 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
     from dashboard.demo.page import launch, page
 
     blocks = page(demo)
-    # What is loaded by now stays. Without it Python looks for garbage often enough that figures, which hold themselves
-    # in circles, do not pile up.
+    # Exclude everything loaded so far from garbage collection, so that it runs often enough to free the figures of
+    # answers, which contain reference cycles.
     gc.freeze()
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
@@ -95,7 +96,7 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
         if share:
             link = _public_link(blocks)
             print(f"Public link: {link}" if link else NO_LINK, flush=True)
-        while not ended.wait(SECONDS_BETWEEN_TRIMS):
+        while not ended.wait(TRIM_SECONDS):
             return_freed_memory()
     except KeyboardInterrupt:
         print()
@@ -104,13 +105,13 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Start the demo; 1 after an error, which is printed as one line."""
-    given = parser().parse_args(arguments)
+    """Run the demo; return the exit status, 1 after an error, which is printed in one line."""
+    options = parser().parse_args(arguments)
     share_one_heap()
     keep_freed_memory()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()
     try:
-        _serve(Demo(tuple(dict.fromkeys(given.models)), folder), _login(given.auth), given.share)
+        _serve(Demo(tuple(dict.fromkeys(options.models)), folder), _login(options.auth), options.share)
     except (SwinError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

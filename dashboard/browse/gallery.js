@@ -1,18 +1,18 @@
-// A sheet of pictures that can be picked. All text comes in as text and is set as text, never as HTML.
+// A sheet of images that can be picked. All text is set as text, never as HTML.
 
 function tile(sheet) {
   const item = document.createElement("li");
   const button = document.createElement("button");
   button.type = "button";
-  const picture = document.createElement("img");
+  const image = document.createElement("img");
   const fault = part("fault");
   const tick = part("tick");
   tick.textContent = "in tray";
   const frame = part("frame");
-  frame.append(picture, fault, tick);
+  frame.append(image, fault, tick);
   button.append(frame, part("label"));
   button.onclick = () => {
-    // Shown at once; the page answers with what holds.
+    // Show the change at once; the page sends the real state afterwards.
     button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
     sheet.ask(item.dataset.name);
   };
@@ -29,10 +29,10 @@ function part(name) {
 function fill(item, content) {
   const [button] = item.children;
   const [frame, label] = button.children;
-  const [picture, fault] = frame.children;
-  if (picture.getAttribute("src") !== content.source) picture.setAttribute("src", content.source);
-  picture.alt = content.alt;
-  picture.hidden = Boolean(content.fault);
+  const [image, fault] = frame.children;
+  if (image.getAttribute("src") !== content.source) image.setAttribute("src", content.source);
+  image.alt = content.alt;
+  image.hidden = Boolean(content.fault);
   fault.textContent = content.fault;
   label.textContent = content.label;
   button.title = content.details;
@@ -51,7 +51,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   sheet.ask = (name) => setTriggerValue("toggled", name);
   sheet.setAttribute("aria-label", data.title);
   sheet.style.setProperty("--least", `${data.least}px`);
-  // Tiles that stay are kept, and with them the focus of the keyboard.
+  // Keep the elements of tiles that stay, so that they keep the keyboard focus.
   const there = new Map([...sheet.children].map((item) => [item.dataset.name, item]));
   const items = data.tiles.map((content) => {
     const item = there.get(content.name) ?? tile(sheet);

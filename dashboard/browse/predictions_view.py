@@ -1,12 +1,12 @@
-"""What the chosen models say about the images that are browsed, and how far that is while it is computed."""
+"""The predictions of the chosen models: progress while they are computed, then metrics and a comparison."""
 
 from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.browse import work as browse_work
-from dashboard.browse.choices import Judges, open_rows
-from dashboard.browse.tiles import Shown
+from dashboard.browse.filters import ModelChoice, show_images
+from dashboard.browse.prediction_jobs import Job, predictions_or_job
+from dashboard.browse.tiles import BrowsedData
 from dashboard.shared import cache
 from dashboard.shared.formatting import duration
 from dashboard.shared.theme import escape_markdown
@@ -15,135 +15,128 @@ from swin_core.errors import DataError, SwinError
 from swin_core.evaluation.predictions import Predictions
 from swin_core.evaluation.selection import CONFIDENT, RIGHT_HERE, WRONG, WRONG_BOTH, WRONG_HERE, CatalogPredictions
 
-__all__ = ["judge", "knowing_model", "show_comparison", "show_figures"]
-
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
-def knowing_model(models: Sequence[str], shown: Shown) -> str | None:
-    """The model that knows most of the images' classes, the first of several; None if none knows any."""
-    known = {model: _known_classes(model, shown) for model in models}
-    best = max(known, key=known.__getitem__, default=None)
-    return best if best and known[best] else None
+def best_matching_model(models: Sequence[str], data: BrowsedData) -> str | None:
+    """Return the first of the models that know the most of the data set's classes; None if none knows any."""
+
+    def known_classes(model: str) -> int:
+        try:
+            labels = cache.classifier(model).labels
+            return sum(index is not None for index in match_classes(data.catalog.classes, labels))
+        except SwinError:
+            return 0
+
+    counts = {model: known_classes(model) for model in models}
+    best = max(counts, key=counts.__getitem__, default=None)
+    return best if best and counts[best] else None
 
 
-def _known_classes(model: str, shown: Shown) -> int:
-    try:
-        labels = cache.classifier(model).labels
-        return sum(place is not None for place in match_classes(shown.catalog.classes, labels))
-    except SwinError:
-        return 0
+def load_predictions(data: BrowsedData, models: ModelChoice) -> list[CatalogPredictions]:
+    """Return the predictions of the first model, then of the second, up to the first one that is not ready.
 
-
-def judge(shown: Shown, judges: Judges) -> list[CatalogPredictions]:
-    """What the models say about the images, the first one's and then the second's, as far as it is known.
-
-    In place of what is not known yet the page says how far it is, and comes back when it is there.
+    In place of missing predictions the page shows their progress, and reruns when they are ready.
     """
-    found: list[CatalogPredictions] = []
-    for model, title in zip((judges.first, judges.second), judges.titles, strict=False):
+    results: list[CatalogPredictions] = []
+    for model, title in zip((models.first, models.second), models.titles, strict=False):
         if model is None:
             break
         try:
-            parts = _parts(shown, model, title)
+            parts = _load_model_predictions(data, model, title)
         except SwinError as error:
             st.error(escape_markdown(f"{title}: {error}"), icon=":material/error:")
             break
         if parts is None:
             break
-        found.append(CatalogPredictions.of(shown.catalog, parts))
-    return found
+        results.append(CatalogPredictions.of(data.catalog, parts))
+    return results
 
 
-def _parts(shown: Shown, model: str, title: str) -> list[Predictions] | None:
-    collection = shown.collection.name
-    waiting: list[browse_work.Job] = []
-    parts: list[Predictions] = []
+def _load_model_predictions(data: BrowsedData, model: str, title: str) -> list[Predictions] | None:
+    """Return a model's predictions for each split, or None while they are missing."""
+    requests = [(model, data.collection.name, split) for split in data.splits]
     with st.spinner(escape_markdown(f"Loading {title} ...")):
         cache.classifier(model)
-    for split in shown.splits:
-        asked = (model, collection, split)
-        if browse_work.is_long(*asked) and asked not in st.session_state.get("predict", []):
-            count = len(shown.catalog)
+    ready: list[Predictions] = []
+    jobs: list[Job] = []
+    for request in requests:
+        result = predictions_or_job(*request, allow_long=request in st.session_state.get("predict", []))
+        if result is None:
             st.button(
-                f"Predict {count:,} images with {escape_markdown(title)}",
+                f"Predict {len(data.catalog):,} images with {escape_markdown(title)}",
                 icon=":material/hourglass_empty:",
-                help="It takes some minutes. It is kept on disk: the next time it is there at once.",
-                on_click=_ask,
-                args=([(model, collection, one) for one in shown.splits],),
+                help="This takes some minutes. The predictions are stored on disk for the next time.",
+                on_click=_allow_long_jobs,
+                args=(requests,),
                 key=f"predict {model}",
             )
             return None
-        one = browse_work.predicted(*asked)
-        if isinstance(one, Predictions):
-            parts.append(one)
+        if isinstance(result, Job):
+            jobs.append(result)
         else:
-            waiting.append(one)
-    if not waiting:
-        return parts
-    if waiting[0].error:
-        st.error(escape_markdown(f"{title}: {waiting[0].error}"), icon=":material/error:")
-        return None
-    st.fragment(_wait, run_every=LOOK_EVERY_SECONDS)(waiting, title)
+            ready.append(result)
+    if not jobs:
+        return ready
+    if jobs[0].error:
+        st.error(escape_markdown(f"{title}: {jobs[0].error}"), icon=":material/error:")
+    else:
+        st.fragment(_show_progress, run_every=POLL_SECONDS)(jobs, title)
     return None
 
 
-def _ask(asked: list[tuple[str, str, str]]) -> None:
-    st.session_state.predict = [*st.session_state.get("predict", []), *asked][-16:]
+def _allow_long_jobs(requests: list[tuple[str, str, str]]) -> None:
+    st.session_state.predict = [*st.session_state.get("predict", []), *requests][-16:]
 
 
-def _wait(jobs: Sequence[browse_work.Job], title: str) -> None:
-    """Show how far the first job is; the whole page runs again when it has ended."""
+def _show_progress(jobs: Sequence[Job], title: str) -> None:
+    """Show the progress of the first job; rerun the page when it has ended."""
     job = jobs[0]
     if job.ended.is_set():
         st.session_state.came_back = True
         st.rerun()
     for shown in jobs:
-        browse_work.look_at(shown)
-    left = job.seconds_left
-    rest = "" if left is None else f", {duration(left)} left"
-    words = f"{title} predicts: {job.done:,} of {job.count:,} images{rest}"
-    st.progress(job.done / job.count, escape_markdown(words))
+        shown.poll()
+    left = "" if job.seconds_left is None else f", {duration(job.seconds_left)} left"
+    st.progress(job.done / job.count, escape_markdown(f"{title}: predicted {job.done:,} of {job.count:,} images{left}"))
 
 
-def show_figures(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredictions]) -> None:
-    """Each model's figures in a line, and the way to its most confident mistakes."""
-    for letter, title, judgement in zip(("A", "B"), judges.titles, judgements, strict=False):
+def show_metrics(data: BrowsedData, models: ModelChoice, results: Sequence[CatalogPredictions]) -> None:
+    """Show each model's metrics in a line, with a button that opens its most confident mistakes."""
+    for letter, title, result in zip(("A", "B"), models.titles, results, strict=False):
         with st.container(horizontal=True, vertical_alignment="center"):
-            name = f"{letter}: {title}" if len(judgements) > 1 else title
+            name = escape_markdown(f"{letter}: {title}" if len(results) > 1 else title)
             try:
-                figures = judgement.predictions.metrics()
+                metrics = result.predictions.metrics()
             except DataError:
-                st.markdown(
-                    f"**{escape_markdown(name)}** knows no class of these images: it is neither right nor wrong."
-                )
+                st.markdown(f"**{name}** knows no class of these images, so its predictions cannot be checked.")
                 continue
-            top5 = "" if figures.top5 is None else f", top-5 **{100 * figures.top5:.2f} %**"
-            words = f"top-1 **{100 * figures.top1:.2f} %**{top5}, loss **{figures.loss:.3f}**"
-            st.markdown(f"**{escape_markdown(name)}** · {words} on {figures.count:,} images", width="content")
+            top5 = "" if metrics.top5 is None else f", top-5 **{100 * metrics.top5:.2f} %**"
+            text = f"top-1 **{100 * metrics.top1:.2f} %**{top5}, loss **{metrics.loss:.3f}**"
+            st.markdown(f"**{name}** · {text} on {metrics.count:,} images", width="content")
             if letter == "A":
                 st.button(
                     "Most confident mistakes",
                     icon=":material/priority_high:",
-                    on_click=open_rows,
+                    on_click=show_images,
                     kwargs={"show": WRONG, "sort": CONFIDENT},
                     key="mistakes_first",
                 )
-    if "train" in shown.splits and judgements:
-        st.caption("Models that were trained on these images know them: these figures say little about others.")
+    if "train" in data.splits and results:
+        st.caption("These are training images: for a model trained on them the metrics are too good.")
 
 
-def show_comparison(judgements: Sequence[CatalogPredictions]) -> None:
-    """How often one of two models is right where the other is wrong, with the way to these images."""
-    if len(judgements) < 2:
+def show_comparison(results: Sequence[CatalogPredictions]) -> None:
+    """Show how often the two models disagree or are both wrong, as buttons that open these images."""
+    if len(results) < 2:
         return
-    first, second = judgements[0].predictions, judgements[1].predictions
-    wrong, other_wrong = first.counted & ~first.right, second.counted & ~second.right
-    counts = {
-        RIGHT_HERE: ("A right, B wrong", int((first.right & other_wrong).sum())),
-        WRONG_HERE: ("A wrong, B right", int((wrong & second.right).sum())),
-        WRONG_BOTH: ("Both wrong", int((wrong & other_wrong).sum())),
+    first, second = results[0].predictions, results[1].predictions
+    first_wrong, second_wrong = first.counted & ~first.right, second.counted & ~second.right
+    cases = {
+        RIGHT_HERE: ("A right, B wrong", first.right & second_wrong),
+        WRONG_HERE: ("A wrong, B right", first_wrong & second.right),
+        WRONG_BOTH: ("Both wrong", first_wrong & second_wrong),
     }
     with st.container(horizontal=True):
-        for show, (words, count) in counts.items():
-            st.button(f"{words}: {count:,}", on_click=open_rows, kwargs={"show": show}, key=f"open {show}")
+        for show, (text, images) in cases.items():
+            st.button(f"{text}: {images.sum():,}", on_click=show_images, kwargs={"show": show}, key=f"open {show}")

@@ -1,16 +1,16 @@
-"""The sample sheet of the Browse page: a page of images that can be picked, as they are or under their heat maps."""
+"""The sample sheet of the Browse page: a page of images that can be picked, with or without heat maps."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from dashboard.browse.choices import PAGE_SIZES, Judges, toggle
-from dashboard.browse.tiles import Shown, Tile, heat_maps, in_words, plain_tiles, verdict, with_words
+from dashboard.browse.filters import PAGE_SIZES, ModelChoice, toggle_in_tray
+from dashboard.browse.tiles import BrowsedData, Tile, add_predictions, class_words, heat_maps, plain_tiles, verdict
 from dashboard.shared import cache
 from dashboard.shared.datasets import find_image
 from dashboard.shared.model_names import MAX_IMAGES
@@ -24,13 +24,11 @@ from swin_core.errors import DataError, SwinError
 from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.text import percent
 
-__all__ = ["HEAT_MAPS_AT_MOST", "show_sheet", "show_tray"]
-
 HEAT_MAPS_AT_MOST = PAGE_SIZES[0]
 LEAST_TILE = 104
-"""Pixels: nine tiles side by side on a screen of 1,440, three on a phone."""
-# A click must not move the images, of which the next is clicked: the empty tray is as high as a full one, and what is
-# said about an image lies over the foot of the window.
+"""Least width of a tile in pixels: nine side by side at 1,440, three on a phone."""
+# A click must not move the images: the empty tray is as high as a full one, and the details of the clicked image stick
+# to the bottom of the window.
 _STYLE = """<style>
 .st-key-tray { min-height: 2.5rem; }
 :has(> .st-key-details) { position: sticky; bottom: 0.75rem; z-index: 2; }
@@ -50,22 +48,21 @@ _gallery = st.components.v2.component(
 
 
 def show_tray() -> None:
-    """What is picked, and where it can go."""
+    """Draw the tray: how many images are picked, and links to the pages that can show them."""
     picked = st.session_state.get("picked") or []
     st.html(_STYLE)
     with st.container(horizontal=True, vertical_alignment="center", key="tray"):
-        count = len(picked)
         if st.session_state.pop("tray_full", False):
-            st.warning(f"The tray holds {MAX_IMAGES} images: take one out first.", icon=":material/info:")
-        elif count:
-            st.markdown(f"**{count} {'picture' if count == 1 else 'pictures'} in the tray**")
+            st.warning(f"The tray holds {MAX_IMAGES} images: remove one first.", icon=":material/info:")
+        elif picked:
+            st.markdown(f"**{_count_images(len(picked))} in the tray**")
         else:
-            st.caption(f"Click images to put up to {MAX_IMAGES} into the tray, and send them to another page.")
-        if count:
-            # A link, since `st.switch_page` would take all choices out of the address.
+            st.caption(f"Click up to {MAX_IMAGES} images to put them into the tray and open them on another page.")
+        if picked:
+            # Links, since `st.switch_page` would remove all choices from the URL.
             st.page_link("views/compare.py", label="To Compare", icon=":material/compare:")
             st.page_link("views/inside.py", label="To Inside", icon=":material/grid_view:")
-            st.button("Empty the tray", icon=":material/delete_sweep:", on_click=_empty, key="empty_tray")
+            st.button("Empty the tray", icon=":material/delete_sweep:", on_click=_empty_tray, key="empty_tray")
     for name in picked:
         try:
             find_image(name)
@@ -73,92 +70,74 @@ def show_tray() -> None:
             st.error(escape_markdown(str(error)), icon=":material/error:")
 
 
-def _empty() -> None:
+def _empty_tray() -> None:
     st.session_state.picked = []
 
 
+def _count_images(count: int) -> str:
+    return f"{count:,} {'image' if count == 1 else 'images'}"
+
+
 def show_sheet(
-    shown: Shown,
+    data: BrowsedData,
     rows: np.ndarray,
-    judges: Judges,
-    judgements: Sequence[CatalogPredictions],
+    models: ModelChoice,
+    results: Sequence[CatalogPredictions],
     look: Look | None,
     ignored: list[str],
 ) -> None:
-    """One page of the images that were asked for.
+    """Draw one page of the images `rows`, `(n,)`, with the predictions that are ready.
 
-    Args:
-        shown: the data set.
-        rows: the images in order, `(n,)`.
-        judges: the models.
-        judgements: what they predict, as far as it is known.
-        look: of the heat maps, or None for plain images.
-        ignored: gets a line for a page that the address asks for in vain.
+    `look` is that of the heat maps, or None for plain images. `ignored` receives a warning if the URL names a page that
+    does not exist.
     """
     if not len(rows):
         st.info(
-            "No image fits all choices: widen the class, the search, or what is shown.", icon=":material/search_off:"
+            "No image matches all filters: widen the class, the search or what is shown.", icon=":material/search_off:"
         )
         return
-    size, page = _choose_page(shown, rows, look is not None, ignored)
-    part = [int(row) for row in rows[(page - 1) * size : page * size]]
-    tiles = plain_tiles(shown, part)
-    letters = ("A", "B") if len(judgements) > 1 else ("",)
-    for tile, row in zip(tiles, part, strict=True):
-        if judgements:
-            with_words(tile, row, list(zip(letters, judgements, strict=False)))
+    size, page = _choose_page(data, rows, look is not None, ignored)
+    page_rows = [int(row) for row in rows[(page - 1) * size : page * size]]
+    tiles = plain_tiles(data, page_rows)
+    for tile, row in zip(tiles, page_rows, strict=True):
+        if results:
+            add_predictions(tile, row, results)
         tile["picked"] = tile["name"] in (st.session_state.get("picked") or [])
-    words, sheet = st.empty(), st.empty()
-    told: list[int] = []
-
-    def tell(done: int, count: int) -> None:
-        if not told:
-            # The plain images are there while the maps are computed.
-            _mount(sheet, shown, tiles, "sheet_before")
-        told.append(done)
-        words.progress(done / count, f"Heat maps: {done} of {count} images")
-
-    if look is not None and judgements and judges.first:
-        _lay_maps_over(tiles, shown, part, judges, judgements[0], look, words, tell)
-    _mount(sheet, shown, tiles, "sheet")
-    _show_details(shown, judges, judgements)
+    status, sheet = st.empty(), st.empty()
+    if look is not None and results and models.first:
+        _add_heat_maps(tiles, data, page_rows, models, results[0], look, status, sheet)
+    _draw_tiles(sheet, data, tiles, "sheet")
+    _show_details(data, models, results)
 
 
-def _mount(place: "st.delta_generator.DeltaGenerator", shown: Shown, tiles: list[Tile], key: str) -> None:
-    with place:
+def _draw_tiles(container: DeltaGenerator, data: BrowsedData, tiles: list[Tile], key: str) -> None:
+    def toggle() -> None:
+        if name := st.session_state[key].toggled:
+            toggle_in_tray(str(name))
+            st.session_state.clicked = str(name)
+
+    with container:
         _gallery(
-            data={"tiles": tiles, "title": f"Images of {shown.collection.title}", "least": LEAST_TILE},
+            data={"tiles": tiles, "title": f"Images of {data.collection.title}", "least": LEAST_TILE},
             key=key,
-            on_toggled_change=partial(_toggled, key),
+            on_toggled_change=toggle,
         )
 
 
-def _toggled(key: str) -> None:
-    name = st.session_state[key].toggled
-    if name:
-        toggle(str(name))
-        st.session_state.clicked = str(name)
-
-
-def _link_first(shown: Shown, rows: np.ndarray) -> None:
-    """A link that shows the first of the images that were asked for on the Compare page, in place of the tray."""
-    names = [shown.name(int(row)) for row in rows[:MAX_IMAGES]]
-    words = f"Compare the first {len(names)}" if len(rows) > len(names) else "Compare these"
-    st.page_link("views/compare.py", label=words, icon=":material/compare:", query_params={SHOW_IMAGES_KEY: names})
-
-
-def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
-    """Images on a page, and which page; other images start at the first one."""
+def _choose_page(data: BrowsedData, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
+    """Draw the page controls; return the page size and the page from 1. Other images start at the first page."""
     digest = zlib.crc32(rows.tobytes())
     if st.session_state.setdefault("sheet_rows", digest) != digest:
         st.session_state.sheet_rows = digest
         st.session_state.page = 1
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.caption(f"{len(rows):,} {'picture' if len(rows) == 1 else 'pictures'}")
-        _link_first(shown, rows)
-        place = st.container(width="content")
+        st.caption(_count_images(len(rows)))
+        names = [data.name(int(row)) for row in rows[:MAX_IMAGES]]
+        label = f"Compare the first {len(names)}" if len(rows) > len(names) else "Compare these"
+        st.page_link("views/compare.py", label=label, icon=":material/compare:", query_params={SHOW_IMAGES_KEY: names})
+        pagination = st.container(width="content")
         size = st.segmented_control(
-            "On a page",
+            "Images on a page",
             PAGE_SIZES,
             default=PAGE_SIZES[0],
             required=True,
@@ -173,62 +152,68 @@ def _choose_page(shown: Shown, rows: np.ndarray, maps: bool, ignored: list[str])
         ignored += invalid_number("page", 1, pages)
     elif int(st.session_state.page or 1) > pages:
         st.session_state.page = pages
-    with place:
+    with pagination:
         return size, min(st.pagination(pages, key="page", bind="query-params"), pages)
 
 
-def _show_details(shown: Shown, judges: Judges, judgements: Sequence[CatalogPredictions]) -> None:
-    """The first choices of each model for the image that was clicked last, if it is still in the tray."""
-    name = st.session_state.get("clicked", "")
-    row = shown.row(name) if name in (st.session_state.get("picked") or []) else None
-    if row is None or not judgements:
-        return
-    with st.container(border=True, key="details"):
-        picture, *columns = st.columns([1, *[2] * len(judgements)], vertical_alignment="center")
-        with suppress(DataError):
-            picture.image(shown.image(row), width=128, alt=shown.truth(row))
-        picture.caption(escape_markdown(f"{shown.truth(row)}, {shown.catalog.files[row]}"))
-        for column, title, judgement in zip(columns, judges.titles, judgements, strict=False):
-            found = judgement.predictions
-            with column:
-                loss = "" if np.isnan(found.loss[row]) else f", loss {found.loss[row]:.3g}"
-                st.markdown(f"**{escape_markdown(title)}** {escape_markdown(verdict(judgement, row)[1])}{loss}")
-                for index, share in zip(found.top[row], found.probabilities[row], strict=True):
-                    if index >= 0:
-                        words = f"{in_words(found.labels)[index]} · {percent(float(share))}"
-                        st.progress(min(float(share), 1.0), escape_markdown(words))
-
-
-def _lay_maps_over(
+def _add_heat_maps(
     tiles: list[Tile],
-    shown: Shown,
+    data: BrowsedData,
     rows: list[int],
-    judges: Judges,
-    judgement: CatalogPredictions,
+    models: ModelChoice,
+    result: CatalogPredictions,
     look: Look,
-    place: "st.delta_generator.DeltaGenerator",
-    tell: Callable[[int, int], None],
+    status: DeltaGenerator,
+    sheet: DeltaGenerator,
 ) -> None:
-    """Put heat maps of the predicted classes in place of the images."""
-    model, found = str(judges.first), judgement.predictions
-    read = [place for place, row in enumerate(rows) if found.predicted[row] >= 0]
+    """Replace the images of the tiles by heat maps of the predicted classes; show progress in `status`."""
+    started = False
+
+    def progress(done: int, count: int) -> None:
+        nonlocal started
+        if not started:
+            _draw_tiles(sheet, data, tiles, "sheet_before")  # show the plain images meanwhile
+        started = True
+        status.progress(done / count, f"Heat maps: {done} of {count} images")
+
+    model, predictions = str(models.first), result.predictions
+    readable = [(tile, row) for tile, row in zip(tiles, rows, strict=True) if predictions.predicted[row] >= 0]
+    targets = [int(predictions.predicted[row]) for _, row in readable]
     try:
-        overlays = heat_maps(
-            shown,
-            [rows[number] for number in read],
-            [int(found.predicted[rows[number]]) for number in read],
-            model,
-            look,
-            tell,
-        )
+        sources = heat_maps(data, [row for _, row in readable], targets, model, look, progress)
     except SwinError as error:
-        place.error(escape_markdown(str(error)), icon=":material/error:")
+        status.error(escape_markdown(str(error)), icon=":material/error:")
         return
     method = METHODS[default_method(cache.classifier(model))]
     scale = "one scale for the page" if look.scale == "shared" else "each on its own scale"
-    scale += ", of fine maps to the 99th percentile"
-    place.caption(escape_markdown(f"Heat maps for the class that {judges.titles[0]} predicts: {method}, {scale}."))
-    for number, source in zip(read, overlays, strict=True):
+    status.caption(
+        escape_markdown(
+            f"Heat maps for the class that {models.titles[0]} predicts: {method}, {scale}. "
+            "The scale of a fine map ends at its 99th percentile."
+        )
+    )
+    for (tile, _), target, source in zip(readable, targets, sources, strict=True):
         if source.startswith("data:image/"):
-            label = in_words(found.labels)[int(found.predicted[rows[number]])]
-            tiles[number] |= {"source": source, "alt": f"Heat map for {label} on {tiles[number]['details']}"}
+            tile["source"] = source
+            tile["alt"] = f"Heat map for {class_words(predictions.labels)[target]} on {tile['details']}"
+
+
+def _show_details(data: BrowsedData, models: ModelChoice, results: Sequence[CatalogPredictions]) -> None:
+    """Show each model's likeliest classes for the image clicked last, if it is still in the tray."""
+    name = st.session_state.get("clicked", "")
+    row = data.row(name) if name in (st.session_state.get("picked") or []) else None
+    if row is None or not results:
+        return
+    with st.container(border=True, key="details"):
+        image, *columns = st.columns([1, *[2] * len(results)], vertical_alignment="center")
+        with suppress(DataError):
+            image.image(data.image(row), width=128, alt=data.label(row))
+        image.caption(escape_markdown(f"{data.label(row)}, {data.catalog.files[row]}"))
+        for column, title, result in zip(columns, models.titles, results, strict=False):
+            predictions = result.predictions
+            loss = "" if np.isnan(predictions.loss[row]) else f", loss {predictions.loss[row]:.3g}"
+            column.markdown(f"**{escape_markdown(title)}** {escape_markdown(verdict(result, row)[1])}{loss}")
+            for index, share in zip(predictions.top[row], predictions.probabilities[row], strict=True):
+                if index >= 0:
+                    text = f"{class_words(predictions.labels)[index]} · {percent(float(share))}"
+                    column.progress(min(float(share), 1.0), escape_markdown(text))

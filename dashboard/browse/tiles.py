@@ -1,10 +1,11 @@
-"""The tiles of a sheet: small images, heat maps and words, each made once and held up to a count."""
+"""The tiles of the sample sheet: thumbnails, heat maps, labels and predictions."""
 
 import base64
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -22,48 +23,46 @@ from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.text import percent
 from swin_core.system.cache import LRUCache
 
-__all__ = ["Shown", "Tile", "heat_maps", "in_words", "plain_tiles", "spaced", "verdict", "with_words"]
-
 _BATCH = 10
-"""Images explained at once: between two batches the page says how far it is."""
+"""Images explained at once; progress is reported between batches."""
 
-_thumbs: LRUCache[str] = LRUCache(10_000, size=len, most_bytes=16 * 2**20)
+_thumbnails: LRUCache[str] = LRUCache(10_000, size=len, most_bytes=16 * 2**20)
 _maps: LRUCache[np.ndarray] = LRUCache(1_000)
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A data set's splits that are browsed."""
+class BrowsedData:
+    """The splits of a data set that are browsed. A row is an image's index in the catalog of all of them."""
 
     collection: DataSetEntry
     splits: tuple[str, ...]
     catalog: Catalog
 
     def name(self, row: int) -> str:
-        """The name of the image in a row, as in `cifar100/test/1234`."""
+        """The name of an image, such as `cifar100/test/1234`."""
         split = self.splits[int(self.catalog.part[row])]
         return image_name(self.collection.name, split, int(self.catalog.index[row]))
 
     def row(self, name: str) -> int | None:
-        """The row of the image of that name, or None if it is of other splits."""
-        found = NAME_PATTERN.fullmatch(name)
-        if found is None or found["set"] != self.collection.name or found["split"] not in self.splits:
+        """The row of the image of that name; None if it is in none of these splits."""
+        match = NAME_PATTERN.fullmatch(name)
+        if match is None or match["set"] != self.collection.name or match["split"] not in self.splits:
             return None
-        part, index = self.splits.index(found["split"]), int(found["index"])
-        before = sum(len(one) for one in self.catalog.parts[:part])
+        part, index = self.splits.index(match["split"]), int(match["index"])
+        before = sum(len(split) for split in self.catalog.parts[:part])
         return before + index if index < len(self.catalog.parts[part]) else None
 
-    def state(self, row: int) -> Hashable:
-        """What its thumbnail is known by."""
+    def cache_key(self, row: int) -> Hashable:
+        """A key that changes when the image's file changes."""
         part = self.catalog.parts[int(self.catalog.part[row])]
         return image_state(self.name(row), part, int(self.catalog.index[row]))
 
-    def truth(self, row: int) -> str:
-        """The class of the image in a row, in words."""
-        return in_words(self.catalog.classes)[int(self.catalog.labels[row])]
+    def label(self, row: int) -> str:
+        """The class of an image, in words."""
+        return class_words(self.catalog.classes)[int(self.catalog.labels[row])]
 
     def image(self, row: int) -> Image.Image:
-        """The image in a row.
+        """Decode an image.
 
         Raises:
             DataError: it cannot be read.
@@ -71,108 +70,119 @@ class Shown:
         return self.catalog.parts[int(self.catalog.part[row])].image(int(self.catalog.index[row]))
 
 
-Tile = dict[str, object]
-"""What the sheet in the browser needs of one image."""
+class Tile(TypedDict):
+    """One image of the sheet, as `gallery.js` reads it."""
+
+    name: str
+    source: str
+    """A data URI; empty if the image cannot be read."""
+    fault: str
+    """Why the image cannot be read, or empty."""
+    alt: str
+    label: str
+    details: str
+    verdicts: list[list[str]]
+    """For each model the state ("right", "wrong" or "") and the text."""
+    picked: bool
 
 
 @lru_cache(maxsize=16)
-def in_words(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Classes as a person reads them: of several names the first where no other class has it, without underscores."""
+def class_words(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Class names for display: the first synonym if no other class shares it, without underscores."""
     first = [spaced(name.split(",")[0]).strip() for name in names]
     count = Counter(first)
     return tuple(short if count[short] == 1 else spaced(name) for short, name in zip(first, names, strict=True))
 
 
 def spaced(name: str) -> str:
-    """A name without underscores."""
+    """Replace underscores by spaces."""
     return name.replace("_", " ")
 
 
-def plain_tiles(shown: Shown, rows: Sequence[int]) -> list[Tile]:
-    """Images with their classes."""
-    sources: dict[int, str] = {}
-    missing: dict[int, list[int]] = {}
-    states = {row: shown.state(row) for row in rows}
+def plain_tiles(data: BrowsedData, rows: Sequence[int]) -> list[Tile]:
+    """Return the tiles of some images with their thumbnails and labels."""
+    keys = {row: data.cache_key(row) for row in rows}
+    sources = {row: source for row in rows if (source := _thumbnails.peek(keys[row])) is not None}
+    faults: dict[int, str] = {}
+    for part, split in enumerate(data.catalog.parts):
+        missing = [row for row in rows if row not in sources and int(data.catalog.part[row]) == part]
+        if not missing:
+            continue
+        made = thumbnails(split, [int(data.catalog.index[row]) for row in missing])
+        for row, thumbnail in zip(missing, made, strict=True):
+            if isinstance(thumbnail, str):
+                faults[row] = thumbnail
+            else:
+                sources[row] = _data_uri(*thumbnail)
+                _thumbnails.put(keys[row], sources[row])
+    tiles = []
     for row in rows:
-        held = _thumbs.peek(states[row])
-        if held is not None:
-            sources[row] = held
-        else:
-            missing.setdefault(int(shown.catalog.part[row]), []).append(row)
-    for part, absent in missing.items():
-        found = thumbnails(shown.catalog.parts[part], [int(shown.catalog.index[row]) for row in absent])
-        for row, content in zip(absent, found, strict=True):
-            # A line on why there is no image holds no colon and comma as an address of data does.
-            sources[row] = content if isinstance(content, str) else _uri(*content)
-            if not isinstance(content, str):
-                _thumbs.put(states[row], sources[row])
-    return [_tile(shown, row, sources[row]) for row in rows]
+        file = str(data.catalog.files[row])
+        tiles.append(
+            Tile(
+                name=data.name(row),
+                source=sources.get(row, ""),
+                fault=faults.get(row, ""),
+                alt=f"Image {file}",
+                label=data.label(row),
+                details=file,
+                verdicts=[],
+                picked=False,
+            )
+        )
+    return tiles
 
 
-def _uri(kind: str, content: bytes) -> str:
+def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _tile(shown: Shown, row: int, source: str) -> Tile:
-    there = source.startswith("data:image/")
-    file = str(shown.catalog.files[row])
-    return {
-        "name": shown.name(row),
-        "source": source if there else "",
-        "fault": "" if there else source,
-        "alt": f"Image {file}",
-        "label": shown.truth(row),
-        "details": file,
-        "verdicts": [],
-        "picked": False,
-    }
-
-
-def with_words(tile: Tile, row: int, judgements: Sequence[tuple[str, CatalogPredictions]]) -> None:
-    """Add to a tile what one model or two say about its image; the letter of each is shown if there are two."""
-    for letter, judgement in judgements:
-        state, words = verdict(judgement, row)
-        tile["verdicts"] = [*tile["verdicts"], [state, f"{letter} {words}".strip()]]  # type: ignore[misc]
-    first = judgements[0][1].predictions
+def add_predictions(tile: Tile, row: int, results: Sequence[CatalogPredictions]) -> None:
+    """Add the verdict of one model or two to a tile, and the likeliest classes of the first model to its details."""
+    letters = ("A ", "B ") if len(results) > 1 else ("",)
+    for letter, result in zip(letters, results, strict=True):
+        state, text = verdict(result, row)
+        tile["verdicts"].append([state, letter + text])
+    first = results[0].predictions
     if first.predicted[row] >= 0:
-        five = zip(first.top[row], first.probabilities[row], strict=True)
-        listed = ", ".join(f"{in_words(first.labels)[index]} {percent(float(share))}" for index, share in five)
+        likeliest = zip(first.top[row], first.probabilities[row], strict=True)
+        classes = ", ".join(f"{class_words(first.labels)[index]} {percent(float(share))}" for index, share in likeliest)
         loss = "" if np.isnan(first.loss[row]) else f"; loss {first.loss[row]:.3g}"
-        tile["details"] = f"{tile['details']}: {listed}{loss}"
+        tile["details"] = f"{tile['details']}: {classes}{loss}"
 
 
-def verdict(judgement: CatalogPredictions, row: int) -> tuple[str, str]:
-    """Whether a model is right about an image: "right", "wrong" or "", and that in words."""
-    found = judgement.predictions
-    if found.predicted[row] < 0:
+def verdict(result: CatalogPredictions, row: int) -> tuple[str, str]:
+    """Return a model's verdict on an image: "right", "wrong" or "" (class unknown), and its text."""
+    predictions = result.predictions
+    if predictions.predicted[row] < 0:
         return "", "not read"
-    share = percent(float(found.confidence[row]))
-    label = in_words(found.labels)[int(found.predicted[row])]
-    if not found.counted[row]:
+    share = percent(float(predictions.confidence[row]))
+    label = class_words(predictions.labels)[int(predictions.predicted[row])]
+    if not predictions.counted[row]:
         return "", f"{label} {share}"
-    return ("right", f"✓ right {share}") if found.right[row] else ("wrong", f"✗ wrong: {label} {share}")
+    return ("right", f"✓ right {share}") if predictions.right[row] else ("wrong", f"✗ wrong: {label} {share}")
 
 
 def heat_maps(
-    shown: Shown,
+    data: BrowsedData,
     rows: Sequence[int],
     targets: Sequence[int],
     model: str,
     look: Look,
     progress: Callable[[int, int], None],
 ) -> list[str]:
-    """What a model looked at in some images, each for its own class, by the best method measured for the model.
+    """Draw the heat map of each image for its target class, by the method measured best for the model.
 
     Args:
-        shown: the images.
-        rows: which of them.
-        targets: a class of the model for each.
+        data: the data set.
+        rows: the images.
+        targets: class index of the model for each image.
         model: the model's name.
         look: colours, opacity, threshold and scale.
-        progress: called with the images done and their number.
+        progress: called with the number of images done and their total.
 
     Returns:
-        The overlays as addresses of data; of an image that cannot be read a line that says why.
+        The overlays as data URIs; the error message for an image that cannot be read.
 
     Raises:
         SwinError: the model cannot be loaded or explained.
@@ -180,37 +190,31 @@ def heat_maps(
     classifier = cache.classifier(model)
     method = default_method(classifier, at_layer=False)
     keys = [
-        (classifier.weights_hash, method, shown.state(row), target) for row, target in zip(rows, targets, strict=True)
+        (classifier.weights_hash, method, data.cache_key(row), target)
+        for row, target in zip(rows, targets, strict=True)
     ]
-    views: list[np.ndarray | str] = []
-    for row in rows:
+    results = [""] * len(rows)
+    views: dict[int, np.ndarray] = {}
+    for i, row in enumerate(rows):
         try:
-            views.append(classifier.view(shown.image(row)))
+            views[i] = classifier.view(data.image(row))
         except DataError as error:
-            views.append(str(error))
-    held = [_maps.peek(key) for key in keys]
-    absent = [place for place, values in enumerate(held) if values is None and not isinstance(views[place], str)]
-    for start in range(0, len(absent), _BATCH):
-        progress(len(rows) - len(absent) + start, len(rows))
-        part = absent[start : start + _BATCH]
-        batch = classifier.tensor(np.stack([views[place] for place in part]))
-        wanted = torch.tensor([targets[place] for place in part], device=classifier.device)
-        found = attribute(classifier, batch, wanted, method)[:, 0].cpu().numpy()
-        for place, values in zip(part, found, strict=True):
-            held[place] = values
-            _maps.put(keys[place], values)
-    tops = [0.0 if values is None else scale_top(values) for values in held]
-    shared = max(tops, default=0.0)
-    result = []
-    for view, values, top in zip(views, held, tops, strict=True):
-        if isinstance(view, str) or values is None:
-            result.append(str(view))
-        else:
-            result.append(_overlaid(view, values, shared if look.scale == "shared" else top, look))
-    return result
-
-
-def _overlaid(view: np.ndarray, values: np.ndarray, top: float, look: Look) -> str:
-    # A map has few cells: on an image of 32 pixels they would be blocks.
-    picture = np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    return _uri(*encode(Image.fromarray(overlay(picture, values, top, look))))
+            results[i] = str(error)
+    maps = {i: values for i in views if (values := _maps.peek(keys[i])) is not None}
+    missing = [i for i in views if i not in maps]
+    for start in range(0, len(missing), _BATCH):
+        progress(len(rows) - len(missing) + start, len(rows))
+        part = missing[start : start + _BATCH]
+        batch = classifier.tensor(np.stack([views[i] for i in part]))
+        classes = torch.tensor([targets[i] for i in part], device=classifier.device)
+        for i, values in zip(part, attribute(classifier, batch, classes, method)[:, 0].cpu().numpy(), strict=True):
+            maps[i] = values
+            _maps.put(keys[i], values)
+    tops = {i: scale_top(values) for i, values in maps.items()}
+    if look.scale == "shared":
+        tops = dict.fromkeys(tops, max(tops.values(), default=0.0))
+    for i, view in views.items():
+        # Enlarge the view first: on an image of 32 pixels the cells of a map would be blocks.
+        image = np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        results[i] = _data_uri(*encode(Image.fromarray(overlay(image, maps[i], tops[i], look))))
+    return results

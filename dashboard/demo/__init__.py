@@ -1,1 +1,1 @@
-"""The Gradio demo's page, API and gate."""
+"""The Gradio demo: its page, its API and the limits on requests."""

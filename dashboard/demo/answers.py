@@ -1,6 +1,6 @@
-"""What the demo answers, whoever asks: from an upload and names to a grid, its figures and its files.
+"""The demo's answers: from an upload and names to heat maps and numbers, without Gradio.
 
-Nothing here knows Gradio. Everything that comes from outside is checked here: the demo may stand on the open network.
+All input is checked here, since the demo may be on the open network.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from dashboard.demo.request_limits import NOT_AN_UPLOAD
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, Line
@@ -24,15 +25,12 @@ from swin_core.figures.grid import Cell, Grid
 from swin_core.images.read import read_image
 from swin_core.zoo.load import describe
 
-__all__ = ["PREDICTIONS", "UPLOAD_BYTES", "Answer", "Demo", "predictions"]
-
 UPLOAD_BYTES = 20 * 2**20
-"""Largest image that is taken."""
-
-PREDICTIONS = 5
-"""Likeliest classes that are named for each model."""
-
-_SHORTER_SIDE = 512  # pixels: twice this is left of a large image, more than any model or cell shows
+"""Largest upload."""
+TOP_CLASSES = 5
+"""Number of likeliest classes named for each model."""
+_SHORTER_SIDE = 512
+"""Large images are reduced to a shorter side of 2 to 4 times this, more than any model or cell shows."""
 _NAME_LENGTH = 60
 
 
@@ -41,30 +39,29 @@ class Answer:
     """One image explained by some models."""
 
     models: tuple[str, ...]
-    """The models' full names, one a column of the grid."""
+    """Full names of the models, one for each column of the grid."""
     grid: Grid
-    """Of one row."""
+    """A grid of one row."""
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """What each model says."""
+        """The cell of each model."""
         return self.grid.rows[0].cells
 
     def numbers(self) -> dict[str, Any]:
-        """Everything but the images, in JSON's types.
+        """Return everything but the images, as JSON types.
 
-        Returns:
-            `predictions`: by model, its likeliest classes, each with `label` and `probability`. `figures`: by model,
-            `method`, `layer`, `target` and its `probability`, `magnitude` of the map before any scaling, and
-            `weights_hash`; or `error` where there is no map.
+        `predictions`: by model, its likeliest classes, each with `label` and `probability`. `figures`: by model,
+        `method`, `layer`, `target` and its `probability`, `magnitude` of the map before scaling, and `weights_hash`;
+        or `error` if there is no map.
         """
         cells = dict(zip(self.models, self.cells, strict=True))
         return {
             "predictions": {
-                name: [{"label": label, "probability": value} for label, value in predictions(cell)]
+                name: [{"label": label, "probability": probability} for label, probability in likeliest_classes(cell)]
                 for name, cell in cells.items()
             },
-            "figures": {name: _figure(cell) for name, cell in cells.items()},
+            "figures": {name: _map_numbers(cell) for name, cell in cells.items()},
         }
 
 
@@ -73,55 +70,55 @@ class Demo:
     """The models that the demo offers, and the only folder that it reads and writes.
 
     Raises:
-        SwinError: a model that is not there, a name that leads out of the project, or none.
+        SwinError: there is no model, a model does not exist, or its name leads out of the project.
     """
 
     models: tuple[str, ...]
     folder: Path
-    """Uploads lie in it, and what is drawn for an answer."""
+    """Holds uploads and the files of answers."""
 
     def __post_init__(self) -> None:
         if not self.models:
             raise ConfigError("The demo needs a model: name one after --models.")
-        self.descriptions  # noqa: B018  a wrong name shall be refused now, not by the first visitor
+        self.descriptions  # noqa: B018  refuse a wrong name now, not at the first request
 
     @cached_property
     def descriptions(self) -> dict[str, str]:
-        """One line on each model; none of them is loaded for it."""
+        """One line on each model, without loading it."""
         return {name: describe(model_source(name)) for name in self.models}
 
     @cached_property
-    def _truths(self) -> dict[str, str]:
-        """What the bundled samples show, by the hash of their bytes."""
+    def _sample_truths(self) -> dict[str, str]:
+        """The true class of each bundled sample, by the SHA-256 of its bytes."""
         return {
             hashlib.sha256(file.read_bytes()).hexdigest(): sample_label(name) for name, file in sample_images().items()
         }
 
     def answer(self, upload: object, models: object, target: object = None, method: object = None) -> Answer:
-        """Explain one image by several models; a model that cannot says why in its cell.
+        """Explain one image by several models; a model that fails has the reason in its cell.
 
         Args:
-            upload: what Gradio knows about an uploaded file: a dictionary with its `path`.
-            models: names of offered models, 1 to 4.
-            target: a class's name; None or an empty text for each model's own first choice.
-            method: a key of `METHODS`; None or an empty text for the best one measured for each model.
+            upload: Gradio's description of an uploaded file: a dictionary with its `path`.
+            models: names of 1 to 4 offered models.
+            target: a class name; None or empty for each model's top-1 class.
+            method: a key of `METHODS`; None or empty for the method measured best for each model.
 
         Raises:
-            SwinError: the upload is no image or lies outside the folder; a name that is not offered; or no model can
+            SwinError: the upload is no image or lies outside the folder, a name is not offered, or no model can
                 explain the image.
         """
-        names = self._offered(models)
-        known = _text(method, "method")
-        if known is not None and known not in METHODS:
-            raise ConfigError(f"There is no method {known[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
-        line = Line(self.picture(upload), _text(target, "target"))
-        compared = Comparison((line,), names, known)
-        found = Answer(names, Grid(tuple(compared.rows()), compared.columns))
-        if all(cell.explanation is None for cell in found.cells):
-            raise SwinError(found.cells[0].error)
-        return found
+        names = self._check_models(models)
+        method_name = _check_text(method, "method")
+        if method_name is not None and method_name not in METHODS:
+            raise ConfigError(f"There is no method {method_name[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
+        line = Line(self.picture(upload), _check_text(target, "target"))
+        comparison = Comparison((line,), names, method_name)
+        answer = Answer(names, Grid(tuple(comparison.rows()), comparison.columns))
+        if all(cell.explanation is None for cell in answer.cells):
+            raise SwinError(answer.cells[0].error)
+        return answer
 
-    def _offered(self, models: object) -> tuple[str, ...]:
+    def _check_models(self, models: object) -> tuple[str, ...]:
         names = [models] if isinstance(models, str) else models
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ModelError(f"Name one to {MODELS_AT_MOST} models: the demo offers {first_names(self.models)}.")
@@ -130,53 +127,52 @@ class Demo:
                 raise ModelError(
                     f"There is no model {name[:_NAME_LENGTH]!r} here; the demo offers {first_names(self.models)}."
                 )
-        once = tuple(dict.fromkeys(names))
-        if len(once) > MODELS_AT_MOST:
-            raise ModelError(f"One answer holds up to {MODELS_AT_MOST} models, not {len(once)}: name fewer.")
-        return once
+        unique = tuple(dict.fromkeys(names))
+        if len(unique) > MODELS_AT_MOST:
+            raise ModelError(f"A request may name up to {MODELS_AT_MOST} models, not {len(unique)}.")
+        return unique
 
     def picture(self, upload: object) -> InputImage:
-        """The image of an upload, decoded once.
+        """Return the decoded image of an upload.
 
         Raises:
-            ImageError: nothing was uploaded, the file lies elsewhere, or it is no image.
+            ImageError: nothing was uploaded, the file lies outside the folder, or it is no image.
         """
-        content = self._content(upload)
+        content = self._read_upload(upload)
         key = hashlib.sha256(content).hexdigest()
-        named = upload.get("orig_name") if isinstance(upload, dict) else None
-        title = Path(named).name[-_NAME_LENGTH:] if isinstance(named, str) else ""
-        return cache.read_input_image(
-            (key, title), title or "picture", self._truths.get(key, ""), lambda: _read(content)
-        )
+        file_name = upload.get("orig_name") if isinstance(upload, dict) else None
+        title = Path(file_name).name[-_NAME_LENGTH:] if isinstance(file_name, str) else ""
+        truth = self._sample_truths.get(key, "")
+        return cache.read_input_image((key, title), title or "image", truth, lambda: _decode(content))
 
-    def _content(self, upload: object) -> bytes:
+    def _read_upload(self, upload: object) -> bytes:
         path = upload.get("path") if isinstance(upload, dict) else None
         if not isinstance(path, str) or not path:
             raise ImageError("There is no image: upload one, or choose an example.")
-        # A link may lead elsewhere, so it is what the path resolves to that has to lie in the folder.
+        # Resolve links before the check: they may lead out of the folder.
         if "\0" in path or not Path(path).resolve().is_relative_to(self.folder.resolve()):
-            raise ImageError("The image must be an upload: send the file itself, not a path or an address.")
+            raise ImageError(NOT_AN_UPLOAD)
         try:
             with open(path, "rb") as file:
                 return file.read(UPLOAD_BYTES + 1)
         except OSError as error:
-            raise ImageError("The upload is gone, as uploads are deleted after an hour: send it again.") from error
+            raise ImageError("The upload is gone, since uploads are deleted after an hour: send it again.") from error
 
     def new_file(self, name: str) -> Path:
-        """A place for a file of an answer, in a folder of its own whose name nobody can guess."""
-        place = self.folder / secrets.token_hex(16)
-        place.mkdir()
-        return place / name
+        """Return the path of a new file of an answer, in a folder whose name cannot be guessed."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir()
+        return folder / name
 
 
-def _read(content: bytes) -> Image.Image:
-    """An image whose shorter side is below four times `_SHORTER_SIDE`, so that many can be held."""
+def _decode(content: bytes) -> Image.Image:
+    """Decode an image and reduce a large one, so that many fit in memory."""
     image = read_image(content, UPLOAD_BYTES, shorter_side=_SHORTER_SIDE)
-    times = min(image.size) // (2 * _SHORTER_SIDE)
-    return image.reduce(times) if times > 1 else image
+    factor = min(image.size) // (2 * _SHORTER_SIDE)
+    return image.reduce(factor) if factor > 1 else image
 
 
-def _text(value: object, what: str) -> str | None:
+def _check_text(value: object, what: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -184,24 +180,24 @@ def _text(value: object, what: str) -> str | None:
     return value[:200]
 
 
-def predictions(cell: Cell) -> list[tuple[str, float]]:
-    """The likeliest classes of a cell's model with their probabilities, greatest first; none without an explanation."""
-    found = cell.explanation
-    if found is None:
+def likeliest_classes(cell: Cell) -> list[tuple[str, float]]:
+    """Return the five likeliest classes of a cell's model with their probabilities; none without an explanation."""
+    explanation = cell.explanation
+    if explanation is None:
         return []
-    order = sorted(range(len(found.labels)), key=lambda index: (-found.probabilities[index], index))
-    return [(found.labels[index], float(found.probabilities[index])) for index in order[:PREDICTIONS]]
+    order = sorted(range(len(explanation.labels)), key=lambda index: (-explanation.probabilities[index], index))
+    return [(explanation.labels[index], float(explanation.probabilities[index])) for index in order[:TOP_CLASSES]]
 
 
-def _figure(cell: Cell) -> dict[str, Any]:
-    found = cell.explanation
-    if found is None:
+def _map_numbers(cell: Cell) -> dict[str, Any]:
+    explanation = cell.explanation
+    if explanation is None:
         return {"error": cell.error}
     return {
-        "method": found.method,
-        "layer": found.layers[cell.layer],
-        "target": found.label(cell.target),
-        "probability": float(found.probabilities[found.targets[cell.target]]),
+        "method": explanation.method,
+        "layer": explanation.layers[cell.layer],
+        "target": explanation.label(cell.target),
+        "probability": float(explanation.probabilities[explanation.targets[cell.target]]),
         "magnitude": cell.magnitude,
-        "weights_hash": found.weights_hash,
+        "weights_hash": explanation.weights_hash,
     }

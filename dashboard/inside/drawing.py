@@ -1,11 +1,14 @@
-"""Windows, regions and attention laid over an image: arrays and line segments, no figure and no widget."""
+"""Windows, regions and attention drawn on an image: arrays and line segments only.
+
+Sizes are `(height, width)`; a position is `(x, y)` in pixels of the model's input.
+"""
 
 import base64
 import io
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image
 
 from dashboard.shared.theme import DIVERGING
@@ -13,202 +16,186 @@ from swin_core.anatomy.structure import PADDING, Places
 from swin_core.figures.palette import SERIES
 from swin_core.models.windows import Pair
 
-__all__ = [
-    "MARK",
-    "TINTS",
-    "colours_of",
-    "edges",
-    "enlarged",
-    "heat",
-    "label_places",
-    "marked",
-    "outline",
-    "over_tokens",
-    "pixel_uri",
-    "rolled_view",
-    "signed_colours",
-    "tint_numbers",
-    "tinted",
-]
-
-TINTS = (SERIES[0], SERIES[1], SERIES[2], SERIES[3], SERIES[4], SERIES[5])
-"""Okabe and Ito's colours but for their yellow, which marks the token, and grey, which marks padding."""
+TINTS = SERIES[:6]
+"""Okabe and Ito's colours without yellow, which marks the query token, and grey, which marks padding."""
 MARK = SERIES[6]
-"""The token that is looked at, in both themes and on any image, as its line has a dark one under it."""
+"""Colour of the query token's outline."""
 TINT_WEIGHT = 0.34
 PADDED = (127, 127, 127)
 DIMMED = 0.42
-"""What is left of the image's light where a token cannot look."""
-MARKED_LEAST = 96
+"""Brightness kept outside the token's window."""
+LEAST_CELL_IMAGE = 96
 _SIGNED = LinearSegmentedColormap.from_list("signed", list(DIVERGING))
 
 Segments = tuple[list[float | None], list[float | None]]
-"""Horizontal and vertical positions of lines, with None between two of them."""
+"""x and y of lines, with None between two lines."""
 
 
-def enlarged(view: np.ndarray, least: int = 384) -> np.ndarray:
-    """A view of few pixels with each of them as a square of several, so that no browser blurs it."""
-    factor = max(1, -(-least // max(view.shape[:2])))
-    return view.repeat(factor, 0).repeat(factor, 1)
+def enlarge(image: np.ndarray, least: int = 384) -> np.ndarray:
+    """Repeat the pixels of a small image until its longer side has at least `least`, so that no browser blurs it."""
+    factor = max(1, -(-least // max(image.shape[:2])))
+    return image.repeat(factor, 0).repeat(factor, 1)
 
 
-def over_tokens(values: np.ndarray, token: Pair, size: Pair) -> np.ndarray:
-    """Values of tokens, `(H, W, ...)`, for each pixel of an image of `size`, `(height, width, ...)`.
+def over_tokens(values: np.ndarray, token: Pair, size: Pair, scale: int = 1) -> np.ndarray:
+    """Repeat the value of each token over its pixels.
 
     Args:
-        values: one for each token.
-        token: pixels of a token, `(height, width)`.
-        size: of the image in pixels; the last tokens may reach beyond it.
+        values: `(H, W, ...)`.
+        token: size of a token in pixels.
+        size: size of the image in pixels; the last tokens may reach beyond it.
+        scale: factor by which the image is enlarged.
+
+    Returns:
+        `(scale * height, scale * width, ...)`.
     """
-    rows, columns = np.arange(size[0]) // token[0], np.arange(size[1]) // token[1]
+    rows = np.arange(scale * size[0]) // (scale * token[0])
+    columns = np.arange(scale * size[1]) // (scale * token[1])
     return values[np.minimum(rows, len(values) - 1)][:, np.minimum(columns, values.shape[1] - 1)]
 
 
 def rolled_view(view: np.ndarray, places: Places, token: Pair) -> np.ndarray:
-    """The image as the block lays it before windows are cut: rolled and padded, `(H' t_h, W' t_w, 3)` uint8."""
-    high, wide = places.grid
-    canvas = np.zeros((high * token[0], wide * token[1], 3), np.uint8)
-    shown = view[: canvas.shape[0], : canvas.shape[1]]
-    canvas[: shown.shape[0], : shown.shape[1]] = shown  # a last token may reach beyond the image
-    tiles = canvas.reshape(high, token[0], wide, token[1], 3).swapaxes(1, 2).reshape(high * wide, *token, 3)
-    laid = tiles[places.tokens]
-    laid[places.tokens == PADDING] = PADDED
+    """Roll and pad the image as the block does before it cuts windows: `(H' t_h, W' t_w, 3)` uint8."""
+    height, width = places.grid
+    canvas = np.zeros((height * token[0], width * token[1], 3), np.uint8)
+    cropped = view[: canvas.shape[0], : canvas.shape[1]]
+    canvas[: cropped.shape[0], : cropped.shape[1]] = cropped  # the last tokens may reach beyond the image
+    tiles = canvas.reshape(height, token[0], width, token[1], 3).swapaxes(1, 2).reshape(height * width, *token, 3)
+    rolled = tiles[places.tokens]  # (H', W', t_h, t_w, 3)
+    rolled[places.tokens == PADDING] = PADDED
     rows, columns = places.tokens.shape
-    return laid.swapaxes(1, 2).reshape(rows * token[0], columns * token[1], 3)
+    return rolled.swapaxes(1, 2).reshape(rows * token[0], columns * token[1], 3)
 
 
-def tint_numbers(windows: np.ndarray) -> np.ndarray:
-    """A number below `len(TINTS)` for each token, equal within a window, unequal where two windows meet.
+def tint_indices(windows: np.ndarray) -> np.ndarray:
+    """Assign each window an index into `TINTS` that differs from those of its neighbours.
 
     Args:
-        windows: the number of the window of each token, `(H, W)`.
+        windows: the window of each token, `(H, W)`.
+
+    Returns:
+        `(H, W)`.
     """
-    meet: dict[int, set[int]] = {int(number): set() for number in np.unique(windows)}
+    neighbours: dict[int, set[int]] = {int(window): set() for window in np.unique(windows)}
     for one, other in ((windows[1:], windows[:-1]), (windows[:, 1:], windows[:, :-1])):
         for first, second in np.unique(np.stack([one.ravel(), other.ravel()]), axis=1).T:
             if first != second:
-                meet[int(first)].add(int(second))
-                meet[int(second)].add(int(first))
-    tint: dict[int, int] = {}
-    for number in sorted(meet):
-        # At most the four sides of a window meet others, so that five tints suffice.
-        taken = {tint[other] for other in meet[number] if other in tint}
-        start = (number + number // max(1, len(TINTS) - 1)) % len(TINTS)
-        free = [(start + step) % len(TINTS) for step in range(len(TINTS))]
-        tint[number] = next((one for one in free if one not in taken), start)
-    return np.vectorize(tint.__getitem__, otypes=[int])(windows)
+                neighbours[int(first)].add(int(second))
+                neighbours[int(second)].add(int(first))
+    index: dict[int, int] = {}
+    for window in sorted(neighbours):
+        # A window has at most four neighbours, so there is a free tint among five.
+        taken = {index[other] for other in neighbours[window] if other in index}
+        start = window + window // (len(TINTS) - 1)
+        candidates = [(start + step) % len(TINTS) for step in range(len(TINTS))]
+        index[window] = next((i for i in candidates if i not in taken), candidates[0])
+    return np.vectorize(index.__getitem__, otypes=[int])(windows)
 
 
-def tinted(picture: np.ndarray, tints: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-    """An image, `(h, w, 3)` uint8, under the tint of each pixel, `(h, w)`; plain where `keep` is False."""
-    palette = np.array([[int(tint[place : place + 2], 16) for place in (1, 3, 5)] for tint in TINTS], float)
-    weight = np.full(picture.shape[:2], TINT_WEIGHT)
+def tint(image: np.ndarray, indices: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
+    """Blend each pixel of an image, `(h, w, 3)` uint8, with its tint, `(h, w)`; not where `keep` is False."""
+    palette = 255 * np.array([to_rgb(colour) for colour in TINTS])
+    weight = np.full((*image.shape[:2], 1), TINT_WEIGHT)
     if keep is not None:
         weight[~keep] = 0
-    return np.rint(picture * (1 - weight[..., None]) + palette[tints] * weight[..., None]).astype(np.uint8)
+    return np.rint(image * (1 - weight) + palette[indices] * weight).astype(np.uint8)
 
 
-def heat(picture: np.ndarray, values: np.ndarray, top: float, seen: np.ndarray | None = None) -> np.ndarray:
-    """An image, `(h, w, 3)` uint8, under a heat map of its pixels, dark where a token cannot look.
+def heat_overlay(image: np.ndarray, values: np.ndarray, top: float, visible: np.ndarray | None = None) -> np.ndarray:
+    """Lay a heat map over an image, and dim the image outside the token's window.
 
     Args:
-        image: what lies below.
+        image: `(h, w, 3)` uint8.
         values: `(h, w)`, non-negative.
         top: the value at the top of the scale.
-        seen: where the token can look, `(h, w)` bool; None for everywhere.
+        visible: where the token can attend, `(h, w)` bool; None for everywhere.
     """
     fraction = np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape)
     weight = (0.15 + 0.75 * np.sqrt(fraction))[..., None]
-    mixed = picture * (1 - weight) + 255 * colormaps["viridis"](fraction)[..., :3] * weight
-    if seen is not None:
-        mixed = np.where(seen[..., None], mixed, picture * DIMMED)
-    return np.rint(mixed).astype(np.uint8)
+    blended = image * (1 - weight) + 255 * colormaps["viridis"](fraction)[..., :3] * weight
+    if visible is not None:
+        blended = np.where(visible[..., None], blended, image * DIMMED)
+    return np.rint(blended).astype(np.uint8)
 
 
-def edges(numbers: np.ndarray, token: Pair, size: Pair) -> Segments:
-    """The lines between tokens whose numbers differ, and around the image; positions in pixels.
+def edges(windows: np.ndarray, token: Pair, size: Pair) -> Segments:
+    """Return the lines between tokens of different windows, and around the image.
 
     Args:
-        numbers: `(H, W)`.
-        token: pixels of a token, `(height, width)`.
-        size: of the image, beyond which no line is drawn.
+        windows: the window of each token, `(H, W)`.
+        token: size of a token in pixels.
+        size: size of the image in pixels; lines end there.
     """
     xs: list[float | None] = []
     ys: list[float | None] = []
-    for across in (False, True):
-        table = numbers.T if across else numbers
-        (step, along), (end, stop) = (token, size) if across else (token[::-1], size[::-1])
-        # A column that is no number in the table lies before the first and behind the last.
-        differs = np.ones((table.shape[0], table.shape[1] + 1), bool)
+    for horizontal in (False, True):
+        table = windows.T if horizontal else windows
+        (step, along), (end, stop) = (token, size) if horizontal else (token[::-1], size[::-1])
+        differs = np.ones((table.shape[0], table.shape[1] + 1), bool)  # the outer borders always differ
         differs[:, 1:-1] = table[:, 1:] != table[:, :-1]
         for column in range(differs.shape[1]):
-            for first, last in _runs(differs[:, column]):
-                place = float(min(column * step, end))
+            position = float(min(column * step, end))
+            changes = np.flatnonzero(np.diff(differs[:, column].astype(int), prepend=0, append=0))
+            for first, last in changes.reshape(-1, 2).tolist():  # runs of tokens along the line
                 span = [float(min(first * along, stop)), float(min(last * along, stop))]
-                (ys if across else xs).extend([place, place, None])
-                (xs if across else ys).extend([*span, None])
+                (ys if horizontal else xs).extend([position, position, None])
+                (xs if horizontal else ys).extend([*span, None])
     return xs, ys
 
 
-def _runs(flags: np.ndarray) -> list[Pair]:
-    """Where runs of True begin and end."""
-    turns = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(int)))
-    return [(int(first), int(last)) for first, last in zip(turns[::2], turns[1::2], strict=True)]
-
-
-def outline(place: Pair, token: Pair, size: Pair) -> Segments:
-    """The outline of one token."""
-    top, left = place[0] * token[0], place[1] * token[1]
+def outline(cell: Pair, token: Pair, size: Pair) -> Segments:
+    """Return the outline of the token at a row and column."""
+    top, left = cell[0] * token[0], cell[1] * token[1]
     bottom, right = min(top + token[0], size[0]), min(left + token[1], size[1])
     return [left, right, right, left, left], [top, top, bottom, bottom, top]
 
 
-def label_places(numbers: np.ndarray, token: Pair) -> list[tuple[float, float, int]]:
-    """The middle of each connected part of equal numbers, in pixels, x and y, with its number."""
-    left_over = numbers.copy()
-    found = []
-    for row, column in np.ndindex(*numbers.shape):
-        number = int(left_over[row, column])
-        if number == PADDING:
+def window_labels(windows: np.ndarray, token: Pair) -> list[tuple[float, float, int]]:
+    """Return x and y of the centre of each connected part of a window, and the window's number."""
+    remaining = windows.copy()
+    labels = []
+    for row, column in np.ndindex(*windows.shape):
+        window = int(remaining[row, column])
+        if window == PADDING:
             continue
-        # Parts of windows are rectangles: as far as the number goes on to the right and down.
+        # Parts of windows are rectangles.
         right, bottom = column, row
-        while right + 1 < numbers.shape[1] and left_over[row, right + 1] == number:
+        while right + 1 < windows.shape[1] and remaining[row, right + 1] == window:
             right += 1
-        while bottom + 1 < numbers.shape[0] and left_over[bottom + 1, column] == number:
+        while bottom + 1 < windows.shape[0] and remaining[bottom + 1, column] == window:
             bottom += 1
-        left_over[row : bottom + 1, column : right + 1] = PADDING
-        found.append(((column + right + 1) / 2 * token[1], (row + bottom + 1) / 2 * token[0], number))
-    return found
+        remaining[row : bottom + 1, column : right + 1] = PADDING
+        labels.append(((column + right + 1) / 2 * token[1], (row + bottom + 1) / 2 * token[0], window))
+    return labels
 
 
-def pixel_uri(picture: np.ndarray) -> str:
-    """A small image, `(h, w, 3)` uint8, as a PNG data URI: a page enlarges its pixels, and none may be lost."""
+def png_uri(image: np.ndarray) -> str:
+    """Encode an image, `(h, w, 3)` uint8, as a PNG data URI: lossless, since the page enlarges its pixels."""
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
+    Image.fromarray(image).save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def colours_of(values: np.ndarray, top: float) -> np.ndarray:
-    """Values from 0 to `top` as colours, `(..., 3)` uint8."""
+def sequential_colours(values: np.ndarray, top: float) -> np.ndarray:
+    """Map values from 0 to `top` to colours, `(..., 3)` uint8."""
     fraction = np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape)
     return np.rint(255 * colormaps["viridis"](fraction)[..., :3]).astype(np.uint8)
 
 
 def signed_colours(values: np.ndarray) -> np.ndarray:
-    """Values of both signs as colours, 0 in the middle of the scale, `(..., 3)` uint8."""
+    """Map signed values to a diverging scale around 0, `(..., 3)` uint8."""
     top = float(np.abs(values).max()) or 1.0
     return np.rint(255 * _SIGNED((values / top + 1) / 2)[..., :3]).astype(np.uint8)
 
 
-def marked(picture: np.ndarray, cell: Pair) -> np.ndarray:
-    """A small image with its cells as squares, one of them framed."""
-    side = max(4, -(-MARKED_LEAST // max(picture.shape[:2])))
-    large = picture.repeat(side, 0).repeat(side, 1)
+def mark_cell(image: np.ndarray, cell: Pair) -> np.ndarray:
+    """Enlarge a small image, one pixel for each token, and frame the pixel at a row and column."""
+    side = max(4, -(-LEAST_CELL_IMAGE // max(image.shape[:2])))
+    large = image.repeat(side, 0).repeat(side, 1)
     top, left = cell[0] * side, cell[1] * side
-    own = large[top : top + side, left : left + side]
+    square = large[top : top + side, left : left + side]
     width = max(1, side // 6)
-    inner = own[width:-width, width:-width].copy()
-    own[:] = [int(MARK[place : place + 2], 16) for place in (1, 3, 5)]
-    own[width:-width, width:-width] = inner
+    inner = square[width:-width, width:-width].copy()
+    square[:] = np.rint(255 * np.array(to_rgb(MARK)))
+    square[width:-width, width:-width] = inner
     return large

@@ -2,10 +2,17 @@
 
 import streamlit as st
 
-from dashboard.inside.choices import Choice, choose_block, choose_head, choose_panel, choose_subject, choose_token
+from dashboard.inside.controls import (
+    PanelContext,
+    choose_block,
+    choose_head,
+    choose_panel,
+    choose_subject,
+    choose_token,
+)
+from dashboard.inside.layout import STYLE, show_stages
+from dashboard.inside.panel_texts import available_panels, describe_missing
 from dashboard.inside.panels import show_equation, show_panel
-from dashboard.inside.parts import STYLE, show_stages
-from dashboard.inside.words import missing, panels_of
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.model_names import display_name, sample_images
 from dashboard.shared.page_heading import show_heading
@@ -26,50 +33,44 @@ actions = show_heading("inside")
 st.html(STYLE)
 for fault in faults:
     st.error(escape_markdown(fault), icon=":material/error:")
-ignored_place = st.container()
+warning = st.container()
 if not pictures or not models:
-    absent = "an image" if not pictures else "a model"
-    st.info(f"Choose {absent} in the sidebar to look inside.", icon=":material/arrow_back:")
+    missing = "an image" if not pictures else "a model"
+    st.info(f"Choose {missing} in the sidebar to look inside.", icon=":material/arrow_back:")
     st.stop()
 
 controls = st.container(horizontal=True)
 with controls:
-    subject, unknown = choose_subject(pictures, models)
-ignored += unknown
-waiting = f"Loading {display_name(subject.model)}" if loaded_classifier(subject.model) is None else "Running the model"
+    subject = choose_subject(pictures, models, ignored)
+progress = f"Loading {display_name(subject.model)}" if loaded_classifier(subject.model) is None else "Running the model"
 try:
-    with st.spinner(waiting, show_time=True):
-        parts, inside = subject.anatomy(), subject.inside()
+    with st.spinner(progress, show_time=True):
+        anatomy, inside = subject.anatomy(), subject.inside()
 except SwinError as error:
     st.error(escape_markdown(str(error)), icon=":material/error:")
     st.stop()
 
-panels = panels_of(parts)
-if line := missing(parts):
-    st.info(escape_markdown(line), icon=":material/info:")
-if parts.blocks:
+if text := describe_missing(anatomy):
+    st.info(escape_markdown(text), icon=":material/info:")
+block, token, head = None, (0, 0), None
+if anatomy.blocks:
     with controls:
-        block, unknown = choose_block(parts.blocks)
-    ignored += unknown
-    show_stages(parts.blocks, block)
-if panels:
+        block = choose_block(anatomy.blocks, ignored)
+    show_stages(anatomy.blocks, block)
+if panels := available_panels(anatomy):
     with st.container(horizontal=True, vertical_alignment="center"):
-        panel, unknown = choose_panel(panels)
+        panel = choose_panel(panels, ignored)
         show_equation(panel)
-    ignored += unknown
-    token, head = (0, 0), None
-    with controls:
-        if panel.title in ("Windows", "Attention"):
-            token, unknown = choose_token(block.grid)
-            ignored += unknown
-    if panel.title in ("Attention", "Position bias"):
-        head, unknown = choose_head(block.heads)
-        ignored += unknown
+    if block and panel.title in ("Windows", "Attention"):
+        with controls:
+            token = choose_token(block.grid, ignored)
+    if block and panel.title in ("Attention", "Position bias"):
+        head = choose_head(block.heads, ignored)
     try:
-        ignored += show_panel(panel, Choice(subject, parts, inside, block if parts.blocks else None, token, head))
+        show_panel(panel, PanelContext(subject, anatomy, inside, block, token, head), ignored)
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
 if ignored := with_previous_warnings(ignored):
-    ignored_place.warning(escape_markdown(f"The address holds values that were ignored: {'; '.join(ignored)}."))
+    warning.warning(escape_markdown(f"These values in the address were ignored: {'; '.join(ignored)}."))
 with actions:
     show_link(uploads=bool(kept_uploads()))

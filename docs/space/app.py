@@ -1,4 +1,4 @@
-"""The Space's entry, at its root: Python finds `swin_core` and `dashboard` beside it."""
+"""Entry point of the Space. It lies at the Space's root, beside `swin_core` and `dashboard`."""
 
 import sys
 

@@ -141,7 +141,7 @@ def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: O
     assert tiles(page).first.bounding_box() == place
     visible(page.get_by_text("1 image in the tray"))
     expect(tiles(page).first).to_have_attribute("aria-pressed", "true")
-    file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Picture ")
+    file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Image ")
     page.get_by_role("link", name="To Compare").click()
     visible(page.get_by_role("heading", name="Compare models"))
     grid = page.locator(".st-key-grid")
@@ -173,7 +173,7 @@ def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
     visible(page.get_by_role("heading", name="Compare models"))
     grid = page.locator(".st-key-grid .annotation-text")
     for words in shown:
-        file = words.removeprefix("Picture ")
+        file = words.removeprefix("Image ")
         expect(grid.filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
     expect(grid.filter(has_text="tulip.jpg")).to_have_count(0)
     for name in MODELS:
@@ -214,12 +214,12 @@ def test_names_of_classes_and_files_are_text(visit: Open) -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])
-@pytest.mark.parametrize("view", ["Pictures", "Confusion", "Classes"])
+@pytest.mark.parametrize("view", ["Images", "Confusion", "Classes"])
 def test_no_view_scrolls_sideways(visit: Open, size: tuple[int, int], scheme: str, view: str) -> None:
     page = visit(f"?view={view}", size, scheme)
     visible(page.get_by_role("tab", name=view))
     visible(
-        {"Pictures": tiles(page).first, "Confusion": page.locator(".js-plotly-plot").first}.get(
+        {"Images": tiles(page).first, "Confusion": page.locator(".js-plotly-plot").first}.get(
             view, page.get_by_test_id("stDataFrame").first
         )
     )

@@ -16,8 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard.browse import choices as browse_choices
-from dashboard.browse import tables as browse_tables
+from dashboard.browse import confusion_view, filters
 from dashboard.browse import tiles as browse_tiles
 from dashboard.shared.datasets import data_sets
 from dashboard.shared.model_names import MAX_IMAGES
@@ -58,11 +57,11 @@ def test_a_newcomer_sees_the_sample_sheet_with_labels_and_predictions() -> None:
     assert [tile["label"] for tile in tiles][:6] == [*FINE, *FINE]
     assert len(tiles) == 30
     assert all(tile["source"].startswith("data:image/webp;base64,") for tile in tiles)
-    assert all(tile["alt"].startswith("Picture ") for tile in tiles)
-    figures = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).metrics
-    assert f"top-1 **{100 * figures.top1:.2f} %**" in words(app)
+    assert all(tile["alt"].startswith("Image ") for tile in tiles)
+    metrics = evaluate_classifier(swin_core.load("first"), cifar100(split="test")).metrics
+    assert f"top-1 **{100 * metrics.top1:.2f} %**" in words(app)
     right = [tile["verdicts"][0][0] for tile in tiles].count("right")
-    assert right == round(30 * figures.top1)
+    assert right == round(30 * metrics.top1)
     for tile in tiles:
         ((state, verdict),) = tile["verdicts"]
         assert verdict.startswith({"right": "✓ right ", "wrong": "✗ wrong: "}[state])
@@ -132,8 +131,8 @@ def test_all_splits_are_one_sheet_and_pages_hold_few_pictures() -> None:
     assert app.session_state.page == 1
 
 
-def test_no_fitting_picture_says_what_to_do() -> None:
-    assert "No image fits" in words(opened(search="unicorn"))
+def test_no_matching_image_says_what_to_do() -> None:
+    assert "No image matches" in words(opened(search="unicorn"))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_a_picked_picture_that_is_not_there_is_named() -> None:
 
 
 def test_a_count_of_classes_that_is_not_offered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browse_tables, "COUNTS", (2,))
+    monkeypatch.setattr(confusion_view, "COUNTS", (2,))
     opened()  # so that the predictions are there
     app = run(at_first(view="Confusion", classes_count="all 7"))
     named = app.warning[0].value.replace("\\", "")
@@ -217,7 +216,7 @@ def test_another_data_set_starts_anew_and_a_class_of_html_is_text() -> None:
 
 
 def test_the_scripts_of_the_sheet_set_no_html() -> None:
-    script = (ROOT / "dashboard" / "gallery.js").read_text(encoding="utf-8")
+    script = (ROOT / "dashboard" / "browse" / "gallery.js").read_text(encoding="utf-8")
     assert not [
         word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(") if word in script
     ]
@@ -292,7 +291,7 @@ def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
 def test_of_several_names_of_a_class_the_first_stands_where_it_is_the_only_one() -> None:
     names = ("tench, Tinca tinca", "crane, bird", "crane, machine", "red_rose", "maillot", "maillot, tank suit")
     words = ("tench", "crane, bird", "crane, machine", "red rose", "maillot", "maillot, tank suit")
-    assert browse_tiles.in_words(names) == words
+    assert browse_tiles.class_words(names) == words
 
 
 def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,13 +302,13 @@ def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         __setattr__ = dict.__setitem__  # type: ignore[assignment]
 
     state = State()
-    monkeypatch.setattr("dashboard.browse.choices.st.session_state", state)
+    monkeypatch.setattr("dashboard.browse.filters.st.session_state", state)
     for number in range(MAX_IMAGES + 3):
-        browse_choices.toggle(f"cifar100/test/{number}")
+        filters.toggle_in_tray(f"cifar100/test/{number}")
     assert len(state["picked"]) == MAX_IMAGES
     assert state["tray_full"]
     assert state["sample"] == []
-    browse_choices.toggle("cifar100/test/0")
+    filters.toggle_in_tray("cifar100/test/0")
     assert "cifar100/test/0" not in state["picked"]
 
 
@@ -342,13 +341,13 @@ def test_a_sheet_of_heat_maps_explains_what_was_predicted(monkeypatch: pytest.Mo
 def test_places_far_above_the_rest_do_not_darken_a_map_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the Compare page: the two overlays differ at the outlier only."""
     (photos,) = (one for one in data_sets() if one.name == "photos")
-    shown = browse_choices.open_pictures(photos, photos.splits)
+    photo_data = filters.open_data(photos, photos.splits)
     drawn = []
     for outlier in (1.0, 50.0):
         maps = torch.linspace(0, 1, 32 * 32).reshape(1, 1, 32, 32).clone()
         maps[0, 0, 3, 3] = outlier
         monkeypatch.setattr(browse_tiles, "attribute", lambda *_, maps=maps: maps)
         monkeypatch.setattr(browse_tiles, "_maps", LRUCache(8))
-        (source,) = browse_tiles.heat_maps(shown, [0], [0], "third", Look(), lambda *_: None)
+        (source,) = browse_tiles.heat_maps(photo_data, [0], [0], "third", Look(), lambda *_: None)
         drawn.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))).astype(int))
     assert np.abs(drawn[1] - drawn[0])[40:].max() <= 8

@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import swin_core
-from dashboard.demo.gate import NOT_UNDERSTOOD
+from dashboard.demo.request_limits import INVALID_REQUEST
 from swin_core.attribution.defaults import default_method
 from tests.fixtures.demo import HOSTILE, OURS, ROOT, Started, with_random_models
 
@@ -279,7 +279,7 @@ def test_a_name_or_number_that_is_not_there_is_refused_in_one_line(
     demo: Started, path: str, body: dict[str, Any]
 ) -> None:
     answer = httpx.post(f"{demo.address}gradio_api/{path}", json=body, timeout=60)
-    assert (answer.status_code, answer.text) == (400, NOT_UNDERSTOOD)
+    assert (answer.status_code, answer.text) == (400, INVALID_REQUEST)
     assert "Traceback" not in demo.log.read_text()
 
 

@@ -40,7 +40,7 @@ def visit(demo: Started, browser: Browser) -> Iterator[Open]:
 def test_an_example_is_explained_and_slid(visit: Open) -> None:
     page = visit()
     heads = page.locator(".swin-head")
-    expect(heads).to_have_text(["Picture", *OURS])
+    expect(heads).to_have_text(["Image", *OURS])
     expect(page.locator("figcaption").first).to_contain_text("it shows: rose")
     page.get_by_role("button", name="tulip").click()
     expect(page.locator("figcaption").first).to_contain_text("it shows: tulip", timeout=PATIENCE)
@@ -58,7 +58,7 @@ def test_a_model_more_is_a_panel_more(visit: Open) -> None:
     """Its classes are named like markup and do nothing but be shown (fault 8)."""
     page = visit()
     page.get_by_label(HOSTILE[0], exact=True).check()
-    expect(page.locator(".swin-head")).to_have_text(["Picture", *OURS, HOSTILE[0]], timeout=PATIENCE)
+    expect(page.locator(".swin-head")).to_have_text(["Image", *OURS, HOSTILE[0]], timeout=PATIENCE)
     expect(page.locator(".swin-grid figure").nth(3).locator("li")).to_have_count(5)
     assert page.locator("img[src='x']").count() == 0
 

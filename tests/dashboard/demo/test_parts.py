@@ -18,8 +18,8 @@ from PIL import Image
 
 import swin_core
 from dashboard import gradio_demo
-from dashboard.demo.answers import Answer, Demo, predictions
-from dashboard.demo.markup import PICTURE, heat_maps, notice, slides
+from dashboard.demo.answers import Answer, Demo, likeliest_classes
+from dashboard.demo.markup import IMAGE_ALONE, heat_maps, notice, slider_images
 from dashboard.demo.page import page
 from dashboard.shared.theme import DARK, LIGHT
 from swin_core.attribution.overlay import overlay
@@ -120,7 +120,7 @@ def test_likeliest_classes_come_in_order(demo: Demo, tulip: dict[str, Any]) -> N
     answer = demo.answer(tulip, ["model1"])
     found = answer.cells[0].explanation
     assert found is not None
-    named = predictions(answer.cells[0])
+    named = likeliest_classes(answer.cells[0])
     assert sorted(named, key=lambda one: -one[1]) == named
     assert dict(named) == pytest.approx(dict(zip(found.labels, found.probabilities.tolist(), strict=True)))
     assert answer.grid.rows[0].truth == "tulip"
@@ -138,14 +138,20 @@ def test_the_slider_shows_one_part_of_the_picture_on_both_sides(samples: dict[st
         found = swin_core.explain(classifier, image)
         cells.append(Cell(replace(found, maps=np.zeros_like(found.maps))))
     answer = Answer(("wide", "close"), Grid((Row("", np.zeros((8, 8, 3), np.uint8), cells),), ("wide", "close")))
-    for left, right in ((None, None), ("close", "wide"), ("wide", PICTURE), (PICTURE, "close"), (PICTURE, PICTURE)):
-        pair = slides(answer, left, right)
+    for left, right in (
+        (None, None),
+        ("close", "wide"),
+        ("wide", IMAGE_ALONE),
+        (IMAGE_ALONE, "close"),
+        (IMAGE_ALONE, IMAGE_ALONE),
+    ):
+        pair = slider_images(answer, left, right)
         assert pair is not None
         assert pair[0].size == pair[1].size
         difference = np.abs(np.asarray(pair[0], float) - np.asarray(pair[1], float)).mean()
         assert difference < 4, (left, right)
-    whole = slides(answer, "wide", PICTURE)
-    close = slides(answer, "close", PICTURE)
+    whole = slider_images(answer, "wide", IMAGE_ALONE)
+    close = slider_images(answer, "close", IMAGE_ALONE)
     assert whole is not None
     assert close is not None
     assert np.abs(np.asarray(whole[0], float) - np.asarray(close[0], float)).mean() > 8
@@ -153,7 +159,7 @@ def test_the_slider_shows_one_part_of_the_picture_on_both_sides(samples: dict[st
 
 def test_the_slider_shows_the_heat_maps_of_the_grid(demo: Demo, tulip: dict[str, Any]) -> None:
     answer = demo.answer(tulip, ["model0", "model1"])
-    pair = slides(answer, "model1", "anything else")
+    pair = slider_images(answer, "model1", "anything else")
     assert pair is not None
     for cell, side in zip(answer.cells[1:] + answer.cells[1:], pair, strict=True):
         assert cell.explanation is not None
@@ -165,8 +171,8 @@ def test_the_slider_shows_the_heat_maps_of_the_grid(demo: Demo, tulip: dict[str,
 
 def test_without_a_map_there_is_no_slide(demo: Demo, tulip: dict[str, Any]) -> None:
     answer = demo.answer(tulip, ["model0", "hostile"], "daisy")
-    assert slides(answer, None, None) is None
-    assert slides(answer, "model0", PICTURE) is not None
+    assert slider_images(answer, None, None) is None
+    assert slider_images(answer, "model0", IMAGE_ALONE) is not None
 
 
 def test_large_pictures_are_held_small(demo: Demo) -> None:

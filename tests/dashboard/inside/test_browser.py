@@ -38,7 +38,7 @@ def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
         def visit(query: dict[str, str], size: tuple[int, int] = WIDE, scheme: Any = "light") -> Page:
             page = open_window(size, scheme)
             chosen = {"sample": "cat", "model": "swin_micro_flowers", **query}
-            page.goto(f"{dashboard.shared.url_state}/inside?{urlencode(chosen)}")
+            page.goto(f"{dashboard.address}/inside?{urlencode(chosen)}")
             visible(page.locator(".st-key-stages_chart .js-plotly-plot"))
             at_rest(page)
             return page

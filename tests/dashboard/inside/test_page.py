@@ -14,12 +14,12 @@ import timm
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard.inside import work as inside_work
-from dashboard.inside.choices import _clicked
-from dashboard.inside.drawing import TINTS, edges, label_places, over_tokens, rolled_view, tint_numbers
-from dashboard.inside.figures import cost_figure
-from dashboard.inside.words import PANELS, missing, panels_of
-from dashboard.inside.work import Subject
+from dashboard.inside import subject as subject_module
+from dashboard.inside.controls import _clicked
+from dashboard.inside.drawing import TINTS, edges, over_tokens, rolled_view, tint_indices, window_labels
+from dashboard.inside.panel_texts import PANELS, available_panels, describe_missing
+from dashboard.inside.plotly_figures import cost_figure
+from dashboard.inside.subject import Subject
 from dashboard.shared import cache
 from swin_core.anatomy.structure import PADDING, anatomy
 from swin_core.errors import ModelError
@@ -52,7 +52,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch, inside_work)
+    empty_caches(monkeypatch, subject_module)
 
 
 def opened(**query: str | list[str]) -> AppTest:
@@ -188,7 +188,7 @@ def test_a_model_without_attention_says_so_and_shows_the_rest() -> None:
     app = opened(model="mlp", panel="Attention")
     assert "no attention, mask or position bias to show" in app.info[0].value.replace("\\", "")
     assert "panel=Attention" in app.warning[0].value.replace("\\", "")
-    assert "nothing is rolled" in said(app)
+    assert "without a roll" in said(app)
     app = opened(model="mlp", panel="Relevance")
     assert "its logit is" in said(app)
     assert not app.error
@@ -213,11 +213,11 @@ def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.
     }
     monkeypatch.setattr(swin_core, "load", ready.__getitem__)
     app = opened(model="timm/resnet")
-    assert "ResNet has no windows or attention that this page can read" in app.info[0].value.replace("\\", "")
+    assert "This page cannot read windows or attention of ResNet" in app.info[0].value.replace("\\", "")
     assert "Each stage describes the image" in said(app)
     assert not app.get("plotly_chart")
     app = opened(model="timm/vit")
-    assert "since each of its tokens sees all others" in app.info[0].value.replace("\\", "")
+    assert "since each token sees all others" in app.info[0].value.replace("\\", "")
     assert "all of them in one window" in said(app)
     for panel in ("Attention", "Cost"):
         app = opened(model="timm/vit", panel=panel)
@@ -251,14 +251,16 @@ def test_a_click_is_read_in_every_form_that_plotly_gives(monkeypatch: pytest.Mon
 
 def test_panels_follow_the_model() -> None:
     whole = [panel.title for panel in PANELS]
-    assert [panel.title for panel in panels_of(anatomy(classifier(small())))] == whole
-    assert missing(anatomy(classifier(small()))) == ""
+    assert [panel.title for panel in available_panels(anatomy(classifier(small())))] == whole
+    assert describe_missing(anatomy(classifier(small()))) == ""
     unbiased = anatomy(classifier(small(relative_position_bias=False)))
-    assert [panel.title for panel in panels_of(unbiased)] == [title for title in whole if title != "Position bias"]
-    assert missing(unbiased) == "Not shown for this Swin: position bias, since it was built without one."
-    assert "shift and mask, since none of its blocks" in missing(anatomy(classifier(small(shift=False))))
+    assert [panel.title for panel in available_panels(unbiased)] == [
+        title for title in whole if title != "Position bias"
+    ]
+    assert describe_missing(unbiased) == "Not shown for this Swin: position bias, since it was built without one."
+    assert "shift and mask, since none of its blocks" in describe_missing(anatomy(classifier(small(shift=False))))
     mlp = anatomy(classifier(small(mixer="mlp")))
-    assert [panel.title for panel in panels_of(mlp)] == ["Windows", "Feature maps", "Relevance"]
+    assert [panel.title for panel in available_panels(mlp)] == ["Windows", "Feature maps", "Relevance"]
 
 
 # -- what is drawn
@@ -299,14 +301,14 @@ def test_a_window_has_one_tint_wherever_its_parts_are_and_neighbours_have_anothe
     numbers = block.places().on_map(block.places().windows)
     # In another order of numbers more of them compete for one tint.
     numbers = np.random.default_rng(0).permutation(numbers.max() + 1)[numbers]
-    tints = tint_numbers(numbers)
+    tints = tint_indices(numbers)
     assert tints.max() < len(TINTS)
     for number in np.unique(numbers):
         assert len(np.unique(tints[numbers == number])) == 1
     for one, other in ((numbers[1:], numbers[:-1]), (numbers[:, 1:], numbers[:, :-1])):
         first, second = (tints[1:], tints[:-1]) if one.shape[1] == numbers.shape[1] else (tints[:, 1:], tints[:, :-1])
         assert not ((one != other) & (first == second)).any()
-    labelled = label_places(numbers, (2, 2))
+    labelled = window_labels(numbers, (2, 2))
     assert {number for _, _, number in labelled} == set(np.unique(numbers).tolist())
     for x, y, number in labelled:
         assert numbers[int((y - 0.5) // 2), int((x - 0.5) // 2)] == number
@@ -347,12 +349,12 @@ def test_the_cost_curve_is_the_equations_and_marks_the_picture() -> None:
 
 def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     made: list[str] = []
-    look_inside = inside_work.look_inside
-    monkeypatch.setattr(inside_work, "look_inside", lambda *given: made.append("pass") or look_inside(*given))
+    look_inside = subject_module.look_inside
+    monkeypatch.setattr(subject_module, "look_inside", lambda *given: made.append("pass") or look_inside(*given))
     subject = Subject("first", picture())
     block = subject.anatomy().blocks[1]
-    one = subject.look(block, (3, 4), 1)
-    assert subject.look(block, (3, 4), 1) is one
+    one = subject.token_attention(block, (3, 4), 1)
+    assert subject.token_attention(block, (3, 4), 1) is one
     assert Subject("first", picture(key="an image")).inside() is subject.inside()
     assert made == ["pass"]
     Subject("first", picture("cat", "another")).inside()
@@ -361,7 +363,7 @@ def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.Monke
     monkeypatch.setattr(cache, "_classifiers", LRUCache(6))  # a bundled model's file is not watched
     try:
         save_model(bundle, "first", FLOWERS, 9)
-        assert not np.array_equal(subject.look(block, (3, 4), 1).heads, one.heads)
+        assert not np.array_equal(subject.token_attention(block, (3, 4), 1).heads, one.heads)
         assert made == ["pass"] * 3
     finally:
         (bundle / "first.safetensors").write_bytes(kept)
@@ -372,9 +374,9 @@ def test_what_is_held_is_bounded() -> None:
     blocks = subject.anatomy().blocks
     for block in blocks:
         for token in np.ndindex(*block.grid):
-            subject.look(block, token, None)
-    assert len(inside_work._looks._values) == inside_work._looks.capacity
-    assert len(inside_work._attentions._values) <= inside_work._attentions.capacity
+            subject.token_attention(block, token, None)
+    assert len(subject_module._token_attentions) == subject_module._token_attentions.entries
+    assert len(subject_module._attentions) <= subject_module._attentions.entries
 
 
 def test_four_sessions_at_once_see_what_one_sees(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,11 +384,11 @@ def test_four_sessions_at_once_see_what_one_sees(monkeypatch: pytest.MonkeyPatch
 
     def work(place: int) -> list[np.ndarray]:
         subject = Subject("first", pictures[place])
-        look = subject.look(subject.anatomy().blocks[place], (1, 2), None)
-        return [look.heads, look.rolled, *subject.relevance(place).maps, subject.inside().logits]
+        attention = subject.token_attention(subject.anatomy().blocks[place], (1, 2), None)
+        return [attention.heads, attention.rollout, *subject.relevance(place).maps, subject.inside().logits]
 
     alone = [work(place) for place in range(4)]
-    empty_caches(monkeypatch, inside_work)
+    empty_caches(monkeypatch, subject_module)
     hooks = count_hooks(cache.classifier("first").model)
     start = threading.Barrier(4)
 

@@ -1,17 +1,19 @@
-"""What the panels of the Inside page are put together from: square images that can be clicked, and strips."""
+"""Layout of the Inside page: the chart of the stages, square images and strips of small images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from html import escape
 
+import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.inside.choices import Choice, clicked_block
-from dashboard.inside.figures import stages_figure
+from dashboard.inside.controls import choose_clicked_block, choose_clicked_token
+from dashboard.inside.drawing import png_uri
+from dashboard.inside.plotly_figures import stages_figure
 from swin_core.anatomy.structure import Block
 from swin_core.figures.plotly_grid import CONFIG
-
-__all__ = ["STYLE", "show_picture", "show_stages", "show_strip", "square"]
 
 SIDE, BLOCK_PIXELS = 520, 38
 STYLE = f"""<style>
@@ -25,6 +27,7 @@ STYLE = f"""<style>
 .strip.heads figure {{ flex: 0 0 92px; text-align: center; }}
 @media (min-width: 640px) {{ .strip.heads {{ flex-wrap: wrap; }} }}
 .strip.wide figure {{ flex-basis: 150px; max-width: 300px; }}
+.strip.wide .title {{ font-weight: 650; }}
 .strip img {{ display: block; width: 100%; height: auto; margin-bottom: 5px; border-radius: 3px; }}
 .strip img {{ image-rendering: pixelated; outline: 3px solid transparent; }}
 .strip figure.here img {{ outline-color: #2F86C1; }}
@@ -34,13 +37,13 @@ STYLE = f"""<style>
 
 @contextmanager
 def square(key: str) -> Iterator[None]:
-    """A place as high as it is wide, which Streamlit's charts cannot be by themselves."""
+    """A container as high as it is wide; Streamlit's charts cannot be square by themselves."""
     with st.container(key=f"square_{key}", gap=None), st.container(key=f"sized_{key}", gap=None):
         yield
 
 
 def show_stages(blocks: Sequence[Block], block: Block) -> None:
-    """The drawing of the stages, in which a block can be clicked; a narrow page scrolls it."""
+    """Draw the chart of the stages, in which a block can be clicked; on a narrow screen it scrolls."""
     with st.container(key="stages"):
         st.html(
             f"<style>.st-key-stages_chart {{ min-width: {BLOCK_PIXELS * len(blocks)}px; }}</style><span hidden></span>"
@@ -50,29 +53,33 @@ def show_stages(blocks: Sequence[Block], block: Block) -> None:
             height=150,
             config=CONFIG,
             key="stages_chart",
-            on_select=clicked_block,
+            on_select=choose_clicked_block,
             selection_mode="points",
             alt=f"The {len(blocks)} blocks of the model by stage; {block.title} is chosen",
         )
 
 
-def show_picture(figure: go.Figure, key: str, alt: str, choice: Choice | None = None) -> None:
-    """A square image; with a choice, one whose tokens can be clicked."""
+def show_image(figure: go.Figure, key: str, alt: str, clickable: bool = False) -> None:
+    """Draw a square image; if `clickable`, a click on a token chooses it."""
     with square(key):
-        if choice is None:
-            st.plotly_chart(figure, height="stretch", config=CONFIG, key=key, alt=alt)
-        else:
-            st.plotly_chart(
-                figure,
-                height="stretch",
-                config=CONFIG,
-                key=key,
-                alt=alt,
-                on_select=choice.click(key),
-                selection_mode="points",
-            )
+        st.plotly_chart(
+            figure,
+            height="stretch",
+            config=CONFIG,
+            key=key,
+            alt=alt,
+            on_select=partial(choose_clicked_token, key) if clickable else "ignore",
+            selection_mode="points",
+        )
 
 
-def show_strip(kind: str, name: str, figures: Sequence[str]) -> None:
-    """Small images in a row that a narrow page scrolls, by the keyboard too."""
-    st.html(f'<div class="strip {kind}" tabindex="0" role="group" aria-label="{name}">{"".join(figures)}</div>')
+def show_strip(kind: str, name: str, items: Sequence[str]) -> None:
+    """Draw small images in a row, which scrolls on a narrow screen, with the keyboard too."""
+    st.html(f'<div class="strip {kind}" tabindex="0" role="group" aria-label="{name}">{"".join(items)}</div>')
+
+
+def strip_item(images: dict[str, np.ndarray], title: str, text: str, chosen: bool = False) -> str:
+    """Return the HTML of one item of a strip: images, `(h, w, 3)` uint8, by alternative text, above a caption."""
+    tags = "".join(f'<img src="{png_uri(image)}" alt="{escape(alt)}">' for alt, image in images.items())
+    caption = f'<span class="title">{escape(title)}</span><br>{escape(text)}'
+    return f"<figure{' class=here' if chosen else ''}>{tags}<figcaption>{caption}</figcaption></figure>"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import swin_core
-from dashboard.browse import work as browse_work
+from dashboard.browse import prediction_jobs
 from dashboard.shared import cache
 from swin_core.errors import ModelError
 from swin_core.evaluation.predictions import Predictions
 from swin_core.system.cache import LRUCache
-from tests.fixtures.browse import HOLDING, bundle, data, fresh, opened, settled, sheet
+from tests.fixtures.browse import CACHING_MODULES, bundle, data, fresh, opened, settled, sheet
 from tests.fixtures.pages import caches
 
 __all__ = ["bundle", "data", "fresh"]
@@ -24,18 +24,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    compute = browse_work.predictions
+    compute = prediction_jobs.predictions
 
     def spy(classifier: swin_core.Classifier, *rest: Any, **options: Any) -> Predictions:
         calls.append(classifier.name)
         time.sleep(0.5)
         return compute(classifier, *rest, **options)
 
-    monkeypatch.setattr(browse_work, "predictions", spy)
+    monkeypatch.setattr(prediction_jobs, "predictions", spy)
     found: list[object] = []
 
     def page() -> None:
-        while not isinstance(one := browse_work.predicted("first", "cifar100", "test"), Predictions):
+        while not isinstance(one := prediction_jobs.predictions_or_job("first", "cifar100", "test"), Predictions):
             time.sleep(0.02)
         found.append(one)
 
@@ -47,26 +47,26 @@ def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPa
     assert calls == ["first"]
     assert len({id(one) for one in found}) == 1
     # After a restart of the server it comes from disk.
-    monkeypatch.setattr(browse_work, "_held", LRUCache(16))
-    assert isinstance(browse_work.predicted("first", "cifar100", "test"), Predictions)
+    monkeypatch.setattr(prediction_jobs, "_predictions", LRUCache(16))
+    assert isinstance(prediction_jobs.predictions_or_job("first", "cifar100", "test"), Predictions)
     assert calls == ["first"]
 
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of thirty batches that take 1.5 seconds, and pages that look every 0.2 seconds."""
-    monkeypatch.setattr(browse_work, "LOOKED_AT_SECONDS", 0.4)
-    monkeypatch.setattr(browse_work, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(prediction_jobs, "SHOWN_SECONDS", 0.4)
+    monkeypatch.setattr(prediction_jobs, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("swin_core.evaluation.predictions.BATCH_SIZE", 1)
     monkeypatch.setattr("swin_core.evaluation.predictions._fill", lambda *_: time.sleep(0.05))
     for model in ("first", "second"):
         cache.classifier(model)
 
 
-def ask(model: str, seconds: float = 60) -> Predictions | browse_work.Job:
+def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job:
     """Ask again and again until the predictions are there or the time is over."""
     end = time.monotonic() + seconds
-    while not isinstance(found := browse_work.predicted(model, "cifar100", "test"), Predictions):
+    while not isinstance(found := prediction_jobs.predictions_or_job(model, "cifar100", "test"), Predictions):
         if time.monotonic() > end:
             break
         time.sleep(0.02)
@@ -76,7 +76,7 @@ def ask(model: str, seconds: float = 60) -> Predictions | browse_work.Job:
 @pytest.mark.usefixtures("slow")
 def test_a_job_that_no_page_shows_is_cancelled_for_one_that_a_page_waits_for() -> None:
     left = ask("first", 0)
-    assert isinstance(left, browse_work.Job)
+    assert isinstance(left, prediction_jobs.Job)
     time.sleep(0.6)
     assert not left.ended.is_set()
     assert isinstance(ask("second"), Predictions)
@@ -88,8 +88,8 @@ def test_a_job_that_no_page_shows_is_cancelled_for_one_that_a_page_waits_for() -
 @pytest.mark.usefixtures("slow")
 def test_a_job_that_no_page_shows_goes_on_while_nobody_waits() -> None:
     first, second = ask("first", 0), ask("second", 0)
-    assert isinstance(first, browse_work.Job)
-    assert isinstance(second, browse_work.Job)
+    assert isinstance(first, prediction_jobs.Job)
+    assert isinstance(second, prediction_jobs.Job)
     assert first.ended.wait(60)
     assert second.ended.wait(60)
     assert (first.done, second.done) == (first.count, second.count)
@@ -98,11 +98,11 @@ def test_a_job_that_no_page_shows_goes_on_while_nobody_waits() -> None:
 @pytest.mark.usefixtures("slow")
 def test_a_job_that_a_page_shows_is_finished_before_the_next() -> None:
     first, second = ask("first", 0), ask("second", 0)
-    assert isinstance(first, browse_work.Job)
-    assert isinstance(second, browse_work.Job)
+    assert isinstance(first, prediction_jobs.Job)
+    assert isinstance(second, prediction_jobs.Job)
     while not first.ended.wait(0.02):
-        browse_work.look_at(first)
-        browse_work.look_at(second)
+        first.poll()
+        second.poll()
         assert second.done == 0 or first.ended.is_set()
     assert first.done == first.count
     assert isinstance(ask("second"), Predictions)
@@ -112,14 +112,14 @@ def test_a_failure_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: object, **__: object) -> Predictions:
         raise ModelError("The model is too large for this machine; choose another one.")
 
-    monkeypatch.setattr(browse_work, "predictions", fail)
+    monkeypatch.setattr(prediction_jobs, "predictions", fail)
     app = opened()
     assert "too large for this machine" in app.error[0].value
     assert len(sheet(app)) == 30
 
 
 def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browse_work, "LONG_PIXELS", 1000)
+    monkeypatch.setattr(prediction_jobs, "LONG_PIXELS", 1000)
     app = opened()
     assert not sheet(app)[0]["verdicts"]
     (button,) = (one for one in app.button if one.label.startswith("Predict 30 images"))
@@ -130,7 +130,7 @@ def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, _ in caches(*HOLDING):
+    for module, name, _ in caches(*CACHING_MODULES):
         monkeypatch.setattr(module, name, LRUCache(3))
     app = opened(split="all splits")
     for number in range(8):
@@ -139,23 +139,23 @@ def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPat
         app.session_state.search = "abcde"[number % 5]
         app.session_state.maps = number % 3 == 0
         settled(app)
-    assert all(len(held) <= 3 for _, _, held in caches(*HOLDING))
-    assert browse_work._jobs == {}
+    assert all(len(held) <= 3 for _, _, held in caches(*CACHING_MODULES))
+    assert prediction_jobs._jobs == {}
     assert threading.active_count() < 12
 
 
 def test_the_time_left_is_told_from_the_pace_without_the_slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    job = browse_work.Job("first", "cifar100", "test", "key", 10_000)
+    job = prediction_jobs.Job("first", "cifar100", "test", "key", 10_000)
     told = []
     # The first batch takes six seconds, the others half a second each; after the fiftieth they take twice as long.
     for batch in range(1, 101):
         now += 6.0 if batch == 1 else 0.5 if batch <= 50 else 1.0
         job.mark(64 * batch)
         told.append(job.seconds_left)
-    assert told[: browse_work.PACE_FROM] == [None] * browse_work.PACE_FROM
-    assert told[browse_work.PACE_FROM] == pytest.approx(0.5 * (10_000 - 64 * 5) / 64)
+    assert told[: prediction_jobs.PACE_FROM] == [None] * prediction_jobs.PACE_FROM
+    assert told[prediction_jobs.PACE_FROM] == pytest.approx(0.5 * (10_000 - 64 * 5) / 64)
     assert told[-1] == pytest.approx((10_000 - 6_400) / 64)
     # Between two batches it runs down, and not below nothing.
     now += 2.0

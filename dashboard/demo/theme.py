@@ -1,51 +1,38 @@
-"""How the demo looks: the dashboard's colours as Gradio's theme, and the style of its own parts."""
+"""The demo's Gradio theme, in the dashboard's colours, and the CSS of its own elements."""
 
 import gradio as gr
 
 from dashboard.shared.theme import DARK, LIGHT
 
-__all__ = ["CSS", "theme"]
-
 _FONTS = ["Source Sans 3", "Source Sans Pro", "Segoe UI", "Helvetica", "Arial", "sans-serif"]
-"""Fonts of the machine: a theme's usual ones are fetched from another server."""
+"""System fonts; Gradio's default fonts are fetched from another server."""
+
+
+_VARIABLES = {
+    "backgroundColor": "body_background_fill background_fill_primary block_background_fill "
+    "checkbox_label_background_fill "
+    # White is hard to read on the light blue of the dark theme.
+    "button_primary_text_color",
+    "secondaryBackgroundColor": "background_fill_secondary block_label_background_fill input_background_fill "
+    "color_accent_soft checkbox_label_background_fill_hover checkbox_label_background_fill_selected",
+    "textColor": "block_label_text_color block_title_text_color block_info_text_color body_text_color "
+    "body_text_color_subdued checkbox_label_text_color_selected",
+    "borderColor": "border_color_primary block_border_color input_border_color",
+    "primaryColor": "border_color_accent checkbox_background_color_selected checkbox_border_color_selected "
+    "button_primary_background_fill slider_color loader_color",
+    "linkColor": "link_text_color link_text_color_hover",
+}
+"""Gradio's variables by the dashboard's colour for them."""
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's theme in the colours of `dashboard.shared.theme`, light and dark."""
-    colors: dict[str, str] = {}
-    for ending, palette in (("", LIGHT), ("_dark", DARK)):
-        shown = {
-            "body_background_fill": "backgroundColor",
-            "background_fill_primary": "backgroundColor",
-            "background_fill_secondary": "secondaryBackgroundColor",
-            "block_background_fill": "backgroundColor",
-            "block_label_background_fill": "secondaryBackgroundColor",
-            "block_label_text_color": "textColor",
-            "block_title_text_color": "textColor",
-            "block_info_text_color": "textColor",
-            "body_text_color": "textColor",
-            "body_text_color_subdued": "textColor",
-            "border_color_primary": "borderColor",
-            "block_border_color": "borderColor",
-            "input_background_fill": "secondaryBackgroundColor",
-            "input_border_color": "borderColor",
-            "color_accent_soft": "secondaryBackgroundColor",
-            "border_color_accent": "primaryColor",
-            "checkbox_background_color_selected": "primaryColor",
-            "checkbox_border_color_selected": "primaryColor",
-            "checkbox_label_background_fill": "backgroundColor",
-            "checkbox_label_background_fill_hover": "secondaryBackgroundColor",
-            "checkbox_label_background_fill_selected": "secondaryBackgroundColor",
-            "checkbox_label_text_color_selected": "textColor",
-            "button_primary_background_fill": "primaryColor",
-            # White would be hard to read on the dark theme's light blue.
-            "button_primary_text_color": "backgroundColor",
-            "link_text_color": "linkColor",
-            "link_text_color_hover": "linkColor",
-            "slider_color": "primaryColor",
-            "loader_color": "primaryColor",
-        }
-        colors |= {variable + ending: palette[name] for variable, name in shown.items()}
+    """Return Gradio's theme in the colours of `dashboard.shared.theme`, light and dark."""
+    colors = {
+        variable + suffix: palette[name]
+        for suffix, palette in (("", LIGHT), ("_dark", DARK))
+        for name, variables in _VARIABLES.items()
+        for variable in variables.split()
+    }
     base = gr.themes.Base(font=_FONTS, font_mono=["Consolas", "monospace"], radius_size=gr.themes.sizes.radius_md)
     return base.set(color_accent=LIGHT["primaryColor"], **colors)
 
@@ -77,7 +64,7 @@ CSS = """
     scroll-snap-type: x mandatory; }
   .swin-grid figure { scroll-snap-align: start; }
 }
-/* Gradio knows one accent for both themes. */
+/* Gradio has one accent colour for both themes. */
 .dark [data-testid="source-select"] { --color-accent: var(--border-color-accent); }
 .swin-title { display: flex; align-items: center; gap: 18px; flex-wrap: wrap; }
 .swin-title img { height: 42px; }

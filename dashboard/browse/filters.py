@@ -1,0 +1,144 @@
+"""The filters of the Browse page: data set, split, models, search, classes and order, all kept in the URL.
+
+Each `choose_` function appends a warning to `ignored` for each value of the URL that its widgets do not offer.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from dashboard.browse.tiles import BrowsedData, spaced
+from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
+from dashboard.shared.model_names import MAX_IMAGES, column_titles
+from dashboard.shared.sidebar import set_tray
+from dashboard.shared.url_state import unknown_values
+from swin_core.data.catalog import Catalog
+from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choices
+from swin_core.system.cache import LRUCache
+
+ALL_SPLITS = "all splits"
+TABS = ("Images", "Confusion", "Classes")
+PAGE_SIZES = (50, 100)
+NONE = "None"
+
+# Without the images of a split, which are cached elsewhere, a catalog takes some 15 MB for 60,000 of them.
+_catalogs: LRUCache[Catalog] = LRUCache(4)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The models whose predictions are shown: one, two to compare, or none."""
+
+    first: str | None = None
+    second: str | None = None
+    titles: tuple[str, ...] = ()
+    """Their display names, in this order."""
+
+
+def choose_data(ignored: list[str]) -> BrowsedData | None:
+    """Draw the selects of the data set and its split; return None if there is no data set on this machine.
+
+    Raises:
+        DataError: the data set is malformed.
+    """
+    by_name = {collection.name: collection for collection in data_sets()}
+    if not by_name:
+        return None
+    name = _select(
+        "Data set", list(by_name), "data", ignored, words=lambda name: by_name[name].title, on_change=_reset_filters
+    )
+    collection = by_name[name]
+    splits = [*collection.splits, *([ALL_SPLITS] if len(collection.splits) > 1 else [])]
+    split = _select("Split", splits, "split", ignored)
+    return open_data(collection, collection.splits if split == ALL_SPLITS else (split,))
+
+
+def open_data(collection: DataSetEntry, splits: Sequence[str]) -> BrowsedData:
+    """Return some splits of a data set with their cached catalog.
+
+    Raises:
+        DataError: the data set is malformed.
+    """
+    parts = tuple(open_split(collection.name, split) for split in splits)
+    return BrowsedData(collection, tuple(splits), _catalogs.get(parts, lambda: Catalog(parts)))
+
+
+def choose_predictions(models: Sequence[str], preferred: str | None, ignored: list[str]) -> ModelChoice:
+    """Draw the selects of the model whose predictions are shown, at first `preferred`, and of one to compare with."""
+    if not models:
+        return ModelChoice()
+    titles = dict(zip(models, column_titles(models), strict=True))
+    start = models.index(preferred) if preferred in models else 0
+    first = _select("Predictions of", models, "judge", ignored, index=start, words=titles.__getitem__)
+    second = NONE
+    if len(models) > 1:
+        others = [NONE, *(name for name in models if name != first)]
+        second = _select("Compared with", others, "versus", ignored, words=lambda name: titles.get(name, name))
+    if second == NONE:
+        return ModelChoice(first, None, (titles[first],))
+    return ModelChoice(first, second, (titles[first], titles[second]))
+
+
+def choose_filter(data: BrowsedData, models: ModelChoice, ignored: list[str]) -> ImageQuery:
+    """Draw search, classes, right or wrong, and the order."""
+    search = st.text_input("Search", placeholder="file, class or super-class", key="search", bind="query-params")
+    choices = class_choices(data.catalog)
+    words = spaced if len(set(map(spaced, choices))) == len(choices) else str
+    truth = _select("Class", choices, "class", ignored, words=words)
+    predicted, show = ANY, SHOWN[0]
+    if models.first is not None:
+        predicted = _select("Predicted class", [ANY, OTHER, *choices[1:]], "predicted", ignored, words=words)
+        show = _select("Show", SHOWN if models.second else SHOWN[:3], "show", ignored)
+    order = _select("Order", SORTS if models.first else SORTS[:2], "sort", ignored)
+    return ImageQuery(search, truth, predicted, show, order)
+
+
+def _select(
+    label: str,
+    options: Sequence[str],
+    key: str,
+    ignored: list[str],
+    *,
+    index: int = 0,
+    words: Callable[[str], str] = str,
+    on_change: Callable[[], None] | None = None,
+) -> str:
+    """Draw a select box bound to the URL; drop a value that the current data set and models do not offer."""
+    value = st.session_state.get(key)
+    if value is None:
+        ignored += unknown_values(key, list(map(words, options)))
+    elif value not in options:
+        del st.session_state[key]
+    return st.selectbox(
+        label, options, index, format_func=words, key=key, on_change=on_change or "rerun", bind="query-params"
+    )
+
+
+def _reset_filters() -> None:
+    """Start another data set with its first split and all of its images."""
+    for collection in data_sets():
+        if collection.name == st.session_state.data:
+            st.session_state.split = collection.splits[0]
+    st.session_state.update({"class": ANY, "predicted": ANY, "show": SHOWN[0], "search": "", "page": 1})
+    for key in ("judge", "versus"):
+        st.session_state.pop(key, None)
+
+
+def show_images(truth: str = ANY, predicted: str = ANY, show: str = SHOWN[0], sort: str = SORTS[0]) -> None:
+    """Open the sheet with these filters. To be called in a callback, before the widgets are drawn."""
+    filters = {"class": truth, "predicted": predicted, "show": show, "sort": sort, "search": "", "page": 1}
+    for key, value in {**filters, "view": TABS[0]}.items():
+        st.session_state[key] = value
+
+
+def toggle_in_tray(name: str) -> None:
+    """Put an image into the tray, or remove it."""
+    picked = list(st.session_state.get("picked") or [])
+    if name in picked:
+        picked.remove(name)
+    elif len(picked) < MAX_IMAGES:
+        picked.append(name)
+    else:
+        st.session_state.tray_full = True
+    set_tray(picked)
