@@ -78,10 +78,8 @@ def _off_diagonal(matrix: np.ndarray) -> np.ndarray:
 
 def describe_colours(matrix: np.ndarray, diagonal: bool) -> str:
     """Explain the colours of a matrix `(n, m)`."""
-    off_diagonal = ~np.eye(*matrix.shape, dtype=bool)
-    text = (
-        f"Darker cells hold more images: orange for mistakes, up to {(matrix * off_diagonal).max(initial=0):,} a cell"
-    )
+    mistakes = (matrix * _off_diagonal(matrix)).max(initial=0)
+    text = f"Darker cells hold more images: orange for mistakes, up to {mistakes:,} a cell"
     return (
         f"{text}; blue for correct predictions, up to {np.diag(matrix).max(initial=0):,}." if diagonal else f"{text}."
     )

@@ -35,9 +35,8 @@ with st.sidebar:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         st.stop()
 if data is None:
-    st.info(
-        f"There is no data set in {escape_markdown(str(data_root()))}. This command fetches CIFAR-100 and flower_photos:"
-    )
+    root = escape_markdown(str(data_root()))
+    st.info(f"There is no data set in {root}. This command fetches CIFAR-100 and flower_photos:")
     st.code("swinlens data", language="bash")
     st.markdown(
         "To browse your own images, put a folder with one folder for each class there, or start the dashboard with "

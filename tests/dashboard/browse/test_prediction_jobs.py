@@ -63,7 +63,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         cache.classifier(model)
 
 
-def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job:
+def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job | None:
     """Ask again and again until the predictions are there or the time is over."""
     end = time.monotonic() + seconds
     while not isinstance(found := prediction_jobs.predictions_or_job(model, "cifar100", "test"), Predictions):
