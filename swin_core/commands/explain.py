@@ -133,13 +133,13 @@ def _reproduce(given: argparse.Namespace) -> int:
         kind_of(given.out)
     report = read_report(given.report)
     again = reproduce(report, find_models(report, given.models, runs_root(given.runs_root)))
-    for finding in again.findings:
-        print(" ".join(f"{finding.row}, {finding.column}: {finding.words}".split()))
+    for result in again.results:
+        print(" ".join(f"{result.row}, {result.column}: {result.text}".split()))
     if given.out:
         save(again.grid, given.out)
         print(given.out)
-    equal = sum(finding.equal for finding in again.findings)
-    print(f"{equal} of {len(again.findings)} cells are equal within {TOLERANCE:.1%} of their greatest value.")
+    equal = sum(result.equal for result in again.results)
+    print(f"{equal} of {len(again.results)} cells are equal within {TOLERANCE:.1%} of their greatest value.")
     if not again.equal:
         print(f"Other than when the report was made: {'; '.join(again.changed) or 'nothing that is known'}.")
     return 0 if again.equal else 1

@@ -1,1 +1,1 @@
-"""Reading a JSON report and computing it again."""
+"""Read a JSON report and compute it again."""

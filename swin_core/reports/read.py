@@ -1,7 +1,7 @@
-"""Read the JSON of a report, which may be cut, edited, or made to do harm.
+"""Read the JSON of a report, which may be truncated, edited or malicious.
 
-pydantic checks the type and range of each value before it is used. No value is opened as a path, and the sizes that
-decide how much memory the report takes are bounded.
+pydantic checks the type and range of each value before it is used. No value is opened as a path, and all sizes that
+determine memory use are bounded.
 """
 
 import base64
@@ -28,11 +28,11 @@ from swin_core.errors import ConfigError, ImageError, ReportError
 from swin_core.figures.report_json import BYTES_AT_MOST, FORMAT, PIXELS_AT_MOST, checksum
 from swin_core.images.read import read_image
 
-__all__ = ["FailedCell", "Report", "SavedCell", "SavedMeasures", "SavedRow", "SavedTrust", "read_report"]
+__all__ = ["FailedCell", "Report", "SavedCell", "SavedTrust", "read_report"]
 
 ROWS_AT_MOST, COLUMNS_AT_MOST, CLASSES_AT_MOST, LETTERS_AT_MOST = 1000, 32, 1_000_000, 10_000
 SIDE_AT_MOST = 4096
-"""Of a map, in cells."""
+"""Maximum side of a map."""
 
 Text = Annotated[str, Field(max_length=LETTERS_AT_MOST)]
 Number = Annotated[float, Field(gt=-1e308, lt=1e308)]
@@ -41,25 +41,25 @@ Indices = Annotated[list[Index], Field(min_length=1, max_length=ROWS_AT_MOST)]
 
 
 class _Part(BaseModel):
-    """An object of the JSON; values of another type are refused, not converted."""
+    """A JSON object; values of another type are rejected, not converted."""
 
     model_config = ConfigDict(strict=True, frozen=True, arbitrary_types_allowed=True)
 
 
 class SavedCall(_Part):
-    """Arguments of the call that made an explanation, and the cell's place in its result."""
+    """Arguments of the call that made an explanation."""
 
     layers: Annotated[list[Text], Field(min_length=1, max_length=64)]
     fused: Text
     targets: Indices
     against: Indices | None
     place: Annotated[list[Index], Field(min_length=2, max_length=2)]
-    """Index into the targets, and into the layers of the result."""
+    """The cell's target and layer in the result: indices into its targets and layers."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.against is not None and len(self.against) != len(self.targets):
-            raise ValueError("there are as many contrast classes as targets, or none")
+            raise ValueError("the number of contrast classes is not the number of targets")
         if self.place[0] >= len(self.targets) or self.place[1] >= (1 if self.fused else len(self.layers)):
             raise ValueError("place is outside the targets and layers")
         return self
@@ -100,7 +100,7 @@ class SavedCell(_Part):
         list[Annotated[list[Number | None], Field(min_length=1, max_length=SIDE_AT_MOST)]],
         Field(min_length=1, max_length=SIDE_AT_MOST),
     ]
-    """`(h, w)`; None for what is not finite."""
+    """`(h, w)`; None for values that are not finite."""
     logits: Annotated[list[Number | None], Field(min_length=1, max_length=CLASSES_AT_MOST)]
     completeness: Number | None = None
     trust: SavedTrust | None = None
@@ -131,7 +131,7 @@ class SavedRow(_Part):
 
 
 class SavedLook(_Part):
-    """Settings of the drawing; `Look` checks their ranges."""
+    """A `Look`, which checks the ranges."""
 
     colormap: Text
     opacity: Number
@@ -140,9 +140,9 @@ class SavedLook(_Part):
 
 
 def _images(content: Any) -> list[Image.Image]:
-    """Decode the images, within a limit on the pixels of all together."""
+    """Decode the images, with a limit on the total number of pixels."""
     if not isinstance(content, list) or len(content) > ROWS_AT_MOST:
-        raise ValueError(f"no list of up to {ROWS_AT_MOST} images")
+        raise ValueError(f"not a list of up to {ROWS_AT_MOST} images")
     left = PIXELS_AT_MOST
     images = []
     for number, text in enumerate(content, 1):
@@ -155,7 +155,7 @@ def _images(content: Any) -> list[Image.Image]:
 
 
 class Report(_Part):
-    """A report, checked."""
+    """A checked report."""
 
     settings: SavedLook
     columns: Annotated[list[Text], Field(min_length=1, max_length=COLUMNS_AT_MOST)]
@@ -179,41 +179,41 @@ class Report(_Part):
 
     @property
     def look(self) -> Look:
-        """How the grid was drawn."""
+        """The look with which the grid was drawn."""
         return Look(**self.settings.model_dump())
 
     @property
     def made_with(self) -> dict[str, str]:
-        """Versions and machine, by name."""
+        """Machine and versions that the report was made with, by name."""
         return {name: str(value)[:200] for name, value in (self.machine | self.versions).items()}
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:
-    """Read and check a report that `export.save` wrote as JSON.
+    """Read and check a report that `figures.files.save` wrote as JSON.
 
     Raises:
-        ReportError: no such file, no report, of a newer program, damaged or edited, or too large.
+        ReportError: the file is missing, is not a report, has another format, is damaged or edited, or is too large.
     """
     path = Path(path)
     content = _content(path)
     try:
         parsed = json.loads(content, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path.name} is no report or is cut short: it is not JSON; export it again.") from error
+        raise ReportError(f"{path.name} is not a report or is truncated: it is not JSON; export it again.") from error
     if not isinstance(parsed, dict) or parsed.get("program") != "SwinLens":
-        raise ReportError(f"{path.name} is no report of SwinLens; export one as JSON first.")
+        raise ReportError(f"{path.name} is not a report of SwinLens; export one as JSON first.")
     form = parsed.get("format")
     if form != FORMAT or isinstance(form, bool):
-        raise ReportError(f"{path.name} has no format that this program reads ({FORMAT}); export it again.")
+        raise ReportError(f"{path.name} has another format than {FORMAT}, the one this version reads; export it again.")
     if parsed.get("sha256") != checksum(parsed):
         raise ReportError(f"{path.name} was changed after it was written: its checksum differs; export it again.")
     try:
         return Report.model_validate(parsed)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the report"
-        said = " ".join(first["msg"].split())[:200]
-        raise ReportError(f"{path.name} is damaged: {place}: {said}; export it again.") from error
+        location = ".".join(map(str, first["loc"])) or "the report"
+        message = " ".join(first["msg"].split())[:200]
+        raise ReportError(f"{path.name} is damaged: {location}: {message}; export it again.") from error
 
 
 def _content(path: Path) -> bytes:
@@ -225,9 +225,9 @@ def _content(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         raise ReportError(f"{path.name!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if len(content) > BYTES_AT_MOST:
-        raise ReportError(f"{path.name} has more than {BYTES_AT_MOST // 2**20} MiB, which no report has.")
+        raise ReportError(f"{path.name} has more than {BYTES_AT_MOST // 2**20} MiB, more than any report has.")
     return content
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -48,9 +48,9 @@ def again(drawn: Grid, folder: Path, *models: swin_core.Classifier) -> list[str]
     save(drawn, folder / "report.json")
     read = read_report(folder / "report.json")
     found = reproduce(read, {model.weights_hash: model for model in models})
-    assert found.equal == all(finding.words == EQUAL for finding in found.findings)
+    assert found.equal == all(result.text == EQUAL for result in found.results)
     assert found.changed == ()
-    return [finding.words for finding in found.findings]
+    return [result.text for result in found.results]
 
 
 # -- computed again
@@ -203,7 +203,7 @@ def test_other_weights_of_the_same_name_are_refused(
     save_model(saved[1] / "20260102-030405-mine" / "model.safetensors", 1)
     assert call(*saved) == 1
     said = capsys.readouterr()
-    assert "others than the report's" in said.err
+    assert "other weights than the report" in said.err
     assert (said.err.count("\n"), said.out) == (1, "")
 
 
