@@ -17,7 +17,7 @@ from dashboard.shared import cache
 from dashboard.shared.datasets import open_split
 from dashboard.shared.model_names import weights_state
 from swin_core.errors import SwinError
-from swin_core.evaluation.predictions import Predictions, cache_file, data_state, predictions, read_cached
+from swin_core.evaluation.predictions import Predictions, cache_file, cached_predictions, data_state, read_cached
 from swin_core.system.cache import LRUCache
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def _run(job: Job) -> None:
     try:
         _cancel_unless_needed(job)
         classifier, data = cache.classifier(job.model), open_split(job.collection, job.split)
-        _share(job.key, predictions(classifier, data, progress=progress))
+        _share(job.key, cached_predictions(classifier, data, progress=progress))
     except _Cancelled:
         pass
     except SwinError as error:

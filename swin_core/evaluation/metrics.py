@@ -1,9 +1,9 @@
-"""Validation figures of a classifier: plain cross-entropy, top-1, top-5, per class, and the confusion matrix."""
+"""Evaluation of a classifier: cross-entropy, top-1, top-5, accuracy per class, and the confusion matrix."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_core.errors import DataError
+from swin_core.evaluation.confusion import confusion
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.distributed import SINGLE, Ranks
 
-__all__ = ["BATCH_SIZE", "TOP5_FROM", "Metrics", "batch_size", "evaluate"]
-
 BATCH_SIZE = 64
-"""Images a batch on a CPU. All evaluations use it: the last bit of a sum depends on the size of the batch.
+"""Images per batch on a CPU, for all evaluations: the last bit of a sum depends on the batch size.
 
 It is small enough for CPUs: where malloc returns large blocks to the system, 256 images of 32 pixels take 1.6 times
 as long each.
@@ -25,48 +24,72 @@ as long each.
 
 _GPU_BATCH_SIZE = 512
 
-TOP5_FROM = 6  # classes; with five, every top-5 is right
+TOP = 5
+"""Number of likeliest classes that are recorded; with five classes or fewer, every top-5 is right."""
 
 
 def batch_size(device: torch.device) -> int:
-    """Images a batch of an evaluation: a GPU needs more of them to be busy."""
+    """Return the images per batch of an evaluation: more on a GPU, to keep it busy."""
     return _GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
-
-
-@contextmanager
-def tensor_float32(device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 matrices in TF32 in this block, as convolutions do by default."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or device.type == "cuda"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What an evaluation found."""
+    """Metrics of a classifier on labelled images."""
 
     count: int
-    """Images seen."""
+    """Number of images."""
     loss: float
     """Mean cross-entropy in nats, without label smoothing; lower is better."""
     top1: float
-    """Share of images whose likeliest class is right, 0 to 1."""
+    """Share of images whose likeliest class is the true one, 0 to 1."""
     top5: float | None
-    """Share of images whose right class is among the five likeliest; None below six classes."""
+    """Share of images whose true class is among the five likeliest; None for five classes or fewer."""
     confusion: np.ndarray
-    """`(classes, classes)` counts, rows are the right class, columns the predicted one."""
+    """Counts `(classes, classes)` by true class (row) and predicted class (column)."""
+
+    @classmethod
+    def of(
+        cls,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        top: np.ndarray,
+        loss: np.ndarray,
+        classes: int,
+        ranks: Ranks = SINGLE,
+    ) -> "Metrics":
+        """Compute metrics from the predictions for N images, with sums in float64.
+
+        Args:
+            truth: true classes, `(N,)` int64.
+            predicted: likeliest classes, `(N,)` int64.
+            top: likeliest classes, `(N, k)` int64.
+            loss: cross-entropies, `(N,)`.
+            classes: number of classes.
+            ranks: ranks that share the images; each passes its own images and gets the metrics of all.
+
+        Raises:
+            DataError: no rank has an image.
+        """
+        among_top = (top == truth[:, None]).any(1).sum()
+        counts = confusion(truth, predicted, classes)[:, :-1]
+        local = np.concatenate([[loss.sum(dtype=np.float64), among_top], counts.ravel()])
+        sums = ranks.sum(torch.from_numpy(local)).numpy()
+        counts = sums[2:].astype(np.int64).reshape(classes, classes)
+        count = int(counts.sum())
+        if not count:
+            raise DataError("an evaluation needs at least one image.")
+        top5 = float(sums[1] / count) if classes > TOP else None
+        return cls(count, float(sums[0] / count), float(np.trace(counts) / count), top5, counts)
 
     @property
     def per_class(self) -> np.ndarray:
-        """`(classes,)` share of each class's images that are right; NaN for a class without images."""
+        """Share of each class's images that are predicted right, `(classes,)`; NaN for a class without images."""
         with np.errstate(invalid="ignore"):
             return np.diag(self.confusion) / self.confusion.sum(1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "count": self.count,
             "loss": self.loss,
@@ -77,40 +100,63 @@ class Metrics:
         }
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks = SINGLE) -> Metrics:
-    """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`, which are summed in float64.
+class BatchScores(NamedTuple):
+    """Predictions for a batch of B images, on the model's device; k is five, or the number of classes if smaller."""
 
-    The model's mode is restored afterwards.
+    predicted: Tensor
+    """`(B,)`, the likeliest class."""
+    top: Tensor
+    """`(B, k)`, the k likeliest classes, best first."""
+    probabilities: Tensor
+    """`(B, k)` float32, their probabilities."""
+    loss: Tensor
+    """`(B,)` float32, cross-entropy in nats; 0 where the label is -1."""
+    classes: int
+
+
+def score_batch(model: nn.Module, images: Tensor, labels: Tensor) -> BatchScores:
+    """Run the model in evaluation mode on images `(B, channels, H, W)` with labels `(B,)`; -1 is an unknown class."""
+    with evaluation_mode(model), _tf32(images.device), torch.inference_mode():
+        logits = model(images).float()
+        top = logits.topk(min(TOP, logits.shape[1])).indices
+        loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
+        # Of equal logits, topk and argmax may choose different ones.
+        return BatchScores(logits.argmax(1), top, logits.softmax(1).gather(1, top), loss, logits.shape[1])
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    """Let a GPU multiply float32 matrices in TF32 in this block, as convolutions do by default."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks = SINGLE) -> Metrics:
+    """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`; its mode is restored afterwards.
 
     Args:
         model: the classifier.
-        batches: this process's share of the batches; no image may be in two shares.
-        ranks: the processes that evaluate together; each gets the figures of all images.
+        batches: this rank's share of the batches; no image may be in two shares.
+        ranks: the ranks that evaluate together; each gets the metrics of all images.
 
     Raises:
         DataError: there is no image in any share.
     """
-    sums = torch.zeros(3, dtype=torch.float64)  # loss, hits, hits among five
-    confusion = torch.zeros(0, dtype=torch.float64)
+    columns: list[tuple[Tensor, ...]] = []
     classes = 0
-    device = next(model.parameters(), torch.empty(0)).device
-    with evaluation_mode(model), tensor_float32(device), torch.inference_mode():
-        for pictures, labels in batches:
-            logits = model(pictures).float()
-            classes = logits.shape[1]
-            if not len(confusion):
-                confusion = torch.zeros(classes**2, dtype=torch.float64)
-            predicted = logits.argmax(1)
-            among_five = (logits.topk(min(5, classes)).indices == labels[:, None]).any(1)
-            loss = F.cross_entropy(logits, labels, reduction="none").double().sum()
-            sums += torch.stack([loss, (predicted == labels).sum(), among_five.sum()]).double().cpu()
-            confusion += (labels * classes + predicted).bincount(minlength=classes**2).double().cpu()
-    # A process without a batch does not know the number of classes.
+    for images, labels in batches:
+        scores = score_batch(model, images, labels)
+        classes = scores.classes
+        columns.append((labels, scores.predicted, scores.top, scores.loss))
+    # A rank without a batch does not know the number of classes.
     classes = max(ranks.all_gather(classes))
-    if not classes:
-        raise DataError("an evaluation needs at least one image.")
-    confusion = confusion if len(confusion) else torch.zeros(classes**2, dtype=torch.float64)
-    loss, hits, hits5, *counts = ranks.sum(torch.cat([sums, confusion])).tolist()
-    matrix = np.array(counts, dtype=np.int64).reshape(classes, classes)
-    count = int(matrix.sum())
-    return Metrics(count, loss / count, hits / count, hits5 / count if classes >= TOP5_FROM else None, matrix)
+    if columns:
+        truth, predicted, top, loss = (torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True))
+    else:
+        truth = predicted = np.zeros(0, np.int64)
+        top, loss = np.zeros((0, 1), np.int64), np.zeros(0, np.float32)
+    return Metrics.of(truth, predicted, top, loss, classes, ranks)

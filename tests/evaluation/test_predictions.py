@@ -16,8 +16,16 @@ from swin_core.data.dataset import DataSet
 from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
 from swin_core.evaluation import predictions as module
+from swin_core.evaluation import views
 from swin_core.evaluation.accuracy import evaluate_classifier
-from swin_core.evaluation.predictions import Predictions, cache_file, cache_root, predict, predictions, read_cached
+from swin_core.evaluation.predictions import (
+    Predictions,
+    cache_file,
+    cache_root,
+    cached_predictions,
+    predict,
+    read_cached,
+)
 from tests.conftest import FLOWERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,8 +49,7 @@ def photos(tmp_path: Path) -> DataSet:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches of few images, the last one not full; an evaluation has the same."""
-    monkeypatch.setattr("swin_core.evaluation.accuracy.BATCH_SIZE", 13)
-    monkeypatch.setattr(module, "BATCH_SIZE", 13)
+    monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 13)
 
 
 def columns(found: Predictions) -> list[np.ndarray]:
@@ -135,7 +142,7 @@ def test_batches_read_ahead_give_the_same(
 ) -> None:
     alone = predict(small_classifier, photos)
     for ahead in (1, 2, 9):
-        monkeypatch.setattr(module, "_ahead", lambda _, ahead=ahead: ahead)
+        monkeypatch.setattr(views, "_read_ahead", lambda _, ahead=ahead: ahead)
         assert_same(predict(small_classifier, photos), alone)
 
 
@@ -143,10 +150,10 @@ def test_they_are_computed_once(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[int, int]] = []
-    first = predictions(small_classifier, photos, tmp_path, lambda done, count: told.append((done, count)))
+    first = cached_predictions(small_classifier, photos, tmp_path, lambda done, count: told.append((done, count)))
     assert told == [(13, ALL), (26, ALL), (ALL, ALL)]
     monkeypatch.setattr(module, "predict", lambda *_: pytest.fail("computed again"))
-    assert_same(predictions(small_classifier, photos, tmp_path), first)
+    assert_same(cached_predictions(small_classifier, photos, tmp_path), first)
     # Another process, which opens everything anew, finds the same file.
     again = image_folder(Path(photos.sources[0]).parent.parent)
     assert cache_file(small_classifier, again, tmp_path) == cache_file(small_classifier, photos, tmp_path)
@@ -180,7 +187,7 @@ def test_another_state_of_weights_preprocessing_or_pictures_is_another_file(
 def test_a_damaged_file_is_computed_anew(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path, damage: str
 ) -> None:
-    first = predictions(small_classifier, photos, tmp_path)
+    first = cached_predictions(small_classifier, photos, tmp_path)
     file = cache_file(small_classifier, photos, tmp_path)
     whole = file.read_bytes()
     if damage == "other":
@@ -193,7 +200,7 @@ def test_a_damaged_file_is_computed_anew(
     else:
         file.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "text": b"hello"}[damage])
     assert read_cached(file, small_classifier, photos) is None
-    assert_same(predictions(small_classifier, photos, tmp_path), first)
+    assert_same(cached_predictions(small_classifier, photos, tmp_path), first)
     kept = read_cached(file, small_classifier, photos)
     assert kept is not None
     assert_same(kept, first)
@@ -206,7 +213,7 @@ def test_what_is_given_up_half_way_leaves_nothing(
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        predictions(small_classifier, photos, tmp_path / "cache", stop)
+        cached_predictions(small_classifier, photos, tmp_path / "cache", stop)
     assert not list(tmp_path.glob("cache/**/*.npz"))
 
 
@@ -214,7 +221,7 @@ def test_a_folder_that_cannot_be_written_costs_time_only(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    found = predictions(small_classifier, photos, tmp_path / "file")
+    found = cached_predictions(small_classifier, photos, tmp_path / "file")
     assert found.metrics().count == ALL
     assert "cannot be written" in caplog.text
 
@@ -222,17 +229,17 @@ def test_a_folder_that_cannot_be_written_costs_time_only(
 def test_files_that_were_not_read_for_longest_go_first(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FILES_AT_MOST", 3)
+    monkeypatch.setattr(module, "MAX_FILES", 3)
     parts = [photos.subset([index], "all") for index in range(5)]
     files = [cache_file(small_classifier, part, tmp_path) for part in parts]
     for number, (part, file) in enumerate(zip(parts[:3], files, strict=False)):
-        predictions(small_classifier, part, tmp_path)
+        cached_predictions(small_classifier, part, tmp_path)
         os.utime(file, (number, number))
-    predictions(small_classifier, parts[0], tmp_path)
-    predictions(small_classifier, parts[3], tmp_path)
+    cached_predictions(small_classifier, parts[0], tmp_path)
+    cached_predictions(small_classifier, parts[3], tmp_path)
     assert [file.exists() for file in files] == [True, False, True, True, False]
-    monkeypatch.setattr(module, "BYTES_AT_MOST", files[0].stat().st_size + 1)
-    predictions(small_classifier, parts[4], tmp_path)
+    monkeypatch.setattr(module, "MAX_BYTES", files[0].stat().st_size + 1)
+    cached_predictions(small_classifier, parts[4], tmp_path)
     assert [file.exists() for file in files] == [False, False, False, False, True]
 
 

@@ -12,6 +12,7 @@ import swin_core
 from dashboard.browse import prediction_jobs
 from dashboard.shared import cache
 from swin_core.errors import ModelError
+from swin_core.evaluation.metrics import BatchScores, score_batch
 from swin_core.evaluation.predictions import Predictions
 from swin_core.system.cache import LRUCache
 from tests.fixtures.browse import CACHING_MODULES, bundle, data, fresh, opened, settled, sheet
@@ -24,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    compute = prediction_jobs.predictions
+    compute = prediction_jobs.cached_predictions
 
     def spy(classifier: swin_core.Classifier, *rest: Any, **options: Any) -> Predictions:
         calls.append(classifier.name)
         time.sleep(0.5)
         return compute(classifier, *rest, **options)
 
-    monkeypatch.setattr(prediction_jobs, "predictions", spy)
+    monkeypatch.setattr(prediction_jobs, "cached_predictions", spy)
     found: list[object] = []
 
     def page() -> None:
@@ -57,8 +58,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of thirty batches that take 1.5 seconds, and pages that look every 0.2 seconds."""
     monkeypatch.setattr(prediction_jobs, "SHOWN_SECONDS", 0.4)
     monkeypatch.setattr(prediction_jobs, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("swin_core.evaluation.predictions.BATCH_SIZE", 1)
-    monkeypatch.setattr("swin_core.evaluation.predictions._fill", lambda *_: time.sleep(0.05))
+    monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 1)
+
+    def score_slowly(*arguments: Any) -> BatchScores:
+        time.sleep(0.05)
+        return score_batch(*arguments)
+
+    monkeypatch.setattr("swin_core.evaluation.predictions.score_batch", score_slowly)
     for model in ("first", "second"):
         cache.classifier(model)
 
@@ -112,7 +118,7 @@ def test_a_failure_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: object, **__: object) -> Predictions:
         raise ModelError("The model is too large for this machine; choose another one.")
 
-    monkeypatch.setattr(prediction_jobs, "predictions", fail)
+    monkeypatch.setattr(prediction_jobs, "cached_predictions", fail)
     app = opened()
     assert "too large for this machine" in app.error[0].value
     assert len(sheet(app)) == 30
