@@ -1,7 +1,7 @@
-"""Target layers: which ones a model offers, and where in their output the grid of the image is.
+"""Target layers: which ones a model offers, and the layout of their output.
 
 A layer's output may be channels first `(B, C, h, w)`, channels last `(B, h, w, C)`, or tokens `(B, prefix + h * w, C)`.
-Which one it is, is found from the real grid: the image's size divided by a stride. What fits two ways is refused.
+The layout is detected from the possible grids, the image size divided by a stride. An ambiguous output is an error.
 """
 
 import difflib
@@ -19,34 +19,25 @@ from swin_core.errors import LayerError, first_names
 from swin_core.models.modes import evaluation_mode
 from swin_core.zoo.classifier import Classifier
 
-__all__ = [
-    "Layout",
-    "default_layer",
-    "find_layout",
-    "layer_arrangement",
-    "offered_layers",
-    "reshape_transform_for",
-    "stage_layers",
-    "target_modules",
-]
+_PREFIXES = (0, 1, 2, 5)
+"""Possible numbers of prefix tokens: none, class token, with distillation token, with four registers."""
 
-_PREFIXES = (0, 1, 2, 5)  # class token; class and distillation token; class token and four registers
-
-_STAGES = 4  # of a Swin, and so of a strip that compares with one
+_STAGES = 4
+"""Layers that stand for the stages of a model without stages: as many as a Swin has stages."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the grid is in a layer's output."""
+    """Axes of a layer's output."""
 
     kind: Literal["channels_first", "channels_last", "tokens"]
     grid: tuple[int, int]
-    """Cells of the grid, `(h, w)`."""
+    """Cells, `(h, w)`."""
     prefix: int = 0
     """Tokens before those of the grid, such as a class token."""
 
     def channels_first(self, output: Tensor) -> Tensor:
-        """The output as `(B, C, h, w)`."""
+        """Rearrange the output to `(B, C, h, w)`."""
         if self.kind == "channels_first":
             return output
         if self.kind == "tokens":
@@ -62,57 +53,57 @@ def find_layout(
     batch: int = 1,
     prefix: int | None = None,
 ) -> Layout:
-    """The layout of a layer's output.
+    """Detect the layout of a layer's output.
 
     Args:
         name: the layer's name, for messages.
-        module: the layer; its own channel count decides where two readings fit.
-        output: what it returned.
+        module: the layer; its number of channels decides between two possible layouts.
+        output: what the layer returned.
         size: `(H, W)` of the model's input in pixels.
         batch: images in that input.
-        prefix: tokens before the grid, if the model says so.
+        prefix: tokens before the grid; None if unknown.
 
     Raises:
-        LayerError: the output has no grid, or two readings of it fit.
+        LayerError: no layout fits the output, or two do.
     """
     if not isinstance(output, Tensor):
         raise LayerError(f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it.")
     shape = tuple(output.shape)
     if "attn" in name and isinstance(module, nn.Dropout | nn.Softmax):
-        raise LayerError(f"layer {name!r} holds attention matrices, no map of the image; choose a norm or a block.")
+        raise LayerError(f"layer {name!r} returns attention matrices; choose a norm or a block.")
     if output.dim() not in (3, 4):
-        raise LayerError(f"layer {name!r} gives {shape}, which has no grid; choose a layer before the pooling.")
+        raise LayerError(f"layer {name!r} returns {shape}, which has no grid; choose a layer before the pooling.")
     if shape[0] != batch:
-        raise LayerError(f"layer {name!r} gives {shape}: one entry a window, not an image; choose a norm or a block.")
-    found = _token_layouts(shape, size, prefix) if len(shape) == 3 else _map_layouts(shape, size, module)
-    if len(found) == 1:
-        return found[0]
-    why = "no reading of it has the image's grid" if not found else "channels first and last both fit"
-    raise LayerError(f"layer {name!r} gives {shape}: {why}; choose another layer, or pass a reshape_transform.")
+        raise LayerError(
+            f"layer {name!r} returns {shape}: one entry per window, not per image; choose a norm or a block."
+        )
+    layouts = _token_layouts(shape, size, prefix) if len(shape) == 3 else _map_layouts(shape, size, module)
+    if len(layouts) == 1:
+        return layouts[0]
+    why = "no layout has the image's grid" if not layouts else "channels first and last both fit"
+    raise LayerError(f"layer {name!r} returns {shape}: {why}; choose another layer, or pass a reshape_transform.")
 
 
 def _map_layouts(shape: tuple[int, ...], size: tuple[int, int], module: nn.Module) -> list[Layout]:
-    found = []
+    layouts = []
     if _fits(shape[2:], size):
-        found.append((shape[1], Layout("channels_first", (shape[2], shape[3]))))
+        layouts.append((shape[1], Layout("channels_first", (shape[2], shape[3]))))
     if _fits(shape[1:3], size):
-        found.append((shape[3], Layout("channels_last", (shape[1], shape[2]))))
-    known = [entry for entry in found if entry[0] == _channels(module)]
-    if len(found) == 2 and len(known) == 1:
-        found = known
-    return [layout for _, layout in found]
+        layouts.append((shape[3], Layout("channels_last", (shape[1], shape[2]))))
+    matching = [entry for entry in layouts if entry[0] == _channels(module)]
+    return [layout for _, layout in (matching if len(layouts) == 2 and len(matching) == 1 else layouts)]
 
 
 def _token_layouts(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None) -> list[Layout]:
-    for before in _PREFIXES if prefix is None else (prefix,):
-        cells = shape[1] - before
-        grids = {grid for grid in _grids(size) if grid[0] * grid[1] == cells}
+    for count in _PREFIXES if prefix is None else (prefix,):
+        grids = {grid for grid in _grids(size) if grid[0] * grid[1] == shape[1] - count}
         if grids:
-            return [Layout("tokens", grid, before) for grid in grids]
+            return [Layout("tokens", grid, count) for grid in grids]
     return []
 
 
 def _channels(module: nn.Module) -> int | None:
+    """Output channels of a module, if it states them."""
     for attribute in ("out_channels", "num_features", "out_features"):
         if isinstance(value := getattr(module, attribute, None), int):
             return value
@@ -121,30 +112,30 @@ def _channels(module: nn.Module) -> int | None:
 
 
 def _fits(grid: Sequence[int], size: tuple[int, int]) -> bool:
-    """Whether a grid has the image's aspect, to within the cell that padding may add."""
-    high, wide = grid
+    """Whether a grid has the aspect ratio of the image, up to the one cell that padding may add."""
+    rows, columns = grid
     height, width = size
     return (
-        high <= height
-        and wide <= width
-        and abs(high - wide * height / width) <= 1
-        and abs(wide - high * width / height) <= 1
+        rows <= height
+        and columns <= width
+        and abs(rows - columns * height / width) <= 1
+        and abs(columns - rows * width / height) <= 1
     )
 
 
 def _grids(size: tuple[int, int]) -> set[tuple[int, int]]:
-    """All grids of whole strides, with the last patch padded or dropped."""
+    """Grids of all integer strides, with an incomplete last patch dropped or padded."""
     height, width = size
     strides = range(1, max(size) + 1)
-    whole = {(height // stride, width // stride) for stride in strides}
-    return whole | {(-(-height // stride), -(-width // stride)) for stride in strides}
+    dropped = {(height // stride, width // stride) for stride in strides}
+    return dropped | {(-(-height // stride), -(-width // stride)) for stride in strides}
 
 
 def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    """The modules of some layer names, in the order given.
+    """The modules of the named layers, in the order of the names.
 
     Raises:
-        LayerError: a name that the model does not have, or none at all.
+        LayerError: an unknown name, or no name.
     """
     if not names:
         raise LayerError("name at least one target layer.")
@@ -156,38 +147,35 @@ def _module(model: nn.Module, name: str) -> nn.Module:
         if name:
             return model.get_submodule(name)
     known = [known for known, _ in model.named_modules() if known]
-    near = difflib.get_close_matches(name, known, 3)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"it has {first_names([one for one in known if one.count('.') < 2])}."
-    )
+    close = difflib.get_close_matches(name, known, 3)
+    top = [known_name for known_name in known if known_name.count(".") < 2]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"it has {first_names(top)}."
     raise LayerError(f"the model has no layer {name[:80]!r}; {hint}")
 
 
 def prefix_tokens(model: nn.Module) -> int | None:
-    """Tokens before the grid, where the model says so (timm's ViTs do)."""
+    """Tokens before the grid, if the model states them as timm's ViTs do."""
     count = getattr(model, "num_prefix_tokens", None)
     return count if isinstance(count, int) else None
 
 
 def default_layer(classifier: Classifier) -> str:
-    """The target layer to start with: the first of `offered_layers`."""
+    """The default target layer: the first of `offered_layers`."""
     return offered_layers(classifier)[0]
 
 
 _offered: "weakref.WeakKeyDictionary[nn.Module, dict[int, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
-"""Offered layers by model and image size: at another size other layers have a grid."""
+"""Cache of `offered_layers` by model and image size, since other sizes have other grids."""
 
 
 def offered_layers(classifier: Classifier) -> tuple[str, ...]:
-    """Layers worth a choice: the default, the last of each resolution, and the norms of the last block.
+    """Target layers to choose from: the default, the last layer of each resolution, and the norms of the last block.
 
-    The default is the last layer that still has a grid, such as the last stage of a ResNet or ConvNeXt, but for
-    transformers whose blocks start with a norm it is that norm in the last block: on mosaics its Grad-CAM points at the
-    target class far better than at the last norm (`scripts/benchmark.py layers` measures it). The last norm stays on
-    offer, as the place where the map sums to the logit. Where only a class token is pooled, as in most ViTs, nothing
-    behind that norm has a gradient at the patches at all; the other blocks' first norms are offered instead.
+    The default is the last layer with a grid, such as the last stage of a ResNet or ConvNeXt. In transformers whose
+    blocks start with a norm it is that norm of the last block: on mosaics its Grad-CAM locates the target class far
+    better than that of the last norm (`scripts/benchmark.py layers` measures it). The last norm is offered too, as the
+    layer where the map sums to the logit. Where only a class token is pooled, as in most ViTs, patches have no gradient
+    behind that norm; the first norms of the other blocks are offered instead.
 
     Raises:
         LayerError: no layer of the model has a grid.
@@ -201,7 +189,7 @@ def offered_layers(classifier: Classifier) -> tuple[str, ...]:
 def _find_offered(classifier: Classifier) -> tuple[str, ...]:
     model = classifier.model
     layouts = _trace(classifier)
-    # The attention of a single window, (B, heads, N, N), only looks like a map; and heads speak for their own loss.
+    # The attention of a single window, (B, heads, N, N), has the shape of a map; auxiliary heads have their own loss.
     order = [name for name in layouts if "attn" not in name and "head" not in name]
     if any(max(layouts[name].grid) > 1 for name in order):
         order = [name for name in order if max(layouts[name].grid) > 1]
@@ -212,25 +200,26 @@ def _find_offered(classifier: Classifier) -> tuple[str, ...]:
     if not order:
         raise LayerError(f"no layer of {classifier.name} has the image's grid; pass a layer and a reshape_transform.")
     stages: dict[tuple[int, int], str] = {}
-    for name in order:  # of each grid the outermost layer, and of those the last
-        before = stages.get(layouts[name].grid)
-        if before is None or name.count(".") <= before.count("."):
+    for name in order:  # the outermost layer of each grid, and among those the last
+        known = stages.get(layouts[name].grid)
+        if known is None or name.count(".") <= known.count("."):
             stages[layouts[name].grid] = name
     block = next((name for name in reversed(order) if f"{name}.norm1" in order), "")
-    inside = [name for name in (f"{block}.norm1", f"{block}.norm2", block) if name in order]
+    norms = [name for name in (f"{block}.norm1", f"{block}.norm2", block) if name in order]
     last = stages.pop(layouts[order[-1]].grid)
-    # Swin V2 normalises behind the attention and the MLP, where nothing was measured.
-    norm_first = [name for name in inside[:1] if _finishes_first(order, f"{block}.norm2", f"{block}.mlp")]
     earlier = sorted(stages.values(), key=order.index, reverse=True)
-    return tuple(dict.fromkeys([*norm_first, last, *inside, *earlier]))
+    # Swin V2 normalises after the attention and the MLP; which of its layers is best was not measured.
+    norm2, mlp = f"{block}.norm2", f"{block}.mlp"
+    pre_norm = norm2 in order and mlp in order and order.index(norm2) < order.index(mlp)
+    return tuple(dict.fromkeys([*(norms[:1] if pre_norm else []), last, *norms, *earlier]))
 
 
 def stage_layers(classifier: Classifier) -> tuple[str, ...]:
-    """One layer a stage, from the finest grid to the coarsest: where the maps of a strip of stages are taken.
+    """One layer per stage, from the finest grid to the coarsest.
 
-    Of the numbered layers of a model, such as `layers.0` to `layers.3` or `layer1` to `layer4`, those that pass through
-    the most resolutions, the outermost of them; of each resolution the last. A model of one resolution, such as a ViT,
-    has no stages: four of its blocks, evenly spaced, stand for them.
+    These are the outermost numbered layers of a model, such as `layers.0` to `layers.3` or `layer1` to `layer4`, that
+    pass through the most resolutions; the last of each resolution. In a model with one resolution, such as a ViT, four
+    evenly spaced blocks take the place of stages.
 
     Raises:
         LayerError: no layer of the model has a grid.
@@ -246,53 +235,46 @@ def stage_layers(classifier: Classifier) -> tuple[str, ...]:
         if len(families[best]) > 1:
             return tuple(sorted(families[best].values(), key=list(layouts).index))
     blocks = [name for name in layouts if name.endswith(".norm1")] or [default_layer(classifier)]
-    places = {round((number + 1) * len(blocks) / _STAGES) - 1 for number in range(_STAGES)}
-    return tuple(blocks[max(place, 0)] for place in sorted(places))
-
-
-def _finishes_first(order: Sequence[str], first: str, second: str) -> bool:
-    return first in order and second in order and order.index(first) < order.index(second)
+    indices = {max(round((stage + 1) * len(blocks) / _STAGES) - 1, 0) for stage in range(_STAGES)}
+    return tuple(blocks[index] for index in sorted(indices))
 
 
 def _trace(classifier: Classifier) -> dict[str, Layout]:
-    """Every layer whose output has a grid, in the order in which they finish."""
+    """The layout of each layer whose output has a grid, in the order in which the layers finish."""
     model, size = classifier.model, (classifier.image_size, classifier.image_size)
-    found: dict[str, Layout] = {}
+    layouts: dict[str, Layout] = {}
 
-    def look(name: str) -> Callable[[nn.Module, object, object], None]:
+    def record(name: str) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             try:
                 layout = find_layout(name, module, output, size, prefix=prefix_tokens(model))
             except LayerError:
                 return
-            found.pop(name, None)
-            found[name] = layout
+            layouts.pop(name, None)
+            layouts[name] = layout
 
         return hook
 
     with classifier.lock, evaluation_mode(model), torch.inference_mode():
-        hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
+        hooks = [module.register_forward_hook(record(name)) for name, module in model.named_modules() if name]
         try:
             model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device, dtype=classifier.dtype))
         finally:
             for hook in hooks:
                 hook.remove()
-    return found
+    return layouts
 
 
 def reshape_transform_for(classifier: Classifier, layer: str) -> Callable[[Tensor], Tensor]:
-    """A `reshape_transform` for pytorch-grad-cam: the layer's output or gradient as `(B, C, h, w)`.
-
-    The grid is found at each call from the output itself, for images of the classifier's size.
-    """
+    """A `reshape_transform` for pytorch-grad-cam, for images of the classifier's size."""
     return layer_arrangement(classifier.model, layer, (classifier.image_size, classifier.image_size))
 
 
 def layer_arrangement(model: nn.Module, layer: str, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    """From a layer's output or gradient to `(B, C, h, w)`, for inputs of `size` pixels, `(H, W)`.
+    """The function from a layer's output or gradient to `(B, C, h, w)`, for inputs of `size` pixels, `(H, W)`.
 
     Raises:
-        LayerError: the model has no such layer; and at a call, what `find_layout` raises.
+        LayerError: the model has no such layer. The function raises what `find_layout` raises.
     """
     module = target_modules(model, [layer])[layer]
 

@@ -1,4 +1,4 @@
-"""The strip of stages: what each stage of a model says about an image, from the finest grid to the coarsest."""
+"""Attribution maps at each stage of a model, from the finest grid to the coarsest."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ def has_stages(method: str) -> bool:
 
 
 def strip_layers(classifier: Classifier, method: str) -> tuple[str, ...]:
-    """The layers of the strip; relevance has the pixels before them.
+    """The layers that `explain_stages` explains: one per stage, for relevance also the input.
 
     Raises:
         LayerError: no layer of the model has a grid.
@@ -40,42 +40,41 @@ def explain_stages(
     *,
     against: Sequence[int | str] | int | str | None = None,
 ) -> Explanation:
-    """What each stage of a model says about an image, as one explanation with a layer for each stage.
+    """Explain an image at each stage of a model.
 
     Args:
         classifier, image, targets, method, against: as for `explain`.
 
     Returns:
-        An explanation at `strip_layers`. Relevance is spread evenly over the pixels that a cell stands for, so that the
-        sum of each map stays what the stage handed back: the logit, less what the biases behind that stage keep.
+        An explanation at `strip_layers`. The relevance of a cell is spread evenly over its pixels, so that the sum of
+        each map stays the logit minus what the later biases absorb.
 
     Raises:
-        LayerError: a method that has no map at a stage, or a model that relevance does not know; and what `explain`
+        LayerError: a method without maps at stages, or a model that relevance does not support; and what `explain`
             raises.
     """
     method = method or default_method(classifier, at_layer=True)
     if not METHOD_FACTS[method].staged:
         return explain(classifier, image, targets, method, stage_layers(classifier), against=against)
     base = explain(classifier, image, targets, method, against=against)
-    others = None if base.against is None else torch.tensor(base.against, device=classifier.device)
+    contrast = None if base.against is None else torch.tensor(base.against, device=classifier.device)
     x = classifier.tensor(base.view).expand(len(base.targets), -1, -1, -1)
-    found = relevance(classifier.model, x, torch.tensor(base.targets, device=classifier.device), others)
-    size = (x.shape[2], x.shape[3])
-    stages = [spread_evenly(one.double().cpu().numpy(), size) for one in found.stages]
-    maps = np.stack([found.pixels.double().cpu().numpy(), *stages], axis=1)
+    result = relevance(classifier.model, x, torch.tensor(base.targets, device=classifier.device), contrast)
+    stages = [spread_evenly(cells.double().cpu().numpy(), (x.shape[2], x.shape[3])) for cells in result.stages]
+    maps = np.stack([result.pixels.double().cpu().numpy(), *stages], axis=1)
     return replace(base, layers=strip_layers(classifier, method), maps=maps.astype(np.float32))
 
 
 def spread_evenly(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mass of a grid's cells spread evenly over the pixels that they cover: `(..., h, w)` to `(..., H, W)`.
+    """Spread the value of each cell evenly over the pixels that it covers: `(..., h, w)` to `(..., H, W)`.
 
-    Sums stay; a pixel on the edge of two cells takes a part of each.
+    Sums are kept; a pixel on the border of two cells gets a part of each.
     """
     return _shares(size[0], cells.shape[-2]) @ cells @ _shares(size[1], cells.shape[-1]).T
 
 
 def _shares(pixels: int, cells: int) -> np.ndarray:
-    """Which share of each cell's mass lies in each pixel along one side, `(pixels, cells)`; columns sum to 1."""
+    """Share of each cell that lies in each pixel along one side, `(pixels, cells)`; columns sum to 1."""
     pixel, cell = np.linspace(0, 1, pixels + 1)[:, None], np.linspace(0, 1, cells + 1)[None]
     overlap = np.minimum(pixel[1:], cell[:, 1:]) - np.maximum(pixel[:-1], cell[:, :-1])
     return np.clip(overlap, 0, None) * cells

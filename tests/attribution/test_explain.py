@@ -309,7 +309,7 @@ def test_what_fits_two_ways_is_refused_unless_the_layer_knows() -> None:
         ({"layers": ["nom"]}, LayerError, "did you mean norm"),
         ({"layers": []}, LayerError, "at least one"),
         ({"layers": ["head"]}, LayerError, "before the pooling"),
-        ({"layers": ["layers.0.blocks.0.attn.qkv"]}, LayerError, "one entry a window"),
+        ({"layers": ["layers.0.blocks.0.attn.qkv"]}, LayerError, "one entry per window"),
         ({"layers": ["layers.0.blocks"]}, LayerError, "does not run"),
         ({"targets": [5]}, TargetError, "class 5 is outside"),
         ({"targets": [-1]}, TargetError, "class -1 is outside"),
@@ -357,7 +357,7 @@ def test_behind_the_last_attention_only_the_class_token_counts(cat: Image.Image)
 def test_attention_matrices_are_no_maps(cat: Image.Image) -> None:
     model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=4)
     model.layers[3].blocks[1].attn.fused_attn = False
-    with pytest.raises(LayerError, match="holds attention matrices"):
+    with pytest.raises(LayerError, match="returns attention matrices"):
         explain(swin_core.Classifier.from_timm(model), cat, [0], layers=["layers.3.blocks.1.attn.attn_drop"])
 
 
