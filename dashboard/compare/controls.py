@@ -1,4 +1,4 @@
-"""The controls above the grid: the rows, the class and what it is set against, the method and the layer."""
+"""The controls above the grid: rows, method, layer, classes and contrast class."""
 
 from contextlib import suppress
 
@@ -16,87 +16,75 @@ from swin_core.attribution.targets import RUNNER_UP
 from swin_core.class_names import candidates
 from swin_core.errors import LayerError
 
-__all__ = [
-    "BEST_TITLE",
-    "ROWS",
-    "choose_against",
-    "choose_classes",
-    "choose_layer",
-    "choose_method",
-    "choose_rows",
-    "ignored_classes",
-    "name_classes",
-]
-
 ROWS = {
-    "top": "Images, each model's own first choice",
-    "named": "Images, one class for each",
-    "classes": "Classes of one image",
+    "top": "One row per image (top-1 class)",
+    "named": "One row per image (chosen class)",
+    "classes": "One row per class of an image",
 }
-OWN_LAYER = "default"
+DEFAULT_LAYER = "default"
 LAYERS = {
-    OWN_LAYER: "Each model's default",
+    DEFAULT_LAYER: "Each model's default",
     STAGES: "All stages, side by side",
     "*mean": "All stages, fused by mean",
     "*max": "All stages, fused by maximum",
 }
 BEST_METHOD = "best"
-BEST_TITLE = "Each model's best measured"
-NO_OTHER = "none"
-OTHERS = {NO_OTHER: "No other class", RUNNER_UP: "Its strongest rival"}
+BEST_TITLE = "Best measured for each model"
+NO_CONTRAST = "none"
+CONTRASTS = {NO_CONTRAST: "No class", RUNNER_UP: "Runner-up"}
 
 
 def choose_rows() -> str:
-    """What a row is and which class it explains: "top", "named" or "classes"."""
+    """Draw the choice of rows; return a key of `ROWS`."""
     return st.selectbox("Rows", list(ROWS), format_func=ROWS.__getitem__, key="rows", width=300, bind="query-params")
 
 
 def choose_method() -> str | None:
-    """The attribution method, or None for the best one measured for each model."""
-    chosen = st.selectbox(
+    """Draw the choice of the attribution method; return it, or None for the best one measured for each model."""
+    method = st.selectbox(
         "Method",
         [BEST_METHOD, *METHODS],
         format_func=lambda name: METHODS.get(name, BEST_TITLE),
-        help="\n".join(["What is not offered, and why:", *(f"- {reason}" for reason in NOT_OFFERED.values())]),
+        help="\n".join(["Methods that are not offered, and why:", *(f"- {reason}" for reason in NOT_OFFERED.values())]),
         key="method",
         width=230,
         bind="query-params",
     )
-    return None if chosen == BEST_METHOD else chosen
+    return None if method == BEST_METHOD else method
 
 
 def choose_against(models: list[str], method: str | None) -> str | None:
-    """The class rather than which the targets are explained, by its name or `RUNNER_UP`; None for no other class."""
+    """Draw the choice of the contrast class; return its name, `RUNNER_UP`, or None."""
     if method and not METHOD_FACTS[method].by_class:
-        help_text = f"{METHODS[method]} is the same for every class, so that there is nothing to compare."
-        st.selectbox("Rather than", [OTHERS[NO_OTHER]], disabled=True, key="no_other", width=190, help=help_text)
+        reason = f"{METHODS[method]} gives the same map for every class."
+        st.selectbox("Contrast with", [CONTRASTS[NO_CONTRAST]], disabled=True, key="no_other", width=190, help=reason)
         return None
-    chosen = st.selectbox(
-        "Rather than",
-        [*OTHERS, *_labels(models)],
-        format_func=lambda name: OTHERS.get(name, name),
-        help="Asks what speaks for the class rather than for this one: the likeliest of the others, or one by name.",
+    against = st.selectbox(
+        "Contrast with",
+        [*CONTRASTS, *_labels(models)],
+        format_func=lambda name: CONTRASTS.get(name, name),
+        help="Shows what speaks for the class and against this one: the class with the next highest probability, "
+        "or a chosen class.",
         key="against",
         width=190,
         bind="query-params",
     )
-    return None if chosen == NO_OTHER else chosen
+    return None if against == NO_CONTRAST else against
 
 
 def choose_layer(models: list[str], method: str | None) -> str | None:
-    """A target layer for all models, all stages or what is fused of them, or None for each model's own default."""
-    facts = METHOD_FACTS[method] if method else None
-    at_layer = facts is None or facts.kind == "layer"
-    if at_layer:
-        offered = [OWN_LAYER, STAGES, *FUSED, *unique(map(_layers, models))]
-    elif facts is not None and has_stages(facts.name):
-        offered = [OWN_LAYER, STAGES, *unique(stages(name, facts.name)[1:] for name in models)]  # the pixels come first
+    """Draw the choice of the target layer; return a name, `STAGES`, a key of `FUSED`, or None for the default."""
+    names = LAYERS
+    if method is None or METHOD_FACTS[method].kind == "layer":
+        offered = [DEFAULT_LAYER, STAGES, *FUSED, *unique(map(_layers, models))]
+    elif has_stages(method):
+        names = LAYERS | {DEFAULT_LAYER: "The pixels"}
+        offered = [DEFAULT_LAYER, STAGES, *unique(stages(model, method)[1:] for model in models)]  # [0] is the pixels
     else:
-        help_text = "This method has one map for the whole model: there is no layer to choose."
-        st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=help_text)
+        reason = "This method gives one map for the whole model."
+        st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=reason)
         return None
-    names = LAYERS if at_layer else LAYERS | {OWN_LAYER: "The pixels"}
-    chosen = st.selectbox(
+    layer = st.selectbox(
         "Layer",
         offered,
         format_func=lambda name: names.get(name, name),
@@ -104,64 +92,56 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
         width=230,
         bind="query-params",
     )
-    return None if chosen == OWN_LAYER else chosen
+    return None if layer == DEFAULT_LAYER else layer
 
 
-def name_classes(pictures: list[InputImage], models: list[str]) -> list[Line]:
-    """One row for each image, with one class by name."""
+def choose_lines(rows: str, images: list[InputImage], models: list[str], method: str | None) -> list[Line]:
+    """Draw the choice of classes for a key of `ROWS`; return the lines to compare."""
     labels = _labels(models)
-    if not labels:
-        return [Line(picture) for picture in pictures]
+    if rows == "classes":
+        return _choose_classes(images, models, method)
+    if rows == "top" or not labels:
+        return list(map(Line, images))
     lines = []
     with st.container(horizontal=True):
-        for number, picture in enumerate(pictures, 1):
-            likely = labels[next(iter(candidates(labels, picture.truth)), 0)]
-            name = st.selectbox(
-                escape_markdown(picture.title),
-                labels,
-                labels.index(likely),
-                key=f"class{number}",
-                width=210,
-                bind="query-params",
-            )
-            lines.append(Line(picture, name))
+        for number, image in enumerate(images, 1):
+            start = next(iter(candidates(labels, image.truth)), 0)
+            key, title = f"class{number}", escape_markdown(image.title)
+            lines.append(Line(image, st.selectbox(title, labels, start, key=key, width=210, bind="query-params")))
     return lines
 
 
-def choose_classes(pictures: list[InputImage], models: list[str], method: str | None) -> list[Line]:
-    """One row for each chosen class of one image; the models' own first choices until one is chosen."""
-    titles = [picture.title for picture in pictures]
-    which, what = st.columns([1, 3])
-    title = which.selectbox("Picture", titles, key="picture", bind="query-params")
-    picture = pictures[titles.index(title)]
-    chosen = what.multiselect(
-        "Classes, one a row",
+def _choose_classes(images: list[InputImage], models: list[str], method: str | None) -> list[Line]:
+    """Return one line for each chosen class of one image; until one is chosen, for the models' top-1 classes."""
+    titles = [image.title for image in images]
+    left, right = st.columns([1, 3])
+    image = images[titles.index(left.selectbox("Image", titles, key="picture", bind="query-params"))]
+    names = right.multiselect(
+        "Classes, one per row",
         _labels(models),
         max_selections=MAX_IMAGES,
-        placeholder="The models' own first choices",
+        placeholder="Top-1 class of each model",
         select_all=False,
         key="classes",
         bind="query-params",
     )
-    names = chosen or top_classes(picture, models, method)
-    return [Line(picture, name, name) for name in names[:MAX_IMAGES]] or [Line(picture)]
+    names = names or top_classes(image, models, method)
+    return [Line(image, name, name) for name in names[:MAX_IMAGES]] or [Line(image)]
 
 
-def ignored_classes(rows: str, pictures: list[InputImage], models: list[str]) -> list[str]:
-    """A line for each widget of classes that the address gives a class no model has; see `not_offered`."""
-    keys = {"top": [], "classes": ["classes"], "named": [f"class{number + 1}" for number in range(len(pictures))]}
+def ignored_classes(rows: str, images: list[InputImage], models: list[str]) -> list[str]:
+    """Return warnings about classes in the URL that no model has; see `unknown_values`."""
+    keys = {"top": [], "classes": ["classes"], "named": [f"class{number + 1}" for number in range(len(images))]}
     labels = _labels(models)
     return [line for key in keys[rows] for line in unknown_values(key, labels)] if labels else []
 
 
 def _labels(models: list[str]) -> list[str]:
-    loaded = map(loaded_classifier, models)
-    return unique(model.labels for model in loaded if model is not None)
+    return unique(model.labels for model in map(loaded_classifier, models) if model is not None)
 
 
 def _layers(name: str) -> tuple[str, ...]:
     model = loaded_classifier(name)
-    # A model without any grid of places says so in its cells.
-    with suppress(LayerError):
+    with suppress(LayerError):  # the cells of a model without a spatial layer say so
         return offered_layers(model) if model is not None else ()
     return ()

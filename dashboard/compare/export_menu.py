@@ -9,27 +9,28 @@ from swin_core.figures.files import KINDS, encode
 from swin_core.figures.grid import Grid
 from swin_core.figures.report_json import too_large
 
+NAMES = {
+    "png": "Image (PNG)",
+    "pdf": "Page (PDF)",
+    "html": "Report (HTML)",
+    "json": "Report to compute again (JSON)",
+    "npz": "Raw arrays (NPZ)",
+}
+
 
 def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
-    """Buttons that save the grid as a file.
+    """Draw a menu with a download button for each kind of file.
 
     Args:
         grid: what is shown.
-        latest: the grid with what is known when a button is clicked, which is when the file is written.
+        latest: returns the grid with the trust measured so far; called when a button is clicked.
     """
-    names = {
-        "png": "Image (PNG)",
-        "pdf": "Page (PDF)",
-        "html": "Report (HTML)",
-        "json": "Report to compute again (JSON)",
-        "npz": "Raw arrays (NPZ)",
-    }
     with st.popover("Export", icon=":material/download:", disabled=not grid.rows):
-        fault = too_large(grid)
-        for kind, name in names.items():
+        fault = too_large(grid)  # checked here, since Streamlit cannot show why a download failed
+        for kind, name in NAMES.items():
             st.download_button(
                 name,
-                partial(_encoded, latest, kind),
+                partial(_encode_latest, latest, kind),
                 file_name=f"swinlens.{kind}",
                 mime=KINDS[kind],
                 on_click="ignore",
@@ -37,9 +38,9 @@ def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
                 key=f"export_{kind}",
                 disabled=kind == "json" and bool(fault),
             )
-        if fault:  # when the button is clicked it is too late: Streamlit would not show the reason
+        if fault:
             st.caption(f"Without JSON: {fault}")
 
 
-def _encoded(latest: Callable[[], Grid], kind: str) -> bytes:
+def _encode_latest(latest: Callable[[], Grid], kind: str) -> bytes:
     return encode(latest(), kind)

@@ -1,6 +1,5 @@
-"""What is measured after the maps are there, and held like them: trust, a run's timeline, the mean map of a class."""
+"""Results that are computed after the maps, and cached: trust, a run's timeline, the mean map of a class."""
 
-import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,22 +18,8 @@ from swin_core.figures.grid import Cell, Grid
 from swin_core.system.cache import LRUCache
 from swin_core.trust.assess import Trust, assess
 
-__all__ = [
-    "MeanRequest",
-    "TimelineRequest",
-    "held_out_splits",
-    "held_trust",
-    "mean_of_class",
-    "open_data_set",
-    "run_folder",
-    "timeline_of",
-    "trust",
-    "with_trust",
-]
-
-log = logging.getLogger(__name__)
-
 Progress = Callable[[int, int], None]
+"""Called with the number of finished steps and of all steps."""
 
 _trusts: LRUCache[Trust | str] = LRUCache(256)
 _timelines: LRUCache[Timeline] = LRUCache(4)
@@ -43,90 +28,93 @@ _data_sets: LRUCache[DataSet] = LRUCache(2)
 
 
 def _trust_key(line: Line, model: str, cell: Cell) -> Hashable:
-    found = cell.explanation
-    if found is None:
+    explanation = cell.explanation
+    if explanation is None:
         return None
-    against = None if found.against is None else found.against[cell.target]
-    what = (found.method, found.targets[cell.target], found.layers[cell.layer], against, found.fused)
-    return model, found.weights_hash, line.picture.key, what
+    against = None if explanation.against is None else explanation.against[cell.target]
+    target, layer = explanation.targets[cell.target], explanation.layers[cell.layer]
+    return (
+        model,
+        explanation.weights_hash,
+        line.image.key,
+        explanation.method,
+        target,
+        layer,
+        against,
+        explanation.fused,
+    )
 
 
-def held_trust(line: Line, model: str, cell: Cell) -> Trust | str | None:
-    """How far to believe a cell's map, or why that cannot be measured; None until it was. Never waits."""
+def cached_trust(line: Line, model: str, cell: Cell) -> Trust | str | None:
+    """Return the result of `measure_trust` if it is cached; never wait."""
     return _trusts.peek(_trust_key(line, model, cell))
 
 
-def trust(line: Line, model: str, cell: Cell, progress: Progress) -> Trust | str:
-    """How far to believe a cell's map, measured once, or in a line why that cannot be measured."""
-    return _trusts.get(_trust_key(line, model, cell), lambda: _assess(model, cell, progress))
+def measure_trust(line: Line, model: str, cell: Cell, progress: Progress) -> Trust | str:
+    """Return the trust of a cell's map, or why it cannot be measured; cached."""
+
+    def measure() -> Trust | str:
+        if cell.explanation is None or cell.map is None:
+            return "There is no map to measure."
+        if cell.magnitude == 0:
+            return "The map is empty, so there is nothing to measure."
+        target = cell.explanation.targets[cell.target]
+        try:
+            return assess(cache.classifier(model), cell.explanation.view, cell.map, target, progress=progress)[0]
+        except SwinError as error:
+            return str(error)
+
+    return _trusts.get(_trust_key(line, model, cell), measure)
 
 
-def _assess(model: str, cell: Cell, progress: Progress) -> Trust | str:
-    found = cell.explanation
-    if found is None or cell.map is None:
-        return "There is no map to measure."
-    if cell.magnitude == 0:
-        return "The map is empty: there is nothing to believe or to doubt."
-    target = found.targets[cell.target]
-    try:
-        return assess(cache.classifier(model), found.view, cell.map, target, progress=progress)[0]
-    except SwinError as error:
-        return str(error)
-
-
-def with_trust(comparison: Comparison, result: Grid) -> Grid:
-    """The grid with every trust figure that was measured so far."""
+def with_trust(comparison: Comparison, grid: Grid) -> Grid:
+    """Return the grid with the trust of each cell that was measured so far."""
     rows = []
-    for i, row in enumerate(result.rows):
+    for i, row in enumerate(grid.rows):
         cells = []
         for j, cell in enumerate(row.cells):
-            found = None if cell.explanation is None else held_trust(*comparison.place(i, j), cell)
-            cells.append(replace(cell, trust=found) if isinstance(found, Trust) else cell)
+            trust = cached_trust(*comparison.line_and_model(i, j), cell) if cell.explanation else None
+            cells.append(replace(cell, trust=trust) if isinstance(trust, Trust) else cell)
         rows.append(replace(row, cells=cells))
-    return replace(result, rows=tuple(rows))
+    return replace(grid, rows=tuple(rows))
 
 
 def run_folder(model: str) -> Path | None:
-    """The folder of the run that a model's name stands for, if it is one that kept several weights."""
+    """Return the folder of a model's run if the run has a folder of checkpoints."""
     state = weights_state(model)
     if state is None:
         return None
-    place = Path(state[0]).parent
-    if place.name == "checkpoints":
-        place = place.parent
-    return place if (place / "checkpoints").is_dir() else None
+    folder = Path(state[0]).parent
+    if folder.name == "checkpoints":
+        folder = folder.parent
+    return folder if (folder / "checkpoints").is_dir() else None
 
 
 @dataclass(frozen=True)
 class TimelineRequest:
-    """Which timeline is asked for."""
+    """Arguments of a timeline."""
 
     run: Path
-    picture: InputImage
+    image: InputImage
     target: str | None
-    """A class's name, or None for the last checkpoint's own first choice."""
+    """A class's name, or None for the top-1 class of the last checkpoint."""
     method: str | None
     layer: str | None
 
-    @property
-    def key(self) -> Hashable:
-        """What the result depends on: the files too, since a run trains on."""
-        files = tuple((str(one.file), one.file.stat().st_mtime_ns) for one in checkpoints_of(self.run))
-        return files, self.picture.key, self.target, self.method, self.layer
 
-
-def timeline_of(request: TimelineRequest, progress: Progress) -> Timeline:
-    """The timeline that is asked for, computed once for each state of the run.
+def cached_timeline(request: TimelineRequest, progress: Progress) -> Timeline:
+    """Return a run's timeline, computed once for each state of its checkpoints.
 
     Raises:
-        SwinError: the run kept too little, or its weights cannot be explained so.
+        SwinError: the run has too few checkpoints, or they cannot be explained this way.
     """
-
-    def make() -> Timeline:
-        kept = checkpoints_of(request.run)
-        return timeline(kept, request.picture.image, request.target, request.method, request.layer, progress)
-
-    return _timelines.get(request.key, make)
+    kept = checkpoints_of(request.run)
+    files = tuple((str(checkpoint.file), checkpoint.file.stat().st_mtime_ns) for checkpoint in kept)
+    image, target, method, layer = request.image, request.target, request.method, request.layer
+    return _timelines.get(
+        (files, image.key, target, method, layer),
+        lambda: timeline(kept, image.pil, target, method, layer, progress),
+    )
 
 
 def held_out_splits() -> dict[str, Callable[[], DataSet]]:
@@ -143,14 +131,14 @@ def open_data_set(title: str) -> DataSet:
     """Open a split by its title in `held_out_splits()`, once.
 
     Raises:
-        DataError: it is not on this machine; the message names the command that fetches it.
+        DataError: it is not on this machine; the message names the command that downloads it.
     """
     return _data_sets.get(title, held_out_splits()[title])
 
 
 @dataclass(frozen=True)
 class MeanRequest:
-    """Which mean map is asked for."""
+    """Arguments of the mean map of a class."""
 
     model: str
     data: str
@@ -158,28 +146,21 @@ class MeanRequest:
     name: str
     """The class."""
     count: int
+    """Largest number of images."""
     method: str | None
     layer: str | None
 
-    @property
-    def key(self) -> Hashable:
-        """What the result depends on."""
-        held = cache.loaded_classifier(self.model)
-        weights = held.weights_hash if held else None
-        return self.model, weights, self.data, self.name, self.count, self.method, self.layer
 
-
-def mean_of_class(request: MeanRequest, progress: Progress) -> ClassMean:
-    """The mean map that is asked for, computed once.
+def cached_class_mean(request: MeanRequest, progress: Progress) -> ClassMean:
+    """Return the mean map of a class, computed once for each state of the model's weights.
 
     Raises:
-        SwinError: the images are missing, or the model does not know the class.
+        SwinError: the images are missing, or the model does not have the class.
     """
-    classifier = cache.classifier(request.model)
-    data = open_data_set(request.data)
-
-    def make() -> ClassMean:
-        return class_mean(
+    classifier, data = cache.classifier(request.model), open_data_set(request.data)
+    return _means.get(
+        (request, classifier.weights_hash),
+        lambda: class_mean(
             classifier,
             data,
             request.name,
@@ -187,6 +168,5 @@ def mean_of_class(request: MeanRequest, progress: Progress) -> ClassMean:
             method=request.method,
             layer=request.layer,
             progress=progress,
-        )
-
-    return _means.get(request.key, make)
+        ),
+    )

@@ -173,7 +173,7 @@ def _show_relevance(context: PanelContext, ignored: list[str]) -> None:
 def _show_cost(context: PanelContext, ignored: list[str]) -> None:
     block, token = context.block, context.token_size[0]
     window = max(block.windows.window) if context.anatomy.has_windows else PAPER_WINDOW
-    left, top, right, bottom = context.subject.classifier().region(context.subject.picture.image)
+    left, top, right, bottom = context.subject.classifier().region(context.subject.picture.pil)
     model_side, own_side = context.size[0], min(right - left, bottom - top)
     marks = [(model_side, "seen")] + ([(own_side, "own")] if own_side > model_side else [])
     note = "" if context.anatomy.has_windows else f"; it has no windows, {window} x {window} is for comparison"

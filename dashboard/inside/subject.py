@@ -61,7 +61,7 @@ class Subject:
     def inside(self) -> Inside:
         """The results of one forward pass."""
         classifier = self.classifier()
-        return _insides.get(self._key(classifier), lambda: look_inside(classifier, self.picture.image))
+        return _insides.get(self._key(classifier), lambda: look_inside(classifier, self.picture.pil))
 
     def attention(self, block: Block) -> BlockAttention:
         """The attention of all tokens of a block."""

@@ -1,11 +1,10 @@
-"""Models, images, explanations and drawings, held once for all sessions, each kind up to a count.
+"""Models, images, explanations and figures, cached for all sessions of the server.
 
-Streamlit's own resource cache cannot tell whether something is held without computing it; the page has to
-know, so that it can say what it waits for.
+Streamlit's resource cache cannot tell whether a value is cached without computing it. The page needs to know, so that
+it can show what it waits for.
 """
 
 import time
-import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,89 +26,73 @@ from swin_core.figures.grid import Grid
 from swin_core.figures.plotly_grid import page_layout, plotly_figure
 from swin_core.system.cache import LRUCache
 
-__all__ = [
-    "FUSED",
-    "STAGES",
-    "InputImage",
-    "Request",
-    "cached_figure",
-    "classifier",
-    "explanation",
-    "is_settled",
-    "loaded_classifier",
-    "page_figure",
-    "read_input_image",
-    "refusal",
-    "stages",
-]
-
 STAGES = "*stages"
-"""In place of a layer's name, which holds no star: one map for each stage."""
+"""Value of `Request.layer` for one map per stage; names of layers contain no star."""
 FUSED = {"*mean": "mean", "*max": "max"}
-"""In place of a layer's name: the maps of the stages as one, by their mean or their greatest value."""
-REFUSED_SECONDS = 60
-"""How long a model that could not be loaded is not tried again: without a network a download takes long."""
-_asking = ThreadPoolExecutor(1, thread_name_prefix="explanations")
-"""The one thread that explains. OpenMP keeps threads for each thread that computes; where they outnumber the cores they
-sleep between two steps instead of waiting awake, and explanations by many threads in turn took a quarter longer."""
+"""Values of `Request.layer` for one map fused from those of all stages, by their mean or maximum."""
+RETRY_SECONDS = 60
+"""A model that failed to load is not loaded again before: without a network, each attempt takes long."""
+
+# A single thread computes all explanations: OpenMP keeps a pool for each thread that computes, and explanations by
+# many threads in turn took a quarter longer.
+_explaining = ThreadPoolExecutor(1, thread_name_prefix="explanations")
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image of the page."""
+    """An image that the page explains."""
 
     key: Hashable
-    """Equal for equal images, so that explanations can be found again."""
+    """Identifies the content in the caches."""
     title: str
-    image: Image.Image
-    shown: np.ndarray
-    """The square in its middle, `(s, s, 3)` uint8."""
+    pil: Image.Image
+    square: np.ndarray
+    """Central square, `(s, s, 3)` uint8."""
     truth: str = ""
-    """What it shows, if that is known."""
+    """True class, if known."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which explanation is asked for."""
+    """Arguments of an explanation."""
 
     model: str
-    picture: InputImage
+    image: InputImage
     targets: tuple[int, ...] | None
-    """Class indices, or None for the model's own first choice."""
+    """Class indices, or None for the model's top-1 class."""
     method: str | None
-    """None for the best one measured for the model."""
+    """None for the method that was measured to be best for the model."""
     layer: str | None
     """A layer's name, `STAGES`, a key of `FUSED`, or None for the model's default."""
     against: int | str | None = None
-    """A class by its index, or "runner-up", to explain the targets rather than that; or None."""
+    """Contrast class: a class index, "runner-up", or None."""
 
     @property
-    def key(self) -> Hashable:
-        """What the result depends on, for one state of the model's weights."""
-        return self.model, self.picture.key, self.targets, self.method, self.layer, self.against
+    def key(self) -> tuple[Hashable, ...]:
+        """Cache key; starts with the model's name and the state of its weights."""
+        state = weights_state(self.model)
+        return self.model, state, self.image.key, self.targets, self.method, self.layer, self.against
 
 
 @dataclass(frozen=True)
-class _Refusal:
+class _Failure:
     message: str
-    since: float
+    time: float
 
 
-# Four columns, and two models that were there a moment ago.
-_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)
-_refusals: LRUCache[_Refusal] = LRUCache(64)
+_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)  # four columns and two that were shown a moment ago
+_failures: LRUCache[_Failure] = LRUCache(64)
 _images: LRUCache[InputImage] = LRUCache(16)
-_explanations: LRUCache[Explanation | _Refusal] = LRUCache(128)
-_drawings: LRUCache[go.Figure] = LRUCache(16)
-_stages: "weakref.WeakKeyDictionary[swin_core.Classifier, dict[str, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
-"""The stages' layers by model and method: to find them costs a forward pass."""
+_explanations: LRUCache[Explanation | _Failure] = LRUCache(128)
+_figures: LRUCache[go.Figure] = LRUCache(16)
+_stages: LRUCache[tuple[str, ...]] = LRUCache(64)
 
 
 def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> InputImage:
-    """The image of the key, decoded once.
+    """Return the image of a key; call `read` unless it is cached.
 
     Raises:
-        ImageError: `read` says so.
+        ImageError: from `read`.
     """
 
     def make() -> InputImage:
@@ -120,91 +103,85 @@ def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], I
 
 
 def loaded_classifier(name: str) -> swin_core.Classifier | None:
-    """The model of that name if it is loaded with the weights that it has now; never waits."""
+    """Return a model if it is loaded with its current weights; never wait."""
     return _classifiers.peek((name, weights_state(name)))
 
 
-def refusal(name: str) -> str:
-    """Why the model could not be loaded a moment ago, or an empty string."""
-    refused = _refusals.peek((name, weights_state(name)))
-    return refused.message if refused and time.monotonic() - refused.since < REFUSED_SECONDS else ""
+def load_failure(name: str) -> str:
+    """Return why the model failed to load within the last `RETRY_SECONDS`, or an empty string."""
+    failure = _failures.peek((name, weights_state(name)))
+    return failure.message if failure and time.monotonic() - failure.time < RETRY_SECONDS else ""
 
 
 def classifier(name: str) -> swin_core.Classifier:
-    """The model of that name, loaded once for each state of its weights.
+    """Return a model, loaded once for each state of its weights.
 
     Raises:
         SwinError: it cannot be loaded.
     """
-    return _classifier(name, weights_state(name))
+    # Weights that are replaced while they load are cached under the older state, and loaded again at the next call.
+    state = weights_state(name)
+    return _classifiers.get((name, state), lambda: _load(name, state))
 
 
-def _classifier(name: str, weights: Hashable) -> swin_core.Classifier:
-    # Weights that are replaced in this moment are loaded under the older state, and loaded again when that is seen.
-    return _classifiers.get((name, weights), lambda: _load(name, weights))
-
-
-def _load(name: str, weights: Hashable) -> swin_core.Classifier:
-    if refusal(name):
-        raise ModelError(refusal(name))
+def _load(name: str, state: Hashable) -> swin_core.Classifier:
+    if failure := load_failure(name):
+        raise ModelError(failure)
     try:
-        # In a thread that ends: the thread that asks may be kept for other requests, with OpenMP's beside it.
+        # In a thread that ends, since the calling thread may be reused and would keep OpenMP's pool.
         with ThreadPoolExecutor(1) as loading:
             loaded = loading.submit(swin_core.load, model_source(name)).result()
     except SwinError as error:
-        _refusals.put((name, weights), _Refusal(str(error), time.monotonic()))
+        _failures.put((name, state), _Failure(str(error), time.monotonic()))
         raise
-
-    def outdated(key: Hashable) -> bool:
-        # Keys of both caches start with the model's name and the state of its weights.
-        return isinstance(key, tuple) and key[0] == name and key[1] != weights
-
-    _classifiers.drop(outdated)
-    _explanations.drop(outdated)
+    for cache in (_classifiers, _explanations, _stages):
+        cache.drop(lambda key: isinstance(key, tuple) and key[0] == name and key[1] != state)
     return loaded
 
 
 def stages(name: str, method: str | None) -> tuple[str, ...]:
-    """The layers at which the stages of a model are explained; none of a model that is not loaded or has none."""
+    """Return the layers at which a method explains a model's stages; empty if it is not loaded or has none."""
     model = loaded_classifier(name)
     if model is None:
         return ()
     method = method or default_method(model, at_layer=True)
     if not has_stages(method):
         return ()
-    known = _stages.setdefault(model, {})
-    if method not in known:
+
+    def find() -> tuple[str, ...]:
         try:
-            known[method] = strip_layers(model, method)
+            return strip_layers(model, method)  # a forward pass
         except SwinError:
-            known[method] = ()
-    return known[method]
+            return ()
+
+    return _stages.get((name, weights_state(name), method), find)
 
 
-def is_settled(request: Request) -> bool:
-    """Whether the explanation, or the reason why there is none, can be had without waiting."""
-    return _explanations.peek((request.model, weights_state(request.model), request.key)) is not None
+def is_explained(request: Request) -> bool:
+    """Return whether the explanation, or the reason why there is none, is cached."""
+    return _explanations.peek(request.key) is not None
 
 
 def explanation(request: Request) -> Explanation:
-    """The explanation that is asked for, computed once for each state of the model's weights.
+    """Return an explanation, computed once for each state of the model's weights.
 
     Raises:
-        SwinError: the model cannot be loaded, or cannot explain this.
+        SwinError: the model cannot be loaded, or the request cannot be explained.
     """
-    weights = weights_state(request.model)
-    model = _classifier(request.model, weights)
-    outcome = _explanations.get(
-        (request.model, weights, request.key), lambda: _asking.submit(_explain, model, request).result()
-    )
-    if isinstance(outcome, _Refusal):
-        raise SwinError(outcome.message)
-    return outcome
+    key = request.key  # before the model: weights that are replaced meanwhile are then explained again
+    model = classifier(request.model)
+    result = _explanations.get(key, lambda: _explaining.submit(_explain, model, request).result())
+    if isinstance(result, _Failure):
+        raise SwinError(result.message)
+    return result
 
 
-def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Refusal:
-    image, targets, method, against = request.picture.image, request.targets, request.method, request.against
-    layer = request.layer if method is None or _takes(method, request.layer) else None
+def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Failure:
+    image, targets, method, against = request.image.pil, request.targets, request.method, request.against
+    layer = request.layer
+    if method is not None and METHOD_FACTS[method].kind != "layer" and layer != STAGES:
+        # The layer may have been chosen for another method, before this one was.
+        layer = layer if METHOD_FACTS[method].staged and layer not in FUSED else None
     try:
         if layer == STAGES:
             return explain_stages(model, image, targets, method, against=against)
@@ -212,21 +189,15 @@ def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Re
         fuse = None if layer is None else FUSED.get(layer)
         return swin_core.explain(model, image, targets, method=method, layers=layers, against=against, fuse=fuse)
     except SwinError as error:
-        return _Refusal(str(error), time.monotonic())
-
-
-def _takes(method: str, layer: str | None) -> bool:
-    """Whether a method knows what is chosen as its layer, which may have been chosen for the method before it."""
-    facts = METHOD_FACTS[method]
-    return facts.kind == "layer" or layer == STAGES or (facts.staged and layer not in FUSED)
+        return _Failure(str(error), time.monotonic())
 
 
 def cached_figure(key: Hashable, grid: Grid) -> go.Figure:
-    """The Plotly figure of a grid, drawn once; the key says what is in the grid and how it looks."""
-    return _drawings.get(key, lambda: page_figure(grid))
+    """Return `page_figure(grid)`, drawn once. The key identifies the content and the look of the grid."""
+    return _figures.get(key, lambda: page_figure(grid))
 
 
 def page_figure(grid: Grid) -> go.Figure:
-    """The Plotly figure of a grid for a place that gives it its height; its own is the least that a page needs."""
-    room = page_layout(grid)
-    return plotly_figure(grid).update_layout(height=round(room.height(room.least_width)))
+    """Draw a grid with Plotly at the smallest height that the page allows; its container sets the actual one."""
+    layout = page_layout(grid)
+    return plotly_figure(grid).update_layout(height=round(layout.height(layout.least_width)))

@@ -1,7 +1,7 @@
 """The data sets on this machine, and their images by name, such as `cifar100/test/1234`.
 
-A name comes from an address or a widget, so it is checked against an allow-list before any file is looked at, and a
-folder is offered only if it lies in the data root.
+Names come from widgets and from query parameters, so each is matched against `NAME_PATTERN` before any file is touched;
+folders are offered only if they lie in the data root.
 """
 
 import os
@@ -20,28 +20,16 @@ from swin_core.errors import DataError
 from swin_core.images.read import IMAGE_SUFFIXES
 from swin_core.system.cache import LRUCache
 
-__all__ = [
-    "NAME_PATTERN",
-    "DataSetEntry",
-    "data_image",
-    "data_sets",
-    "find_image",
-    "image_name",
-    "image_state",
-    "open_split",
-]
-
 NAME_PATTERN = re.compile(
     r"(?P<set>[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,99})"
     r"/(?P<split>train|val|test|all)/(?P<index>[0-9]{1,8})"
 )
-"""Name of an image: data set, split, and place in the split from 0.
+"""Name of an image: data set, split, and index in the split.
 
-No `..`, no absolute path, no control character fits it; nor do bytes that are no text, which no address can hold.
+It excludes `..`, absolute paths, control characters, and surrogates, which no URL can contain.
 """
 
-_NO_PICTURE = "an image of a data set is named like cifar100/test/1234"
-# A CIFAR-100 train split takes 125 MB, the test split 25 MB, a split of files next to nothing.
+# The train split of CIFAR-100 takes 125 MB, its test split 25 MB, splits of files nearly nothing.
 _splits: LRUCache[DataSet] = LRUCache(4)
 
 
@@ -50,32 +38,32 @@ class DataSetEntry:
     """A data set that is on this machine."""
 
     name: str
-    """As in the names of its images."""
+    """First part of the names of its images."""
     title: str
     splits: tuple[str, ...]
-    """The one to start with is first: images that training holds back, where there are such."""
+    """The default split is first: images that training did not use, if there are any."""
 
 
 def data_sets() -> list[DataSetEntry]:
     """Return the data sets in the data root: the registered ones first, then folders of class folders by name."""
     root = data_root()
-    found = []
+    entries = []
     for public in DATA_SETS.values():
         if splits := tuple(split for split in public.splits if _files(public, root, split)):
-            found.append(DataSetEntry(public.name, public.title, splits))
-    return found + [DataSetEntry(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
+            entries.append(DataSetEntry(public.name, public.title, splits))
+    return entries + [DataSetEntry(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
 
 
-def image_name(collection: str, split: str, index: int) -> str:
-    """The name of the image at a place of a split."""
-    return f"{collection}/{split}/{index}"
+def image_name(data_set: str, split: str, index: int) -> str:
+    """Return the name of an image."""
+    return f"{data_set}/{split}/{index}"
 
 
 def data_image(name: str) -> InputImage:
-    """The image of that name, such as `flowers/val/17`, with its file's name as title and its class as truth.
+    """Return an image by its name. Its title is the file's name and its truth is its class.
 
     Raises:
-        DataError: no such name, data set, split or image; or the image cannot be read.
+        DataError: there is no such data set, split or image, or the image cannot be read.
     """
     data, index = find_image(name)
     file = data.names[index].rpartition("/")[2]
@@ -84,44 +72,46 @@ def data_image(name: str) -> InputImage:
 
 
 def image_state(name: str, data: DataSet, index: int) -> Hashable:
-    """What tells an image from another one that had its name before: the image's file, its time and size."""
+    """Return a cache key of an image's content: its name and its file's name, time and size.
+
+    A file that is added or removed shifts the indices of later ones, hence the file's name.
+    """
     source = data.sources[index]
-    # The name of the file too: one that is added or taken away moves the places of those behind it.
     return name, data.names[index], _stamp(source) if isinstance(source, Path) else (len(data), str(data_root()))
 
 
 def find_image(name: str) -> tuple[DataSet, int]:
-    """The split that an image's name is of, and the image's place in it.
+    """Return the split that contains a named image, and the image's index in it.
 
     Raises:
-        DataError: no such name, data set, split or image.
+        DataError: there is no such data set, split or image.
     """
-    found = NAME_PATTERN.fullmatch(name)
-    if found is None:
-        raise DataError(f"There is no image {name[:80]!r}: {_NO_PICTURE}.")
-    data, index = open_split(found["set"], found["split"]), int(found["index"])
+    match = NAME_PATTERN.fullmatch(name)
+    if match is None:
+        raise DataError(f"There is no image {name[:80]!r}: an image of a data set has a name like cifar100/test/1234.")
+    data, index = open_split(match["set"], match["split"]), int(match["index"])
     if index >= len(data):
         raise DataError(f"There is no image {name}: this split has {len(data)} of them, counted from 0.")
     return data, index
 
 
-def open_split(collection: str, split: str) -> DataSet:
-    """A split of a data set, opened once for each state of its files.
+def open_split(data_set: str, split: str) -> DataSet:
+    """Return a split of a data set, opened once for each state of its files.
 
     Raises:
-        DataError: it is not on this machine, or malformed.
+        DataError: it is not on this machine, or it is malformed.
     """
     root = data_root()
-    public = DATA_SETS.get(collection)
+    public = DATA_SETS.get(data_set)
     if public and split in public.splits:
         state = tuple(map(_stamp, _files(public, root, split)))
-        return _splits.get((root, collection, split, state), lambda: public.open(root, split))
+        return _splits.get((root, data_set, split, state), lambda: public.open(root, split))
     for folder in _class_folders(root):
-        if folder.name == collection and split in _folder_splits(folder):
-            place = folder if split == "all" else folder / split
-            return _splits.get((root, collection, split, _folder_state(place)), partial(image_folder, place))
+        if folder.name == data_set and split in _folder_splits(folder):
+            path = folder if split == "all" else folder / split
+            return _splits.get((root, data_set, split, _folder_state(path)), partial(image_folder, path))
     raise DataError(
-        f"There is no data set {collection[:80]} with a split {split[:80]} in {root}; "
+        f"There is no data set {data_set[:80]} with a split {split[:80]} in {root}; "
         "run swinlens data, or set SWIN_DATA_ROOT to the folder that holds it."
     )
 
@@ -143,15 +133,15 @@ def _class_folders(root: Path) -> Iterator[Path]:
 
 
 def _folder_splits(folder: Path) -> tuple[str, ...]:
-    own = tuple(split for split in ("val", "test", "train") if _holds_classes(folder / split))
-    return own or (("all",) if _holds_classes(folder) else ())
+    own = tuple(split for split in ("val", "test", "train") if _has_classes(folder / split))
+    return own or (("all",) if _has_classes(folder) else ())
 
 
-def _holds_classes(folder: Path) -> bool:
-    return any(_holds_a_picture(child) for child in _folders(folder))
+def _has_classes(folder: Path) -> bool:
+    return any(_has_images(child) for child in _folders(folder))
 
 
-def _holds_a_picture(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
@@ -160,23 +150,23 @@ def _holds_a_picture(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, without hidden ones and without links that lead out of it."""
+    """Return the folders in a folder, without hidden ones and without links that lead out of it."""
     try:
-        there = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
     except OSError:
         return []
-    inside = Path(os.path.realpath(folder))
-    return [child for child in there if Path(os.path.realpath(child)).is_relative_to(inside)]
+    real = Path(os.path.realpath(folder))
+    return [child for child in children if Path(os.path.realpath(child)).is_relative_to(real)]
 
 
 def _folder_state(folder: Path) -> tuple[Hashable, ...]:
-    """What changes when an image is added or taken away: the times of the class folders."""
-    return tuple(_stamp(place) for place in (folder, *sorted(_folders(folder))))
+    """Return the times of the class folders, which change when an image is added or removed."""
+    return tuple(map(_stamp, (folder, *sorted(_folders(folder)))))
 
 
 def _stamp(path: Path) -> Hashable:
     try:
-        seen = path.stat()
+        status = path.stat()
     except OSError:
         return str(path), None
-    return str(path), seen.st_mtime_ns, seen.st_size
+    return str(path), status.st_mtime_ns, status.st_size

@@ -1,12 +1,10 @@
-"""Numbers in words: durations, ages, sizes and shares, short enough for a table."""
+"""Numbers and errors as short texts: durations, ages, sizes, shares and rates."""
 
 import math
 from itertools import pairwise
 
-__all__ = ["UNKNOWN", "ago", "count", "duration", "rate", "share", "size"]
-
 UNKNOWN = "-"
-"""What stands where a number is not known."""
+"""Text of an unknown number."""
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -16,7 +14,7 @@ def _known(value: object) -> bool:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in its two greatest units: "45 s", "3 min 20 s", "2 h 5 min"."""
+    """Format a duration in its two largest units: "45 s", "3 min 20 s", "2 h 5 min"."""
     if seconds is None or not _known(seconds) or seconds < 0:
         return UNKNOWN
     rest = round(seconds)
@@ -28,7 +26,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(seconds: float | None) -> str:
-    """An age in its greatest unit: "12 s ago"; what a clock says to be in the future is now."""
+    """Format an age in its largest unit: "12 s ago". Ages in the future count as 0."""
     if seconds is None or not _known(seconds):
         return UNKNOWN
     rest = max(0, round(seconds))
@@ -37,7 +35,7 @@ def ago(seconds: float | None) -> str:
 
 
 def size(count_of_bytes: float | None) -> str:
-    """Bytes in decimal units: "10.7 MB"."""
+    """Format bytes in decimal units: "10.7 MB"."""
     if count_of_bytes is None or not _known(count_of_bytes) or count_of_bytes < 0:
         return UNKNOWN
     value, units = float(count_of_bytes), ["B", "kB", "MB", "GB"]
@@ -47,17 +45,22 @@ def size(count_of_bytes: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share in percent with two decimals, as accuracies are given."""
+    """Format a share in percent with two decimals, as accuracies are usually given."""
     return f"{100 * value:.2f} %" if value is not None and _known(value) else UNKNOWN
 
 
 def rate(images_per_second: float | None) -> str:
-    """Images in a second."""
+    """Format a speed in images per second."""
     if images_per_second is None or not _known(images_per_second):
         return UNKNOWN
     return f"{images_per_second:.3g} images/s" if images_per_second < 100 else f"{images_per_second:,.0f} images/s"
 
 
 def count(done: object, whole: object) -> str:
-    """How many of how many, such as "12 / 300"."""
+    """Format progress: "12 / 300"."""
     return f"{done if _known(done) else 0} / {whole if _known(whole) else UNKNOWN}"
+
+
+def unexpected(error: Exception) -> str:
+    """Return what the page shows of a fault in the program itself; log it in full beforehand."""
+    return f"This failed unexpectedly ({type(error).__name__}); the server's log says more."

@@ -1,6 +1,7 @@
-"""What a person may choose, in a widget or in the address: everything is checked here before it is used.
+"""Names of models and of sample images: what is offered, how it is shown, and which files a name may reach.
 
-Streamlit's own limits on widgets hold only in the browser, and an address is typed by anyone.
+Names come from widgets and from query parameters, so each is checked here before it is used: Streamlit's own limits
+hold only in the browser.
 """
 
 import re
@@ -13,70 +14,53 @@ from swin_core import runs
 from swin_core.errors import ModelError, RunError
 from swin_core.zoo.load import ASSETS, available
 
-__all__ = [
-    "MAX_IMAGES",
-    "ROOT",
-    "column_titles",
-    "display_name",
-    "from_display_name",
-    "model_source",
-    "offered_models",
-    "resolve_models_once",
-    "sample_images",
-    "sample_label",
-    "unique",
-    "weights_state",
-]
-
 ROOT = Path.cwd()
-"""The folder that the program was started in. Paths of weights files are relative to it, and none may leave it."""
+"""Folder that the server was started in; paths of weights files are relative to it and may not leave it."""
 
 MAX_IMAGES = 8
 """Rows of one grid."""
 
+# Parts of letters, digits and . _ + - that do not start with a dot: no `..`, absolute path or NUL.
 _SAFE = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*", re.ASCII)
-"""Parts of letters, digits and . _ + - that do not begin with a dot: no `..`, no absolute path, no NUL."""
 
 _RUN = re.compile(
     r"(?P<time>\d{8}-\d{6}-)(?P<title>[^/]+)(?:/checkpoints/(?:epoch-(?P<epoch>\d+)|(?P<other>[^/]+))\.safetensors)?"
 )
-_WORDS = re.compile(
+_DISPLAY_NAME = re.compile(
     r"(?P<title>[^/ ,()]+)(?:, (?:epoch (?P<epoch>\d{1,9})|(?P<other>[^/ ,()]+)))? \((?P<time>\d{8}-\d{6})\)"
 )
 
 WeightsState = tuple[str, int, int] | None
 
+# Results of `weights_state` in this rerun; None outside of reruns.
 _resolved: ContextVar[dict[str, WeightsState] | None] = ContextVar("resolved", default=None)
-"""What `weights_state` returned in this rerun; None outside of reruns."""
-
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def sample_images() -> dict[str, Path]:
-    """The bundled sample images: name to file."""
+    """Return the files of the bundled sample images by name."""
     files = sorted((ASSETS / "samples").glob("*"))
-    return {file.stem: file for file in files if file.suffix.lower() in _PICTURE_SUFFIXES}
+    return {file.stem: file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")}
 
 
-def sample_label(sample: str) -> str:
-    """What a sample shows, which is its name in words."""
-    return sample.replace("_", " ")
+def sample_label(name: str) -> str:
+    """Return the true class of a sample image."""
+    return name.replace("_", " ")
 
 
 def offered_models() -> list[str]:
-    """The bundled models, then runs that have weights, newest first, each with its checkpoints."""
+    """Return the bundled models, then the runs that have weights, newest first, each with its checkpoints."""
     names = list(available())
-    # What cannot be listed can still be written, and is refused with a reason then.
-    with suppress(RunError):
+    with suppress(RunError):  # a name that is typed in is still tried, and then the reason is shown
         for run in runs.list_runs():
             names += sorted(checkpoint.model for checkpoint in run.checkpoints())
     return names
 
 
 def column_titles(names: Sequence[str]) -> tuple[str, ...]:
-    """What to call models side by side: a run without its time, and its checkpoint in words, if that tells them apart.
+    """Return short titles of models that are shown side by side.
 
-    `20261124-154500-mine/checkpoints/epoch-0003.safetensors` is "mine, epoch 3".
+    `20261124-154500-mine/checkpoints/epoch-0003.safetensors` becomes "mine, epoch 3", with the time if two would have
+    the same title.
     """
     short = [_title(name, timed=False) for name in names]
     return tuple(
@@ -85,72 +69,67 @@ def column_titles(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def display_name(name: str) -> str:
-    """A model's name as a person reads it in a list, what tells it apart first: "mine, epoch 3 (20261124-154500)"."""
-    found = _RUN.fullmatch(name)
-    words = f"{_title(name, timed=False)} ({found.group('time')[:-1]})" if found else name
-    return words if from_display_name(words) == name else name
+    """Return a model's name as lists show it: "mine, epoch 3 (20261124-154500)"."""
+    match = _RUN.fullmatch(name)
+    shown = f"{_title(name, timed=False)} ({match['time'][:-1]})" if match else name
+    return shown if from_display_name(shown) == name else name
 
 
-def from_display_name(words: str) -> str:
-    """The name that `in_words` put into words; any other text is a name already."""
-    found = _WORDS.fullmatch(words)
-    if not found:
-        return words
-    title, epoch, other, time = found.group("title", "epoch", "other", "time")
+def from_display_name(shown: str) -> str:
+    """Undo `display_name`; any other text is returned as it is."""
+    match = _DISPLAY_NAME.fullmatch(shown)
+    if not match:
+        return shown
+    title, epoch, other, time = match.group("title", "epoch", "other", "time")
     file = f"epoch-{int(epoch):04d}" if epoch else other
     return f"{time}-{title}" + (f"/checkpoints/{file}.safetensors" if file else "")
 
 
 def _title(name: str, timed: bool) -> str:
-    found = _RUN.fullmatch(name)
-    if not found:
+    match = _RUN.fullmatch(name)
+    if not match:
         return name
-    time, title, epoch, other = found.group("time", "title", "epoch", "other")
+    time, title, epoch, other = match.group("time", "title", "epoch", "other")
     run = f"{time}{title}" if timed else title
     return f"{run}, epoch {int(epoch)}" if epoch else f"{run}, {other}" if other else run
 
 
 def model_source(name: str) -> str:
-    """What `swin_core.load` shall load for the name of a model.
+    """Return what `swin_core.load` has to load for a model's name.
 
     Args:
-        name: a bundled name, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a weights file's path from the
-            folder that the program was started in.
+        name: a bundled name, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a weights file's path relative
+            to `ROOT`.
 
     Raises:
-        ModelError: a name that leads out of the project's and the runs' folder or holds other characters, before any
-            file is looked at; or a file that is not there.
+        ModelError: there is no such file, or the name has other characters or leads out of `ROOT` and of the runs'
+            folder; the latter is checked before any file is touched.
     """
     if not _SAFE.fullmatch(name) or len(name) > 200:
         raise ModelError(
-            "A model's name may hold letters, digits and . _ + - and name folders inside the project only: "
+            "A model's name consists of letters, digits and . _ + - and of folders inside the project: "
             "give a bundled name, timm/<model>, a run, or a weights file such as runs/mine/model.safetensors."
         )
     if name.startswith("timm/") or name in available():
         return name
-    place = _inside(ROOT, name) or _of_a_run(name)
-    if place is None:
+    path = _inside(ROOT, name)
+    if path is None:
+        run, _, file = name.partition("/")
+        with suppress(RunError):
+            folder = runs.find(run).folder.resolve()
+            path = _inside(folder, file) if file else folder
+    if path is None:
         raise ModelError(
             f"There is no model {name}: it is no bundled model and no file or run in the project's folder. "
             "For a model of timm write timm/ before its name."
         )
-    return str(place)
+    return str(path)
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """A file or folder that is there and lies in the folder."""
-    place = folder / name
-    # A link may lead elsewhere, so it is what the path resolves to that has to lie in the folder.
-    return place if place.exists() and place.resolve().is_relative_to(folder.resolve()) else None
-
-
-def _of_a_run(name: str) -> Path | None:
-    run, _, rest = name.partition("/")
-    try:
-        folder = runs.find(run).folder.resolve()
-    except RunError:
-        return None
-    return _inside(folder, rest) if rest else folder
+    """Return the path of an existing file or folder whose links do not lead out of the given folder."""
+    path = folder / name
+    return path if path.exists() and path.resolve().is_relative_to(folder.resolve()) else None
 
 
 def resolve_models_once() -> None:
@@ -161,7 +140,7 @@ def resolve_models_once() -> None:
 def weights_state(name: str) -> WeightsState:
     """Return what identifies the current weights of a model: path, modification time in ns, and size in bytes.
 
-    A run that trains on has another state after each save. None for a name that is no file here.
+    It changes with each save of a run. None for models that are not files here.
     """
     known = _resolved.get()
     if known is None:
@@ -173,14 +152,14 @@ def weights_state(name: str) -> WeightsState:
 
 def _state(name: str) -> WeightsState:
     try:
-        place = Path(model_source(name))
-        file = place / "model.safetensors" if place.is_dir() else place
-        seen = file.stat()
+        path = Path(model_source(name))
+        file = path / "model.safetensors" if path.is_dir() else path
+        status = file.stat()
     except (ModelError, OSError):
         return None
-    return str(file), seen.st_mtime_ns, seen.st_size
+    return str(file), status.st_mtime_ns, status.st_size
 
 
 def unique(groups: Iterable[Sequence[str]]) -> list[str]:
-    """All names of some groups, each once, in order."""
+    """Return the names in all groups, in order and without repetitions."""
     return list(dict.fromkeys(name for group in groups for name in group))

@@ -1,6 +1,6 @@
-"""The sidebar: which images, which models, how the maps look.
+"""The sidebar: images, models and the look of the heat maps.
 
-All but uploads is kept in the address, and all is still chosen after a visit to another page.
+All choices but uploads are query parameters, and survive a visit to another page.
 """
 
 from collections.abc import Hashable, Sequence
@@ -25,35 +25,26 @@ from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import choose_uploads
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.comparisons.compare import MODELS_AT_MOST
-from swin_core.errors import SwinError
+from swin_core.errors import ConfigError, SwinError
 from swin_core.images.read import read_image
 from swin_core.zoo.load import available
 
-__all__ = [
-    "SCALE_NAMES",
-    "SHOW_IMAGES_KEY",
-    "choose_data_images",
-    "choose_images",
-    "choose_look",
-    "choose_models",
-    "choose_trust",
-    "set_tray",
-]
-
 FIRST_SAMPLE = "tulip"
+"""Shown at first so that no page is empty; it makes room for any other image."""
 SHOW_IMAGES_KEY = "show_pictures"
-"""Of the address of a link: names of images that are to be shown in place of those that were picked."""
-MODELS_AT_START = 2
+"""Query parameter of links to this page: names of images that replace those in the tray."""
+FIRST_MODELS = 2
+"""Bundled models that are shown at first."""
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
 
 def choose_images() -> tuple[list[InputImage], list[str]]:
-    """The chosen images, uploads first, and a line for each that cannot be shown."""
+    """Draw the choice of images; return them, uploads first, and a line for each that cannot be shown."""
     st.header("Images")
     linked = _take_from_link()
-    uploads = choose_uploads(_leave_first_sample)
+    uploads = choose_uploads(_remove_first_sample)
     known = sample_images()
-    chosen = st.pills(
+    samples = st.pills(
         "Samples",
         list(known),
         selection_mode="multi",
@@ -62,45 +53,44 @@ def choose_images() -> tuple[list[InputImage], list[str]]:
         key="sample",
         bind="query-params",
     )
-    picked = choose_data_images(always=bool(linked))
+    tray = choose_data_images(always=bool(linked))
     if linked and not st.session_state.settled:
-        picked, chosen = linked[:MAX_IMAGES], [] if chosen == [FIRST_SAMPLE] else chosen
+        tray, samples = linked[:MAX_IMAGES], [] if samples == [FIRST_SAMPLE] else samples
     faults = _left_out(len(linked))
-    # What each image is found again by, its file's name, what it shows, and where its bytes come from.
+    # Cache key, file name, true class and content.
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
         (upload.digest, upload.name, "", upload.content) for upload in uploads
     ]
-    sources += [(known[name], known[name].name, sample_label(name), known[name]) for name in chosen if name in known]
-    pictures: list[InputImage] = []
+    sources += [(known[name], known[name].name, sample_label(name), known[name]) for name in samples if name in known]
+    images: list[InputImage] = []
     for key, name, truth, source in sources:
-        title = _new_title(name, pictures)
+        title = _new_title(name, images)
         try:
-            pictures.append(read_input_image((key, title), title, truth, partial(read_image, source)))
+            images.append(read_input_image((key, title), title, truth, partial(read_image, source)))
         except SwinError as error:
             faults.append(f"{name}: {error}")
-    for name in picked:
+    for name in tray:
         try:
-            found = data_image(name)
+            image = data_image(name)
+            images.append(replace(image, title=_new_title(image.title, images)))
         except SwinError as error:
             faults.append(str(error))
-        else:
-            pictures.append(replace(found, title=_new_title(found.title, pictures)))
-    return pictures[:MAX_IMAGES], faults + _left_out(len(pictures))
+    return images[:MAX_IMAGES], faults + _left_out(len(images))
 
 
 def _left_out(count: int) -> list[str]:
-    """A line if there are more images than one grid holds."""
+    """Return a warning if there are more images than one grid holds."""
     if count <= MAX_IMAGES:
         return []
     return [f"One grid holds {MAX_IMAGES} images; the last {count - MAX_IMAGES} are left out."]
 
 
 def _take_from_link() -> list[str]:
-    """The names of the images that a link asks for, which go into the tray.
+    """Return the names of images that a link asks for; put them into the tray in the page's second run.
 
-    It asks under a name that no widget has: Streamlit drops from a link what belongs to a widget of the page before.
-    And the tray waits for the page's second run, since the address takes up what is set here only of widgets that were
-    there.
+    The query parameter has a name of its own, since Streamlit removes parameters of the previous page's widgets from a
+    link. The tray waits for the second run, since the URL reflects values set here only for widgets that existed
+    before.
     """
     names = unique([st.query_params.get_all(SHOW_IMAGES_KEY)])
     if names and st.session_state.settled:
@@ -110,21 +100,20 @@ def _take_from_link() -> list[str]:
 
 
 def set_tray(names: Sequence[str]) -> None:
-    """Make these images the tray: to be called before the widgets are made."""
+    """Replace the chosen images of data sets; call it before the widgets are made."""
     st.session_state.picked = list(names)
-    # The sample that is shown only so that the other pages are not empty makes room.
     if names and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
         st.session_state.sample = []
 
 
 def choose_data_images(always: bool = False) -> list[str]:
-    """The names of the images that were taken from data sets, such as `cifar100/test/1234`; not yet checked.
+    """Draw the tray; return the names of the images of data sets, such as `cifar100/test/1234`, not yet checked.
 
     Args:
-        always: whether the widget is there before anything is picked. The page that picks needs that: the address takes
-            up what a program sets only from a widget that was there before.
+        always: draw it even if it is empty. Pages that fill the tray need that, since the URL reflects values set by
+            the program only for widgets that existed before.
     """
-    # What is picked is also what can be chosen, so that an image that is removed leaves no trace.
+    # The options are the chosen images, so that a removed one disappears.
     offered = unique([st.session_state.get("picked") or st.query_params.get_all("picked")])
     if not offered and not always:
         return []
@@ -135,32 +124,31 @@ def choose_data_images(always: bool = False) -> list[str]:
         max_selections=MAX_IMAGES,
         select_all=False,
         accept_new_options=True,
-        help="Images that were picked on the Browse page, by data set, split and place in it.",
+        help="Images chosen on the Browse page, by data set, split and index.",
         key="picked",
         bind="query-params",
     )
 
 
-def _new_title(name: str, pictures: list[InputImage]) -> str:
-    """The name of a file, with a number if another image is called the same."""
-    count = sum(picture.title == name or picture.title.startswith(f"{name} (") for picture in pictures)
+def _new_title(name: str, images: list[InputImage]) -> str:
+    """Return a file's name, with a number if another image has the same."""
+    count = sum(image.title == name or image.title.startswith(f"{name} (") for image in images)
     return f"{name} ({count + 1})" if count else name
 
 
-def _leave_first_sample() -> None:
-    """An upload takes the place of the sample that was shown only so that the first page is not empty."""
+def _remove_first_sample() -> None:
     if st.session_state.get("sample") == [FIRST_SAMPLE]:
         st.session_state.sample = []
 
 
 def choose_models() -> list[str]:
-    """The names of the chosen models, in the order of the columns; not yet checked."""
+    """Draw the choice of models; return their names in the order of the columns, not yet checked."""
     st.header("Models")
     bundled = available()
     chosen = st.multiselect(
-        f"Up to {MODELS_AT_MOST}, one a column",
+        f"Up to {MODELS_AT_MOST}, one per column",
         offered_models(),
-        default=list(bundled)[:MODELS_AT_START],
+        default=list(bundled)[:FIRST_MODELS],
         max_selections=MODELS_AT_MOST,
         format_func=display_name,
         accept_new_options=True,
@@ -171,13 +159,13 @@ def choose_models() -> list[str]:
     st.text_input(
         "Add a model",
         placeholder="timm/resnet50, or a weights file",
-        help="Any classifier of timm as `timm/<model>`; or a weights file in the project's folder, or a run.",
+        help="`timm/<model>` for any classifier of timm, a weights file in the project's folder, or a run.",
         key="more",
         on_change=_add_model,
     )
-    if one_too_many := st.session_state.pop("one_too_many", ""):
-        st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {escape_markdown(one_too_many)}.")
-    # An address may hold the words of a run that is not there any more, which is then no option.
+    if refused := st.session_state.pop("refused_model", ""):
+        st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {escape_markdown(refused)}.")
+    # The display name of a run that was deleted is not an option, so Streamlit returns it as it is.
     return unique([list(map(from_display_name, chosen))])[:MODELS_AT_MOST]
 
 
@@ -188,16 +176,12 @@ def _add_model() -> None:
         if len(models) < MODELS_AT_MOST:
             st.session_state.model = [*models, name]
         else:
-            st.session_state.one_too_many = name
+            st.session_state.refused_model = name
     st.session_state.more = ""
 
 
 def choose_look() -> Look:
-    """Colours, opacity, threshold and scale of the maps.
-
-    Raises:
-        ConfigError: a value that no widget offers.
-    """
+    """Draw the choice of colour map, opacity, threshold and scale of the heat maps; return them."""
     st.header("Look")
     colormap = st.selectbox("Colours", COLORMAPS, key="colors", bind="query-params")
     start = round(100 * Look.opacity)
@@ -209,7 +193,7 @@ def choose_look() -> Look:
         0,
         5,
         format="%d %%",
-        help="Below this share of the scale the plain image shows.",
+        help="Below this share of the scale, only the image is shown.",
         key="threshold",
         bind="query-params",
     )
@@ -219,20 +203,24 @@ def choose_look() -> Look:
         format_func=lambda name: SCALE_NAMES.get(name, name),
         default=Look.scale,
         required=True,
-        help="Shared: equal colour is equal magnitude in every cell. Per cell: each map uses all colours.",
+        help="Shared: equal colours are equal values in all cells. Per cell: each map uses the whole colour map.",
         key="scale",
         bind="query-params",
     )
-    return Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)
+    try:
+        return Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)
+    except ConfigError as error:  # a value of the URL that no widget offers
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return Look()
 
 
 def choose_trust() -> bool:
-    """Whether each map is measured for how far it can be believed."""
+    """Draw the switch of the trust measurements; return its value."""
     return st.toggle(
         "Measure trust",
         True,
-        help="Changes the pixels that each map marks and watches the class's probability: some 300 runs of the model "
-        "a map, after everything else is shown.",
+        help="Changes the pixels that each map marks and measures the probability of the class. It takes some 300 "
+        "forward passes per map, after everything else is shown.",
         key="trust",
         bind="query-params",
     )

@@ -1,7 +1,7 @@
-"""Images of a person's own: their bytes are kept for the session, so that they are there on every page.
+"""Uploaded images, kept in memory for the session.
 
-Streamlit forgets an uploader's files as soon as another page is shown. So a file leaves the uploader at once and stands
-below it, with a button that removes it.
+Streamlit forgets an uploader's files when another page is shown. So files are moved out of the uploader at once, and
+listed below it with a button to remove each.
 """
 
 import hashlib
@@ -15,39 +15,37 @@ from dashboard.shared.theme import escape_markdown
 from swin_core.figures.text import shorten
 from swin_core.images.read import IMAGE_SUFFIXES
 
-__all__ = ["Upload", "choose_uploads", "kept_uploads"]
-
-BYTES_AT_MOST = 100 * 2**20
-"""Of all images of a session together: they stay in memory."""
+MAX_BYTES = 100 * 2**20
+"""Of all images of a session together."""
 NAME_COLUMNS = 26
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as it came from the browser."""
+    """An uploaded file."""
 
     name: str
     content: bytes
     digest: str
-    """SHA-256 of the bytes, in hexadecimal."""
+    """SHA-256 of the content, in hexadecimal."""
 
 
 def kept_uploads() -> list[Upload]:
-    """The images of this session, oldest first."""
+    """Return the uploads of this session, oldest first."""
     kept: list[Upload] = st.session_state.setdefault("kept_uploads", [])
     return kept
 
 
 def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
-    """The uploader, and what was uploaded so far with a button each that removes it.
+    """Draw the uploader and the list of uploads; return the uploads.
 
     Args:
         on_first: called when an image is uploaded and there was none.
     """
-    # An uploader is emptied by giving its place to a new one.
+    # A new key makes a new, empty uploader.
     number = st.session_state.setdefault("uploader_number", 0)
     st.file_uploader(
-        "Your own",
+        "Your images",
         type=[suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES],
         accept_multiple_files=True,
         key=f"uploads_{number}",
@@ -56,8 +54,8 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
     )
     if left_out := st.session_state.pop("left_out_uploads", ""):
         st.warning(
-            f"Left out: {escape_markdown(left_out)}. Up to {MAX_IMAGES} images of your own with "
-            f"{BYTES_AT_MOST // 2**20} MiB are kept: remove one first."
+            f"Left out: {escape_markdown(left_out)}. Up to {MAX_IMAGES} uploads with {MAX_BYTES // 2**20} MiB "
+            "together are kept: remove one first."
         )
     kept = kept_uploads()
     if kept:
@@ -69,32 +67,25 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
                     icon_position="right",
                     help=f"Remove {escape_markdown(upload.name)}. It is kept in memory until this tab is closed.",
                     key=f"remove_{upload.digest}",
-                    on_click=_remove,
+                    on_click=kept.remove,
                     args=(upload,),
                 )
     return kept
 
 
 def _keep(number: int, on_first: Callable[[], None]) -> None:
-    """Take the files out of the uploader."""
-    kept = kept_uploads()
-    left_out = []
+    """Move the files out of the uploader."""
+    kept, left_out = kept_uploads(), []
     if not kept:
         on_first()
     for file in st.session_state[f"uploads_{number}"]:
         content = file.getvalue()
         upload = Upload(file.name, content, hashlib.sha256(content).hexdigest())
-        if any(one.digest == upload.digest for one in kept):
+        if any(known.digest == upload.digest for known in kept):
             continue
-        room = BYTES_AT_MOST - sum(len(one.content) for one in kept)
-        if len(kept) < MAX_IMAGES and len(content) <= room:
+        if len(kept) < MAX_IMAGES and len(content) + sum(len(known.content) for known in kept) <= MAX_BYTES:
             kept.append(upload)
         else:
             left_out.append(file.name)
     st.session_state.uploader_number = number + 1
-    if left_out:
-        st.session_state.left_out_uploads = ", ".join(left_out)
-
-
-def _remove(upload: Upload) -> None:
-    st.session_state.kept_uploads = [one for one in kept_uploads() if one != upload]
+    st.session_state.left_out_uploads = ", ".join(left_out)

@@ -1,4 +1,4 @@
-"""The Compare page: what did each model look at, and can it be believed?"""
+"""The Compare page: heat maps of several models on the same images."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,133 +12,119 @@ from dashboard.compare.controls import (
     BEST_TITLE,
     ROWS,
     choose_against,
-    choose_classes,
     choose_layer,
+    choose_lines,
     choose_method,
     choose_rows,
     ignored_classes,
-    name_classes,
 )
 from dashboard.compare.export_menu import show_exports
-from dashboard.compare.grid_view import Stage
+from dashboard.compare.grid_view import GridView
 from dashboard.compare.measurements import with_trust
 from dashboard.compare.reading_guide import how_to_read
-from dashboard.compare.timeline_section import show_gaze
-from dashboard.shared.cache import STAGES
+from dashboard.compare.timeline_section import show_timeline
+from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, Line
 from dashboard.shared.model_names import sample_images
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
 from dashboard.shared.sidebar import SCALE_NAMES, choose_images, choose_look, choose_models, choose_trust
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.uploads import kept_uploads
-from dashboard.shared.url_state import settle, surplus_models, unknown_values, with_previous_warnings
+from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import COLORMAPS, Look
-from swin_core.errors import ConfigError
+from swin_core.figures.grid import Grid
 
 AGREEMENT = (
-    "Spearman's rank correlation of two maps, place by place: 1 is the same order of bright and dark, "
-    "0 is unrelated, -1 the reverse."
+    "Spearman's rank correlation of two maps: 1 if both rank all positions alike, 0 if they are unrelated, "
+    "-1 if one ranks them in reverse."
 )
 
-ignored = unknown_values("sample", list(sample_images())) + surplus_models()
-ignored += unknown_values("rows", list(ROWS.values())) + unknown_values("scale", list(SCALE_NAMES.values()))
-ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", [BEST_TITLE, *METHODS.values()])
-with st.sidebar:
-    pictures, faults = choose_images()
-    models = choose_models()
-    try:
+
+def main() -> None:
+    """Draw the page."""
+    ignored = unknown_values("sample", list(sample_images())) + surplus_models()
+    ignored += unknown_values("rows", list(ROWS.values())) + unknown_values("scale", list(SCALE_NAMES.values()))
+    ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", [BEST_TITLE, *METHODS.values()])
+    with st.sidebar:
+        images, faults = choose_images()
+        models = choose_models()
         look = choose_look()
-    except ConfigError as error:
-        look = Look()
-        faults.append(str(error))
-    trusted = choose_trust()
+        trusted = choose_trust()
+    actions = show_heading("compare")
+    with st.container(horizontal=True):
+        rows, method = choose_rows(), choose_method()
+        layer_box, against_box = st.container(width="content"), st.container(width="content")
+    settle(ignored)
+    classes_box = st.container()
+    for fault in faults:
+        st.error(escape_markdown(fault), icon=":material/error:")
+    ignored_box = st.container()
+    if not images or not models:
+        missing = "a model" if images else "an image"
+        st.info(f"Choose {missing} in the sidebar.", icon=":material/arrow_back:")
+        return
+    st.caption(how_to_read(method, look))
+    grid_view = GridView(badges=trusted)
+    st.container(key="hint").caption("Drag over a cell to zoom in, double-click to zoom out, point at it for values.")
+    details_box = st.container()
 
-actions = show_heading("compare")
-with st.container(horizontal=True):
-    rows = choose_rows()
-    method = choose_method()
-    layer_place = st.container(width="content")
-    against_place = st.container(width="content")
-settle(ignored)
-classes_place = st.container()
-for fault in faults:
-    st.error(escape_markdown(fault), icon=":material/error:")
-ignored_place = st.container()
-reading_place = st.container()
+    # The controls below need the models' layers and classes.
+    grid_view.load(_comparison_while_loading(images, models, method), look)
+    with layer_box:
+        layer = choose_layer(models, method)
+    with against_box:
+        against = choose_against(models, method)
+    show_ignored(ignored + ignored_classes(rows, images, models), ignored_box)
+    with classes_box:
+        lines = choose_lines(rows, images, models, method)
+    comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer, against)
+    grid = grid_view.fill(comparison, look)
 
-if not pictures or not models:
-    missing = "an image" if not pictures else "a model"
-    st.info(f"Choose {missing} in the sidebar to see what it looked at.", icon=":material/arrow_back:")
-    st.stop()
+    link_box = actions.container(width="content")
+    with actions:
+        show_exports(grid, partial(with_trust, comparison, grid))
+    with details_box:
+        _show_details(comparison, grid, look)
+    with link_box:  # at the end, since each widget restores its query parameter after a visit to another page
+        show_link()
+    if trusted:
+        show_badges(grid_view.badges, comparison, grid)
 
-reading_place.caption(how_to_read(method, look))
-stage = Stage(badges=trusted)
-st.container(key="hint").caption(
-    "Drag over a cell to zoom all of them; double-click to go back. Point at one to read every model there."
-)
-below = st.container()
 
-# While a new model is loading, what was there stays: the controls below need the models' classes and layers.
-before: Comparison | None = st.session_state.get("before")
-lines = list(map(Line, pictures))
-if before and {line.picture.key for line in before.lines} <= {picture.key for picture in pictures}:
-    lines = list(before.lines)
-unchanged = before is not None and before.method == method
-stage.load(
-    Comparison(
-        tuple(lines),
-        tuple(models),
-        method,
-        before.layer if before and unchanged else None,
-        before.against if before and unchanged else None,
-    ),
-    look,
-)
-with layer_place:
-    layer = choose_layer(models, method)
-with against_place:
-    against = choose_against(models, method)
-ignored += ignored_classes(rows, pictures, models)
-if ignored := with_previous_warnings(ignored):
-    ignored_place.warning(escape_markdown(f"The address holds values that were ignored: {'; '.join(ignored)}."))
-with classes_place:
-    if rows == "classes":
-        lines = choose_classes(pictures, models, method)
-    else:
-        lines = name_classes(pictures, models) if rows == "named" else [Line(picture) for picture in pictures]
-comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer, against)
-result = stage.fill(comparison, look)
+def _comparison_while_loading(images: list[InputImage], models: list[str], method: str | None) -> Comparison:
+    """Return what the grid shows while a model loads: as far as possible, what it showed before."""
+    before: Comparison | None = st.session_state.get("before")
+    lines = tuple(map(Line, images))
+    if before and {line.image.key for line in before.lines} <= {image.key for image in images}:
+        lines = before.lines
+    if before and before.method == method:
+        return Comparison(lines, tuple(models), method, before.layer, before.against)
+    return Comparison(lines, tuple(models), method)
 
-link_place = actions.container(width="content")
-with actions:
-    show_exports(result, partial(with_trust, comparison, result))
 
-with below:
+def _show_details(comparison: Comparison, grid: Grid, look: Look) -> None:
+    """Draw the sections below the grid, which are about one of its rows."""
     number = 0
-    if len(result.rows) > 1:
-        titles = [f"{index}. {row.title}" for index, row in enumerate(result.rows, 1)]
-        chosen = st.selectbox("Details of row", titles, key="detail", width=330, bind="query-params")
-        number = titles.index(chosen)
+    if len(grid.rows) > 1:
+        titles = [f"{index}. {row.title}" for index, row in enumerate(grid.rows, 1)]
+        number = titles.index(st.selectbox("Details of row", titles, key="detail", width=330, bind="query-params"))
+    row = grid.rows[number]
+    line, model = comparison.line_and_model(number, 0)
     left, right = st.columns([1, 2], gap="large")
     with left:
         st.header("Agreement of the maps", help=AGREEMENT)
-        show_agreement(result.agreement()[number], result.columns)
+        show_agreement(grid.agreement()[number], grid.columns)
     with right:
-        st.header("First choices of each model")
-        line, model = comparison.place(number, 0)
-        row = result.rows[number]
-        if layer == STAGES:
+        st.header("Top classes of each model")
+        if comparison.layer == STAGES:
             show_top_classes(replace(row, cells=row.cells[:1]), (model,))
         else:
-            show_top_classes(row, result.columns)
+            show_top_classes(row, grid.columns)
     st.space("small")
-    show_gaze(comparison, line, look)
-    explained = [cell.explanation.label(cell.target) for cell in result.rows[number].cells if cell.explanation]
-    show_class_means(comparison, explained[0] if explained else "", look)
-# Only now is all in the address: what a visit to another page took out of it comes back widget by widget.
-with link_place:
-    show_link(uploads=bool(kept_uploads()))
-if trusted:
-    show_badges(stage.badges, comparison, result)
+    show_timeline(comparison, line, look)
+    labels = [cell.explanation.label(cell.target) for cell in row.cells if cell.explanation]
+    show_class_means(comparison, labels[0] if labels else "", look)
+
+
+main()

@@ -1,4 +1,4 @@
-"""The Inside page: how does a shifted window see?"""
+"""The Inside page: patches, shifted windows, attention and cost of one model on one image."""
 
 import streamlit as st
 
@@ -19,58 +19,59 @@ from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
 from dashboard.shared.sidebar import choose_images, choose_models
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.uploads import kept_uploads
-from dashboard.shared.url_state import settle, surplus_models, unknown_values, with_previous_warnings
+from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from swin_core.errors import SwinError
 
-ignored = unknown_values("sample", list(sample_images())) + surplus_models()
-with st.sidebar:
-    pictures, faults = choose_images()
-    models = choose_models()
-settle(ignored)
 
-actions = show_heading("inside")
-st.html(STYLE)
-for fault in faults:
-    st.error(escape_markdown(fault), icon=":material/error:")
-warning = st.container()
-if not pictures or not models:
-    missing = "an image" if not pictures else "a model"
-    st.info(f"Choose {missing} in the sidebar to look inside.", icon=":material/arrow_back:")
-    st.stop()
-
-controls = st.container(horizontal=True)
-with controls:
-    subject = choose_subject(pictures, models, ignored)
-progress = f"Loading {display_name(subject.model)}" if loaded_classifier(subject.model) is None else "Running the model"
-try:
-    with st.spinner(progress, show_time=True):
-        anatomy, inside = subject.anatomy(), subject.inside()
-except SwinError as error:
-    st.error(escape_markdown(str(error)), icon=":material/error:")
-    st.stop()
-
-if text := describe_missing(anatomy):
-    st.info(escape_markdown(text), icon=":material/info:")
-block, token, head = None, (0, 0), None
-if anatomy.blocks:
+def main() -> None:
+    """Draw the page."""
+    ignored = unknown_values("sample", list(sample_images())) + surplus_models()
+    with st.sidebar:
+        images, faults = choose_images()
+        models = choose_models()
+    settle(ignored)
+    actions = show_heading("inside")
+    st.html(STYLE)
+    for fault in faults:
+        st.error(escape_markdown(fault), icon=":material/error:")
+    ignored_box = st.container()
+    if not images or not models:
+        missing = "a model" if images else "an image"
+        st.info(f"Choose {missing} in the sidebar.", icon=":material/arrow_back:")
+        return
+    controls = st.container(horizontal=True)
     with controls:
-        block = choose_block(anatomy.blocks, ignored)
-    show_stages(anatomy.blocks, block)
-if panels := available_panels(anatomy):
-    with st.container(horizontal=True, vertical_alignment="center"):
-        panel = choose_panel(panels, ignored)
-        show_equation(panel)
-    if block and panel.title in ("Windows", "Attention"):
-        with controls:
-            token = choose_token(block.grid, ignored)
-    if block and panel.title in ("Attention", "Position bias"):
-        head = choose_head(block.heads, ignored)
+        subject = choose_subject(images, models, ignored)
+    loaded = loaded_classifier(subject.model) is not None
     try:
-        show_panel(panel, PanelContext(subject, anatomy, inside, block, token, head), ignored)
+        with st.spinner("Running the model" if loaded else f"Loading {display_name(subject.model)}", show_time=True):
+            anatomy, inside = subject.anatomy(), subject.inside()
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
-if ignored := with_previous_warnings(ignored):
-    warning.warning(escape_markdown(f"These values in the address were ignored: {'; '.join(ignored)}."))
-with actions:
-    show_link(uploads=bool(kept_uploads()))
+        return
+    if text := describe_missing(anatomy):
+        st.info(escape_markdown(text), icon=":material/info:")
+    block, token, head = None, (0, 0), None
+    if anatomy.blocks:
+        with controls:
+            block = choose_block(anatomy.blocks, ignored)
+        show_stages(anatomy.blocks, block)
+    if panels := available_panels(anatomy):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            panel = choose_panel(panels, ignored)
+            show_equation(panel)
+        if block and panel.title in ("Windows", "Attention"):
+            with controls:
+                token = choose_token(block.grid, ignored)
+        if block and panel.title in ("Attention", "Position bias"):
+            head = choose_head(block.heads, ignored)
+        try:
+            show_panel(panel, PanelContext(subject, anatomy, inside, block, token, head), ignored)
+        except SwinError as error:
+            st.error(escape_markdown(str(error)), icon=":material/error:")
+    show_ignored(ignored, ignored_box)
+    with actions:
+        show_link()
+
+
+main()

@@ -1,4 +1,4 @@
-"""The Train page: what is running, how far is it, what did it learn?"""
+"""The Train page: training runs, each at its own URL."""
 
 import streamlit as st
 
@@ -6,10 +6,15 @@ from dashboard.train.new_run import show_form
 from dashboard.train.run_list import show_list
 from dashboard.train.run_view import show_run
 
-# One of three views, each with an address of its own: ?run=NAME, ?new=RECIPE, or the list.
-if name := st.query_params.get("run"):
-    show_run(name)
-elif "new" in st.query_params:
-    show_form()
-else:
-    show_list()
+
+def main() -> None:
+    """Draw one of three views: the run of `?run=NAME`, the form of `?new=RECIPE`, or the list."""
+    if name := st.query_params.get("run"):
+        show_run(name)
+    elif "new" in st.query_params:
+        show_form()
+    else:
+        show_list()
+
+
+main()

@@ -92,7 +92,7 @@ def test_what_opens_has_no_serious_finding(visit: Open) -> None:
         page.keyboard.press("Escape")
         expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
     page.locator(".st-key-badges button").first.click()
-    expect(page.get_by_role("dialog")).to_contain_text("Can this map be believed?")
+    expect(page.get_by_role("dialog")).to_contain_text("Does this map beat the baselines?")
     for scheme in GROUNDS:
         seen_as(page, scheme)
         assert findings(page, "[role=dialog]") == []
@@ -125,9 +125,9 @@ def test_everything_on_the_first_page_is_reached_by_the_keyboard_and_seen(visit:
     text = "\n".join(reached)
     for name in ("Browse", "Train", "Inside", "Upload", "cat", "Add a model", "Opacity", "Scale", "Measure trust"):
         assert name in text, name
-    for name in ("Rows", "Method", "Layer", "Rather than", "Link", "Export", "The mean map of a class"):
+    for name in ("Rows", "Method", "Layer", "Contrast with", "Link", "Export", "The mean map of a class"):
         assert name in text, name
-    assert "believe" in text or "doubt" in text  # the badge of trust
+    assert "beats baselines" in text or "no better" in text  # the badge of trust
     assert unseen == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard.compare import measurements as evidence
+from dashboard.compare import measurements
 from dashboard.shared import uploads
 from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.dataset import DataSet
@@ -27,7 +27,7 @@ CHOSEN: dict[str, str | list[str]] = {
     "opacity": "40",
     "threshold": "10",
     "scale": "Shared",
-    "rows": "Classes of one image",
+    "rows": "One row per class of an image",
     "picture": "cat.jpg",
     "classes": ["tulips", "daisy"],
     "method": "Grad-CAM",
@@ -54,8 +54,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    monkeypatch.setattr(evidence, "held_out_splits", lambda: {"made up": flowers, "others": flowers})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", evidence.held_out_splits)
+    monkeypatch.setattr(measurements, "held_out_splits", lambda: {"made up": flowers, "others": flowers})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", measurements.held_out_splits)
     empty_caches(monkeypatch)
 
 
@@ -147,7 +147,7 @@ def test_the_same_picture_is_kept_once_and_few_are_kept() -> None:
 
 
 def test_the_bytes_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "BYTES_AT_MOST", len(photo(0)) + 10)
+    monkeypatch.setattr(uploads, "MAX_BYTES", len(photo(0)) + 10)
     app = opened()
     app.file_uploader[0].upload("one.png", photo(0)).upload("two.png", photo(1))
     run(app)

@@ -249,7 +249,7 @@ def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
     page = visit("?model=swin_micro_cifar100", trust=True)
     page.locator(".st-key-badges button").first.click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Can this map be believed?")
+    expect(dialog).to_contain_text("Does this map beat the baselines?")
     expect(dialog.locator(".js-plotly-plot")).to_have_count(3)
     expect(dialog).to_contain_text("random maps")
     page.keyboard.press("Escape")

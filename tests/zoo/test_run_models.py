@@ -239,11 +239,11 @@ def test_weights_are_loaded_once_a_state_and_the_old_ones_are_dropped(
     for state in range(20, 25):
         save(folder / "model.safetensors", state)
         assert cache.loaded_classifier(FIRST) is None
-        assert not cache.is_settled(request)
+        assert not cache.is_explained(request)
         found = cache.explanation(request)
         assert cache.loaded_classifier(FIRST) is cache.classifier(FIRST)
-        assert cache.is_settled(request)
-        fresh = swin_core.explain(load(str(folder)), shown.image, [0], method="gradcam")
+        assert cache.is_explained(request)
+        fresh = swin_core.explain(load(str(folder)), shown.pil, [0], method="gradcam")
         np.testing.assert_allclose(found.maps, fresh.maps, rtol=1e-5, atol=1e-7)
         assert found.weights_hash == fresh.weights_hash
     gc.collect()
@@ -256,9 +256,9 @@ def test_a_refusal_holds_for_one_state_of_the_file_only(root: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(SwinError):
         cache.classifier(FIRST)
-    assert cache.refusal(FIRST)
+    assert cache.load_failure(FIRST)
     save(folder / "model.safetensors", 2)
-    assert not cache.refusal(FIRST)
+    assert not cache.load_failure(FIRST)
     assert cache.classifier(FIRST).labels == LABELS
 
 

@@ -144,9 +144,9 @@ def test_an_address_with_nonsense_shows_the_page(query: dict[str, str | list[str
     ("query", "named", "possible"),
     [
         ({"sample": ["tulip", "nothing"]}, "sample=nothing", "tulip"),
-        ({"rows": "Sideways"}, "rows=Sideways", "Classes of one image"),
+        ({"rows": "Sideways"}, "rows=Sideways", "One row per class of an image"),
         ({"scale": "log"}, "scale=log", "Shared, Per cell"),
-        ({"rows": "Classes of one image", "classes": ["tulips", "unicorn"]}, "classes=unicorn", "daisy"),
+        ({"rows": "One row per class of an image", "classes": ["tulips", "unicorn"]}, "classes=unicorn", "daisy"),
         ({"model": ["first", "second", "a", "b", "c"]}, "model=c", "up to 4 models"),
     ],
 )
@@ -160,11 +160,11 @@ def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]
 
 def test_an_address_that_holds_what_there_is_gives_no_warning() -> None:
     chosen = {"sample": ["rose", "tulip"], "classes": ["tulips", "rocket"], "model": ["first", "second"]}
-    assert not opened(**chosen, rows="Classes of one image", scale="Shared").warning
+    assert not opened(**chosen, rows="One row per class of an image", scale="Shared").warning
 
 
 def test_classes_of_one_picture_are_rows() -> None:
-    app = opened(rows="Classes of one image", sample="tulip", classes=["tulips", "tulip", "rocket"])
+    app = opened(rows="One row per class of an image", sample="tulip", classes=["tulips", "tulip", "rocket"])
     shown = [note["text"] for note in figure(app)["layout"]["annotations"]]
     assert [text for text in shown if text in OTHERS + FLOWERS] == ["tulips", "tulip", "rocket"]
     # The first model has no rocket: it says so in its place, and the second is shown.
@@ -173,7 +173,7 @@ def test_classes_of_one_picture_are_rows() -> None:
 
 
 def test_classes_start_with_the_models_own_first_choices() -> None:
-    app = opened(rows="Classes of one image", sample="tulip")
+    app = opened(rows="One row per class of an image", sample="tulip")
     image = swin_core.read_image(choices.sample_images()["tulip"])
     for name in ("first", "second"):
         model = swin_core.load(name)
@@ -181,7 +181,7 @@ def test_classes_start_with_the_models_own_first_choices() -> None:
 
 
 def test_one_class_can_be_named_for_each_picture() -> None:
-    app = opened(rows="Images, one class for each", sample=["rose", "tulip"])
+    app = opened(rows="One row per image (chosen class)", sample=["rose", "tulip"])
     # What a sample shows is the class to start with.
     assert [app.selectbox(key=f"class{number}").value for number in (1, 2)] == ["rose", "tulip"]
     app.selectbox(key="class1").set_value("rocket")
@@ -275,7 +275,7 @@ def test_uploads_are_explained_and_take_the_place_of_the_first_sample(page: AppT
     page.file_uploader(key="uploads_0").upload("mine.jpg", photo()).upload("other.jpg", photo(quality=50))
     assert all(name in texts(run(page)) for name in ("mine.jpg", "other.jpg"))
     assert "tulip.jpg" not in texts(page)
-    assert "Your own images are not in it" in " ".join(caption.value for caption in page.caption)
+    assert "Uploaded images are not part of it" in " ".join(caption.value for caption in page.caption)
 
 
 @pytest.mark.parametrize(

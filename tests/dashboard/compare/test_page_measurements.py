@@ -14,10 +14,10 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard.compare import measurements as evidence
+from dashboard.compare import measurements
 from dashboard.compare.controls import BEST_TITLE
-from dashboard.compare.measurements import trust, with_trust
-from dashboard.compare.timeline_section import ALONE
+from dashboard.compare.measurements import measure_trust, with_trust
+from dashboard.compare.timeline_section import WITHOUT_CONTRAST
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
 from dashboard.shared.cache import STAGES
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch, evidence)
+    empty_caches(monkeypatch, measurements)
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(classifier.name)
         return assess(classifier, *args, **options | {"steps": 2})
 
-    monkeypatch.setattr(evidence, "assess", counted)
+    monkeypatch.setattr(measurements, "assess", counted)
     return made
 
 
 def badges(app: AppTest) -> list[str]:
-    return [button.label for button in app.button if re.match(r"(believe|doubt)_\d+_\d+", button.key or "")]
+    return [button.label for button in app.button if re.match(r"(better|worse)_\d+_\d+", button.key or "")]
 
 
 def words(app: AppTest) -> str:
@@ -81,7 +81,7 @@ def test_every_map_has_a_badge_that_says_what_was_measured(measured: list[str]) 
         model = swin_core.load(name)
         found = swin_core.explain(model, image)
         (own,) = assess(model, found.view, found.maps[0], found.targets, steps=2)
-        assert shown == f"{'believe' if own.better else 'doubt'} · {own.srg:+.2f}"
+        assert shown == f"{'beats baselines' if own.better else 'no better'} · {own.srg:+.2f}"
 
 
 def test_trust_is_measured_once_and_moves_nothing(measured: list[str]) -> None:
@@ -93,7 +93,7 @@ def test_trust_is_measured_once_and_moves_nothing(measured: list[str]) -> None:
     assert len(measured) == 2
     # The figure holds a free line for badges and not the badges: what comes late draws nothing anew.
     assert app.get("plotly_chart")[0].proto.spec == before
-    assert "believe" not in texts(app)
+    assert "baselines" not in texts(app)
 
 
 def test_without_the_switch_nothing_is_measured(measured: list[str]) -> None:
@@ -111,7 +111,7 @@ def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str]) -> 
     assert len(app.get("plotly_chart")) == charts + 3
     line = Line(cache._images.get((choices.sample_images()["tulip"], "tulip.jpg"), lambda: picture()))
     cell = Comparison((line,), ("first",)).rows()[0].cells[0]
-    found = trust(line, "first", cell, lambda done, count: None)
+    found = measure_trust(line, "first", cell, lambda done, count: None)
     assert isinstance(found, Trust)
     assert found.sentence in words(app)
     assert len(measured) == 1
@@ -122,7 +122,7 @@ def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: p
     def fails(classifier: swin_core.Classifier, *args: Any, **options: Any) -> list[Trust]:
         raise SwinError("it cannot be") if classifier.name == "first" else RuntimeError("something deep inside")
 
-    monkeypatch.setattr(evidence, "assess", fails)
+    monkeypatch.setattr(measurements, "assess", fails)
     app = opened(trust="true")
     assert [caption.value for caption in app.caption].count("trust: none") == 2
     assert "magnitude" in texts(app)
@@ -133,7 +133,7 @@ def test_files_hold_the_trust_that_is_known(measured: list[str]) -> None:
     comparison = Comparison((line,), ("first", "second"), "gradcam")
     drawn = Grid(tuple(comparison.rows()), comparison.columns)
     assert with_trust(comparison, drawn).rows[0].cells[0].trust is None
-    found = trust(line, "first", drawn.rows[0].cells[0], lambda done, count: None)
+    found = measure_trust(line, "first", drawn.rows[0].cells[0], lambda done, count: None)
     known = with_trust(comparison, drawn)
     assert known.rows[0].cells[0].trust is found
     assert known.rows[0].cells[1].trust is None
@@ -195,8 +195,8 @@ def test_each_cell_of_a_strip_knows_its_line_and_model() -> None:
     lines = (Line(picture()), Line(picture("rose", "another")))
     comparison = Comparison(lines, ("first", "second"), "gradcam", STAGES)
     for number, row in enumerate(comparison.rows()):
-        line, model = comparison.place(number, 1)
-        assert row.title == f"{model} · {line.picture.title}"
+        line, model = comparison.line_and_model(number, 1)
+        assert row.title == f"{model} · {line.image.title}"
         found = row.cells[1].explanation
         assert found is not None
         assert found.labels == cache.classifier(model).labels
@@ -238,7 +238,7 @@ def test_stages_can_be_fused(name: str, fuse: str) -> None:
 
 
 def test_a_class_is_explained_rather_than_its_rival() -> None:
-    app = opened(against="Its strongest rival", sample="tulip", model="first")
+    app = opened(against="Runner-up", sample="tulip", model="first")
     model, image = swin_core.load("first"), swin_core.read_image(choices.sample_images()["tulip"])
     expected = swin_core.explain(model, image, against=RUNNER_UP)
     assert expected.against is not None
@@ -253,7 +253,7 @@ def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> Non
 
 
 def test_one_class_of_several_against_itself_leaves_the_others() -> None:
-    chosen = {"rows": "Classes of one image", "classes": ["daisy", "roses"], "against": "daisy"}
+    chosen = {"rows": "One row per class of an image", "classes": ["daisy", "roses"], "against": "daisy"}
     app = opened(**chosen, sample="tulip", model="first")
     assert "contrasted with itself" in texts(app)
     assert "contrast with daisy" in texts(app)
@@ -316,21 +316,21 @@ def opened_with(section: str, **query: str | list[str]) -> AppTest:
 def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
     a_run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "How the gaze formed" not in [section.label for section in opened(model="first").expander]
+    assert "Heat maps over the epochs" not in [section.label for section in opened(model="first").expander]
     made: list[int] = []
 
     def counted(*args: Any, **options: Any) -> object:
         made.append(1)
         return timeline(*args, **options)
 
-    monkeypatch.setattr(evidence, "timeline", counted)
+    monkeypatch.setattr(measurements, "timeline", counted)
     app = opened(model=["first", a_run], sample="tulip")
-    assert any("gaze" in section.label for section in app.expander)
+    assert any("Heat maps over" in section.label for section in app.expander)
     assert not made
     app.session_state["gaze"] = True
     run(app)
     assert made == [1]
-    assert ALONE not in words(app)
+    assert WITHOUT_CONTRAST not in words(app)
     folder = choices.ROOT / "runs" / a_run
     expected = timeline(checkpoints_of(folder), swin_core.read_image(choices.sample_images()["tulip"]))
     strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
@@ -340,9 +340,9 @@ def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
     app.select_slider(key="gaze_epoch").set_value("epoch 1")
     run(app)
     strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
-    assert re.search(r"<figure class=here>(?:(?!</figure>).)*<figcaption>1<br>", strip)
+    assert re.search(r'<figure class="here">(?:(?!</figure>).)*<figcaption>1<br>', strip, re.DOTALL)
     app.selectbox(key="against").set_value(RUNNER_UP)
-    assert ALONE in words(run(app))  # the strip stays what it was, and says so
+    assert WITHOUT_CONTRAST in words(run(app))  # the strip stays what it was, and says so
     assert made == [1]
 
 
@@ -362,8 +362,8 @@ def flowers(monkeypatch: pytest.MonkeyPatch) -> DataSet:
     pictures = [draw.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in labels]
     names = tuple(map(str, range(20)))
     made = DataSet("made_up", "val", FLOWERS, labels, names, pictures, lambda source, size: Image.fromarray(source))
-    monkeypatch.setattr(evidence, "held_out_splits", lambda: {"made up": lambda: made})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", evidence.held_out_splits)
+    monkeypatch.setattr(measurements, "held_out_splits", lambda: {"made up": lambda: made})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", measurements.held_out_splits)
     return made
 
 
@@ -373,7 +373,9 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
     run(app)
     for name in ("first", "second"):
         found = class_mean(swin_core.load(name), flowers, "tulips", 32)
-        assert f"4 images of {found.label}: {100 * found.border:.0f}" in words(app).replace("\N{NO-BREAK SPACE}", " ")
+        shown = words(app).replace("\N{NO-BREAK SPACE}", " ")
+        assert f"4 images of {found.label}. The border is" in shown
+        assert f"has {100 * found.border:.0f} % of the map's total" in shown
     app.selectbox(key="means_class").set_value("sunflowers")
     assert "Without this class: second" in words(run(app))
 
@@ -382,6 +384,6 @@ def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPa
     def missing() -> DataSet:
         raise DataError("it is not here; run swinlens data")
 
-    monkeypatch.setattr(evidence, "held_out_splits", lambda: {"made up": missing})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", evidence.held_out_splits)
+    monkeypatch.setattr(measurements, "held_out_splits", lambda: {"made up": missing})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", measurements.held_out_splits)
     assert "swinlens data" in words(opened_with("means", model="first"))

@@ -50,7 +50,7 @@ def test_on_a_phone_the_chosen_epoch_is_in_view(server: Server, browser: Browser
         page.goto(f"{server.address}/?sample=tulip&model={RUN}&trust=false")
         visible(page.locator(".st-key-grid .js-plotly-plot").first)
         at_rest(page)
-        page.get_by_text("How the gaze formed").click()
+        page.get_by_text("Heat maps over the epochs").click()
         expect_epoch_in_view(page, EPOCHS)
         slider = page.get_by_role("slider", name="Epoch")
         slider.focus()

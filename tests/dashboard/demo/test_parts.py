@@ -178,11 +178,11 @@ def test_without_a_map_there_is_no_slide(demo: Demo, tulip: dict[str, Any]) -> N
 def test_large_pictures_are_held_small(demo: Demo) -> None:
     steps = np.linspace(0, 255, 4096).astype(np.uint8)
     large = Image.fromarray(np.stack([np.tile(steps, (2300, 1))] * 3, 2))
-    held = demo.picture(upload(demo, large)).image
+    held = demo.picture(upload(demo, large)).pil
     assert held.size == (2048, 1150)
     np.testing.assert_allclose(np.asarray(held)[5, :, 0], (steps[::2].astype(float) + steps[1::2]) / 2, atol=1)
     small = Image.fromarray(np.asarray(large)[:1500, :1500])
-    np.testing.assert_array_equal(np.asarray(demo.picture(upload(demo, small)).image), np.asarray(small))
+    np.testing.assert_array_equal(np.asarray(demo.picture(upload(demo, small)).pil), np.asarray(small))
 
 
 def test_files_of_answers_lie_apart(demo: Demo) -> None:

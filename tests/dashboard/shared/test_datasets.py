@@ -90,7 +90,7 @@ def test_without_data_there_is_nothing_to_offer(tmp_path: Path, monkeypatch: pyt
 def test_a_picture_is_found_by_its_place_in_the_split(root: Path) -> None:
     small = small_cifar()
     for index in (0, 17, 29):
-        np.testing.assert_array_equal(np.asarray(data_image(f"cifar100/test/{index}").image), small["pixels"][index])
+        np.testing.assert_array_equal(np.asarray(data_image(f"cifar100/test/{index}").pil), small["pixels"][index])
     for split in ("train", "val"):
         data = open_split("flowers", split)
         picture = data_image(image_name("flowers", split, len(data) - 1))
@@ -161,7 +161,7 @@ def test_a_picture_that_is_written_anew_is_seen(root: Path) -> None:
     before = data_image("photos/all/0")
     write_picture(root / "photos" / "cat" / "a.png", 1)
     os.utime(root / "photos" / "cat" / "a.png", ns=(1, 1))
-    assert int(data_image("photos/all/0").shown[0, 0, 0]) == 1 != int(before.shown[0, 0, 0])
+    assert int(data_image("photos/all/0").square[0, 0, 0]) == 1 != int(before.square[0, 0, 0])
 
 
 def test_picked_pictures_stand_beside_the_samples_and_can_be_removed(root: Path) -> None:
