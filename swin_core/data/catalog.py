@@ -1,4 +1,4 @@
-"""The images of some splits as columns: filtered, searched and sorted by the ten thousands in a few milliseconds."""
+"""The images of some splits as columns, to filter, search and sort tens of thousands in a few milliseconds."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,12 @@ import numpy as np
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError
 
-__all__ = ["Catalog", "each_class_in_turn"]
-
 
 class Catalog:
-    """What is known of every image without a look at it, one row an image.
+    """A table of images, one per row, without their pixels.
 
     Args:
-        parts: splits of one data set; their rows follow one another.
+        parts: splits of one data set, concatenated.
 
     Raises:
         ConfigError: no split, or splits of different classes.
@@ -24,9 +22,9 @@ class Catalog:
         coarse_classes: names of the superclasses; empty where the data set has none.
         labels: `(N,)`, int64, into `classes`.
         coarse: `(N,)`, int64, into `coarse_classes`, or all 0.
-        files: `(N,)`, the file's name without its folder.
-        part: `(N,)`, which of the splits.
-        index: `(N,)`, the place in that split.
+        files: file names without folders, `(N,)`.
+        part: index of the split, `(N,)`.
+        index: index in that split, `(N,)`.
     """
 
     def __init__(self, parts: Sequence[DataSet]):
@@ -48,48 +46,44 @@ class Catalog:
         return len(self.labels)
 
     def matching(self, text: str) -> np.ndarray:
-        """The images of which every word of the text is part of the file's, the class's or the superclass's name.
+        """Return which images match a search text, `(N,)` bool.
 
-        Letter case does not count.
-
-        Returns:
-            `(N,)`, bool.
+        Every word must be part of the name of the file, the class or the superclass; letter case does not count.
         """
-        found = np.ones(len(self), bool)
+        matches = np.ones(len(self), bool)
         for word in text.lower().split():
-            named = np.strings.find(self._lower, word) >= 0
+            in_name = np.strings.find(self._lower, word) >= 0
             for names, column in ((self.classes, self.labels), (self.coarse_classes, self.coarse)):
-                fits = np.array(
-                    [word in name.lower().replace("_", " ") or word in name.lower() for name in names], bool
-                )
-                if fits.any():
-                    named |= fits[column]
-            found &= named
-        return found
+                lower = [name.lower() for name in names]
+                of_class = np.array([word in name.replace("_", " ") or word in name for name in lower], bool)
+                if of_class.any():
+                    in_name |= of_class[column]
+            matches &= in_name
+        return matches
 
     def by_name(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, sorted by the files' names."""
+        """Sort rows by file name."""
         return rows[np.argsort(self._rank[rows], kind="stable")]
 
     def coarse_of_class(self) -> np.ndarray:
-        """The superclass of each class, `(classes,)`, int64; of a class without images 0."""
+        """Return the superclass of each class, `(classes,)` int64; 0 for a class without images."""
         result = np.zeros(len(self.classes), np.int64)
         result[self.labels] = self.coarse
         return result
 
 
 def each_class_in_turn(labels: np.ndarray) -> np.ndarray:
-    """An order in which each class has its first image before any has its second, as on a sample sheet.
+    """Order images so that each class has its first image before any has its second, as on a sample sheet.
 
     Args:
         labels: `(n,)`, int64.
 
     Returns:
-        `(n,)`, int64: places in `labels`.
+        Indices into `labels`, `(n,)` int64.
     """
-    grouped = np.argsort(labels, kind="stable")
-    ordered = labels[grouped]
+    by_class = np.argsort(labels, kind="stable")
+    ordered = labels[by_class]
     first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(labels) else np.zeros(0, bool)
     starts = np.flatnonzero(first)
     number = np.arange(len(labels)) - np.repeat(starts, np.diff(np.append(starts, len(labels))))
-    return grouped[np.lexsort((ordered, number))]
+    return by_class[np.lexsort((ordered, number))]

@@ -1,51 +1,42 @@
-"""Small images for a sheet: the square in the middle, encoded so that a page of a hundred stays light."""
+"""Thumbnails for a sheet of images: centre crops, encoded so that a page of a hundred stays small."""
 
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from swin_core.data.dataset import DataSet
+from swin_core.data.dataset import DECODING_THREADS, DataSet
 from swin_core.errors import DataError
 from swin_core.images.preprocessing import crop_square
-
-__all__ = ["SIDE", "encode", "thumbnails"]
 
 SIDE = 160
 """Side of a thumbnail in pixels, unless the image is smaller."""
 
 _EXACT = 64
-"""Up to this side every pixel counts: such an image is encoded without a loss, in some 2 KB."""
-_THREADS = min(4, os.cpu_count() or 1)
+"""Images up to this side are encoded without loss, in about 2 KB."""
 
 
 def thumbnails(dataset: DataSet, indices: Sequence[int], side: int = SIDE) -> list[tuple[str, bytes] | str]:
-    """The squares in the middle of some images, at most `side` pixels wide.
-
-    Args:
-        dataset: the images.
-        indices: which of them.
-        side: in pixels; a smaller image keeps its own size.
+    """Encode the centre squares of the images at `indices`, at most `side` pixels wide; smaller ones keep their size.
 
     Returns:
-        Media type and bytes of each, or a line that says why an image cannot be read.
+        Media type and bytes of each, or one line that says why the image cannot be read.
     """
 
-    def one(index: int) -> tuple[str, bytes] | str:
+    def thumbnail(index: int) -> tuple[str, bytes] | str:
         try:
-            picture = dataset.image(index, side)
+            image = dataset.image(index, side)
         except DataError as error:
             return str(error)
-        return encode(crop_square(picture, min(side, *picture.size)))
+        return encode(crop_square(image, min(side, *image.size)))
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(one, indices))
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        return list(pool.map(thumbnail, indices))
 
 
 def encode(square: Image.Image) -> tuple[str, bytes]:
-    """Media type and bytes of a small RGB image: WebP without a loss for a tiny one, else JPEG."""
+    """Return media type and bytes of an RGB image: lossless WebP if it is tiny, else JPEG."""
     stream = io.BytesIO()
     if max(square.size) <= _EXACT:
         square.save(stream, "WEBP", lossless=True, method=0)

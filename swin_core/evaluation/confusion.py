@@ -1,33 +1,31 @@
-"""Which classes are taken for which: counts from columns of class indices, with nothing but arithmetic."""
+"""Confusion matrices: counts by true and predicted class, of classes or of groups of them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Mistake", "confusion", "grouped", "most_frequent", "worst_classes"]
-
 
 @dataclass(frozen=True)
 class Mistake:
-    """A class that was taken for another one, by their places in the matrix."""
+    """A pair of classes that were confused, by their indices in the matrix."""
 
     truth: int
     predicted: int
     count: int
     share: float
-    """Of all images of the right class, 0 to 1."""
+    """Share of the images of the true class, 0 to 1."""
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Count images by right and predicted class.
+    """Count images by true and predicted class.
 
     Args:
-        truth: `(N,)` int64, classes in `[0, classes)`.
-        predicted: `(N,)` int64, in `[-1, classes)`; -1 is a class that is not among these.
-        classes: their number C.
+        truth: true classes in `[0, classes)`, `(N,)` int64.
+        predicted: predicted classes in `[-1, classes)`, `(N,)` int64; -1 stands for any other class.
+        classes: number C of classes.
 
     Returns:
-        `(C, C + 1)` int64; rows are the right class, the last column is a class that is not among these.
+        `(C, C + 1)` int64, rows by true class; the last column counts other classes.
     """
     columns = np.where(predicted < 0, classes, predicted)
     cells = truth * (classes + 1) + columns
@@ -35,11 +33,11 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 
 
 def grouped(matrix: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """The same counts for groups of classes.
+    """Sum a confusion matrix over groups of classes.
 
     Args:
-        matrix: `(C, C + 1)`, as `confusion` gives it.
-        groups: `(C,)` int64, the group of each class.
+        matrix: `(C, C + 1)`, from `confusion`.
+        groups: the group of each class, `(C,)` int64.
         count: number G of groups.
 
     Returns:
@@ -52,12 +50,7 @@ def grouped(matrix: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
 
 
 def most_frequent(matrix: np.ndarray, at_most: int) -> list[Mistake]:
-    """The mistakes with the most images, most first; of equal ones those with the greater share.
-
-    Args:
-        matrix: `(C, C + 1)`, as `confusion` gives it.
-        at_most: how many.
-    """
+    """Return the `at_most` mistakes with the most images; of equal counts, the greater share comes first."""
     counts = _off_diagonal(matrix)
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / matrix.sum(1, keepdims=True))
@@ -68,7 +61,7 @@ def most_frequent(matrix: np.ndarray, at_most: int) -> list[Mistake]:
 
 
 def worst_classes(matrix: np.ndarray) -> np.ndarray:
-    """The classes by their part in mistakes, most first: images of theirs and images taken for theirs, `(C,)`."""
+    """Return the classes `(C,)` by the number of mistakes that involve them, most first."""
     wrong = _off_diagonal(matrix)
     return np.argsort(-(wrong.sum(1) + wrong[:, :-1].sum(0)), kind="stable")
 
