@@ -1,14 +1,13 @@
 #!/usr/bin/env python
-"""Side by side with timm, torchvision and pytorch-grad-cam, in one run: `python scripts/benchmark.py inference`.
+"""Compare speed with timm, torchvision and pytorch-grad-cam: `python scripts/benchmark.py inference`.
 
-Contenders take turns within each round, so that a change of the machine's speed meets all of them; medians and their
-ratios are printed, and written as JSON. Nothing else may run meanwhile.
+The contenders take turns within each round, so that changes of the machine's speed affect all of them. Medians and
+their ratios are printed, and written as JSON. Nothing else should run at the same time.
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -23,11 +22,12 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import attending, believing, browsing, explaining, learning, serving
-from benchmarks.measuring import measure, swins
+from benchmarks import browse, demo, explanations, rollout, training, trust
+from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
+from swin_core.figures.report_json import machine
 from swin_core.system.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +53,7 @@ def inference(rounds: int) -> list[dict[str, Any]]:
 
 
 def linear(rounds: int) -> list[dict[str, Any]]:
-    """Linear layers of Swin-T at 224 pixels: our road through oneDNN against nn.Linear."""
+    """Linear layers of Swin-T at 224 pixels: ours with oneDNN against nn.Linear."""
     from swin_core.models.linear import Linear
 
     results = []
@@ -76,7 +76,7 @@ def linear(rounds: int) -> list[dict[str, Any]]:
 
 
 def page(rounds: int) -> list[dict[str, Any]]:
-    """The compare page: cold start to the first view in Chromium, and a rerun that finds everything in the cache."""
+    """The Compare page: cold start to the first view in Chromium, and a rerun with everything in the cache."""
     cold = _cold_start()
     app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
     app.run()
@@ -91,7 +91,7 @@ def page(rounds: int) -> list[dict[str, Any]]:
 
 
 def _cold_start() -> float:
-    """Seconds from the documented command to the first view's last heat map."""
+    """Return the seconds from the start of the documented command to the last heat map of the first view."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -117,31 +117,31 @@ def _cold_start() -> float:
 
 
 def _open(tab: Any, address: str) -> None:
-    """Open a page whose server is still starting."""
+    """Open a page as soon as its server, which is still starting, accepts connections."""
     for _ in range(600):
         try:
             tab.goto(address)
             return
-        except Exception:  # Playwright has one error class for every refused connection
+        except Exception:  # Playwright has no error class of its own for a refused connection
             time.sleep(0.05)
     raise SystemExit("benchmark.py: the dashboard did not start within 30 s; run it by hand to see why.")
 
 
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "inference": inference,
-    "gradcam": explaining.gradcam,
-    "grid4x4": explaining.grid4x4,
+    "gradcam": explanations.gradcam,
+    "grid4x4": explanations.grid4x4,
     "linear": linear,
-    "training": learning.training,
-    "around": learning.around,
-    "two_ranks": learning.two_ranks,
+    "training": training.training,
+    "around": training.around,
+    "two_ranks": training.two_ranks,
     "page": page,
-    "train_page": learning.train_page,
-    "browse": browsing.browse,
-    "layers": explaining.layers,
-    "rollout": attending.rollout,
-    "trust": believing.trust,
-    "demo": serving.demo,
+    "train_page": training.train_page,
+    "browse": browse.browse,
+    "layers": explanations.layers,
+    "rollout": rollout.rollout,
+    "trust": trust.trust,
+    "demo": demo.demo,
 }
 
 
@@ -151,18 +151,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n\nbenchmarks:\n{texts}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="which benchmarks; all without one")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds that count (default: 15)")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="benchmarks to run (default: all)")
+    parser.add_argument("--rounds", type=int, default=15, help="measured rounds (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     arguments = parser.parse_args()
     keep_freed_memory()
     unknown = [what for what in arguments.what if what not in BENCHMARKS]
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
-        parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads start at 1")
+        parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads must be at least 1")
     torch.set_num_threads(arguments.threads)
-    machine = {
-        "processor": _processor(),
+    host = machine()
+    environment = {
+        "processor": f"{host['processor']} ({host['instructions']})",
         "cores": os.cpu_count(),
         "threads": arguments.threads,
         "torch": torch.__version__,
@@ -170,20 +171,10 @@ def main() -> None:
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
     }
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    print(", ".join(f"{key} {value}" for key, value in environment.items()))
     results = [entry for what in arguments.what or BENCHMARKS for entry in BENCHMARKS[what](arguments.rounds)]
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2))
-
-
-def _processor() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model} ({capability})"
+        arguments.json.write_text(json.dumps({"machine": environment, "results": results}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The Browse page's work: search over 60,000 images, a sheet of thumbnails, predictions against the bare inference.
+"""The work of the Browse page: search in 60,000 images, a sheet of thumbnails, predictions against plain inference.
 
-CIFAR-100 and flower_photos are needed: `SWIN_DATA_ROOT` names the folder that holds them.
+Needs CIFAR-100 and flower_photos in the folder that `SWIN_DATA_ROOT` names.
 """
 
 import statistics
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.measuring import Contenders, measure
+from benchmarks.timing import Contenders, measure
 
 import swin_core
 from swin_core.data.catalog import Catalog
@@ -23,7 +23,7 @@ from swin_core.evaluation.selection import CatalogPredictions, ImageQuery, selec
 
 SHEET = 100
 BASE64 = 4 / 3
-"""Bytes on the page for each byte of an image."""
+"""Bytes on the page for each byte of an image file."""
 
 
 def browse(rounds: int) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def _median_ms(call: Callable[[], object], rounds: int) -> float:
 
 def _selecting(rounds: int) -> list[dict[str, Any]]:
     catalog = Catalog([cifar100(split="test"), cifar100(split="train")])
-    first, second = (_made_up(catalog, seed) for seed in (0, 1))
+    first, second = (_random_predictions(catalog, seed) for seed in (0, 1))
     asked = {
         "search by name": ImageQuery(search="wolf 00"),
         "search, by the files' names": ImageQuery(search="a", sort="Name"),
@@ -53,7 +53,7 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
         "everything, each class in turn": ImageQuery(),
     }
     results = []
-    select(catalog, ImageQuery(predicted="wolf"), first, second)  # what is made once for a page
+    select(catalog, ImageQuery(predicted="wolf"), first, second)  # warm-up: fills the page's caches
     for title, wanted in asked.items():
         median = _median_ms(lambda wanted=wanted: select(catalog, wanted, first, second), rounds)  # type: ignore[misc]
         print(f"{len(catalog):,} images, {title}: {median:.1f} ms")
@@ -61,15 +61,15 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
     return results
 
 
-def _made_up(catalog: Catalog, seed: int) -> CatalogPredictions:
-    """Predictions drawn at random, half of them right."""
+def _random_predictions(catalog: Catalog, seed: int) -> CatalogPredictions:
+    """Return random predictions, half of them right."""
     draw = np.random.default_rng(seed)
     count, classes = len(catalog), len(catalog.classes)
     predicted = np.where(draw.random(count) < 0.5, catalog.labels, draw.integers(0, classes, count))
     probabilities = draw.random((count, 5), np.float32)
     top = draw.integers(0, classes, (count, 5))
-    found = Predictions(catalog.classes, catalog.labels, predicted, top, probabilities, probabilities[:, 0])
-    return CatalogPredictions(found, catalog)
+    predictions = Predictions(catalog.classes, catalog.labels, predicted, top, probabilities, probabilities[:, 0])
+    return CatalogPredictions(predictions, catalog)
 
 
 def _sheets(rounds: int) -> list[dict[str, Any]]:
@@ -77,14 +77,14 @@ def _sheets(rounds: int) -> list[dict[str, Any]]:
     for data in (cifar100(split="test"), flower_photos(split="train")):
         rows = list(range(0, len(data), len(data) // SHEET))[:SHEET]
         median = _median_ms(lambda data=data, rows=rows: thumbnails(data, rows), rounds)  # type: ignore[misc]
-        size = BASE64 * sum(len(found[1]) for found in thumbnails(data, rows) if isinstance(found, tuple))
+        size = BASE64 * sum(len(result[1]) for result in thumbnails(data, rows) if isinstance(result, tuple))
         print(f"{SHEET} thumbnails of {data.name}: {median:.0f} ms, {size / 1e3:.0f} KB on the page")
         results.append({"title": f"thumbnails of {data.name}", "median_ms": median, "page_bytes": size})
     return results
 
 
 def _predicting(rounds: int) -> dict[str, Any]:
-    """Decoding included, against the model alone on images that are normalised already."""
+    """Predict with decoding, against the model alone on images that are already normalised."""
     classifier = swin_core.load("swin_micro_cifar100")
     data = cifar100(split="test")
     views = data.array(classifier.image_size)

@@ -1,10 +1,10 @@
-"""Attention rollout and relevance propagation: their time beside plain inference, and rollout's memory by size."""
+"""Attention rollout and relevance propagation: their time over plain inference, and rollout's memory by image size."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmarks.measuring import Contenders, measure
+from benchmarks.timing import Contenders, measure
 from torch.profiler import ProfilerActivity, profile
 
 import swin_core
@@ -32,15 +32,15 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
     print(f"    rollout takes {result['over_inference']:.2f} times our own inference")
     sizes = []
     for side in (224, 448, 896):
-        picture = torch.randn(1, 3, side, side)
+        image = torch.randn(1, 3, side, side)
 
-        def walk(picture: torch.Tensor = picture) -> object:
-            return attention_rollout(model, picture)
+        def explain(image: torch.Tensor = image) -> object:
+            return attention_rollout(model, image)
 
-        def run(picture: torch.Tensor = picture) -> object:
-            return plain(picture)
+        def run(image: torch.Tensor = image) -> object:
+            return plain(image)
 
-        row = {"side": side, "rollout_mb": peak_memory(walk), "inference_mb": peak_memory(run)}
+        row = {"side": side, "rollout_mb": peak_memory(explain), "inference_mb": peak_memory(run)}
         row["bytes_a_pixel"] = row["rollout_mb"] * 1e6 / side**2
         sizes.append(row)
         print(
@@ -51,16 +51,16 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
 
 
 def peak_memory(call: Callable[[], object]) -> float:
-    """The most memory that tensors made in a call hold at one time, in MB (10^6 bytes), by PyTorch's profiler."""
-    call()  # what is kept between calls is not counted
+    """Return the peak memory of the tensors that a call allocates, in MB (10^6 bytes), by PyTorch's profiler."""
+    call()  # fills the caches, which are not counted
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     kineto = profiler.profiler
     assert kineto is not None
     assert kineto.kineto_results is not None
     events = [event for event in kineto.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
+    current = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
+        current += event.nbytes()
+        peak = max(peak, current)
     return peak / 1e6

@@ -1,4 +1,4 @@
-"""The demo's server: what a request takes beside the engine's own time, and whether memory grows."""
+"""The demo's server: the time of a request over the time of the computation, and the growth of memory."""
 
 import io
 import json
@@ -28,31 +28,30 @@ from swin_core.figures.files import encode
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ("swin_micro_flowers", "swin_micro_cifar100")
 BUILT = ("swin_tiny", "swin_micro")
-"""Variants with random weights beside the bundled models, so that there are four."""
+"""Variants with random weights, so that there are four models with the bundled ones."""
 
 FEW, MANY = 200, 2000
 FULL_ROUNDS = 15
 
 
 def demo(rounds: int) -> list[dict[str, Any]]:
-    """A request on a model that is loaded, over the engine's own time; memory after 2,000 requests over that after 200.
+    """A request on a loaded model, over the engine's own time; memory after 2,000 requests over that after 200.
 
-    Each request brings an image that nobody has sent before. The engine's own time is that of the same functions
-    without a server: the image read, explained and drawn as the grid that the answer holds. A request is an upload,
-    a call and the fetching of the grid over one connection, as a browser keeps it; gradio_client, which connects anew
-    for each step and waits in steps of 50 ms, is given beside it. With fewer rounds than 15 there are fewer requests
-    for the memory, in proportion.
+    Each request sends a new image. The engine's time is that of the same functions without a server: read the image,
+    explain it, and draw the grid of the answer. A request is an upload, a call and the download of the grid over one
+    connection, as in a browser; gradio_client, which opens a connection for each step and polls every 50 ms, is
+    measured as well. With fewer rounds than 15, the memory test makes fewer requests in proportion.
     """
-    with tempfile.TemporaryDirectory() as place:
-        names = [*BUNDLED, *_built(Path(place) / "runs")]
-        with _served(Path(place), names) as (address, server), httpx.Client(base_url=address, timeout=600) as browser:
-            results = [_request(browser, name, Path(place), rounds) for name in names[:3]]
+    with tempfile.TemporaryDirectory() as folder:
+        names = [*BUNDLED, *_built(Path(folder) / "runs")]
+        with _served(Path(folder), names) as (address, server), httpx.Client(base_url=address, timeout=600) as browser:
+            results = [_request(browser, name, Path(folder), rounds) for name in names[:3]]
             results.append(_memory(browser, server, names, rounds))
     return results
 
 
 def _built(runs: Path) -> list[str]:
-    """Runs with a model of random weights each."""
+    """Write runs with models of random weights, and return their names."""
     for name in BUILT:
         folder = runs / name
         folder.mkdir(parents=True)
@@ -65,13 +64,13 @@ def _built(runs: Path) -> list[str]:
 
 
 @contextmanager
-def _served(place: Path, names: list[str]) -> Iterator[tuple[str, psutil.Process]]:
-    """The demo's address, started by the documented command."""
+def _served(folder: Path, names: list[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """Start the demo by the documented command, and yield its address and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     threads = str(torch.get_num_threads())
-    own = {"GRADIO_SERVER_PORT": str(port), "SWIN_RUNS_ROOT": str(place / "runs"), "OMP_NUM_THREADS": threads}
+    own = {"GRADIO_SERVER_PORT": str(port), "SWIN_RUNS_ROOT": str(folder / "runs"), "OMP_NUM_THREADS": threads}
     command = [sys.executable, "dashboard/gradio_demo.py", "--models", *names]
     started = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=subprocess.PIPE, text=True)
     try:
@@ -84,8 +83,8 @@ def _served(place: Path, names: list[str]) -> Iterator[tuple[str, psutil.Process
         started.wait()
 
 
-def _pictures() -> Iterator[bytes]:
-    """Photos of 480 pixels without end, no two alike."""
+def _images() -> Iterator[bytes]:
+    """Yield different JPEG photos of 480 pixels, without end."""
     draw = np.random.default_rng(0)
     samples = [Image.open(file).convert("RGB") for file in sorted((ROOT / "assets" / "samples").glob("*.jpg"))]
     for number in range(10**9):
@@ -96,22 +95,22 @@ def _pictures() -> Iterator[bytes]:
 
 
 def _ask(browser: httpx.Client, name: str, content: bytes) -> bytes:
-    """The grid that the demo answers with."""
+    """Return the grid of the demo's answer, as PNG."""
     api = "/gradio_api"
     path = browser.post(f"{api}/upload", files={"files": ("photo.jpg", content)}).json()[0]
     picture = {"path": path, "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
     call = browser.post(f"{api}/call/explain", json={"data": [picture, [name], "", ""], "session_hash": "benchmark"})
     events = browser.get(f"{api}/call/explain/{call.json()['event_id']}").text
-    # A slow answer comes after some events that only say that the server is there.
+    # Heartbeat events precede a slow answer.
     event, _, data = events.rpartition("event: ")[2].partition("\ndata: ")
     if event != "complete":
         raise SystemExit(f"benchmark.py: the demo could not answer: {data}")
     return browser.get(f"{api}/file={json.loads(data)[1]['path']}").content
 
 
-def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict[str, Any]:
-    """Server and engine in turn, each on a new image."""
-    source = name if name in BUNDLED else place / "runs" / name
+def _request(browser: httpx.Client, name: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """Time the server and the engine in turns, each time on a new image."""
+    source = name if name in BUNDLED else folder / "runs" / name
     classifier = swin_core.load(source)
 
     def engine(content: bytes) -> object:
@@ -123,8 +122,8 @@ def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict
     client = gradio_client.Client(str(browser.base_url), verbose=False)
 
     def program(content: bytes) -> object:
-        (place / "photo.jpg").write_bytes(content)
-        file = gradio_client.handle_file(str(place / "photo.jpg"))
+        (folder / "photo.jpg").write_bytes(content)
+        file = gradio_client.handle_file(str(folder / "photo.jpg"))
         return client.predict(file, models=[name], api_name="/explain")
 
     calls: dict[str, Callable[[bytes], object]] = {
@@ -133,11 +132,11 @@ def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict
         "engine without drawing": explained,
         "demo through gradio_client": program,
     }
-    pictures = _pictures()
+    images = _images()
     seconds: dict[str, list[float]] = {kind: [] for kind in calls}
     for number in range(rounds + 2):
         for kind, call in calls.items():
-            content = next(pictures)
+            content = next(images)
             start = time.perf_counter()
             call(content)
             if number >= 2:
@@ -151,13 +150,13 @@ def _request(browser: httpx.Client, name: str, place: Path, rounds: int) -> dict
 
 
 def _memory(browser: httpx.Client, server: psutil.Process, names: list[str], rounds: int) -> dict[str, Any]:
-    """Resident memory of the server after some requests on all models in turn, and after ten times as many."""
+    """Measure the server's resident memory after requests on all models in turn, and after ten times as many."""
     many = MANY if rounds >= FULL_ROUNDS else max(len(names), MANY * rounds // FULL_ROUNDS)
     few = max(1, many * FEW // MANY)
-    pictures = _pictures()
+    images = _images()
     resident = {}
     for number in range(1, many + 1):
-        _ask(browser, names[number % len(names)], next(pictures))
+        _ask(browser, names[number % len(names)], next(images))
         if number in (few, many):
             resident[number] = server.memory_info().rss / 2**20
     ratio = resident[many] / resident[few]

@@ -1,4 +1,4 @@
-"""What all benchmarks share: contenders that take turns, and Swin-T three times."""
+"""Time contenders in turns, and build the Swin-T models that several benchmarks compare."""
 
 import statistics
 import time
@@ -16,13 +16,13 @@ Contenders = dict[str, Callable[[], object]]
 
 
 def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[str, Any]:
-    """Time contenders in turn.
+    """Time contenders in turns.
 
     Args:
         title: what is measured.
-        contenders: name to call; the first is ours.
-        rounds: rounds that count, after two that do not.
-        over: what the ratio is taken over: "fastest" or "slowest" of the others, or a name.
+        contenders: calls by name; the first one is ours.
+        rounds: measured rounds, after two rounds of warm-up.
+        over: name of the contender to compare with, or "fastest" for the fastest of the others.
 
     Returns:
         The medians in milliseconds, and the ratio of the other's median to ours.
@@ -36,16 +36,16 @@ def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
     ours, *others = contenders
-    against = min(others, key=medians.__getitem__) if over == "fastest" else over
-    ratio = medians[against] / medians[ours]
-    print(f"{title}: {ratio:.2f} times as fast as {against}")
+    compared = min(others, key=medians.__getitem__) if over == "fastest" else over
+    ratio = medians[compared] / medians[ours]
+    print(f"{title}: {ratio:.2f} times as fast as {compared}")
     for name, values in seconds.items():
         print(f"    {name:32s} median {medians[name]:8.1f} ms   fastest {1000 * min(values):8.1f} ms")
-    return {"title": title, "median_ms": medians, "against": against, "ratio": ratio, "rounds": rounds}
+    return {"title": title, "median_ms": medians, "against": compared, "ratio": ratio, "rounds": rounds}
 
 
 def swins() -> dict[str, nn.Module]:
-    """Swin-T three times, in evaluation mode, with the same weights where the layouts agree."""
+    """Return Swin-T of SwinLens, timm and torchvision with random weights, in evaluation mode."""
     torch.manual_seed(0)
     return {
         "swinlens": swin_core.build("swin_tiny").eval(),

@@ -1,4 +1,4 @@
-"""Training: a step beside timm's, two processes beside one, what is spent around the steps, and the Train page."""
+"""Training: a step against timm, two ranks against one, the overhead around the steps, and the Train page."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from typing import Any
 
 import timm
 import torch
-from benchmarks.measuring import measure, swins
+from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
@@ -66,24 +66,24 @@ def _steps(
 
 
 def two_ranks(rounds: int) -> list[dict[str, Any]]:
-    """Images a second of two processes with a thread each beside one with two, on a slice of CIFAR-100."""
+    """Images a second of two ranks with one thread each against one rank with two, on a part of CIFAR-100."""
     speeds: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as root:
         for _ in range(min(rounds, 5)):
-            for count, found in speeds.items():
+            for count, speed in speeds.items():
                 command = [sys.executable, "scripts/train.py", "fast-cifar100", "--epochs=1", "--limit=5000"]
                 command += [f"--processes={count}", f"--runs-root={root}"]
                 threads = {"OMP_NUM_THREADS": str(2 // count)}
                 subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **threads}, capture_output=True)
                 run = runs.list_runs(root)[0]
-                found.append(statistics.median(line["images_per_second"] for line in run.steps()[2:]))
-    one, two = (statistics.median(found) for found in speeds.values())
+                speed.append(statistics.median(line["images_per_second"] for line in run.steps()[2:]))
+    one, two = (statistics.median(speed) for speed in speeds.values())
     print(f"two ranks: {two:.0f} images/s by two, {one:.0f} by one with two threads: {two / one:.2f} times as many")
     return [{"title": "two ranks", "one": one, "two": two, "ratio": two / one, "each": speeds}]
 
 
 def around(rounds: int) -> list[dict[str, Any]]:
-    """The share of a training's time outside forward, backward and step: the recipe's own loop beside bare steps."""
+    """The share of training time outside forward, backward and step: a recipe's whole loop against bare steps."""
     results = []
     for name in ("fast-cifar100", "flowers"):
         config = recipe(name, limit=20 * recipe(name).batch_size, init="")
@@ -95,7 +95,7 @@ def _around(name: str, config: TrainConfig, rounds: int) -> dict[str, Any]:
     data = TrainingData.load(config, None, torch.device("cpu"))
     trainer, bare = (Trainer(config, data, new_model(config, data)) for _ in range(2))
     count = len(data.train) // trainer.steps_an_epoch
-    pictures = torch.randn(count, 3, config.image_size, config.image_size)
+    images = torch.randn(count, 3, config.image_size, config.image_size)
     labels = torch.randint(0, len(data.classes), (count,))
     narrow = trainer.is_narrow
 
@@ -104,7 +104,7 @@ def _around(name: str, config: TrainConfig, rounds: int) -> dict[str, Any]:
         for optimizer in bare.optimizers:
             optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
-            logits = bare.model(pictures)
+            logits = bare.model(images)
         nn.functional.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing).backward()
         for optimizer in bare.optimizers:
             optimizer.step()
@@ -127,11 +127,11 @@ def _around(name: str, config: TrainConfig, rounds: int) -> dict[str, Any]:
 
 
 def train_page(rounds: int) -> list[dict[str, Any]]:
-    """The Train page with ten runs of 300 epochs, of which two go on: the script's time for a refresh."""
+    """The Train page with ten runs of 300 epochs, two of them running: the time of a refresh."""
     with tempfile.TemporaryDirectory() as root:
         os.environ["SWIN_RUNS_ROOT"] = root
         for number in range(10):
-            _made_up_run(Path(root), f"run{number}", "running" if number > 7 else "finished")
+            _write_run(Path(root), f"run{number}", "running" if number > 7 else "finished")
         app = AppTest.from_file(str(ROOT / "dashboard" / "views" / "train.py"), default_timeout=120)
         app.run()
         seconds = []
@@ -147,7 +147,7 @@ def train_page(rounds: int) -> list[dict[str, Any]]:
     return [{"title": "train page", "refresh_ms": median, "slowest_ms": max(seconds), "rounds": rounds}]
 
 
-def _made_up_run(root: Path, name: str, state: str) -> None:
+def _write_run(root: Path, name: str, state: str) -> None:
     folder = runs.create(recipe("fast-cifar100", name=name, epochs=400).to_dict(), root)
     runs.write_launch(folder, devices=["cpu"], processes=1)
     runs.write_status(folder, state=state, epoch=300, epochs=400, step=6000, steps=8000)

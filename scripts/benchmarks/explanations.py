@@ -1,11 +1,11 @@
-"""Explanations beside pytorch-grad-cam: one map, many classes, and a grid of images and models."""
+"""Explanations against pytorch-grad-cam: one map, many classes, and a grid of images and models."""
 
 from typing import Any
 
 import numpy as np
 import timm
 import torch
-from benchmarks.measuring import Contenders, measure, swins
+from benchmarks.timing import Contenders, measure, swins
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
@@ -20,7 +20,7 @@ from swin_core.figures.plotly_grid import plotly_figure
 
 
 def gradcam(rounds: int) -> list[dict[str, Any]]:
-    """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's."""
+    """Grad-CAM of Swin-T at 224 pixels, at the last block, against pytorch-grad-cam on timm's model."""
     models = swins()
     ours: nn.Module = models["swinlens"]
     theirs: Any = models["timm"]
@@ -43,7 +43,7 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
             return cam(x.expand(len(targets), -1, -1, -1), [ClassifierOutputTarget(k) for k in targets])
 
         title = f"Grad-CAM, Swin-T, 224 px, classes: {classes}"
-        # The peer's hooks stay, and its backward pass leaves gradients: neither touches our model.
+        # pytorch-grad-cam leaves hooks and gradients, but only on timm's model.
         calls: Contenders = {"swinlens": mine, "pytorch-grad-cam on timm": peer}
         if classes == 1:
             calls["swinlens, inference alone"] = plain
@@ -57,14 +57,14 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
 
 
 def grid4x4(rounds: int) -> list[dict[str, Any]]:
-    """A grid of 4 images and 4 Swin-T at 224 pixels, rendered, against pytorch-grad-cam with its own overlay.
+    """A rendered grid of 4 images and 4 Swin-T at 224 pixels, against pytorch-grad-cam with its own overlay.
 
-    Each model's likeliest class at the last block, from the images to the overlays side by side as pixels; ours also
-    as the figure that the page shows, with titles, captions and a scale. pytorch-grad-cam takes the images one by
-    one, and as a batch.
+    Explains each model's top-1 class at the last block. The result is all overlays side by side as pixels; ours also
+    as the page's figure with titles, captions and scale. pytorch-grad-cam takes the images one by one, and as a
+    batch.
     """
     draw = np.random.default_rng(0)
-    pictures = [
+    images = [
         (f"image {number}", Image.fromarray(draw.integers(0, 256, (16, 20, 3), np.uint8)).resize((400, 320)))
         for number in range(4)
     ]
@@ -77,29 +77,29 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
         theirs.append(GradCAM(peer, [peer.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2)))
     settings = ExplainSettings(layers=("layers.3.blocks.1",))
 
-    def sheet(together: int) -> np.ndarray:
-        views = [ours[0].view(image) for _, image in pictures]
+    def sheet(batch: int) -> np.ndarray:
+        views = [ours[0].view(image) for _, image in images]
         columns = [np.concatenate(views)]
         for cam in theirs:
-            maps = [cam(ours[0].tensor(np.stack(views[at : at + together])), None) for at in range(0, 4, together)]
+            maps = [cam(ours[0].tensor(np.stack(views[at : at + batch])), None) for at in range(0, 4, batch)]
             pairs = zip(views, np.concatenate(maps), strict=True)
-            overlays = [show_cam_on_image(np.float32(view) / 255, found, use_rgb=True) for view, found in pairs]
+            overlays = [show_cam_on_image(np.float32(view) / 255, values, use_rgb=True) for view, values in pairs]
             columns.append(np.concatenate(overlays))
         return np.concatenate(columns, 1)
 
     def own_sheet() -> np.ndarray:
-        drawn = compare(pictures, ours, settings=settings)
+        grid = compare(images, ours, settings=settings)
         rows = []
-        for row, (_, image) in zip(drawn.rows, pictures, strict=True):
+        for row, (_, image) in zip(grid.rows, images, strict=True):
             view = ours[0].view(image)
-            maps = [(cell.map, drawn.top(cell)) for cell in row.cells]
-            overlays = [overlay(view, found, top, drawn.look) for found, top in maps if found is not None]
+            maps = [(cell.map, grid.top(cell)) for cell in row.cells]
+            overlays = [overlay(view, values, top, grid.look) for values, top in maps if values is not None]
             rows.append(np.concatenate([view, *overlays], 1))
         return np.concatenate(rows)
 
     peers = "pytorch-grad-cam on timm"
     others: Contenders = {peers: lambda: sheet(1), f"{peers}, batched": lambda: sheet(4)}
-    shown: Contenders = {"swinlens": lambda: plotly_figure(compare(pictures, ours, settings=settings)).to_json()}
+    shown: Contenders = {"swinlens": lambda: plotly_figure(compare(images, ours, settings=settings)).to_json()}
     title = "4 images x 4 Swin-T, 224 px"
     return [
         measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),
@@ -108,15 +108,15 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
 
 
 def layers(rounds: int) -> list[dict[str, Any]]:
-    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split; 20 mosaics a round."""
+    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split, with 20 mosaics a round."""
     from swin_core.attribution.layers import offered_layers
     from swin_core.data.flowers import flower_photos
     from swin_core.trust.mosaics import layer_focus, mosaics
 
     classifier = swin_core.load("swin_micro_flowers")
     scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))
-    found = layer_focus(classifier, offered_layers(classifier), scenes)
+    focus = layer_focus(classifier, offered_layers(classifier), scenes)
     print(f"focus of {classifier.name} on {len(scenes)} mosaics; chance is 0.5, higher is better")
-    for row in sorted(found, key=lambda row: -row.mean):
+    for row in sorted(focus, key=lambda row: -row.mean):
         print(f"    {row.layer:32s} {row.mean:.3f} +- {row.error:.3f}   empty maps: {row.empty}")
-    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in found]}]
+    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in focus]}]
