@@ -1,7 +1,7 @@
-"""What a ranking measures: sums over images and mosaics, which several processes can share.
+"""The measurements behind a ranking: sums over images and mosaics, which several ranks share.
 
-Each process takes every n-th image, mosaic and randomised method, and the sums are added up once at the end. Which
-images these are, their random maps and their other classes depend on the seed alone, not on the processes.
+Each rank takes every n-th image, mosaic and method to randomise; the sums are added up once at the end. The choice of
+images, random maps and contrast classes depends on the seed alone, not on the number of ranks.
 """
 
 import time
@@ -26,62 +26,59 @@ from swin_core.trust.mosaics import Mosaic, focus, mosaics
 from swin_core.trust.randomisation import parts, random_logit, randomisation
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["Choice", "GridSize", "RankingSums", "Survey"]
-
-Choice = tuple[str, str]
-"""A method and a layer; or a baseline and its grid."""
+Candidate = tuple[str, str]
+"""Method and layer; or baseline and grid."""
 GridSize = tuple[int, int]
-"""Height and width of a map."""
+"""Height and width of a map in cells."""
 
-_BATCH = 16  # images explained at a time
+_BATCH = 16
+"""Images explained at a time."""
 _MOSAICS = 200
-_SEEDS = (0, 1, 2)  # of the parameter randomisation
-_RANDOMISED = 16  # images that it explains, at each part and seed
-_FIGURES = ("count", "srg", "srg2", "deletion", "insertion", "road", "better", "random_logit", "seconds")
-"""What is summed up over the images: `srg2` is the square of `srg`."""
+_SEEDS = (0, 1, 2)
+"""Seeds of the parameter randomisation."""
+_RANDOMISED = 16
+"""Images explained at each part and seed of the parameter randomisation."""
+_METRICS = ("count", "srg", "srg2", "deletion", "insertion", "road", "better", "random_logit", "seconds")
+"""Metrics summed over the images; `srg2` is the square of `srg`."""
 
 
 @dataclass(frozen=True, eq=False)
 class RankingSums:
-    """The sums of all processes."""
+    """Sums over all ranks."""
 
-    choices: tuple[Choice, ...]
-    """Methods at layers, then the baselines."""
-    figures: Tensor
-    """`(choices, _FIGURES)`; NaN where a figure is not measured."""
-    shares: Tensor
-    """`(methods at layers, 3)`: mosaics, the sum of the focus on them, and that of its square."""
-    alike: Tensor
-    """`(methods at layers, 2, parts)`: Spearman and SSIM after each part of the model was randomised."""
+    candidates: tuple[Candidate, ...]
+    """Methods at layers, then baselines."""
+    metrics: Tensor
+    """`(candidates, _METRICS)`; NaN where a metric was not measured."""
+    focus_sums: Tensor
+    """`(methods at layers, 3)`: number of mosaics, sum of the focus, sum of its square."""
+    similarity: Tensor
+    """`(methods at layers, 2, parts)`: Spearman and SSIM after the randomisation of each part of the model."""
 
-    def mean(self, choice: Choice) -> dict[str, float]:
-        """The figures' means over the images, those that were measured."""
-        sums = dict(zip(_FIGURES, self.figures[self.choices.index(choice)].tolist(), strict=True))
-        return {name: value / sums["count"] for name, value in sums.items() if not np.isnan(value)}
+    def mean(self, candidate: Candidate) -> dict[str, float]:
+        """Means over the images of the metrics that were measured, and `srg_error`, the standard error of SRG."""
+        sums = dict(zip(_METRICS, self.metrics[self.candidates.index(candidate)].tolist(), strict=True))
+        means = {name: value / sums["count"] for name, value in sums.items() if not np.isnan(value)}
+        return means | {"srg_error": _standard_error(sums["count"], sums["srg"], sums["srg2"])}
 
-    def error(self, choice: Choice) -> float:
-        """Standard error of SRG."""
-        sums = dict(zip(_FIGURES, self.figures[self.choices.index(choice)].tolist(), strict=True))
-        return _error(sums["count"], sums["srg"], sums["srg2"])
-
-    def focus(self, choice: Choice) -> tuple[float | None, float | None]:
-        """The mean focus and its standard error; None without mosaics or for a baseline."""
-        place = self.choices.index(choice)
-        if place >= len(self.shares) or not self.shares[place, 0]:
+    def focus(self, candidate: Candidate) -> tuple[float | None, float | None]:
+        """Mean focus and its standard error; None for a baseline or without mosaics."""
+        row = self.candidates.index(candidate)
+        if row >= len(self.focus_sums) or not self.focus_sums[row, 0]:
             return None, None
-        count, total, squares = self.shares[place].tolist()
-        return total / count, _error(count, total, squares)
+        count, total, squares = self.focus_sums[row].tolist()
+        return total / count, _standard_error(count, total, squares)
 
-    def randomised(self, choice: Choice) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def randomised(self, candidate: Candidate) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Spearman and SSIM after each part; empty for a baseline."""
-        place = self.choices.index(choice)
-        if place >= len(self.alike):
+        row = self.candidates.index(candidate)
+        if row >= len(self.similarity):
             return (), ()
-        spearman, ssim = self.alike[place].tolist()
+        spearman, ssim = self.similarity[row].tolist()
         return tuple(spearman), tuple(ssim)
 
 
-def _error(count: float, total: float, squares: float) -> float:
+def _standard_error(count: float, total: float, squares: float) -> float:
     """Standard error of a mean, from the sums of the values and of their squares; NaN for a single value."""
     if count < 2:
         return float("nan")
@@ -89,157 +86,145 @@ def _error(count: float, total: float, squares: float) -> float:
 
 
 class Survey:
-    """The images of a ranking, and what is measured on them.
+    """The images of a ranking, and the measurements on them.
 
     Args:
         classifier: the model.
-        dataset: where the images come from.
-        images: how many to explain; None for all.
-        seed: of everything that is drawn.
+        dataset: source of the images.
+        images: number of images to explain; None for all.
+        seed: seed of all random choices.
     """
 
-    def __init__(self, classifier: Classifier, dataset: DataSet, pictures: int | None, seed: int):
+    def __init__(self, classifier: Classifier, dataset: DataSet, images: int | None, seed: int):
         self.classifier, self.dataset, self.seed = classifier, dataset, seed
-        self.order = np.random.default_rng(seed).permutation(len(dataset))[:pictures]
+        self.order = np.random.default_rng(seed).permutation(len(dataset))[:images]
         self.parts = tuple(name for name, _ in parts(classifier.model))
 
     @cached_property
     def scenes(self) -> list[Mosaic]:
-        """Mosaics of the data's images; none where the model has other classes, or a class has no two images."""
+        """Mosaics of the data set; none if the model has other classes, or a class has fewer than two images."""
         try:
             return list(mosaics(self.classifier, self.dataset, _MOSAICS, self.seed))
         except DataError:
             return []
 
     def explained(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images as the model sees them, `(B, C, H, W)`, and the class that it chooses for each, `(B,)`."""
+        """Images as the model sees them, `(B, C, H, W)`, and their top-1 classes, `(B,)`."""
         views = [self.classifier.view(self.dataset.image(int(index))) for index in indices]
         batch = self.classifier.tensor(np.stack(views))
         with self.classifier.lock, evaluation_mode(self.classifier.model), torch.no_grad():
             return batch, self.classifier.model(batch).argmax(1)
 
     def run(
-        self,
-        grids: dict[Choice, GridSize],
-        steps: int,
-        quick: bool,
-        ranks: Ranks,
-        progress: Progress | None,
+        self, grids: dict[Candidate, GridSize], steps: int, quick: bool, ranks: Ranks, progress: Progress | None
     ) -> RankingSums:
         """Measure methods at layers, and the baselines.
 
         Args:
             grids: the methods at layers, each with the grid of its maps.
-            steps: points of a curve beyond the first.
-            quick: leave out insertion and ROAD.
+            steps: points of a curve after the first.
+            quick: skip insertion and ROAD.
             ranks: the processes that share the work.
-            progress: called with the maps made by this process and their number.
+            progress: called with the number of maps that this rank has computed, and will compute.
         """
-        wanted = list(grids)
-        baselines = self._baselines(grids)
-        tick = self._ticker(len(wanted), len(baselines), ranks, progress)
-        figures = torch.zeros(len(wanted) + len(baselines), len(_FIGURES), dtype=torch.float64)
-        mine = self.order[ranks.rank :: ranks.size]
-        for start in range(0, len(mine), _BATCH):
-            figures += self._figures(mine[start : start + _BATCH], grids, baselines, steps, quick, tick)
-        shares, alike = self._shares(wanted, ranks, tick), self._alike(wanted, ranks, tick)
-        return RankingSums((*wanted, *baselines), ranks.sum(figures), ranks.sum(shares), ranks.sum(alike))
-
-    def _baselines(self, grids: dict[Choice, GridSize]) -> dict[Choice, GridSize]:
-        """A random map for each grid, and the blob, which is as large as the image."""
         size = (self.classifier.image_size, self.classifier.image_size)
-        kinds = {("random", f"{high} x {wide}"): (high, wide) for high, wide in sorted(set(grids.values()))}
-        return {**kinds, ("centred", "input"): size}
+        baselines = {("random", f"{high} x {wide}"): (high, wide) for high, wide in sorted(set(grids.values()))}
+        baselines["centred", "input"] = size
+        candidates = list(grids)
+        mine = self.order[ranks.rank :: ranks.size]
+        scenes = self.scenes[ranks.rank :: ranks.size]
+        randomised = range(ranks.rank, len(candidates), ranks.size)
+        total = len(mine) * (len(candidates) + len(baselines)) + len(scenes) * len(candidates)
+        total += len(randomised) * len(_SEEDS) * len(self.parts) * min(_RANDOMISED, len(self.order))
+        tick = counter(progress, total)
+        metrics = torch.zeros(len(candidates) + len(baselines), len(_METRICS), dtype=torch.float64)
+        for start in range(0, len(mine), _BATCH):
+            metrics += self._metrics(mine[start : start + _BATCH], grids, baselines, steps, quick, tick)
+        focus_sums = self._focus_sums(candidates, scenes, tick)
+        similarity = self._similarity(candidates, randomised, tick)
+        return RankingSums((*candidates, *baselines), ranks.sum(metrics), ranks.sum(focus_sums), ranks.sum(similarity))
 
-    def _ticker(self, wanted: int, baselines: int, ranks: Ranks, progress: Progress | None) -> Callable[[int], None]:
-        """Counts the maps that this process makes."""
-        pictures, scenes, methods = (
-            len(range(ranks.rank, count, ranks.size)) for count in (len(self.order), len(self.scenes), wanted)
-        )
-        randomised = methods * len(_SEEDS) * len(self.parts) * min(_RANDOMISED, len(self.order))
-        total = pictures * (wanted + baselines) + scenes * wanted + randomised
-        return counter(progress, total)
-
-    def _figures(
+    def _metrics(
         self,
         indices: np.ndarray,
-        grids: dict[Choice, GridSize],
-        baselines: dict[Choice, GridSize],
+        grids: dict[Candidate, GridSize],
+        baselines: dict[Candidate, GridSize],
         steps: int,
         quick: bool,
         tick: Callable[[int], None],
     ) -> Tensor:
-        """`RankingSums.figures` of one batch of images."""
+        """`RankingSums.metrics` of one batch of images."""
         batch, targets = self.explained(indices)
         probe = Probe(self.classifier, batch, torch.arange(len(batch)), targets)
-        gains: dict[Choice, Tensor] = {}
+        gains: dict[Candidate, Tensor] = {}
 
-        def measured(choice: Choice, maps: Tensor) -> list[float]:
-            found = gain(probe, maps, steps) if quick else measure(probe, maps, steps, self.seed)
-            gains[choice] = found.srg
+        def measured(candidate: Candidate, maps: Tensor) -> list[float]:
+            result = gain(probe, maps, steps) if quick else measure(probe, maps, steps, self.seed)
+            gains[candidate] = result.srg
             tick(len(maps))
-            return _sums(found)
+            return _sums(result)
 
-        known = []
-        for choice, grid in baselines.items():
+        baseline_rows = []
+        for candidate, grid in baselines.items():
             maps = random_maps(indices, grid, self.seed).to(batch)
-            if choice[0] == "centred":
+            if candidate[0] == "centred":
                 maps = centred_gaussian(grid, batch.device).expand(len(batch), -1, -1)
-            known.append([*measured(choice, maps), *[torch.nan] * 3])
+            baseline_rows.append([*measured(candidate, maps), *[torch.nan] * 3])
         rows = []
-        others = self._others(indices, targets)
-        for choice, (high, wide) in grids.items():
-            began = time.perf_counter()
-            maps = attribute(self.classifier, batch, targets, *choice, signed=True)[:, 0]
-            took = time.perf_counter() - began
-            sums = measured(choice, maps)
-            better, _ = beats(gains[choice], gains["random", f"{high} x {wide}"][:, None], gains["centred", "input"])
-            alike = float(len(maps))  # where a method does not depend on the class, both maps are one
-            if METHOD_FACTS[choice[0]].by_class:
-                alike = float(random_logit(self.classifier, batch, maps, others, *choice).sum())
-            rows.append([*sums, float(better.sum()), alike, took])
-        return torch.tensor([*rows, *known], dtype=torch.float64)
+        contrast = self._other_classes(indices, targets)
+        for candidate, (high, wide) in grids.items():
+            start = time.perf_counter()
+            maps = attribute(self.classifier, batch, targets, *candidate, signed=True)[:, 0]
+            seconds = time.perf_counter() - start
+            sums = measured(candidate, maps)
+            better, _ = beats(gains[candidate], gains["random", f"{high} x {wide}"][:, None], gains["centred", "input"])
+            similarity = float(len(maps))  # if a method does not depend on the class, both maps are equal
+            if METHOD_FACTS[candidate[0]].by_class:
+                similarity = float(random_logit(self.classifier, batch, maps, contrast, *candidate).sum())
+            rows.append([*sums, float(better.sum()), similarity, seconds])
+        return torch.tensor([*rows, *baseline_rows], dtype=torch.float64)
 
-    def _others(self, indices: np.ndarray, targets: Tensor) -> Tensor:
-        """Another class for each image, `(B,)`, each of the others as likely; the same one if there is no other."""
+    def _other_classes(self, indices: np.ndarray, targets: Tensor) -> Tensor:
+        """A random class other than the target for each image, `(B,)`; the target if there is a single class."""
         classes = self.classifier.num_classes
         draws = [np.random.default_rng((self.seed, int(index))).integers(1, max(2, classes)) for index in indices]
         return (targets + torch.tensor([int(draw) for draw in draws], device=targets.device)) % classes
 
-    def _shares(self, wanted: Sequence[Choice], ranks: Ranks, tick: Callable[[int], None]) -> Tensor:
-        """`RankingSums.shares` of this process's mosaics; an empty map counts as chance."""
-        sums = torch.zeros(len(wanted), 3, dtype=torch.float64)
-        mine = self.scenes[ranks.rank :: ranks.size]
-        for start in range(0, len(mine), _BATCH):
-            scenes = mine[start : start + _BATCH]
-            batch = self.classifier.tensor(np.stack([scene.view for scene in scenes]))
-            targets = torch.tensor([scene.target for scene in scenes], device=batch.device)
-            for place, choice in enumerate(wanted):
-                maps = attribute(self.classifier, batch, targets, *choice)[:, 0].cpu().numpy()
-                found = [focus(one, scene.cells) for one, scene in zip(maps, scenes, strict=True)]
-                values = np.array([0.5 if share is None else share for share in found])
-                sums[place] += torch.tensor([len(values), values.sum(), (values**2).sum()])
-                tick(len(scenes))
+    def _focus_sums(
+        self, candidates: Sequence[Candidate], scenes: Sequence[Mosaic], tick: Callable[[int], None]
+    ) -> Tensor:
+        """`RankingSums.focus_sums` of some mosaics; an empty map counts as chance."""
+        sums = torch.zeros(len(candidates), 3, dtype=torch.float64)
+        for start in range(0, len(scenes), _BATCH):
+            some = scenes[start : start + _BATCH]
+            batch = self.classifier.tensor(np.stack([scene.view for scene in some]))
+            targets = torch.tensor([scene.target for scene in some], device=batch.device)
+            for row, candidate in enumerate(candidates):
+                maps = attribute(self.classifier, batch, targets, *candidate)[:, 0].cpu().numpy()
+                shares = [focus(values, scene.cells) for values, scene in zip(maps, some, strict=True)]
+                values = np.array([0.5 if share is None else share for share in shares])
+                sums[row] += torch.tensor([len(values), values.sum(), (values**2).sum()])
+                tick(len(some))
         return sums
 
-    def _alike(self, wanted: Sequence[Choice], ranks: Ranks, tick: Callable[[int], None]) -> Tensor:
-        """`RankingSums.alike` of this process's methods; the others' are zeros."""
+    def _similarity(self, candidates: Sequence[Candidate], rows: Sequence[int], tick: Callable[[int], None]) -> Tensor:
+        """`RankingSums.similarity` of the methods in some rows; the other rows are zeros."""
         batch, targets = self.explained(self.order[:_RANDOMISED])
-        alike = torch.zeros(len(wanted), 2, len(self.parts), dtype=torch.float64)
-        for place in range(ranks.rank, len(wanted), ranks.size):
-            found = randomisation(
-                self.classifier, batch, targets, *wanted[place], _SEEDS, lambda count: tick(count * len(batch))
+        similarity = torch.zeros(len(candidates), 2, len(self.parts), dtype=torch.float64)
+        for row in rows:
+            result = randomisation(
+                self.classifier, batch, targets, *candidates[row], _SEEDS, lambda count: tick(count * len(batch))
             )
-            alike[place] = torch.tensor([found.spearman, found.ssim], dtype=torch.float64)
-        return alike
+            similarity[row] = torch.tensor([result.spearman, result.ssim], dtype=torch.float64)
+        return similarity
 
 
-def _sums(found: Gain) -> list[float]:
-    """The first six of `_FIGURES` of a batch of maps; NaN for what was not measured."""
+def _sums(result: Gain) -> list[float]:
+    """The first six of `_METRICS`, summed over the maps; NaN for what was not measured."""
     insertion = road = torch.nan
-    if isinstance(found, Faithfulness):
-        insertion = float(areas(found.shares, found.insertion).sum())
-        road = float(found.road.double().sum())
-    srg = found.srg
-    deletion = float(areas(found.shares, found.deletion).sum())
+    if isinstance(result, Faithfulness):
+        insertion = float(areas(result.shares, result.insertion).sum())
+        road = float(result.road.double().sum())
+    srg = result.srg
+    deletion = float(areas(result.shares, result.deletion).sum())
     return [len(srg), float(srg.sum()), float(srg.square().sum()), deletion, insertion, road]

@@ -1,7 +1,7 @@
-"""Which method at which layer can be believed most, for a model on a whole split.
+"""Rank the attribution methods and layers of a model by their faithfulness on a data set.
 
-Every method at every layer explains the same images, for the class that the model itself chooses, and is measured as
-`trust` measures one map, beside two baselines.
+All methods at all layers explain the top-1 class of the same images. Their maps are measured as `assess` measures a
+single map, and compared with two baselines.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,24 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
 from swin_core.trust.baselines import BASELINES
-from swin_core.trust.measurements import Choice, GridSize, RankingSums, Survey
+from swin_core.trust.measurements import Candidate, GridSize, RankingSums, Survey
 from swin_core.zoo.classifier import Classifier
-
-__all__ = ["Ranking", "RankingRow", "choices", "rank"]
 
 
 @dataclass(frozen=True)
 class RankingRow:
-    """What was measured of one method at one layer, means over the images; None where it was not measured."""
+    """Mean measurements of one method at one layer; None where not measured."""
 
     method: str
     """A key of `METHODS`, or of `BASELINES`."""
     layer: str
-    """The target layer, "input" for a method that explains the pixels, or a baseline's grid."""
+    """Target layer; "input" for a method that explains the pixels; or the grid of a baseline."""
     srg: float
-    """Symmetric relevance gain, -1 to 1; higher is better, random maps have 0 on average."""
+    """Symmetric relevance gain, -1 to 1; higher is better, random maps reach 0 on average."""
     srg_error: float
-    """Standard error of it over the images."""
+    """Standard error of SRG over the images."""
     better: float | None
-    """Share of the images where SRG is above that of the blob and above the size of a random map's."""
+    """Share of the images whose SRG beats both baselines."""
     deletion: float
     """Area under the deletion curve; lower is better."""
     insertion: float | None
@@ -44,45 +42,49 @@ class RankingRow:
     road: float | None
     """ROAD, -0.5 to 0.5; higher is better."""
     focus: float | None
-    """Share of the map's mass on the target's cells of mosaics, 0 to 1; chance is 0.5."""
+    """Share of the map on the target's cells of mosaics, 0 to 1; higher is better, chance is 0.5."""
     focus_error: float | None
-    """Standard error of it over the mosaics."""
+    """Standard error of the focus over the mosaics."""
     random_logit: float | None
-    """Spearman's rank correlation with the map of another class; low is good."""
+    """Spearman's rank correlation with the map of another class; lower is better."""
     spearman: tuple[float, ...]
-    """Spearman's rank correlation with the maps after each part was randomised; the last near 0 is good."""
+    """Spearman's rank correlation with the maps after each part was randomised; the last should be near 0."""
     ssim: tuple[float, ...]
-    """The same by structural similarity."""
+    """Structural similarity after each part was randomised."""
     milliseconds: float | None
-    """Time to make one map, in batches, on the machine that measured."""
+    """Time per map, computed in batches."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All rows, the highest SRG first."""
+    """Measurements of all methods at all layers, highest SRG first."""
 
     model: str
     weights_hash: str
     data: str
     split: str
     pictures: int
-    """Images that were explained."""
+    """Number of images explained."""
     steps: int
-    """Points of a curve beyond the first."""
+    """Points of a curve after the first."""
     mosaics: int
-    """Mosaics for the focus; 0 where model and data have different classes."""
+    """Mosaics for the focus; 0 if model and data have different classes."""
     parts: tuple[str, ...]
-    """The model's parts in the order in which they were randomised."""
+    """Parts of the model in the order in which they were randomised."""
     rows: tuple[RankingRow, ...]
     left_out: dict[str, str]
-    """Methods and layers that cannot explain this model, with the reason."""
+    """Methods at layers that cannot explain this model, with the reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
     def table(self) -> str:
-        """The rows as a table in Markdown, with directions; a dash stands where nothing was measured."""
+        """The rows as a Markdown table, with a dash where nothing was measured."""
+
+        def number(value: float | None, form: str = "{:.3f}") -> str:
+            return "-" if value is None else form.format(value)
+
         heads = ["method", "layer", "SRG", "better", "deletion", "insertion", "ROAD", "focus", "other class", "random"]
         lines = [f"| {' | '.join([*heads, 'ms'])} |", "|---" * 2 + "|--:" * (len(heads) - 1) + "|"]
         for row in self.rows:
@@ -90,44 +92,40 @@ class Ranking:
                 METHODS.get(row.method) or BASELINES[row.method],
                 row.layer,
                 f"{row.srg:+.3f} +- {row.srg_error:.3f}",
-                _figure(row.better, "{:.0%}"),
+                number(row.better, "{:.0%}"),
                 f"{row.deletion:.3f}",
-                _figure(row.insertion),
-                _figure(row.road, "{:+.3f}"),
-                _figure(row.focus),
-                _figure(row.random_logit, "{:+.2f}"),
-                _figure(row.spearman[-1] if row.spearman else None, "{:+.2f}"),
-                _figure(row.milliseconds, "{:.1f}"),
+                number(row.insertion),
+                number(row.road, "{:+.3f}"),
+                number(row.focus),
+                number(row.random_logit, "{:+.2f}"),
+                number(row.spearman[-1] if row.spearman else None, "{:+.2f}"),
+                number(row.milliseconds, "{:.1f}"),
             ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
 
-def _figure(value: float | None, form: str = "{:.3f}") -> str:
-    return "-" if value is None else form.format(value)
-
-
-def choices(classifier: Classifier, methods: Sequence[str] = (), layers: Sequence[str] = ()) -> list[Choice]:
-    """Every method at every layer; methods that explain the pixels once, and relevance at the stages too.
+def candidates(classifier: Classifier, methods: Sequence[str] = (), layers: Sequence[str] = ()) -> list[Candidate]:
+    """All pairs of method and layer to rank; a method that explains the pixels appears once, relevance also at stages.
 
     Args:
         classifier: the model.
-        methods: keys of `METHODS`, or `method@layer` for a method at one layer only; by default those of one pass.
-        layers: target layers; by default all that are offered.
+        methods: keys of `METHODS`, or `method@layer` for a method at one layer; by default the methods of one pass.
+        layers: target layers; by default `offered_layers`.
 
     Raises:
-        ConfigError: an unknown method, or one that is not offered; it says why.
+        ConfigError: an unknown method, or one that is not offered.
     """
-    found: list[Choice] = []
-    for wanted in methods or [name for name, facts in METHOD_FACTS.items() if facts.cost == "one pass"]:
-        name, _, layer = wanted.partition("@")
+    pairs: list[Candidate] = []
+    for entry in methods or [name for name, facts in METHOD_FACTS.items() if facts.cost == "one pass"]:
+        name, _, layer = entry.partition("@")
         method = chosen_method(name)
-        found += [(name, place) for place in ([layer] if layer else _places(classifier, method, layers))]
-    return list(dict.fromkeys(found))
+        pairs += [(name, target) for target in ([layer] if layer else _layers_of(classifier, method, layers))]
+    return list(dict.fromkeys(pairs))
 
 
-def _places(classifier: Classifier, method: Method, layers: Sequence[str]) -> Sequence[str]:
-    """Where a method is measured if no layer of its own is named."""
+def _layers_of(classifier: Classifier, method: Method, layers: Sequence[str]) -> Sequence[str]:
+    """The layers at which a method is ranked if it names none itself."""
     if method.kind == "layer":
         return layers or offered_layers(classifier)
     if not method.staged:
@@ -148,21 +146,21 @@ def rank(
     ranks: Ranks = SINGLE,
     progress: Progress | None = None,
 ) -> Ranking:
-    """Rank methods and layers by how far their maps can be believed.
+    """Rank methods and layers by the faithfulness of their maps.
 
     Args:
         classifier: the model.
-        dataset: the images; their labels matter for the mosaics alone.
-        methods, layers: as for `choices`.
-        images: how many to explain, drawn by the seed; None for all.
-        steps: points of a curve beyond the first.
-        quick: leave out insertion and ROAD, which take most of the time.
-        seed: of the images, random maps, other classes and mosaics.
+        dataset: the images; the labels are used for the mosaics only.
+        methods, layers: as for `candidates`.
+        pictures: number of images to explain, chosen at random; None for all.
+        steps: points of a curve after the first.
+        quick: skip insertion and ROAD, which take most of the time.
+        seed: seed of the choice of images, random maps, contrast classes and mosaics.
         ranks: the processes that share the images; each gets the whole result.
-        progress: called with the maps measured by this process and their number.
+        progress: called with the number of maps that this rank has computed, and will compute.
 
     Raises:
-        ConfigError: an unknown method, none that can explain this model, or too few images or steps.
+        ConfigError: an unknown method, no method that can explain this model, or too few images or steps.
         DataError: an image cannot be read.
     """
     if steps < 2:
@@ -170,11 +168,11 @@ def rank(
     if pictures is not None and pictures < 1:
         raise ConfigError(f"a ranking needs at least 1 image, not {pictures}.")
     survey = Survey(classifier, dataset, pictures, seed)
-    grids, left_out = _able(survey, choices(classifier, methods, layers))
+    grids, left_out = _able(survey, candidates(classifier, methods, layers))
     if not grids:
         raise ConfigError(f"no method can explain {classifier.name}: {next(iter(left_out.values()))}")
-    found = survey.run(grids, steps, quick, ranks, progress)
-    rows = [_row(found, choice) for choice in found.choices]
+    sums = survey.run(grids, steps, quick, ranks, progress)
+    rows = [_row(sums, candidate) for candidate in sums.candidates]
     return Ranking(
         model=classifier.name,
         weights_hash=classifier.weights_hash,
@@ -189,12 +187,12 @@ def rank(
     )
 
 
-def _able(survey: Survey, wanted: Sequence[Choice]) -> tuple[dict[Choice, GridSize], dict[str, str]]:
-    """The grid of each choice's maps, and why the others have none, tried on one image."""
-    grids: dict[Choice, GridSize] = {}
+def _able(survey: Survey, pairs: Sequence[Candidate]) -> tuple[dict[Candidate, GridSize], dict[str, str]]:
+    """Try each method at its layer on one image: the grids of the maps, and the errors of those that fail."""
+    grids: dict[Candidate, GridSize] = {}
     left_out: dict[str, str] = {}
     batch, targets = survey.explained(survey.order[:1])
-    for method, layer in wanted:
+    for method, layer in pairs:
         try:
             shape = attribute(survey.classifier, batch, targets, method, layer).shape
         except SwinError as error:
@@ -204,15 +202,14 @@ def _able(survey: Survey, wanted: Sequence[Choice]) -> tuple[dict[Choice, GridSi
     return grids, left_out
 
 
-def _row(found: RankingSums, choice: Choice) -> RankingRow:
-    """The means of one choice's sums."""
-    mean = found.mean(choice)
-    focus, focus_error = found.focus(choice)
-    spearman, ssim = found.randomised(choice)
+def _row(sums: RankingSums, candidate: Candidate) -> RankingRow:
+    mean = sums.mean(candidate)
+    focus, focus_error = sums.focus(candidate)
+    spearman, ssim = sums.randomised(candidate)
     return RankingRow(
-        *choice,
+        *candidate,
         srg=mean["srg"],
-        srg_error=found.error(choice),
+        srg_error=mean["srg_error"],
         better=mean.get("better"),
         deletion=mean["deletion"],
         insertion=mean.get("insertion"),

@@ -23,7 +23,7 @@ from swin_core.system.distributed import Ranks
 from swin_core.trust.faithfulness import Probe, areas, gain, measure
 from swin_core.trust.mosaics import focus, mosaics
 from swin_core.trust.randomisation import randomisation
-from swin_core.trust.ranking import choices, rank
+from swin_core.trust.ranking import candidates, rank
 from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,9 +34,9 @@ MOSAICS, RANDOMISED = 6, 4
 
 @pytest.fixture(autouse=True)
 def _little_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    survey = importlib.import_module("swin_core.trust.measurements")
-    monkeypatch.setattr(survey, "_MOSAICS", MOSAICS)
-    monkeypatch.setattr(survey, "_RANDOMISED", RANDOMISED)
+    measurements = importlib.import_module("swin_core.trust.measurements")
+    monkeypatch.setattr(measurements, "_MOSAICS", MOSAICS)
+    monkeypatch.setattr(measurements, "_RANDOMISED", RANDOMISED)
 
 
 @pytest.fixture
@@ -213,22 +213,22 @@ def test_what_cannot_explain_is_left_out_with_its_reason(nano: Classifier, noise
     with pytest.raises(ConfigError, match="no method can explain nano"):
         rank(nano, noise, ["gradcam"], ["head"], steps=2, pictures=2)
     with pytest.raises(ConfigError, match="unknown method 'x'"):
-        choices(nano, ["x"])
+        candidates(nano, ["x"])
     with pytest.raises(ConfigError, match="at least 2 steps"):
         rank(nano, noise, ["gradcam"], ["norm"], steps=1)
 
 
-def test_choices_name_pixel_methods_once(nano: Classifier) -> None:
-    found = choices(nano, ["gradcam", "gradient"], ["norm", "layers.0"])
+def test_pixel_methods_are_candidates_once(nano: Classifier) -> None:
+    found = candidates(nano, ["gradcam", "gradient"], ["norm", "layers.0"])
     assert found == [("gradcam", "norm"), ("gradcam", "layers.0"), ("gradient", "input")]
-    assert choices(nano, ["gradcam", "hirescam@layers.1", "gradcam@norm"], ["norm"]) == [
+    assert candidates(nano, ["gradcam", "hirescam@layers.1", "gradcam@norm"], ["norm"]) == [
         ("gradcam", "norm"),
         ("hirescam", "layers.1"),
     ]
     stages = [("relevance", name) for name in ("input", "layers.0", "layers.1", "layers.2")]
-    assert choices(nano, ["relevance"]) == stages
-    assert choices(nano, ["relevance"], ["norm", "layers.1"]) == [stages[0], stages[2]]
-    assert choices(nano, ["relevance@layers.0", "gradient"]) == [stages[1], ("gradient", "input")]
-    methods = {method for method, _ in choices(nano)}
+    assert candidates(nano, ["relevance"]) == stages
+    assert candidates(nano, ["relevance"], ["norm", "layers.1"]) == [stages[0], stages[2]]
+    assert candidates(nano, ["relevance@layers.0", "gradient"]) == [stages[1], ("gradient", "input")]
+    methods = {method for method, _ in candidates(nano)}
     assert "gradcam" in methods
     assert "scorecam" not in methods  # of many passes
