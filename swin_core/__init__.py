@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swin_core.attribution.explain import explain
+    from swin_core.attribution.explain import explain, explain_batch, explaining
     from swin_core.attribution.explanation import Explanation
     from swin_core.errors import SwinError
     from swin_core.images.read import read_image
@@ -30,6 +30,8 @@ __all__ = [
     "available",
     "build",
     "explain",
+    "explain_batch",
+    "explaining",
     "load",
     "load_weights",
     "read_image",
@@ -43,6 +45,8 @@ _HOMES = {
     "SwinError": "errors",
     "Explanation": "attribution.explanation",
     "explain": "attribution.explain",
+    "explain_batch": "attribution.explain",
+    "explaining": "attribution.explain",
     "read_image": "images.read",
     "VARIANTS": "models.config",
     "SwinConfig": "models.config",

@@ -1,6 +1,7 @@
 """Every attribution method behind one call: maps of a whole batch of images, as tensors on the model's device."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
@@ -11,7 +12,10 @@ from swin_core.attribution.targets import Attribution, TargetSelector, batch_tar
 from swin_core.errors import ConfigError, LayerError
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["attribute", "chosen_layers", "chosen_method", "run_method"]
+Layers: TypeAlias = "Sequence[str | nn.Module] | str | nn.Module | None"
+"""Target layers by name or module, one or several; None for the default of the architecture."""
+
+__all__ = ["Layers", "attribute", "chosen_layers", "chosen_method", "run_method"]
 
 
 def attribute(
@@ -19,7 +23,7 @@ def attribute(
     batch: Tensor,
     targets: Tensor,
     method: str = "gradcam",
-    layers: Sequence[str] | str | None = None,
+    layers: Layers = None,
     against: Tensor | None = None,
     reshape_transform: Callable[[Tensor], Tensor] | None = None,
     *,
@@ -71,18 +75,26 @@ def chosen_method(name: str, compares: bool = False) -> Method:
     return method
 
 
-def chosen_layers(classifier: Classifier, method: Method, layers: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The names of the layers to explain, `(INPUT,)` where the method explains the input and no stage is named.
+def chosen_layers(classifier: Classifier, method: Method, layers: Layers) -> tuple[str, ...]:
+    """Return the names of the layers to explain: `(INPUT,)` for a method that explains the pixels, unless it is staged.
 
     Raises:
-        LayerError: the method takes no layer, or the model has none with a grid.
+        LayerError: the method takes no layer, a module is not part of the model, or no layer has a grid.
     """
     if layers is None:
         layers = INPUT if method.kind == "pixels" else default_layer(classifier)
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    given = [layers] if isinstance(layers, str | nn.Module) else layers
+    names = tuple(layer if isinstance(layer, str) else _name_of(classifier, layer) for layer in given)
     if method.kind == "pixels" and not method.staged and names != (INPUT,):
         raise LayerError(f"{method.title} takes no layer; leave it out, or choose another method.")
     return names
+
+
+def _name_of(classifier: Classifier, layer: nn.Module) -> str:
+    name = next((name for name, module in classifier.model.named_modules() if module is layer), None)
+    if not name:
+        raise LayerError(f"the {type(layer).__name__} given as a layer is not inside {classifier.name}.")
+    return name
 
 
 def run_method(

@@ -1,179 +1,324 @@
-"""Explanations: what a model looked at in an image, for a class, at a layer."""
+"""Explain a classifier's predictions: one image, several questions about one image, or many images."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from swin_core.attribution.defaults import default_method
-from swin_core.attribution.dispatch import attribute, chosen_layers, chosen_method, run_method
+from swin_core.attribution.dispatch import Layers, chosen_layers, chosen_method, run_method
 from swin_core.attribution.explanation import Explanation
-from swin_core.attribution.gradcam import resize_maps
-from swin_core.attribution.layers import default_layer, offered_layers, reshape_transform_for, stage_layers
-from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
-from swin_core.attribution.targets import RUNNER_UP, Attribution, image_targets
+from swin_core.attribution.gradcam import SharedPasses, resize_maps, share_passes, shared_forward
+from swin_core.attribution.layers import default_layer
+from swin_core.attribution.targets import RUNNER_UP, Against, Attribution, Target, TargetSelector, image_targets
 from swin_core.class_names import find_class
-from swin_core.errors import ConfigError, ImageError, TargetError, first_names
-from swin_core.images.read import read_image
+from swin_core.errors import ConfigError, TargetError, first_names
 from swin_core.zoo.classifier import Classifier
-
-__all__ = [
-    "FUSIONS",
-    "METHODS",
-    "METHOD_FACTS",
-    "NOT_OFFERED",
-    "RUNNER_UP",
-    "Explanation",
-    "attribute",
-    "default_layer",
-    "default_method",
-    "explain",
-    "offered_layers",
-    "reshape_transform_for",
-    "stage_layers",
-]
+from swin_core.zoo.inputs import ImageInput, PreparedImage, as_classifier, prepare
 
 FUSIONS = ("mean", "max")
-"""Ways in which maps of several layers become one."""
+"""Ways to fuse the maps of several layers into one."""
 
-_PICTURE_SIDE = 512  # pixels; enough for a cell of the grid on a screen
+Targets: TypeAlias = "Sequence[int | str] | int | str | None"
+ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def explain(
-    classifier: Classifier,
-    image: Image.Image | str | Path,
-    targets: Sequence[int | str] | int | str | None = None,
+    classifier: Classifier | nn.Module,
+    image: ImageInput,
+    targets: Targets = None,
     method: str | None = None,
-    layers: Sequence[str] | str | None = None,
-    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+    layers: Layers = None,
+    reshape_transform: ReshapeTransform | None = None,
     *,
-    against: Sequence[int | str] | int | str | None = None,
+    against: Against = None,
     fuse: str | None = None,
+    device: str | torch.device | None = None,
 ) -> Explanation:
-    """What a model looked at in an image, for each class and layer.
+    """Return attribution maps of one image, for each target class and layer.
 
-    Safe under concurrent calls: calls on one model wait for each other. No hook, gradient or mode stays behind.
+    Safe to call from several threads: calls on one model wait for each other. Hooks, gradients and modes of the model
+    are left as they were.
 
     Args:
-        classifier: the model with its preprocessing.
-        image: an image as `read_image` returns it, or the path of an image file.
-        targets: classes by index or by name, one or K of them; None for the likeliest class.
-        method: a key of `METHODS`; None for the best one measured for the architecture, of those that take a layer if
-            layers are named.
-        layers: target layers by name, one or L of them; None for the default of the architecture. A method that
-            explains the pixels takes none; relevance propagation also takes the stages of our Swin.
-        reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
-        against: explain the targets rather than this class: by index or name, one for all or one a target, or
-            "runner-up" for the likeliest other class. The top class is then explained rather than the second, and any
-            other class, such as the label, rather than the prediction.
-        fuse: make one map of several layers: their "mean" or "max", each map divided by its own mean first, so that
-            no layer drowns in another's larger numbers. Its values are multiples of that mean.
+        classifier: a classifier, or a bare module. A model of timm brings its preprocessing; any other bare module
+            takes normalised tensors only.
+        image: a PIL image, path, bytes, array, uint8 tensor, or float tensor, which is taken as normalised; see
+            `zoo.inputs.prepare` for shapes.
+        targets: classes by index or name, one or K of them; None for the most likely class.
+        method: a key of `METHODS`; None for the best one measured for the architecture.
+        layers: target layers by name or module, one or L of them; None for the architecture's default. Methods that
+            explain the pixels take none; relevance propagation also takes the stages of `Swin`.
+        reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that are not detected.
+        against: contrast classes, one for all targets or one for each, by index, name or "runner-up": explain
+            `logit[target] - logit[against]`.
+        fuse: fuse the maps of several layers into one by "mean" or "max". Each map is first divided by its own mean, so
+            that layers of large values do not dominate.
+        device: where to move the model first; None leaves it where it is.
 
     Returns:
-        Maps `(K, L, h, w)`, not rescaled, and non-negative unless the method has a sign; of several layers on the
-        finest of their grids, or `(K, 1, h, w)` fused.
+        Maps `(K, L, h, w)`, not rescaled, non-negative unless the method is signed; of several layers on the finest of
+        their grids, or `(K, 1, h, w)` if fused.
 
     Raises:
-        ConfigError: an unknown method or fusion, or labels that do not fit the logits.
-        ImageError: no image, or one of a single colour.
+        ConfigError: an unknown method or fusion, missing preprocessing, or labels that do not fit the logits.
+        ImageError: not an image, or one of a single colour.
         TargetError: a class that the model does not have.
         LayerError: a layer that does not exist or has no grid.
     """
-    if method is None:
-        method = default_method(classifier, at_layer=layers is not None or reshape_transform is not None)
-    known = chosen_method(method, compares=against is not None)
-    if fuse is not None and fuse not in FUSIONS:
-        raise ConfigError(f"maps can be fused by {' or '.join(FUSIONS)}, not {fuse!r}.")
-    if isinstance(image, str | Path):
-        image = read_image(image)
-    if not isinstance(image, Image.Image):
-        raise ImageError(f"explain takes an image as read_image returns it, or a path, not {type(image).__name__}.")
-    image = image.convert("RGB")
-    select = image_targets(_indices(classifier, targets), _others(classifier, against), classifier.labels)
-    names = chosen_layers(classifier, known, layers)
-    view = classifier.view(image)
-    if (view == view[:1, :1]).all():
-        raise ImageError("the image is of a single colour, so that no place in it differs; choose another one.")
-    with classifier.lock:
-        found = run_method(classifier.model, classifier.tensor(view), select, known, names, reshape_transform)
-    return _explanation(classifier, image, view, found, method, names, fuse)
+    with explaining(classifier, image, device=device) as session:
+        return session.explain(targets, method, layers, reshape_transform, against=against, fuse=fuse)
 
 
-def _explanation(
-    classifier: Classifier,
-    image: Image.Image,
-    view: np.ndarray,
-    found: Attribution,
-    method: str,
-    layers: tuple[str, ...],
-    fuse: str | None,
-) -> Explanation:
-    logits = found.logits[0].float()
-    if len(logits) != classifier.num_classes:
-        raise ConfigError(f"{classifier.name} has {classifier.num_classes} labels for {len(logits)} logits.")
-    maps = torch.stack([resize_maps([one[0].float() for one in row]) for row in found.maps])
-    others = [int(one.against[0]) for one in found.targets if one.against is not None]
-    return Explanation(
-        model=classifier.name,
-        method=method,
-        labels=classifier.labels,
-        weights_hash=classifier.weights_hash,
-        view=view,
-        picture=_picture(classifier, image),
-        logits=logits.cpu().numpy(),
-        probabilities=logits.softmax(-1).cpu().numpy(),
-        targets=tuple(int(one.classes[0]) for one in found.targets),
-        layers=layers if fuse is None else (" + ".join(layers),),
-        maps=(maps if fuse is None else _fused(maps, fuse)).cpu().numpy(),
-        region=classifier.region(image),
-        completeness=None if found.completeness is None else torch.cat(found.completeness).float().cpu().numpy(),
-        against=tuple(others) if others else None,
-        fused=fuse or "",
-        threads=torch.get_num_threads(),
-    )
+@contextmanager
+def explaining(
+    classifier: Classifier | nn.Module,
+    image: ImageInput,
+    layers: Layers = None,
+    *,
+    device: str | torch.device | None = None,
+) -> Iterator["ExplanationSession"]:
+    """Open a session that explains one image several times from one forward pass.
+
+    CAM methods share the forward pass for all targets and for the layers named here; another layer, and methods that
+    explain the pixels, need passes of their own. The activations are freed when the block ends. No hook outlasts the
+    forward pass.
+
+    Args:
+        classifier: as in `explain`.
+        image: as in `explain`.
+        layers: all layers that the session will explain; None for the architecture's default.
+        device: where to move the model first.
+
+    Raises:
+        As `explain`.
+    """
+    model = as_classifier(classifier, image)
+    if device is not None:
+        with model.lock:
+            model.model.to(device)
+    session = ExplanationSession(model, prepare(model, image), layers)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+class ExplanationSession:
+    """Explanations of one image that share a forward pass; see `explaining`."""
+
+    def __init__(self, classifier: Classifier, image: PreparedImage, layers: Layers = None):
+        self._classifier, self._image = classifier, image
+        names = () if layers is None else chosen_layers(classifier, chosen_method("gradcam"), layers)
+        self._passes: SharedPasses | None = SharedPasses(image.x, names)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Class probabilities of the image, `(classes,)` float32."""
+        passes = self._open()
+        if not passes.passes:
+            layers = passes.layers or (default_layer(self._classifier),)
+            with (
+                self._classifier.lock,
+                share_passes(passes),
+                shared_forward(self._classifier.model, passes.x, layers),
+            ):
+                pass
+        return passes.passes[0].logits[0].detach().float().softmax(-1).cpu().numpy()
+
+    def explain(
+        self,
+        targets: Targets = None,
+        method: str | None = None,
+        layers: Layers = None,
+        reshape_transform: ReshapeTransform | None = None,
+        *,
+        against: Against = None,
+        fuse: str | None = None,
+    ) -> Explanation:
+        """Return attribution maps; arguments, result and errors as in the function `explain`."""
+        call = _Call(self._classifier, method, layers, reshape_transform, against, fuse)
+        select = image_targets(call.indices(targets), call.against(against), self._classifier.labels)
+        attribution = call.run(self._image.x, select, self._open())
+        return call.explanation(attribution, 0, self._image)
+
+    def close(self) -> None:
+        """Free the activations; the session cannot be used any more."""
+        self._passes = None
+
+    def _open(self) -> SharedPasses:
+        if self._passes is None:
+            raise ConfigError("the session is closed; explain inside its `with` block.")
+        return self._passes
+
+
+def explain_batch(
+    classifier: Classifier | nn.Module,
+    images: Sequence[ImageInput] | Tensor,
+    targets: Targets = None,
+    method: str | None = None,
+    layers: Layers = None,
+    reshape_transform: ReshapeTransform | None = None,
+    *,
+    against: Against = None,
+    fuse: str | None = None,
+    batch_size: int = 16,
+    device: str | torch.device | None = None,
+) -> list[Explanation]:
+    """Return an explanation of one target class for each of several images, computed in batches.
+
+    Args:
+        classifier: as in `explain`.
+        images: images as in `explain`, or a tensor `(N, C, H, W)`.
+        targets: one class for all images, or one for each; None for the most likely class of each.
+        method: as in `explain`.
+        layers: as in `explain`.
+        reshape_transform: as in `explain`.
+        against: one contrast class for all images, or one for each.
+        fuse: as in `explain`.
+        batch_size: images in one forward pass.
+        device: as in `explain`.
+
+    Returns:
+        N explanations with maps `(1, L, h, w)`; they equal those of `explain` within rounding.
+
+    Raises:
+        As `explain`; TargetError also if the number of classes is not that of the images.
+    """
+    if not len(images):
+        return []
+    model = as_classifier(classifier, images if isinstance(images, Tensor) else images[0])
+    if device is not None:
+        with model.lock:
+            model.model.to(device)
+    call = _Call(model, method, layers, reshape_transform, against, fuse)
+    chosen = _one_each(call.indices(targets), len(images))
+    contrasts = _one_each(call.against(against), len(images))
+    explanations = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        prepared = [prepare(model, image) for image in images[part]]
+        select = _select_each(chosen[part], contrasts[part], model.labels)
+        attribution = call.run(torch.cat([image.x for image in prepared]), select)
+        explanations += [call.explanation(attribution, index, image) for index, image in enumerate(prepared)]
+    return explanations
+
+
+def _one_each(classes: Against, count: int) -> list[int | str | None]:
+    """Return one class for each of `count` images."""
+    if classes is None or isinstance(classes, int | str):
+        return [classes] * count
+    if len(classes) not in (1, count):
+        raise TargetError(f"{len(classes)} classes for {count} images: name one, or one for each.")
+    return list(classes) * (count if len(classes) == 1 else 1)
+
+
+def _select_each(
+    targets: Sequence[int | str | None], contrasts: Sequence[int | str | None], labels: Sequence[str]
+) -> TargetSelector:
+    """Return a selector of one target for each image of a batch."""
+
+    def select(logits: Tensor) -> list[Target]:
+        single = [
+            image_targets(None if target is None else [int(target)], contrast, labels)(row)[0]
+            for target, contrast, row in zip(targets, contrasts, logits.split(1), strict=True)
+        ]
+        others = [target.against for target in single if target.against is not None]
+        return [Target(torch.cat([target.classes for target in single]), torch.cat(others) if others else None)]
+
+    return select
+
+
+class _Call:
+    """A request that has been checked: a classifier, a method and its layers."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        method: str | None,
+        layers: Layers,
+        reshape_transform: ReshapeTransform | None,
+        against: Against,
+        fuse: str | None,
+    ):
+        if method is None:
+            method = default_method(classifier, at_layer=layers is not None or reshape_transform is not None)
+        self.classifier = classifier
+        self.method = chosen_method(method, compares=against is not None)
+        if fuse is not None and fuse not in FUSIONS:
+            raise ConfigError(f"maps can be fused by {' or '.join(FUSIONS)}, not {fuse!r}.")
+        self.fuse = fuse
+        self.layers = chosen_layers(classifier, self.method, layers)
+        self.reshape_transform = reshape_transform
+
+    def indices(self, targets: Targets) -> list[int] | None:
+        """Return the indices of target classes; None for the most likely one."""
+        if targets is None:
+            return None
+        return [self._index(target) for target in ([targets] if isinstance(targets, str | int) else targets)]
+
+    def against(self, against: Against) -> Against:
+        """Return the contrast classes by index; the runner-up is known only with the logits."""
+        if against is None or against == RUNNER_UP:
+            return against
+        if isinstance(against, int | str):
+            return self._index(against)
+        return [other if other == RUNNER_UP else self._index(other) for other in against]
+
+    def _index(self, target: int | str) -> int:
+        if not isinstance(target, str):
+            if target != int(target):
+                raise TargetError(f"name a class by its index or its name, not by {target}.")
+            return int(target)
+        labels = self.classifier.labels
+        index = find_class(labels, target)
+        if index is not None:
+            return index
+        known = f"it knows {first_names(labels)}" if labels else "its classes have no names, so use an index"
+        raise TargetError(f"{self.classifier.name} has no class {target[:80]!r}; {known}.")
+
+    def run(self, x: Tensor, select: TargetSelector, passes: SharedPasses | None = None) -> Attribution:
+        """Run the method, with the forward passes of a session if it has some."""
+        model = self.classifier.model
+        with self.classifier.lock, share_passes(passes):
+            return run_method(model, x, select, self.method, self.layers, self.reshape_transform)
+
+    def explanation(self, attribution: Attribution, index: int, image: PreparedImage) -> Explanation:
+        """Return the explanation of one image of the batch."""
+        classifier = self.classifier
+        logits = attribution.logits[index].float()
+        if classifier.labels and len(logits) != classifier.num_classes:
+            raise ConfigError(f"{classifier.name} has {classifier.num_classes} labels for {len(logits)} logits.")
+        maps = torch.stack([resize_maps([layer[index].float() for layer in row]) for row in attribution.maps])
+        contrasts = [int(target.against[index]) for target in attribution.targets if target.against is not None]
+        completeness = attribution.completeness
+        return Explanation(
+            model=classifier.name,
+            method=self.method.name,
+            labels=classifier.labels or tuple(f"class {number}" for number in range(len(logits))),
+            weights_hash=classifier.weights_hash,
+            view=image.view,
+            picture=image.image,
+            logits=logits.cpu().numpy(),
+            probabilities=logits.softmax(-1).cpu().numpy(),
+            targets=tuple(int(target.classes[index]) for target in attribution.targets),
+            layers=self.layers if self.fuse is None else (" + ".join(self.layers),),
+            maps=(maps if self.fuse is None else _fused(maps, self.fuse)).cpu().numpy(),
+            region=image.region,
+            completeness=None
+            if completeness is None
+            else torch.stack([distance[index] for distance in completeness]).float().cpu().numpy(),
+            against=tuple(contrasts) or None,
+            fused=self.fuse or "",
+            threads=torch.get_num_threads(),
+        )
 
 
 def _fused(maps: Tensor, fuse: str) -> Tensor:
-    """One map of several layers', `(K, L, h, w)` to `(K, 1, h, w)`; an empty one stays empty."""
+    """Fuse the maps of several layers, `(K, L, h, w)` to `(K, 1, h, w)`; empty maps stay empty."""
     means = maps.abs().mean((2, 3), keepdim=True)
     scaled = torch.where(means > 0, maps / means, 0)
     return scaled.mean(1, keepdim=True) if fuse == "mean" else scaled.amax(1, keepdim=True)
-
-
-def _picture(classifier: Classifier, image: Image.Image) -> np.ndarray:
-    """What the model sees of an image, at the image's own resolution or less, `(h0, w0, 3)` uint8."""
-    crop = classifier.crop(image).copy()  # thumbnail() works in place, and the crop may be the caller's own image
-    crop.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    return np.asarray(crop)
-
-
-def _others(
-    classifier: Classifier, against: Sequence[int | str] | int | str | None
-) -> Sequence[int | str] | int | str | None:
-    """The classes to compare with, by index; the runner-up is found when the logits are known."""
-    if against is None:
-        return None
-    if isinstance(against, int | str):
-        return against if against == RUNNER_UP else _index(classifier, against)
-    return [other if other == RUNNER_UP else _index(classifier, other) for other in against]
-
-
-def _indices(classifier: Classifier, targets: Sequence[int | str] | int | str | None) -> list[int] | None:
-    if targets is None:
-        return None
-    several = [targets] if isinstance(targets, str | int) else targets
-    return [_index(classifier, target) for target in several]
-
-
-def _index(classifier: Classifier, target: int | str) -> int:
-    if not isinstance(target, str):
-        if target != int(target):
-            raise TargetError(f"a class is named by its index or its name, not by {target}.")
-        return int(target)
-    index = find_class(classifier.labels, target)
-    if index is not None:
-        return index
-    raise TargetError(f"{classifier.name} has no class {target[:80]!r}; it knows {first_names(classifier.labels)}.")

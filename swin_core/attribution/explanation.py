@@ -1,36 +1,45 @@
-"""What one model says about one image: the result that every figure, page and export is drawn from."""
+"""The result of an explanation, from which figures, pages and exports are drawn."""
 
+import io
+from base64 import b64encode
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from swin_core.attribution.overlay import Look, enlarged, overlay, scale_top
 from swin_core.attribution.regions import Region
+from swin_core.errors import ConfigError, TargetError
+from swin_core.system.atomic import replacing
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """Attribution maps of K target classes at L target layers: one model, one image.
+    """Attribution maps of K target classes at L target layers, for one model and one image.
 
     Attributes:
         model: the classifier's name.
         method: the attribution method, for instance "gradcam".
         labels: the model's class names, one per logit.
-        weights_hash: hash of the weights that were explained.
-        view: what the model saw, `(H, W, 3)`, uint8.
-        image: the same crop at native resolution, `(h0, w0, 3)`, uint8, longest side at most 512 pixels.
+        weights_hash: hash of the weights.
+        view: the pixels that the model saw, `(H, W, 3)` uint8.
+        picture: the same crop at the image's resolution, `(h0, w0, 3)` uint8, longest side at most 512 pixels.
         logits: `(classes,)`, float32.
         probabilities: softmax of the logits, `(classes,)`, float32.
-        targets: the explained class indices, K of them.
-        layers: the names of the target layers, L of them; "input" for a method that explains the pixels, and all names
-            joined by " + " for a map that is fused of several layers.
-        maps: `(K, L, h, w)`, float32, not rescaled; non-negative, but of methods with a sign below zero where something
-            speaks against the class.
-        completeness: `(K,)`, how far the maps' sum is from what theory says it is; else None. At the last norm
-            |sum of the signed map + bias - logit|; of integrated gradients |sum of the map - change of the logit|.
-        region: what the model saw of the image that it was given: left, top, right and bottom, in pixels.
-        against: for each target the class rather than which it is explained, K of them; None for the targets alone.
-        fused: how maps of several layers became one: "mean" or "max", or an empty string if they did not.
-        threads: of PyTorch when this was computed; the last bits of the numbers depend on it.
+        targets: class indices, K of them.
+        layers: names of the L target layers; "input" for methods that explain the pixels. Maps fused of several layers
+            have all names, joined by " + ".
+        maps: `(K, L, h, w)`, float32, not rescaled. Only signed methods go below zero, where a pixel lowers the score.
+        completeness: distance of each map's sum from its theoretical value, `(K,)`, or None. At the last norm
+            |sum of the signed map + bias - logit|; for integrated gradients |sum of the map - change of the logit|.
+        region: the part of the given image that the model saw, in pixels: left, top, right, bottom.
+        against: contrast class of each target, K of them, or None.
+        fused: how the maps of several layers were fused, "mean" or "max"; empty if they were not.
+        threads: PyTorch's threads during the computation; the last bits of the numbers depend on it.
     """
 
     model: str
@@ -51,15 +60,79 @@ class Explanation:
     threads: int = 1
 
     def __repr__(self) -> str:
-        """One line: method, model, targets with their probabilities, layers and the shape of the maps."""
+        """Return one line: method, model, layers, targets with their probabilities, shape of the maps."""
         targets = ", ".join(f"{self.label(k)} {self.probabilities[i]:.1%}" for k, i in enumerate(self.targets))
         shape = " x ".join(map(str, self.maps.shape))
         return f"<Explanation: {self.method} of {self.model} at {', '.join(self.layers)}: {targets}; maps {shape}>"
 
     def label(self, k: int) -> str:
-        """Class name of the k-th target."""
+        """Return the class name of the k-th target."""
         return self.labels[self.targets[k]]
 
     def magnitude(self, k: int, layer: int = 0) -> float:
-        """Largest absolute value of the k-th target's map at the given layer, in the map's own units."""
+        """Return the largest absolute value of the k-th target's map at a layer, in the map's own units."""
         return float(np.abs(self.maps[k, layer]).max())
+
+    def overlay(self, target: int = 0, layer: int = 0, look: Look | None = None) -> Image.Image:
+        """Return the image with the map of one target and layer drawn over it.
+
+        Args:
+            target: index into `targets`.
+            layer: index into `layers`.
+            look: colour map, opacity and threshold.
+
+        Raises:
+            TargetError: no such target or layer.
+        """
+        if not (0 <= target < len(self.targets) and 0 <= layer < len(self.layers)):
+            raise TargetError(
+                f"there is no map {target} at layer {layer}: this explanation has {len(self.targets)} targets and "
+                f"{len(self.layers)} layers, counted from 0."
+            )
+        values = self.maps[target, layer]
+        signed = bool((self.maps < 0).any())
+        return Image.fromarray(overlay(enlarged(self.picture), values, scale_top(values), look or Look(), signed))
+
+    def save(self, path: str | Path, target: int = 0, layer: int = 0) -> None:
+        """Write the overlay as an image (.png, .jpg, .webp), or the arrays of all targets and layers (.npz).
+
+        Args:
+            path: the file; its suffix selects the format.
+            target: of the overlay; index into `targets`.
+            layer: of the overlay; index into `layers`.
+
+        Raises:
+            ConfigError: another suffix.
+            TargetError: no such target or layer.
+        """
+        suffix, stream = Path(path).suffix.lower(), io.BytesIO()
+        if suffix in _FORMATS:
+            self.overlay(target, layer).save(stream, _FORMATS[suffix])
+        elif suffix == ".npz":
+            names = ("maps", "view", "logits", "probabilities", "targets", "layers", "labels", "model", "method")
+            np.savez_compressed(stream, **{name: np.asarray(getattr(self, name)) for name in names})
+        else:
+            raise ConfigError(f"an explanation is saved as {', '.join(_FORMATS)} or .npz, not as {Path(path).name!r}.")
+        with replacing(path) as file:
+            file.write(stream.getvalue())
+
+    def _repr_png_(self) -> bytes:
+        """Return the overlay of the first target at the first layer, for notebooks."""
+        stream = io.BytesIO()
+        self.overlay().save(stream, "PNG")
+        return stream.getvalue()
+
+    def _repr_html_(self) -> str:
+        """Return the overlays of all targets and layers with captions, for notebooks."""
+        figures = []
+        for k, index in enumerate(self.targets):
+            for layer, name in enumerate(self.layers):
+                stream = io.BytesIO()
+                self.overlay(k, layer).save(stream, "PNG")
+                caption = f"{self.label(k)} {self.probabilities[index]:.1%} · {self.method} at {name}"
+                figures.append(
+                    '<figure style="display:inline-block;margin:4px">'
+                    f'<img alt="{escape(caption)}" src="data:image/png;base64,{b64encode(stream.getvalue()).decode()}">'
+                    f"<figcaption>{escape(caption)}</figcaption></figure>"
+                )
+        return f"<div><p>{escape(self.model)}</p>{''.join(figures)}</div>"

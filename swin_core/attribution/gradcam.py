@@ -8,7 +8,8 @@ layers and images share the forward pass.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -101,6 +102,50 @@ def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Ite
         yield Activations(logits, outputs)
 
 
+@dataclass
+class SharedPasses:
+    """Forward passes of one input that several calls share."""
+
+    x: Tensor
+    """The input, `(B, channels, H, W)`."""
+    layers: tuple[str, ...] = ()
+    """Layers to capture in each pass, beside those that a call needs."""
+    passes: list[Activations] = field(default_factory=list)
+    """The passes so far."""
+
+
+_shared_passes: ContextVar[SharedPasses | None] = ContextVar("shared_passes", default=None)
+
+
+@contextmanager
+def share_passes(passes: SharedPasses | None) -> Iterator[None]:
+    """Let `shared_forward` keep its passes in `passes`, and reuse them, for the length of a block."""
+    token = _shared_passes.set(passes)
+    try:
+        yield
+    finally:
+        _shared_passes.reset(token)
+
+
+@contextmanager
+def shared_forward(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Iterator[Activations]:
+    """Run a model as `forward_to_layers` does, or reuse a pass of `share_passes` that captured these layers of `x`.
+
+    The graph of a shared pass is used again, so its gradients must be taken with `retain_graph=True`.
+    """
+    shared = _shared_passes.get()
+    if shared is None or shared.x is not x:
+        with forward_to_layers(model, x, layers) as activations:
+            yield activations
+        return
+    known = next((one for one in shared.passes if one.outputs.keys() >= set(layers)), None)
+    if known is None:
+        with forward_to_layers(model, x, list(dict.fromkeys([*layers, *shared.layers]))) as known:
+            shared.passes.append(known)
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        yield Activations(known.logits, {name: known.outputs[name] for name in layers})
+
+
 @dataclass(frozen=True)
 class CamFormula:
     """The formula of a CAM method."""
@@ -145,7 +190,7 @@ def layer_maps(
         TargetError: a class outside the model's classes.
         LayerError: a layer that cannot be explained.
     """
-    with forward_to_layers(model, x, layers) as activations:
+    with shared_forward(model, x, layers) as activations:
         logits = activations.logits.detach()
         targets = select(logits)
         outputs = [activations.outputs[name] for name in layers]
@@ -159,7 +204,7 @@ def layer_maps(
         rows, completeness = [], []
         for number, target in enumerate(targets):
             score = target.score(activations.logits).sum()
-            keep = number < len(targets) - 1
+            keep = number < len(targets) - 1 or _shared_passes.get() is not None
             at_layers = torch.autograd.grad(score, outputs, retain_graph=keep, allow_unused=True)
             gradients = [_gradient(*pair, arrange[pair[0]]) for pair in zip(layers, at_layers, strict=True)]
             rows.append([formula.weigh(*pair).relu() for pair in zip(values, gradients, strict=True)])

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
 import swin_core
 from swin_core.attribution.explain import explain
+from swin_core.errors import ConfigError, TargetError
+from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.matplotlib_grid import cell_overlay
 
 
 def test_a_path_is_read(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
@@ -25,3 +33,58 @@ def test_an_explanation_prints_as_one_line(small_classifier: swin_core.Classifie
     assert len(line) < 200
     for word in ("gradcam", small_classifier.name, "norm", found.label(0), f"{found.probabilities[2]:.1%}", "2 x 1 x"):
         assert word in line
+
+
+def test_an_overlay_is_that_of_a_grids_cell(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    explanation = explain(small_classifier, samples["cat"], [1, 2], "gradcam", ["norm", "layers.0"])
+    for target, layer in ((0, 0), (1, 1)):
+        cell = Cell(explanation, target, layer)
+        grid = Grid((Row("", explanation.picture, [cell]),), ("small",))
+        np.testing.assert_array_equal(np.asarray(explanation.overlay(target, layer)), cell_overlay(grid, cell))
+    for target, layer in ((2, 0), (0, 2), (-1, 0)):
+        with pytest.raises(TargetError, match="no map"):
+            explanation.overlay(target, layer)
+
+
+def test_a_signed_map_is_drawn_in_two_colours(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    explanation = explain(small_classifier, samples["cat"], 1, "relevance")
+    assert explanation.maps.min() < 0
+    cell = Cell(explanation)
+    grid = Grid((Row("", explanation.picture, [cell]),), ("small",))
+    np.testing.assert_array_equal(np.asarray(explanation.overlay()), cell_overlay(grid, cell))
+
+
+def test_an_explanation_is_saved(
+    small_classifier: swin_core.Classifier, samples: dict[str, Path], tmp_path: Path
+) -> None:
+    explanation = explain(small_classifier, samples["cat"], [1, 2], "gradcam", ["norm"])
+    explanation.save(tmp_path / "map.png", target=1)
+    with Image.open(tmp_path / "map.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(explanation.overlay(1)))
+    for name, kind in (("map.JPG", "JPEG"), ("map.webp", "WEBP")):
+        explanation.save(str(tmp_path / name))
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
+    explanation.save(tmp_path / "map.npz")
+    with np.load(tmp_path / "map.npz") as arrays:
+        np.testing.assert_array_equal(arrays["maps"], explanation.maps)
+        np.testing.assert_array_equal(arrays["probabilities"], explanation.probabilities)
+        assert tuple(arrays["labels"]) == explanation.labels
+        assert tuple(arrays["layers"]) == ("norm",)
+    with pytest.raises(ConfigError, match=r"\.png, .*\.npz, not as 'map'"):
+        explanation.save(tmp_path / "map")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.JPG", "map.npz", "map.png", "map.webp"]
+
+
+def test_a_notebook_shows_every_map(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    named = swin_core.Classifier(small_classifier.model, ["<b>", *"abcd"], (0.5,) * 3, (0.5,) * 3, 64, name="<script>")
+    explanation = explain(named, samples["cat"], [0, 1], "gradcam", ["norm"])
+    page = explanation._repr_html_()
+    assert page.count("<img ") == 2
+    assert "<script>" not in page
+    assert "&lt;b&gt;" in page
+    first = re.search(r"base64,([^\"]+)", page)
+    assert first is not None
+    assert base64.b64decode(first.group(1)) == explanation._repr_png_()
+    with Image.open(io.BytesIO(explanation._repr_png_())) as image:
+        assert image.size == explanation.overlay().size
