@@ -1,9 +1,10 @@
-"""The method to start with, by measurement: `docs/trust.md` has the tables and the commands.
+"""The default attribution method of an architecture, chosen by measurement.
 
-Measured were the bundled models. On both data sets the relevance of patches is above every other map without signs by
-SRG for Swin and Swin-MLP, and attention rollout x gradient above all that do without rules for our own layers; it leads
-for the ViT. Of the methods that explain a layer HiResCAM at the last block's first norm is above Grad-CAM at the same
-one. Of other architectures no trained weights come with the program: they keep Grad-CAM, which works on all of them.
+`docs/trust.md` has the tables and the commands. By SRG on both data sets, relevance at the patches is above every
+other unsigned map for the bundled Swin and Swin-MLP. Attention rollout x gradient is the best of those that need no
+rules for our own layers, and the best for the ViT. Of the methods that explain a layer, HiResCAM at the last block's
+first norm is above Grad-CAM at the same layer. Other architectures were not measured and keep Grad-CAM, which works on
+all of them.
 """
 
 from torch import nn
@@ -13,31 +14,29 @@ from swin_core.errors import LayerError
 from swin_core.models.swin import Swin
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["default_method"]
-
 _SWINS = ("swin_core.models.swin.Swin", "timm.models.swin_transformer.SwinTransformer")
-"""Swin of the first version, by name, since timm is imported only where a model of it is made."""
+"""Class names of Swin V1; names, so that timm is not imported here."""
 
 
 def default_method(classifier: Classifier, at_layer: bool = False) -> str:
-    """The name of the method whose maps can be believed most for a model's architecture, as far as it was measured.
+    """Return the name of the method that was measured best for a model's architecture.
 
     Args:
         classifier: the model.
-        at_layer: whether a target layer is to be explained, which a method that explains the pixels cannot.
+        at_layer: whether the method has to explain a target layer.
     """
     model = classifier.model
-    readable = _attention_of_swin(model)
+    readable = _has_swin_attention(model)
     if at_layer:
         return "hirescam" if readable or isinstance(model, Swin) else "gradcam"
-    # With a single stage, as a plain ViT has, what leaves it is as far from the patches as can be.
+    # A single stage, as in a plain ViT, ends too far from the patches for relevance at its output to be sharp.
     if isinstance(model, Swin) and len(model.layers) > 1:
         return "patchrelevance"
     return "gradrollout" if readable else "gradcam"
 
 
-def _attention_of_swin(model: nn.Module) -> bool:
-    """Whether a model is a Swin of the first version whose attention can be read; one of MLPs has none."""
+def _has_swin_attention(model: nn.Module) -> bool:
+    """Return whether a model is a Swin V1 with attention that can be read; Swin-MLP has no attention."""
     if not any(f"{kind.__module__}.{kind.__qualname__}" in _SWINS for kind in type(model).__mro__):
         return False
     try:

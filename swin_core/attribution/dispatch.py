@@ -1,4 +1,4 @@
-"""Every attribution method behind one call: maps of a whole batch of images, as tensors on the model's device."""
+"""Check and run an attribution method: maps of a batch of images, as tensors on the model's device."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -15,8 +15,6 @@ from swin_core.zoo.classifier import Classifier
 Layers: TypeAlias = "Sequence[str | nn.Module] | str | nn.Module | None"
 """Target layers by name or module, one or several; None for the default of the architecture."""
 
-__all__ = ["Layers", "attribute", "chosen_layers", "chosen_method", "run_method"]
-
 
 def attribute(
     classifier: Classifier,
@@ -29,42 +27,47 @@ def attribute(
     *,
     signed: bool = False,
 ) -> Tensor:
-    """Attribution maps of a batch, one class an image; of the methods with one pass, from one forward pass.
+    """Return attribution maps of a batch, for one target class of each image.
 
-    A batch gives what each of its images gives alone. Safe under concurrent calls: the model's lock is taken here.
+    A batch gives the same maps as its images one by one. Methods of one pass run the model once. Safe to call from
+    several threads: the model's lock is taken here.
 
     Args:
         classifier: the model.
-        batch: normalised images, `(B, C, H, W)`, as `Classifier.tensor` gives them.
-        targets: the class of each image, `(B,)`.
+        batch: normalised images, `(B, C, H, W)`, as `Classifier.tensor` returns them.
+        targets: target class of each image, `(B,)`.
         method: a key of `METHODS`.
-        layers: target layers by name, one or L of them; None for the default of the architecture.
-        against: explain `logit[target] - logit[against]` instead of the logit, `(B,)`.
-        reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that cannot be found.
-        signed: keep what is below zero in the maps of a method with a sign, as `explain` does.
+        layers: target layers, one or L of them; None for the default of the architecture.
+        against: contrast class of each image, `(B,)`: explain `logit[target] - logit[against]`.
+        reshape_transform: from a layer's output to `(B, C, h, w)`, for layouts that are not detected.
+        signed: keep the negative values of a signed method, as `explain` does.
 
     Returns:
         `(B, L, h, w)`, float32, not rescaled, non-negative unless signed; of several layers on the finest of their
-        grids. L is 1 for a method that explains the pixels alone.
+        grids. L is 1 for methods that explain the pixels.
 
     Raises:
-        ConfigError: an unknown method, or a comparison of classes where a method does not depend on the class.
-        TargetError: a class outside the model's, or not one an image.
+        ConfigError: an unknown method, or contrast classes for a method that does not depend on the class.
+        TargetError: a class that the model does not have, or a number of classes that is not B.
         LayerError: a layer that does not exist or has no grid.
     """
     known = chosen_method(method, compares=against is not None)
     names = chosen_layers(classifier, known, layers)
     with classifier.lock:
-        found = run_method(classifier.model, batch, batch_targets(targets, against), known, names, reshape_transform)
-    maps = resize_maps(found.maps[0]).float()
+        result = run_method(classifier.model, batch, batch_targets(targets, against), known, names, reshape_transform)
+    maps = resize_maps(result.maps[0]).float()
     return maps if signed else maps.relu()
 
 
 def chosen_method(name: str, compares: bool = False) -> Method:
-    """The facts of a method.
+    """Return a method by name.
+
+    Args:
+        name: a key of `METHODS`.
+        compares: whether contrast classes are given.
 
     Raises:
-        ConfigError: an unknown method; or classes are to be compared where it does not depend on the class.
+        ConfigError: an unknown method, or contrast classes for a method that does not depend on the class.
     """
     if name not in METHOD_FACTS:
         reason = NOT_OFFERED.get(name)

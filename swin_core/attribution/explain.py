@@ -213,7 +213,7 @@ def _one_each(classes: Against, count: int) -> list[int | str | None]:
         return [classes] * count
     if len(classes) not in (1, count):
         raise TargetError(f"{len(classes)} classes for {count} images: name one, or one for each.")
-    return list(classes) * (count if len(classes) == 1 else 1)
+    return [*classes] * (count if len(classes) == 1 else 1)
 
 
 def _select_each(

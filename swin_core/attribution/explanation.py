@@ -5,6 +5,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from swin_core.attribution.overlay import Look, enlarged, overlay, scale_top
 from swin_core.attribution.regions import Region
 from swin_core.errors import ConfigError, TargetError
-from swin_core.system.atomic import replacing
+from swin_core.system.atomic import atomic_write
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -110,10 +111,11 @@ class Explanation:
             self.overlay(target, layer).save(stream, _FORMATS[suffix])
         elif suffix == ".npz":
             names = ("maps", "view", "logits", "probabilities", "targets", "layers", "labels", "model", "method")
-            np.savez_compressed(stream, **{name: np.asarray(getattr(self, name)) for name in names})
+            arrays: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in names}
+            np.savez_compressed(stream, **arrays)
         else:
             raise ConfigError(f"an explanation is saved as {', '.join(_FORMATS)} or .npz, not as {Path(path).name!r}.")
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(stream.getvalue())
 
     def _repr_png_(self) -> bytes:

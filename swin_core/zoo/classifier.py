@@ -98,13 +98,14 @@ class Classifier:
         config = timm.data.resolve_data_config({}, model=model)
         settings = getattr(model, "pretrained_cfg", {})
         architecture = settings.get("architecture", type(model).__name__)
-        if not getattr(model, "num_classes", 0):
+        count = getattr(model, "num_classes", 0)
+        if not isinstance(count, int) or not count:
             raise no_head(name or type(model).__name__)
         if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
             raise ModelError(f"{name or type(model).__name__} takes no square crop of an image; choose another model.")
         return cls(
             model,
-            default_labels(int(model.num_classes)),
+            default_labels(count),
             config["mean"],
             config["std"],
             config["input_size"][1],
