@@ -1,7 +1,7 @@
-"""Ablations: the same training of models that lack a part of Swin, or are another kind, and what came of it."""
+"""Train the paper's ablations with the same recipe, and compare the results."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +14,21 @@ from swin_core.training.recipes import recipe
 from swin_core.training.run_writer import Progress
 from swin_core.zoo.load import load, weights_file
 
-__all__ = [
-    "ABLATIONS",
-    "MAIN",
-    "RANDOM",
-    "Ablation",
-    "Result",
-    "as_json",
-    "bundled_training",
-    "evaluated",
-    "finetuning",
-    "found",
-    "from_json",
-    "table",
-    "together",
-    "trained",
-    "training",
-]
-
 RANDOM, MAIN = "random", "main"
-"""Beside the ablations, for fine-tuning: random weights, and a bundled model's."""
+"""Further settings for fine-tuning: random weights, and the weights of a bundled model."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One model to train as all others."""
+    """One model of the comparison."""
 
     title: str
     changes: Mapping[str, Any]
-    """Settings in place of the recipe's."""
+    """Settings that replace the recipe's."""
     paper: float
-    """Published top-1 of its like on ImageNet-1k, in percent."""
+    """Published top-1 of the corresponding model on ImageNet-1k, in percent."""
     source: str
-    """Where that stands."""
+    """Where that is published."""
 
 
 ABLATIONS = {
@@ -59,18 +41,17 @@ ABLATIONS = {
         "ViT of the same size", {"variant": "vit_nano", "patch_size": 4, "window_size": 8}, 79.8, "DeiT-S, table 1"
     ),
 }
-"""The paper's ablations (table 4), its all-MLP variant, and the plain ViT that it is compared with, by name."""
+"""The paper's ablations (table 4), the authors' all-MLP variant, and a plain ViT, by name."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one run."""
+    """Metrics of one run."""
 
     setting: str
     """A key of `ABLATIONS`, `RANDOM` or `MAIN`."""
     seed: int
     run: str
-    """Name of the run."""
     weights_hash: str
     data: str
     split: str
@@ -78,17 +59,17 @@ class Result:
     top5: float | None
     loss: float
     minutes: float
-    """Time of training."""
+    """Duration of the training."""
     parameters: int
 
 
-def training(setting: str, seed: int, **changes: Any) -> TrainConfig:
-    """The config that trains an ablation from random weights: `swin_nano`, or what stands in its place.
+def ablation_config(setting: str, seed: int, **changes: Any) -> TrainConfig:
+    """Return the config that trains an ablation of `swin_nano` from random weights.
 
     Args:
         setting: a key of `ABLATIONS`.
-        seed: of weights, order and augmentation.
-        changes: settings in place of those of `fast-cifar100`, the same for all.
+        seed: seed of weights, order and augmentation.
+        changes: settings that replace those of `fast-cifar100`, the same for all ablations.
 
     Raises:
         ConfigError: no such ablation, or a wrong setting.
@@ -99,38 +80,38 @@ def training(setting: str, seed: int, **changes: Any) -> TrainConfig:
     return recipe("fast-cifar100", **own, name=f"ablation-{setting}-seed{seed}", seed=seed)
 
 
-def finetuning(setting: str, start: TrainConfig, init: str, data: str, **changes: Any) -> TrainConfig:
-    """The config that fine-tunes a model on a folder, in one way that suits all of them.
+def finetuning_config(setting: str, start: TrainConfig, init: str, data: str, **changes: Any) -> TrainConfig:
+    """Return the config that fine-tunes a model on a folder, in the same way for all models.
 
-    Patches grow to twice their side, and windows stay as many tokens as they were: so each model keeps all its weights,
-    Swin-MLP its mixing matrices too, which are lost at another window. A ViT's one window stays the whole image.
+    Patches get twice their side and windows keep their number of tokens, so that each model keeps all its weights: the
+    mixing matrices of Swin-MLP depend on the window. The one window of a ViT remains the whole image.
 
     Args:
-        setting: what to call it.
-        start: how the weights were trained; of random weights, how they would have been.
-        init: the weights' name, or empty for random ones.
+        setting: name of the setting.
+        start: config that the initial weights were trained with, or would have been if they are random.
+        init: name of the initial weights; empty for random ones.
         data: the folder.
-        changes: settings in place of those of `custom`, the same for all.
+        changes: settings that replace those of `custom`, the same for all models.
     """
-    usual = recipe("custom", **{**changes, "data": data})
+    base = recipe("custom", **{**changes, "data": data})
     patch = 2 * start.patch_size
-    whole = start.window_size * start.patch_size >= start.image_size
+    global_window = start.window_size * start.patch_size >= start.image_size
     names = ("variant", "shift", "relative_position_bias", "absolute_embedding", "seed")
     return replace(
-        usual,
+        base,
         **{name: getattr(start, name) for name in names},
         init=init,
         patch_size=patch,
-        window_size=-(-usual.image_size // patch) if whole else start.window_size,
+        window_size=-(-base.image_size // patch) if global_window else start.window_size,
         name=f"finetuned-{setting}-seed{start.seed}",
     )
 
 
 def bundled_training(name: str, runs_root: Path) -> TrainConfig:
-    """How a model's weights were trained, as their file tells.
+    """Return the config that a model was trained with, as recorded in its weights file.
 
     Raises:
-        ModelError: it does not, so that their patches and windows are not known.
+        ModelError: the file does not record it, so that patch and window size are unknown.
     """
     recorded = recorded_settings(weights_file(name, runs_root))
     if "variant" not in recorded:
@@ -138,7 +119,7 @@ def bundled_training(name: str, runs_root: Path) -> TrainConfig:
     return TrainConfig.from_dict(recorded)
 
 
-def trained(
+def finish_run(
     config: TrainConfig,
     root: Path,
     *,
@@ -147,78 +128,76 @@ def trained(
     data_root: str | None = None,
     progress: Callable[[], Progress] | None = None,
 ) -> runs.Run:
-    """The finished run of a config: one that is there, one that goes on, or a new one.
-
-    A run of the same settings is found by its name in `root`; its state decides.
+    """Return the finished run of a config: an existing one, one that is resumed, or a new one.
 
     Args:
         config: all settings.
         root: folder of the runs.
-        devices, processes: as `choose_devices` gives them.
-        data_root: folder of the data sets; None for the usual place.
-        progress: makes what is told of each step, if the run is not finished.
+        devices, processes: from `choose_devices`.
+        data_root: folder of the data sets; None for the default.
+        progress: makes the function that reports the steps, if the run is not finished.
 
     Raises:
-        RunError: it was stopped, or is under way elsewhere; the same call goes on later.
+        RunError: the run was stopped, or another process trains it; the same call resumes it later.
         SwinError: as for `launch`.
     """
-    run = found(config, root)
+    run = find_run(config, root)
     if run is not None and run.state == "finished":
         return run
     if run is not None and run.alive:
-        raise RunError(f"run {run.name} is under way already; wait for its end, or stop it with swinlens runs stop.")
+        raise RunError(f"run {run.name} is already running; wait for its end, or stop it with swinlens runs stop.")
     folder = runs.create(config.to_dict(), root) if run is None else run.folder
     runs.write_launch(folder, devices=list(devices), processes=processes, max_restarts=0, data_root=data_root)
     begin = launch_new if run is None else launch
     if begin(folder, progress() if progress else None) != "finished":
-        raise RunError(f"stopped in {folder.name}; the same command goes on from there.")
+        raise RunError(f"stopped in {folder.name}; the same command resumes it.")
     return runs.find(folder.name, root)
 
 
-def found(config: TrainConfig, root: Path) -> runs.Run | None:
-    """The newest run of exactly these settings, one that is finished before any other; or None."""
-    wanted = config.to_dict()
-    same = [run for run in runs.list_runs(root) if run.config == wanted]
+def find_run(config: TrainConfig, root: Path) -> runs.Run | None:
+    """Return the newest finished run with exactly these settings, else the newest unfinished one, else None."""
+    settings = config.to_dict()
+    same = [run for run in runs.list_runs(root) if run.config == settings]
     return max(same, key=lambda run: run.state == "finished", default=None)
 
 
-def evaluated(
+def run_result(
     setting: str, run: runs.Run, known: Iterable[Result], evaluate: Callable[[runs.Run], Evaluation]
 ) -> Result:
-    """The figures of a finished run, unless they are known already.
+    """Evaluate a finished run, unless an earlier result has the same weights.
 
     Args:
-        setting: what was trained.
+        setting: setting of the run.
         run: the run.
-        known: results of earlier calls; one of the same weights is taken over.
-        evaluate: evaluates the run's model on the images that are kept for it.
+        known: results of earlier calls.
+        evaluate: evaluates the run's model on its test images.
     """
     classifier = load(str(run.folder))
     for result in known:
         if (result.setting, result.run, result.weights_hash) == (setting, run.name, classifier.weights_hash):
             return result
-    measured = evaluate(run)
+    evaluation = evaluate(run)
     return Result(
         setting=setting,
         seed=int(run.config["seed"]),
         run=run.name,
         weights_hash=classifier.weights_hash,
-        data=measured.data,
-        split=measured.split,
-        top1=measured.metrics.top1,
-        top5=measured.metrics.top5,
-        loss=measured.metrics.loss,
+        data=evaluation.data,
+        split=evaluation.split,
+        top1=evaluation.metrics.top1,
+        top5=evaluation.metrics.top5,
+        loss=evaluation.metrics.loss,
         minutes=round(sum(line["seconds"] for line in run.metrics()) / 60, 2),
         parameters=sum(parameter.numel() for parameter in classifier.model.parameters()),
     )
 
 
-def table(results: Sequence[Result], paper: bool) -> str:
-    """Results as a Markdown table: mean over the seeds, and half of the range from the lowest to the highest.
+def markdown_table(results: Sequence[Result], paper: bool) -> str:
+    """Return results as a Markdown table: mean over the seeds, and half of the range between lowest and highest.
 
     Args:
-        results: of any settings and seeds.
-        paper: whether the paper's figures and what they say stand beside.
+        results: results of any settings and seeds.
+        paper: whether to add the paper's results, and whether ours agree with them.
     """
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -231,13 +210,13 @@ def table(results: Sequence[Result], paper: bool) -> str:
         row = [
             ABLATIONS[setting].title if setting in ABLATIONS else setting,
             str(len(group)),
-            _spread([100 * one.top1 for one in group], 2, " %"),
+            _spread([100 * result.top1 for result in group], 2, " %"),
             _spread([100 * value for value in top5], 2, " %") if top5 else "",
-            _spread([one.loss for one in group], 3),
+            _spread([result.loss for result in group], 3),
             f"{group[0].parameters:,}",
-            f"{sum(one.minutes for one in group) / len(group):.1f}",
+            f"{sum(result.minutes for result in group) / len(group):.1f}",
         ]
-        rows.append(row + (_beside(setting, groups) if paper else []))
+        rows.append(row + (_compare_with_paper(setting, groups) if paper else []))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -246,37 +225,35 @@ def _spread(values: Sequence[float], digits: int, unit: str = "") -> str:
     return f"{mean} ± {(max(values) - min(values)) / 2:.{digits}f}{unit}" if len(values) > 1 else f"{mean}{unit}"
 
 
-def _beside(setting: str, groups: Mapping[str, Sequence[Result]]) -> list[str]:
-    """What a setting's top-1 says beside the full model's, what the paper says, and whether they agree."""
+def _compare_with_paper(setting: str, groups: Mapping[str, Sequence[Result]]) -> list[str]:
+    """Return a setting's difference to the full model in top-1, the paper's top-1, and whether the two agree.
+
+    The seeds decide only if the ranges of the two settings do not overlap.
+    """
     published = ABLATIONS[setting]
-    stands = f"{published.paper:.1f} % ({published.source})"
+    paper = f"{published.paper:.1f} % ({published.source})"
     if setting == "full" or "full" not in groups:
-        return ["", stands, ""]
+        return ["", paper, ""]
     own, full = ([row.top1 for row in groups[name]] for name in (setting, "full"))
     gap = 100 * (sum(own) / len(own) - sum(full) / len(full))
     if min(len(own), len(full)) < 2:
-        return [f"{gap:+.2f}, one seed", stands, "not decided"]
+        return [f"{gap:+.2f}, one seed", paper, "not decided"]
     apart = max(own) < min(full) or min(own) > max(full)
-    words = f"{gap:+.2f}" if apart else f"{gap:+.2f}, within the seeds' spread"
-    theirs = published.paper - ABLATIONS["full"].paper
+    difference = f"{gap:+.2f}" if apart else f"{gap:+.2f}, within the seeds' spread"
+    paper_gap = published.paper - ABLATIONS["full"].paper
     if not apart:
-        return [words, stands, "not decided" if theirs else "yes"]
-    return [words, stands, "yes" if gap * theirs > 0 else "no"]
+        return [difference, paper, "not decided" if paper_gap else "yes"]
+    return [difference, paper, "yes" if gap * paper_gap > 0 else "no"]
 
 
-def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Results as plain values; `from_json` reads them again."""
-    return [asdict(result) for result in results]
-
-
-def from_json(rows: Sequence[object]) -> list[Result]:
-    """The results that `as_json` wrote; what is none is left out."""
+def read_results(rows: Sequence[object]) -> list[Result]:
+    """Return the results among values read from JSON; other values are left out."""
     names = set(Result.__dataclass_fields__)
-    found = [row for row in rows if isinstance(row, dict) and set(row) == names]
-    return [Result(**row) for row in found if isinstance(row["setting"], str) and isinstance(row["run"], str)]
+    complete = [row for row in rows if isinstance(row, dict) and set(row) == names]
+    return [Result(**row) for row in complete if isinstance(row["setting"], str) and isinstance(row["run"], str)]
 
 
-def together(results: Sequence[Result], known: Iterable[Result]) -> list[Result]:
-    """Results, and those known before of other runs, such as trials of fewer epochs: nothing measured is lost."""
+def merge_results(results: Sequence[Result], known: Iterable[Result]) -> list[Result]:
+    """Return `results` and those of `known` from other runs, such as trials of fewer epochs."""
     done = {(result.setting, result.run) for result in results}
     return [*results, *(result for result in known if (result.setting, result.run) not in done)]

@@ -1,4 +1,4 @@
-"""Cat, dog, rose and tulip: the rows of the reproduced report's figure 11, as a folder for the recipe `custom`."""
+"""The data set of the reproduced report's figure 11: cats, dogs, roses and tulips, for the recipe `custom`."""
 
 import os
 import shutil
@@ -9,15 +9,13 @@ from swin_core.data.downloads import downloadable
 from swin_core.errors import DataError
 from swin_core.images.read import IMAGE_SUFFIXES
 
-__all__ = ["CLASSES", "FOLDER", "compose"]
-
 CLASSES = {
     "cat": ("cats_dogs", "cat"),
     "dog": ("cats_dogs", "dog"),
     "rose": ("flower_photos", "roses"),
     "tulip": ("flower_photos", "tulips"),
 }
-"""Each class, with the data set and the folder in it from which its images come."""
+"""The data set and the class folder that the images of each class come from."""
 
 FOLDER = "four_classes"
 """Name of the folder in the data root."""
@@ -26,30 +24,34 @@ FOLDER = "four_classes"
 def compose(
     root: str | os.PathLike[str] | None = None, out: str | os.PathLike[str] | None = None
 ) -> tuple[Path, dict[str, int]]:
-    """Bring the four classes into one folder of class folders, unless they are there.
+    """Make a folder with the four classes, unless it is there.
 
-    All images of each class are taken: the classes are nearly of one size as they are. The files are hard links where
-    the file system can, else copies, so that the folder needs little room.
+    All images of each class are used, as the classes have about the same size. The files are hard links where the file
+    system supports them, else copies.
 
     Args:
-        root: the data root, which holds `cats_dogs` and `flower_photos`.
+        root: the data root, with `cats_dogs` and `flower_photos`.
         out: the folder to make; by default `four_classes` in the data root.
 
     Returns:
         The folder, and the number of images of each class.
 
     Raises:
-        DataError: a part is missing, something else is in the way, or the folder cannot be written.
+        DataError: a part is missing, the folder exists with other content, or it cannot be written.
     """
-    place = data_root(root)
-    target = place / FOLDER if out is None else Path(out)
-    sources = {kind: _source(*origin, place) for kind, origin in CLASSES.items()}
-    counts = {kind: len(_pictures(folder)) for kind, folder in sources.items()}
+    parent = data_root(root)
+    target = parent / FOLDER if out is None else Path(out)
+    sources = {}
+    for kind, (data, name) in CLASSES.items():
+        folder = downloadable()[data].folder(parent)
+        if folder is None:
+            raise DataError(f"{data} is not in {parent}; run swinlens data {data}, or set SWIN_DATA_ROOT")
+        sources[kind] = folder / name
+    counts = {kind: len(_images(folder)) for kind, folder in sources.items()}
     if empty := [kind for kind, count in counts.items() if not count]:
         raise DataError(f"{sources[empty[0]]} holds no images; download it again with swinlens data")
     if target.exists():
-        there = {kind: len(_pictures(target / kind)) for kind in CLASSES}
-        if there != counts:
+        if {kind: len(_images(target / kind)) for kind in CLASSES} != counts:
             raise DataError(f"{target} is there but is not the whole data set; move it away and run this again")
         return target, counts
     unfinished = target.with_name(f".{target.name}.unfinished")
@@ -57,8 +59,8 @@ def compose(
         shutil.rmtree(unfinished, ignore_errors=True)
         for kind, folder in sources.items():
             (unfinished / kind).mkdir(parents=True)
-            for picture in _pictures(folder):
-                _link(picture, unfinished / kind / picture.name)
+            for image in _images(folder):
+                _link(image, unfinished / kind / image.name)
         unfinished.rename(target)
     except OSError as error:
         raise DataError(f"{target} cannot be written ({error.strerror}); name another folder by --out") from error
@@ -67,14 +69,7 @@ def compose(
     return target, counts
 
 
-def _source(data: str, kind: str, place: Path) -> Path:
-    folder = downloadable()[data].folder(place)
-    if folder is None:
-        raise DataError(f"{data} is not in {place}; run swinlens data {data}, or set SWIN_DATA_ROOT")
-    return folder / kind
-
-
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -83,5 +78,5 @@ def _pictures(folder: Path) -> list[Path]:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another file system, one without links, or files of somebody else
+    except OSError:  # another file system, one without links, or another user's files
         shutil.copyfile(source, target)

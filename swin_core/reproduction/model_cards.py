@@ -1,4 +1,4 @@
-"""Bundle a run: its weights under a name in `assets/`, with figures on the test split and a model card."""
+"""Bundle a run: copy its weights to `assets/`, with its metrics on the test split and a model card."""
 
 import json
 import shlex
@@ -20,34 +20,33 @@ from swin_core.training.config import TrainConfig
 from swin_core.training.recipes import RECIPES
 from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
 
-__all__ = ["ALL_BYTES", "FILE_BYTES", "bundle", "check_place", "evaluated_split", "training_data"]
-
 FILE_BYTES, ALL_BYTES = 16_000_000, 60_000_000
-"""What a bundled weights file may have at most, and all bundled files together."""
+"""Largest size of a bundled weights file, and of all bundled files together."""
 
 _POINTS = 0.1
-"""Percentage points by which half precision may move a figure."""
+"""Percentage points by which half precision may change a metric."""
 _CONFUSIONS = 10  # pairs shown on a card; the JSON file has the whole matrix
 
 
 def training_data(run: Path) -> str:
-    """The data set that a finished run trained on, as its config names it.
+    """Return the data set that a finished run was trained on, as its config names it.
 
-    Raises `ModelError` if the folder holds no run, or one that is not finished.
+    Raises:
+        ModelError: the folder holds no finished run.
     """
     return _finished(run)[0].data
 
 
-def check_place(name: str, assets: Path) -> None:
-    """Refuse a place for a model before it is evaluated.
+def check_target(name: str, assets: Path) -> None:
+    """Check the name and folder of a bundled model, before the model is evaluated.
 
     Raises:
-        ConfigError: a name that is none, or a folder that is not there.
+        ConfigError: an invalid name, or a missing folder.
     """
     if not name.isidentifier():
-        raise ConfigError(f"{name[:80]!r} is no name of a model; use letters, digits and '_'.")
+        raise ConfigError(f"{name[:80]!r} is not a valid model name; use letters, digits and '_'.")
     if not assets.is_dir():
-        raise ConfigError(f"{assets} is no folder; make it, or name another by --assets.")
+        raise ConfigError(f"{assets} is not a folder; make it, or name another by --assets.")
 
 
 def evaluated_split(data: str) -> str | None:
@@ -59,34 +58,34 @@ def bundle(
     run: Path,
     name: str,
     description: str,
-    found: Evaluation,
+    evaluation: Evaluation,
     assets: Path,
     note: str = "",
-    again: Callable[[Path], Evaluation] | None = None,
+    evaluate_half: Callable[[Path], Evaluation] | None = None,
 ) -> Path:
     """Copy a run's weights to `assets/NAME.safetensors` and write `NAME.json` and `NAME.md` beside them.
 
     Args:
         run: the run's folder.
-        name: name of the bundled model; it bears the name of its data set.
+        name: name of the bundled model, which includes that of its data set.
         description: one line on the model.
-        found: the model's figures on the split that was kept for them.
+        evaluation: the model's metrics on the split of `evaluated_split`.
         assets: the folder of bundled models.
-        note: a line for the card, on what the figures do not tell.
-        again: evaluates a weights file on the same split. Where it is given, the weights are stored in half precision,
-            and the card bears the figures of what was stored.
+        note: a line for the card, on what the metrics do not show.
+        evaluate_half: evaluates a weights file on the same split. If given, the weights are stored in half precision,
+            and the card shows the metrics of the stored file.
 
     Returns:
         The model card.
 
     Raises:
-        ModelError: the folder holds no finished run, or half precision moves a figure by more than 0.1 points.
-        ConfigError: a name that is none, files that are too large, or a folder that cannot be written to.
+        ModelError: the folder holds no finished run, or half precision changes a metric by more than 0.1 points.
+        ConfigError: an invalid name, files that are too large, or a folder that cannot be written.
     """
-    check_place(name, assets)
+    check_target(name, assets)
     weights = run / "model.safetensors"
     config, epochs = _finished(run)
-    found, stored = _store(weights, assets / f"{name}.safetensors", description, found, again)
+    evaluation, stored = _store(weights, assets / f"{name}.safetensors", description, evaluation, evaluate_half)
     facts = {
         "name": name,
         "description": description,
@@ -94,16 +93,16 @@ def bundle(
         "parameters": sum(parameter.numel() for parameter in build(read_config(weights)).parameters()),
         "training_minutes": round(sum(epoch["seconds"] for epoch in epochs) / 60, 1),
         "machine": runs.read_status(run).get("machine", "not recorded"),
-        "precision": "float16" if again else "float32",
+        "precision": "float16" if evaluate_half else "float32",
         "bytes": len(stored),
         "note": note,
         "settings": config.to_dict(),
         "epochs": epochs,
-        "evaluation": found.to_dict(),
+        "evaluation": evaluation.to_dict(),
     }
     _replace(assets / f"{name}.json", (json.dumps(facts) + "\n").encode())
     card = assets / f"{name}.md"
-    _replace(card, _card(facts, found).encode())
+    _replace(card, _card(facts, evaluation).encode())
     return card
 
 
@@ -116,12 +115,16 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _store(
-    weights: Path, target: Path, description: str, found: Evaluation, again: Callable[[Path], Evaluation] | None
+    weights: Path,
+    target: Path,
+    description: str,
+    evaluation: Evaluation,
+    evaluate_half: Callable[[Path], Evaluation] | None,
 ) -> tuple[Evaluation, bytes]:
-    """Write a run's weights to their place among the bundled ones, unless their size or their figures are refused.
+    """Write a run's weights to `target`, after checking their size and, in half precision, their metrics.
 
     Returns:
-        The figures of what was stored, and its bytes.
+        The metrics of the stored weights, and the bytes of the file.
     """
     model = build(read_config(weights))
     load_weights(model, weights)
@@ -129,18 +132,19 @@ def _store(
     metadata.pop("config")
     with tempfile.TemporaryDirectory() as drafts:
         draft = Path(drafts) / target.name
-        save_weights(model.half() if again else model, draft, {**metadata, "description": description})
+        save_weights(model.half() if evaluate_half else model, draft, {**metadata, "description": description})
         _check_size(draft, target.parent)
-        if again is not None:
-            before, found = found, again(draft)
-            _check_figures(before.metrics, found.metrics)
+        if evaluate_half is not None:
+            half = evaluate_half(draft)
+            _check_metrics(evaluation.metrics, half.metrics)
+            evaluation = half
         content = draft.read_bytes()
     _replace(target, content)
-    return found, content
+    return evaluation, content
 
 
 def _check_size(draft: Path, assets: Path) -> None:
-    """Refuse a file that is too large by itself or beside the other bundled ones."""
+    """Refuse a file that is too large, alone or together with the other bundled ones."""
     size = draft.stat().st_size
     others = sum(file.stat().st_size for file in assets.iterdir() if file.is_file() and file.stem != draft.stem)
     if size > FILE_BYTES:
@@ -155,31 +159,31 @@ def _check_size(draft: Path, assets: Path) -> None:
         )
 
 
-def _check_figures(before: Metrics, after: Metrics) -> None:
-    """Refuse half precision where it moves top-1 or top-5 too far."""
+def _check_metrics(before: Metrics, after: Metrics) -> None:
+    """Refuse half precision if it changes top-1 or top-5 too much."""
     for title, old, new in (("top-1", before.top1, after.top1), ("top-5", before.top5, after.top5)):
-        # Shares of whole images: the addend keeps what is 0.1 points on paper within them.
+        # The addend absorbs rounding of a difference of exactly 0.1 points.
         if old is not None and new is not None and 100 * abs(new - old) > _POINTS + 1e-9:
             raise ModelError(
-                f"half precision moves {title} from {old:.2%} to {new:.2%}, more than {_POINTS} points; "
+                f"half precision changes {title} from {old:.2%} to {new:.2%}, more than {_POINTS} points; "
                 "bundle the weights as they are."
             )
 
 
 def _finished(run: Path) -> tuple[TrainConfig, list[runs.EpochMetrics]]:
-    """The settings of a finished run, and a line for each of its epochs."""
+    """Return the settings of a finished run and the metrics of its epochs."""
     try:
         config, found = TrainConfig.of_run(run), runs.find(run.absolute().name, run.absolute().parent)
     except SwinError as error:
         raise ModelError(str(error)) from error
-    epochs = found.metrics()  # where a run took up an older checkpoint, the later lines
+    epochs = found.metrics()
     if found.state != "finished" or len(epochs) != config.epochs:
-        raise ModelError(f"{run} is no finished run: {len(epochs)} of {config.epochs} epochs, state {found.state}.")
+        raise ModelError(f"{run} is not a finished run: {len(epochs)} of {config.epochs} epochs, state {found.state}.")
     return config, epochs
 
 
 def _command(config: TrainConfig) -> str:
-    """The shortest command that gives these settings; a run's name is none of them."""
+    """Return the shortest command that gives these settings, apart from the run's name."""
     given = config.to_dict()
 
     def differing(recipe: str) -> dict[str, Any]:
@@ -195,20 +199,20 @@ def _command(config: TrainConfig) -> str:
     return shlex.join(["swinlens", "train", recipe, *options])
 
 
-def _written(value: float | None, how: str) -> str:
-    """A number; nothing where there is none, as of a loss that was no number, or of top-5 among five classes."""
-    return "" if value is None else format(value, how)
+def _number(value: float | None, style: str) -> str:
+    """Format a number; empty for a missing one, such as top-5 among five classes."""
+    return "" if value is None else format(value, style)
 
 
-def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
-    figures = found.metrics
+def _card(facts: Mapping[str, Any], evaluation: Evaluation) -> str:
+    metrics = evaluation.metrics
     note = f"\n- Note: {facts['note']}" if facts["note"] else ""
-    half = ", computed with as float32; the figures are of the stored file" if facts["precision"] == "float16" else ""
-    top5 = "" if figures.top5 is None else f" Top-5: **{figures.top5:.2%}**."
+    half = ", computed with as float32; the metrics are of the stored file" if facts["precision"] == "float16" else ""
+    top5 = "" if metrics.top5 is None else f" Top-5: **{metrics.top5:.2%}**."
     settings = "\n".join(f"| {key} | {value} |" for key, value in facts["settings"].items())
     curve = "\n".join(
-        f"| {epoch['epoch']} | {epoch['train_loss']:.3f} | {_written(epoch['loss'], '.3f')} | {epoch['top1']:.2%} | "
-        f"{_written(epoch['top5'], '.2%')} |"
+        f"| {epoch['epoch']} | {epoch['train_loss']:.3f} | {_number(epoch['loss'], '.3f')} | {epoch['top1']:.2%} | "
+        f"{_number(epoch['top5'], '.2%')} |"
         for epoch in facts["epochs"]
     )
     return f"""# {facts["name"]}
@@ -219,13 +223,13 @@ def _card(facts: Mapping[str, Any], found: Evaluation) -> str:
 - Command: `{facts["command"]}`
 - Time: {facts["training_minutes"]} minutes of training
 - Machine: {facts["machine"]}{note}
-- Evaluated on: the {found.split} split of {found.data}, {figures.count:,} images
+- Evaluated on: the {evaluation.split} split of {evaluation.data}, {metrics.count:,} images
 
-Top-1: **{figures.top1:.2%}**.{top5} Cross-entropy: **{figures.loss:.4f}** nats.
+Top-1: **{metrics.top1:.2%}**.{top5} Cross-entropy: **{metrics.loss:.4f}** nats.
 
 ## Confusion
 
-{_confusion(figures, found.labels)}
+{_confusion(metrics, evaluation.labels)}
 
 ## Curve
 
@@ -243,15 +247,15 @@ Validation is on what the recipe holds out; losses of training have label smooth
 """
 
 
-def _confusion(figures: Metrics, labels: Sequence[str]) -> str:
+def _confusion(metrics: Metrics, labels: Sequence[str]) -> str:
     if len(labels) <= 10:
         head = "| right class | " + " | ".join(labels) + " |\n|" + "---|" * (len(labels) + 1)
         rows = [
             f"| {label} | " + " | ".join(str(count) for count in row) + " |"
-            for label, row in zip(labels, figures.confusion, strict=True)
+            for label, row in zip(labels, metrics.confusion, strict=True)
         ]
         return "\n".join(["Rows are the right class, columns what was predicted.", "", head, *rows])
-    wrong = figures.confusion.copy()
+    wrong = metrics.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(wrong, axis=None)[::-1][:_CONFUSIONS]
     pairs = [np.unravel_index(place, wrong.shape) for place in order]

@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,14 @@ from swin_core import runs
 from swin_core.errors import ConfigError, ModelError
 from swin_core.models.swin import Swin, build
 from swin_core.reproduction import ablations
-from swin_core.reproduction.ablations import ABLATIONS, Result, finetuning, from_json, table, training
+from swin_core.reproduction.ablations import (
+    ABLATIONS,
+    Result,
+    ablation_config,
+    finetuning_config,
+    markdown_table,
+    read_results,
+)
 from swin_core.training import TrainConfig
 from swin_core.training.trainer import new_model
 from swin_core.weights.files import load_weights, save_weights
@@ -52,20 +59,20 @@ def model_of(config: TrainConfig, classes: int = CLASSES) -> Swin:
 
 @pytest.mark.parametrize("setting", list(ABLATIONS))
 def test_an_ablation_differs_from_the_full_model_in_one_thing(setting: str) -> None:
-    full, own = training("full", 3, epochs=2).to_dict(), training(setting, 3, epochs=2).to_dict()
+    full, own = ablation_config("full", 3, epochs=2).to_dict(), ablation_config(setting, 3, epochs=2).to_dict()
     differing = {name for name in full if full[name] != own[name]}
     assert differing == {*ABLATIONS[setting].changes, *(["name"] if setting != "full" else [])}
     assert (own["seed"], own["epochs"]) == (3, 2)
-    sizes = [sum(p.numel() for p in model_of(training(name, 0)).parameters()) for name in ("full", setting)]
+    sizes = [sum(p.numel() for p in model_of(ablation_config(name, 0)).parameters()) for name in ("full", setting)]
     # Mixing matrices of 4 x 4 tokens take less than queries and keys.
     assert 0.65 * sizes[0] < sizes[1] < sizes[0] if setting == "mlp" else sizes[1] == pytest.approx(sizes[0], rel=0.05)
 
 
 @pytest.mark.parametrize("setting", list(ABLATIONS))
 def test_fine_tuning_keeps_every_weight_but_the_head(setting: str, tmp_path: Path) -> None:
-    start = training(setting, 1, epochs=2)
+    start = ablation_config(setting, 1, epochs=2)
     save_weights(model_of(start), tmp_path / "start.safetensors")
-    config = finetuning(setting, start, "start", "folder", epochs=1, image_size=128)
+    config = finetuning_config(setting, start, "start", "folder", epochs=1, image_size=128)
     assert (config.seed, config.image_size, config.layer_decay) == (1, 128, 0.8)  # of the recipe `custom`
     report = load_weights(model_of(config, 4), tmp_path / "start.safetensors")
     assert report.random == ("head of 4 classes",)
@@ -73,15 +80,17 @@ def test_fine_tuning_keeps_every_weight_but_the_head(setting: str, tmp_path: Pat
 
 
 def test_a_vit_keeps_one_window_and_swin_its_own() -> None:
-    swin, vit = (finetuning(name, training(name, 0), "", "folder", image_size=64) for name in ("mlp", "vit"))
+    vit_start = ablation_config("vit", 0)
+    swin = finetuning_config("mlp", ablation_config("mlp", 0), "", "folder", image_size=64)
+    vit = finetuning_config("vit", vit_start, "", "folder", image_size=64)
     assert (swin.patch_size, swin.window_size) == (4, 4)
     assert (vit.patch_size, vit.window_size) == (8, 8)  # 8 x 8 tokens, all in one window
-    assert finetuning("vit", training("vit", 0), "", "folder", image_size=100).window_size == 13  # the last is padded
+    assert finetuning_config("vit", vit_start, "", "folder", image_size=100).window_size == 13  # the last is padded
 
 
 def test_unknown_names_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no ablation 'none'; choose from full"):
-        training("none", 0)
+        ablation_config("none", 0)
     save_weights(build("swin_nano"), tmp_path / "plain.safetensors")
     with pytest.raises(ModelError, match="does not say how it was trained"):
         ablations.bundled_training(str(tmp_path / "plain.safetensors"), tmp_path)
@@ -98,7 +107,7 @@ def result(setting: str, seed: int, top1: float, **changes: Any) -> Result:
 def verdicts(**top1: tuple[float, ...]) -> dict[str, tuple[str, str]]:
     """Of each ablation by its title, the words beside the full model and whether that is as in the paper."""
     given = [result(name.replace("_", "-"), seed, one) for name, ones in top1.items() for seed, one in enumerate(ones)]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(given, True).splitlines()]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown_table(given, True).splitlines()]
     assert len({len(row) for row in rows}) == 1
     return {row[0]: (row[-3], row[-1]) for row in rows[2:]}
 
@@ -115,7 +124,7 @@ def test_the_seeds_decide_whether_the_order_is_that_of_the_paper() -> None:
 
 
 def test_the_table_has_mean_and_half_of_the_range() -> None:
-    drawn = table([result("full", seed, one, top5=0.9) for seed, one in enumerate((0.5, 0.53))], False)
+    drawn = markdown_table([result("full", seed, one, top5=0.9) for seed, one in enumerate((0.5, 0.53))], False)
     assert "| Swin | 2 | 51.50 ± 1.50 % | 90.00 ± 0.00 % | 2.000 ± 0.000 | 1,000,000 | 3.0 |" in drawn.splitlines()
 
 
@@ -123,22 +132,22 @@ def test_the_table_has_mean_and_half_of_the_range() -> None:
 
 
 def test_the_run_that_is_finished_goes_before_a_newer_one_that_is_not(tmp_path: Path) -> None:
-    config = training("full", 0)
+    config = ablation_config("full", 0)
     first, second = (runs.create(config.to_dict(), tmp_path) for _ in range(2))  # of one second: one name ends in -2
-    runs.create(training("full", 0, epochs=2).to_dict(), tmp_path)
+    runs.create(ablation_config("full", 0, epochs=2).to_dict(), tmp_path)
     runs.write_status(first, state="finished")
     runs.write_status(second, state="stopped")
-    chosen = ablations.found(config, tmp_path)
+    chosen = ablations.find_run(config, tmp_path)
     assert chosen is not None
     assert chosen.folder == first
-    assert ablations.found(training("full", 1), tmp_path) is None
+    assert ablations.find_run(ablation_config("full", 1), tmp_path) is None
 
 
 def test_figures_of_other_runs_are_kept() -> None:
     old, trial = result("full", 0, 0.5), result("full", 0, 0.1, run="one epoch")
-    assert ablations.together([replace(old, top1=0.6)], [old, trial]) == [replace(old, top1=0.6), trial]
-    (row,) = ablations.as_json([old])
-    assert from_json([row, {"setting": 1}, None, {**row, "run": []}]) == [old]
+    assert ablations.merge_results([replace(old, top1=0.6)], [old, trial]) == [replace(old, top1=0.6), trial]
+    row = asdict(old)
+    assert read_results([row, {"setting": 1}, None, {**row, "run": []}]) == [old]
 
 
 # -- the command
@@ -184,12 +193,12 @@ def test_the_command_stops_and_goes_on(
     first, second = launched
     stopped = runs.find(second, root)
     assert (stopped.state, stopped.status["step"]) == ("stopped", 1)
-    assert f"stopped in {second}; the same command goes on from there." in capsys.readouterr().err
+    assert f"stopped in {second}; the same command resumes it." in capsys.readouterr().err
     assert ablate.main(command) == 0
     assert launched == [first, second, second]
     assert runs.find(second, root).status["step"] == 2
     written = (root / "ablations.json").read_text()
-    rows = from_json(json.loads(written))
+    rows = read_results(json.loads(written))
     assert [(row.setting, row.run, row.split) for row in rows] == [("full", first, "val"), ("mlp", second, "val")]
     drawn = capsys.readouterr().out.partition("| model")[2]
     assert "| Swin-MLP | 1 | " in drawn
@@ -216,8 +225,8 @@ def test_mistakes_are_one_line_before_anything_is_trained(
         (["--epochs", "0"], "epochs must lie between 1"),
         (["--batch-size", "0"], "batch_size must lie between 1"),
         (["--data", str(tmp_path / "nowhere")], "nowhere"),
-        (["--json", str(foreign)], "holds other things than figures of ablations; move it"),
-        (["--json", str(half)], "holds other things than figures of ablations; move it"),
+        (["--json", str(foreign)], "holds other content than results of ablations; move it"),
+        (["--json", str(half)], "holds other content than results of ablations; move it"),
         (["--json", str(tmp_path / "file" / "x.json")], "cannot be written"),
     ):
         assert ablate.main(["--settings", "full", *small, *changed]) == 1
@@ -242,7 +251,7 @@ def test_the_command_fine_tunes_all_alike(
     small: list[str], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, before = tmp_path / "runs", tmp_path / "before"
-    start = training("mlp", 0, limit=8, batch_size=4, data=str(pictures), epochs=5)
+    start = ablation_config("mlp", 0, limit=8, batch_size=4, data=str(pictures), epochs=5)
     trained = runs.create(start.to_dict(), before)
     scale = {"mean": [0.5] * 3, "std": [0.5] * 3}
     save_weights(model_of(start), trained / "model.safetensors", scale)
@@ -252,7 +261,7 @@ def test_the_command_fine_tunes_all_alike(
     assert "ablation-mlp-seed0 of 5 epochs, batch 4, on" in capsys.readouterr().err
     runs.write_status(trained, state="finished")
     assert ablate.main(command) == 0, capsys.readouterr().err
-    rows = from_json(json.loads((root / "ablations-finetuned.json").read_text()))
+    rows = read_results(json.loads((root / "ablations-finetuned.json").read_text()))
     assert [(row.setting, row.split) for row in rows] == [("main", "val"), ("mlp", "val"), ("random", "val")]
     configs = [TrainConfig.of_run(root / row.run) for row in rows]
     assert [config.init for config in configs] == ["swin_milli_cifar100", str(trained), ""]

@@ -50,8 +50,8 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def found() -> Evaluation:
-    figures = Metrics(10, 0.25, 0.8, None, np.array([[4, 1], [1, 4]]))
-    return Evaluation("run", "flower_photos", "val", LABELS, (), figures)
+    metrics = Metrics(10, 0.25, 0.8, None, np.array([[4, 1], [1, 4]]))
+    return Evaluation("run", "flower_photos", "val", LABELS, (), metrics)
 
 
 def test_bundle_keeps_the_weights_and_says_what_they_are(run: Path, found: Evaluation, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_half_precision_is_half_the_file_and_is_computed_in_single(
         seen.append(swin_core.load(str(file)).weights_hash)
         return found_again(found, top1=0.801, loss=0.2503)(file)
 
-    card = bundle(run, "mine", "A test.", found, tmp_path, again=again)
+    card = bundle(run, "mine", "A test.", found, tmp_path, evaluate_half=again)
     stored = tmp_path / "mine.safetensors"
     assert {str(value.dtype) for value in read_state(stored).values()} == {"torch.float16"}
     whole, half = (file.stat().st_size for file in (run / "model.safetensors", stored))
@@ -130,8 +130,8 @@ def test_half_precision_that_moves_a_figure_is_refused(
 ) -> None:
     known = replace(found, metrics=replace(found.metrics, top5=0.95))
     title = next(iter(changes)).replace("top", "top-")
-    with pytest.raises(ModelError, match=f"moves {title} from"):
-        bundle(run, "mine", "", known, tmp_path, again=found_again(known, **changes))
+    with pytest.raises(ModelError, match=f"changes {title} from"):
+        bundle(run, "mine", "", known, tmp_path, evaluate_half=found_again(known, **changes))
     assert not [*tmp_path.glob("mine*")]
 
 
@@ -177,13 +177,13 @@ def test_what_is_no_run_is_refused(tmp_path: Path, run: Path, found: Evaluation)
     with pytest.raises(ModelError, match="is no run"):
         training_data(tmp_path)
     write_epochs(run, 1)
-    with pytest.raises(ModelError, match="no finished run: 1 of 2 epochs"):
+    with pytest.raises(ModelError, match="not a finished run: 1 of 2 epochs"):
         bundle(run, "mine", "", found, tmp_path)
     write_epochs(run, 1, 2)
     runs.write_status(run, state="stopped")
-    with pytest.raises(ModelError, match="no finished run: 2 of 2 epochs, state stopped"):
+    with pytest.raises(ModelError, match="not a finished run: 2 of 2 epochs, state stopped"):
         training_data(run)
-    with pytest.raises(ConfigError, match="no name of a model"):
+    with pytest.raises(ConfigError, match="not a valid model name"):
         bundle(run, "../mine", "", found, tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
 ) -> None:
     missing = tmp_path / "missing"
     assert bundle_command.main([str(run), "mine", "--description", "x", "--assets", str(missing)]) == 1
-    assert capsys.readouterr() == ("", f"bundle.py: {missing} is no folder; make it, or name another by --assets.\n")
+    assert capsys.readouterr() == ("", f"bundle.py: {missing} is not a folder; make it, or name another by --assets.\n")
 
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
