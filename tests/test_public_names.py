@@ -28,7 +28,7 @@ def heavy_after(code: str) -> str:
     [
         "import swin_core",
         "from swin_core import runs; runs.list_runs('there is none')",
-        "from swin_core.runs import devices; devices.found()",
+        "from swin_core.runs import devices; devices.list_devices()",
         "from swin_core import SwinError",
         "import swin_core.commands.runs",
     ],

@@ -61,7 +61,7 @@ def show_form() -> None:
 
 def _choose_devices() -> tuple[tuple[str, ...], int]:
     """Devices and the number of processes on them."""
-    there = {device.name: device for device in devices.found()}
+    there = {device.name: device for device in devices.list_devices()}
     st.header("Devices")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         # What is free changes from one drawing to the next: it must not be part of what an option is called.

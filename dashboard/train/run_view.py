@@ -167,12 +167,12 @@ def _show_progress(run: runs.Run, record: Record) -> None:
 
 def _use(run: runs.Run, record: Record) -> dict[str, str]:
     """What the run takes of the CPU, of memory and of its GPUs; empty for a run on another machine."""
-    use = devices.use_of(run)
+    use = devices.usage_of(run)
     if use is None:
         return {}
     words = {"CPU": f"{use.cores:.1f} cores", "Memory": size(use.memory)}
     if any(name != "cpu" for name in record.devices):
-        for device in devices.found():
+        for device in devices.list_devices():
             if device.name in record.devices:
                 busy = UNKNOWN if device.use is None else f"{device.use:.0%}"
                 words[device.name] = f"{busy}, {size(device.memory_total - device.memory_free)}"

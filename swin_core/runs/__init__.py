@@ -1,11 +1,11 @@
-"""Runs: what lies in a run's folder, which runs there are and how they are, and what can be done with them.
+"""Training runs: the files of a run's folder, the list of runs with their states, and starting, stopping, deleting.
 
-All truth is on the disk. Whoever reads it sees the same: another tab, a shell, or a server that was started anew. This
-package knows programs and no torch, so that a list of runs is there in a blink.
+Everything is read from the disk, so that every tab, shell and server sees the same. The package does not import torch,
+so that a list of runs appears at once.
 
-A run's folder holds `config.json` (settings), `launch.json` (devices and who started it), `status.json` (how it is),
-`metrics.jsonl` and `steps.jsonl` (figures by epoch and within), `log.txt`, `notes.txt`, `model.safetensors` (the newest
-validated weights), `checkpoints/`, and `stop` while it is asked to stop.
+A run's folder holds `config.json` (settings), `launch.json` (devices and launcher), `status.json` (state),
+`metrics.jsonl` and `steps.jsonl` (metrics per epoch and within epochs), `log.txt`, `notes.txt`, `model.safetensors`
+(newest validated weights), `checkpoints/`, and `stop` while the run is asked to stop.
 """
 
 from swin_core.runs.changing import delete, kill, rename, request_stop, write_notes
@@ -20,7 +20,7 @@ from swin_core.runs.files import (
     write_launch,
     write_status,
 )
-from swin_core.runs.listing import STATES, Checkpoint, Run, find, list_runs
+from swin_core.runs.listing import STATES, Run, SavedWeights, find, list_runs
 from swin_core.runs.liveness import identity
 from swin_core.runs.locks import busy, device_locks, lock_key
 from swin_core.runs.metrics import EpochMetrics, StepMetrics
@@ -29,9 +29,9 @@ from swin_core.runs.starting import TRAINER, resume, start
 __all__ = [
     "STATES",
     "TRAINER",
-    "Checkpoint",
     "EpochMetrics",
     "Run",
+    "SavedWeights",
     "StepMetrics",
     "busy",
     "create",

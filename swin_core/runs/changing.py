@@ -1,4 +1,4 @@
-"""What can be done to a run that is there: stop, end, rename, delete, take notes."""
+"""Change an existing run: stop, kill, rename, delete, write notes."""
 
 import os
 import shutil
@@ -11,51 +11,39 @@ import psutil
 from swin_core.errors import RunError
 from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run, find
-from swin_core.runs.liveness import family, strays, with_descendants
+from swin_core.runs.liveness import family, trainers_in, with_descendants
 from swin_core.system.atomic import atomic_write
 
-__all__ = [
-    "delete",
-    "kill",
-    "note_end",
-    "programs_of",
-    "rename",
-    "request_stop",
-    "reread",
-    "wait_for_end",
-    "write_notes",
-]
-
-_ENDING = 10.0
-"""Seconds between a run's last word and the end of its programs."""
-_NOTES = 100_000
-"""Letters of notes at most."""
+_SECONDS_TO_END = 10.0
+"""Time between a run's last status and the end of its processes."""
+_NOTES_LENGTH = 100_000
+"""Most characters of a run's notes."""
 
 
 def reread(folder: Path) -> Run:
-    """The run in a folder as it is now."""
+    """Return the run in a folder as it is now."""
     return find(folder.name, folder.parent)
 
 
 def programs_of(run: Run) -> list[psutil.Process]:
-    """The programs of a run on this machine, the launcher first.
+    """Return the processes of a run on this machine, the launcher first.
 
-    Of a run that is over, those alone that were started for it: one that trained within a larger program, such as a
-    notebook, is no reason to end that.
+    For a run that is over, return only processes started for it: a run that trained inside a larger process, such as a
+    notebook, must not end that process.
     """
     named = family(run.launch, run.status) if run.alive else []
-    return list(dict.fromkeys([*named, *strays(run.folder)]))
+    return list(dict.fromkeys([*named, *trainers_in(run.folder)]))
 
 
 def request_stop(run: Run) -> None:
-    """Ask a run to finish its step, save everything and end; `resume` goes on without losing a step.
+    """Ask a run to finish its step, save and end; `resume` continues without losing a step.
 
     Raises:
-        RunError: the run is not under way.
+        RunError: the run is not running.
     """
     now = reread(run.folder)
     if not now.alive:
-        raise RunError(f"run {now.name} is not under way, its state is {now.state}.")
+        raise RunError(f"run {now.name} is not running, its state is {now.state}.")
     try:
         os.close(os.open(now.folder / "stop", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666))
     except OSError as error:
@@ -63,36 +51,29 @@ def request_stop(run: Run) -> None:
 
 
 def kill(run: Run, grace: float = 10.0) -> None:
-    """End all programs of a run at once; it can be resumed from its last checkpoint.
+    """End all processes of a run at once; the run can be resumed from its last checkpoint.
 
-    The launcher is asked first (SIGTERM). What is left of it and its descendants after the grace is killed. A program
-    that only bears the id of one of them is never touched.
-
-    Args:
-        run: the run.
-        grace: seconds.
+    The launcher gets SIGTERM. After `grace` seconds, whatever is left of it and its descendants is killed. A process
+    that merely reuses one of their ids is never signalled.
 
     Raises:
-        RunError: no program of it lives on this machine, or they are another user's.
+        RunError: the run has no process on this machine, or another user's.
     """
     now = reread(run.folder)
     programs = programs_of(now)
     if not programs:
-        place = (
-            f"it is on {now.status.get('host')}, end it there"
-            if now.alive and now.status
-            else f"its state is {now.state}"
-        )
-        raise RunError(f"run {now.name} has no program to end here: {place}.")
+        elsewhere = now.alive and now.status
+        where = f"it is on {now.status.get('host')}, end it there" if elsewhere else f"its state is {now.state}"
+        raise RunError(f"run {now.name} has no process to end here: {where}.")
     try:
         with suppress(psutil.NoSuchProcess):
             programs[0].terminate()
         _, left = psutil.wait_procs(programs, timeout=grace)
-        until = time.monotonic() + _ENDING
+        until = time.monotonic() + _SECONDS_TO_END
         while left := with_descendants([program for program in left if not _has_ended(program)]):
             if time.monotonic() > until:
                 raise RunError(f"run {now.name} does not end: the system holds process {left[0].pid}; try again later.")
-            # The launcher first, since it would replace a program that it misses; those that came since, too.
+            # The launcher is first: it would replace a missing worker. Workers started meanwhile are in the list too.
             for program in left:
                 with suppress(psutil.NoSuchProcess):
                     program.kill()
@@ -102,29 +83,29 @@ def kill(run: Run, grace: float = 10.0) -> None:
     with suppress(OSError):
         withdraw_stop(now.folder)
     if read_status(now.folder).get("state") not in ("stopped", "finished", "failed"):
-        note_end(now.folder, "stopped", "ended by the user; it goes on from its last checkpoint")
+        write_end(now.folder, "stopped", "ended by the user; resume it from its last checkpoint")
 
 
 def wait_for_end(run: Run) -> None:
-    """Wait for the programs of a run that has said its last word.
+    """Wait for the processes of a run whose status says that it is over.
 
     Raises:
-        RunError: they are there after some seconds.
+        RunError: they have not ended after some seconds.
     """
-    _, left = psutil.wait_procs(programs_of(run), timeout=_ENDING)
+    _, left = psutil.wait_procs(programs_of(run), timeout=_SECONDS_TO_END)
     if left:
         raise RunError(f"run {run.name} is still ending; try again in a moment.", busy=True)
 
 
 def rename(run: Run, name: str) -> Run:
-    """Give a run another name; the time in front of it stays.
+    """Rename a run; the time in front of the name stays.
 
     Raises:
-        RunError: the name is not allowed or taken, or the run is under way.
+        RunError: the name is not allowed or taken, or the run is running.
     """
     if not is_run_name(name):
         raise name_error(name)
-    now = _at_rest(run, "renamed")
+    now = _ended(run, "renamed")
     folder = now.folder.with_name(now.name.removesuffix(now.title) + name)
     if folder == now.folder:
         return now
@@ -139,30 +120,30 @@ def rename(run: Run, name: str) -> Run:
 
 
 def delete(run: Run) -> None:
-    """Delete a run's folder with all that is in it.
+    """Delete a run's folder and everything in it.
 
     Raises:
-        RunError: the run is under way, or something cannot be deleted.
+        RunError: the run is running, or a file cannot be deleted.
     """
-    now = _at_rest(run, "deleted")
-    # Out of sight first: a list must not show a run of which a half is gone.
-    grave = now.folder.with_name(f".{now.name}.deleted")
+    now = _ended(run, "deleted")
+    # Renamed first, so that no list shows a half-deleted run.
+    hidden = now.folder.with_name(f".{now.name}.deleted")
     try:
-        os.rename(now.folder, grave)
-        shutil.rmtree(grave)
+        os.rename(now.folder, hidden)
+        shutil.rmtree(hidden)
     except OSError as error:
         raise RunError(f"run {now.name} cannot be deleted: {error.strerror}; look at {error.filename!r}.") from error
 
 
 def write_notes(run: Run, text: str) -> None:
-    """Replace the notes on a run.
+    """Replace a run's notes.
 
     Raises:
-        RunError: they are too long or cannot be written.
+        RunError: the text is too long or cannot be written.
     """
     now = reread(run.folder)
-    if len(text) > _NOTES:
-        raise RunError(f"notes hold {_NOTES:,} letters at most, not {len(text):,}; shorten them.")
+    if len(text) > _NOTES_LENGTH:
+        raise RunError(f"notes hold {_NOTES_LENGTH:,} characters at most, not {len(text):,}; shorten them.")
     try:
         with atomic_write(now.folder / "notes.txt") as file:
             file.write(text.encode(errors="replace"))
@@ -170,24 +151,24 @@ def write_notes(run: Run, text: str) -> None:
         raise RunError(f"the notes on {now.name} cannot be written: {error.strerror}.") from error
 
 
-def _at_rest(run: Run, done: str) -> Run:
+def write_end(folder: Path, state: str, reason: str) -> None:
+    """Write how a run ended into its status, on behalf of its processes, which are gone."""
+    # The identity in the status stays that of the run. If writing fails, the run is listed as dead, which is true too.
+    with suppress(OSError):
+        changed = {**read_status(folder), "state": state, "reason": reason, "updated": time.time()}
+        write_object(folder / "status.json", changed)
+
+
+def _ended(run: Run, change: str) -> Run:
     now = reread(run.folder)
     if now.alive:
-        raise RunError(f"run {now.name} is under way and cannot be {done}; stop it first.")
+        raise RunError(f"run {now.name} is running and cannot be {change}; stop it first.")
     wait_for_end(now)
     return now
 
 
 def _has_ended(program: psutil.Process) -> bool:
     try:
-        return program.status() == psutil.STATUS_ZOMBIE  # its parent did not ask how, and may never do
+        return program.status() == psutil.STATUS_ZOMBIE  # its parent may never collect the exit status
     except psutil.NoSuchProcess:
         return True
-
-
-def note_end(folder: Path, state: str, reason: str) -> None:
-    """Say in the status of a run how it ended, in the place of its programs, which cannot say it any more."""
-    # Whole as it was, and without the caller's identity. If that fails the run is shown as dead, which is true as well.
-    with suppress(OSError):
-        changed = {**read_status(folder), "state": state, "reason": reason, "updated": time.time()}
-        write_object(folder / "status.json", changed)

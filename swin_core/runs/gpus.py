@@ -1,42 +1,40 @@
-"""The GPUs that CUDA shows to this program, from the driver's library NVML; without torch.
+"""The GPUs that CUDA shows to this process, through the driver's library NVML, without torch.
 
-They count in the order of the bus, as in CUDA where `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`; `swin_core` sets that.
+They are numbered in PCI bus order, as in CUDA with `CUDA_DEVICE_ORDER=PCI_BUS_ID`, which `swin_core` sets.
 """
 
 import os
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["uuid_of", "visible"]
-
 
 def visible() -> list[Any]:
-    """NVML handles of `cuda:0`, `cuda:1` and so on; empty without a driver.
+    """Return NVML handles of `cuda:0`, `cuda:1` and so on; none without a driver.
 
-    Of the cards that are split into MIG instances, CUDA shows the first instance alone, and then no other GPU.
+    If a visible card is split into MIG instances, CUDA shows its first instance only, and no other GPU.
     """
     try:
         import pynvml
     except ImportError:
         return []
     try:
-        pynvml.nvmlInit()  # the driver counts the calls, and does nothing from the second on
+        pynvml.nvmlInit()  # from the second call on, this does nothing
         cards = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         instances = {index: _instances(pynvml, card) for index, card in enumerate(cards)}
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        shown = range(len(cards)) if named is None else list(_named(pynvml, cards, instances, named))
-        for one in shown:
-            if not isinstance(one, int):
-                return [one]
-            if instances[one]:
-                return [instances[one][0]]
-        return [cards[one] for one in shown]
+        setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+        shown = range(len(cards)) if setting is None else list(_selected(pynvml, cards, instances, setting))
+        for item in shown:
+            if not isinstance(item, int):
+                return [item]
+            if instances[item]:
+                return [instances[item][0]]
+        return [cards[index] for index in shown]
     except pynvml.NVMLError:
         return []
 
 
 def uuid_of(device: str) -> str | None:
-    """The UUID of a GPU such as "cuda:0"; None if the driver does not know it."""
+    """Return the UUID of a GPU such as "cuda:0"; None if the driver does not know it."""
     kind, _, index = device.partition(":")
     gpus = visible() if kind == "cuda" else []
     if not index.isdecimal() or int(index) >= len(gpus):
@@ -50,25 +48,25 @@ def uuid_of(device: str) -> str | None:
 
 
 def _instances(pynvml: Any, card: Any) -> list[Any]:
-    """The MIG instances of a card."""
+    """Return the MIG instances of a card."""
     try:
         if pynvml.nvmlDeviceGetMigMode(card)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
             return []
         count = pynvml.nvmlDeviceGetMaxMigDeviceCount(card)
     except pynvml.NVMLError:  # a card without MIG
         return []
-    found = []
+    instances = []
     for index in range(count):
         try:
-            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(card, index))
-        except pynvml.NVMLError:  # a place without an instance
+            instances.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(card, index))
+        except pynvml.NVMLError:  # no instance at this index
             continue
-    return found
+    return instances
 
 
-def _named(pynvml: Any, cards: list[Any], instances: dict[int, list[Any]], named: str) -> Iterator[Any]:
-    """The cards (by index) and MIG instances that `CUDA_VISIBLE_DEVICES` names, up to the first unknown, as in CUDA."""
-    for name in (part.strip() for part in named.split(",")):
+def _selected(pynvml: Any, cards: list[Any], instances: dict[int, list[Any]], setting: str) -> Iterator[Any]:
+    """Yield the cards (by index) and MIG instances in `CUDA_VISIBLE_DEVICES`, up to the first unknown, as CUDA does."""
+    for name in (part.strip() for part in setting.split(",")):
         if name.isdecimal() and int(name) < len(cards):
             yield int(name)
             continue
@@ -77,7 +75,7 @@ def _named(pynvml: Any, cards: list[Any], instances: dict[int, list[Any]], named
             known = list(enumerate(cards))
         elif name.startswith("MIG-"):
             known = [(instance, instance) for of_card in instances.values() for instance in of_card]
-        matching = [one for one, handle in known if str(pynvml.nvmlDeviceGetUUID(handle)).startswith(name)]
+        matching = [item for item, handle in known if str(pynvml.nvmlDeviceGetUUID(handle)).startswith(name)]
         if len(matching) != 1:
             return
         yield matching[0]

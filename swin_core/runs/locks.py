@@ -1,4 +1,4 @@
-"""One run at a time on a device, and one launcher at a time for a run."""
+"""Locks: one run at a time on a device, and one launcher at a time for a run."""
 
 import hashlib
 import os
@@ -17,85 +17,81 @@ from swin_core.runs.files import read_object, write_object
 from swin_core.runs.gpus import uuid_of
 from swin_core.runs.liveness import identity, living
 
-__all__ = ["busy", "check_devices", "device_locks", "in_use", "lock_key"]
-
 _DEVICE = re.compile(r"cpu|mps|cuda:\d{1,3}")
-_HELD = re.compile(rf"{_DEVICE.pattern}|(GPU|MIG)-[\w/-]+")
-_WRITING = 0.5
-"""Seconds in which one who has a lock has said so."""
+_DEVICE_OR_UUID = re.compile(rf"{_DEVICE.pattern}|(GPU|MIG)-[\w/-]+")
+_WRITE_TIMEOUT = 0.5
+"""Seconds in which the owner of a new lock has written its name."""
 
 
 @contextmanager
 def device_locks(devices: Sequence[str], folder: Path) -> Iterator[None]:
-    """Hold devices for a run as long as the block lasts; the system frees them if the caller is killed.
+    """Lock devices for a run while the block lasts; the system frees them if the caller is killed.
 
-    A GPU is locked by its UUID, since its number depends on `CUDA_VISIBLE_DEVICES`.
-
-    The locks are the caller's, so that of the programs of a run the launcher takes them. They hold within a machine
-    and a user.
+    A GPU is locked by its UUID, since its number depends on `CUDA_VISIBLE_DEVICES`. The caller owns the locks, so that
+    a run's launcher takes them, not its workers. They hold within one machine and user.
 
     Args:
         devices: "cpu", "cuda:0" and so on, or UUIDs of GPUs.
         folder: the run's folder.
 
     Raises:
-        RunError: another run uses one of them, or this run is under way already; `busy` is then set.
+        RunError: another run uses a device, or this run is already running; `busy` is then true.
     """
-    check_devices(devices, _HELD)
+    check_devices(devices, _DEVICE_OR_UUID)
     folder = Path(folder).resolve()
-    place = _lock_folder()
-    holder = {"run": str(folder), **identity()}
+    locks = _lock_folder()
+    owner = {"run": str(folder), **identity()}
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    with ExitStack() as held:
-        if not _take(held, place / f"run-{digest}.lock"):
-            raise RunError(f"run {folder.name} is under way already; stop it first.", busy=True)
+    with ExitStack() as stack:
+        if not _acquire(stack, locks / f"run-{digest}.lock"):
+            raise RunError(f"run {folder.name} is already running; stop it first.", busy=True)
+        # Every run takes its locks in the same order, so that one of two competing runs gets all of its devices.
         for key, device in sorted({lock_key(device): device for device in devices}.items()):
-            # The same order everywhere, so that of two runs one gets all its devices.
-            if not _take(held, _file(place, key, "lock")):
-                raise in_use(device, _holder(place, key, _WRITING))
-            record = _file(place, key, "json")
-            held.callback(record.unlink, missing_ok=True)
-            write_object(record, holder)
+            if not _acquire(stack, _file(locks, key, "lock")):
+                raise in_use(device, _owner(locks, key, _WRITE_TIMEOUT))
+            record = _file(locks, key, "json")
+            stack.callback(record.unlink, missing_ok=True)
+            write_object(record, owner)
         yield
 
 
 def busy(devices: Sequence[str]) -> dict[str, Path]:
-    """The devices among these that a living run uses, each with that run's folder.
+    """Return those of the devices that a living run uses, each with that run's folder.
 
-    It looks at no lock: one who tries a lock holds it for a moment, and another would find it taken.
+    This reads the owners' records and tries no lock: trying one takes it for a moment, and others would see it taken.
     """
     try:
-        place = _lock_folder()
+        locks = _lock_folder()
     except RunError:
         return {}
-    found = {device: _holder(place, lock_key(device)) for device in devices if _DEVICE.fullmatch(device)}
-    return {device: run for device, run in found.items() if run is not None}
+    owners = {device: _owner(locks, lock_key(device)) for device in devices if _DEVICE.fullmatch(device)}
+    return {device: run for device, run in owners.items() if run is not None}
 
 
 def lock_key(device: str) -> str:
-    """What a device is locked by: the UUID of a GPU, else its name."""
+    """Return the key that a device is locked by: the UUID of a GPU, else its name."""
     return uuid_of(device) or device
 
 
 def check_devices(devices: Sequence[str], names: re.Pattern[str] = _DEVICE) -> None:
-    """Raise `RunError` unless each is the name of a device, and there is one."""
+    """Raise `RunError` unless `devices` is a non-empty list of device names."""
     if isinstance(devices, str) or not devices:
         raise RunError("name at least one device, such as cpu or cuda:0, in a list.")
     for device in devices:
         if not (isinstance(device, str) and names.fullmatch(device)):
-            raise RunError(f"{str(device)[:40]!r} is no device; name cpu, or GPUs as cuda:0, cuda:1.")
+            raise RunError(f"{str(device)[:40]!r} is not a device; name cpu, or GPUs as cuda:0, cuda:1.")
 
 
 def in_use(device: str, run: Path | None) -> RunError:
-    """What to say of a device that a run uses."""
-    by = f"run {run.name}; stop it or wait" if run is not None else "another run; try again in a moment"
-    return RunError(f"{device} is in use by {by}.", busy=True)
+    """Return the error for a device that a run uses."""
+    user = f"run {run.name}; stop it or wait" if run is not None else "another run; try again in a moment"
+    return RunError(f"{device} is in use by {user}.", busy=True)
 
 
-def _take(held: ExitStack, path: Path) -> bool:
-    """Take a lock for as long as `held` lasts, or say that another has it."""
+def _acquire(stack: ExitStack, path: Path) -> bool:
+    """Take a lock until `stack` closes; return whether it was free."""
     try:
-        held.enter_context(FileLock(path, timeout=0, mode=0o600, thread_local=False))
+        stack.enter_context(FileLock(path, timeout=0, mode=0o600, thread_local=False))
     except Timeout:
         return False
     except OSError as error:
@@ -103,11 +99,11 @@ def _take(held: ExitStack, path: Path) -> bool:
     return True
 
 
-def _holder(place: Path, key: str, patience: float = 0.0) -> Path | None:
-    """The folder of the living run that holds a device."""
-    until = time.monotonic() + patience
+def _owner(locks: Path, key: str, timeout: float = 0.0) -> Path | None:
+    """Return the folder of the living run that has locked a device, waiting until it has written its name."""
+    until = time.monotonic() + timeout
     while True:
-        record = read_object(_file(place, key, "json"))
+        record = read_object(_file(locks, key, "json"))
         if living(record) and isinstance(record.get("run"), str):
             return Path(record["run"])
         if time.monotonic() >= until:
@@ -115,22 +111,19 @@ def _holder(place: Path, key: str, patience: float = 0.0) -> Path | None:
         time.sleep(0.02)
 
 
-def _file(place: Path, key: str, kind: str) -> Path:
-    return place / f"{re.sub('[:/]', '-', key)}.{kind}"
+def _file(locks: Path, key: str, kind: str) -> Path:
+    return locks / f"{re.sub('[:/]', '-', key)}.{kind}"
 
 
 def _lock_folder() -> Path:
-    """The user's own folder of locks on this machine.
-
-    Named after the number of the user, since the name in the environment may be another's.
-    """
-    place = Path(tempfile.gettempdir()) / f"swinlens-{os.getuid()}"
+    """Return the user's folder of locks; its name has the user's number, since the environment's name can be wrong."""
+    folder = Path(tempfile.gettempdir()) / f"swinlens-{os.getuid()}"
     try:
-        place.mkdir(mode=0o700, exist_ok=True)
-        facts = place.lstat()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
     except OSError as error:
-        raise RunError(f"no folder for locks at {str(place)!r}: {error.strerror}; set TMPDIR to another.") from error
-    # All users share the folder above it, and any of them could have been there first.
+        raise RunError(f"no folder for locks at {str(folder)!r}: {error.strerror}; set TMPDIR to another.") from error
+    # All users share the folder above it, so another user may have made this one.
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
-        raise RunError(f"{str(place)!r} belongs to another user; set TMPDIR to another folder.")
-    return place
+        raise RunError(f"{str(folder)!r} belongs to another user; set TMPDIR to another folder.")
+    return folder

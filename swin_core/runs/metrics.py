@@ -1,4 +1,4 @@
-"""The metrics of a run: `metrics.jsonl` has a line for each epoch, `steps.jsonl` for every few steps."""
+"""The metrics of a run: `metrics.jsonl` has a line for each epoch, `steps.jsonl` one for every few steps."""
 
 import json
 import math
@@ -9,23 +9,21 @@ from typing import Any, TypedDict
 
 from swin_core.runs.files import open_plain
 
-__all__ = ["EpochMetrics", "StepMetrics", "read_rows"]
-
 _FILES_KEPT = 100
-"""Files whose rows stay in memory."""
+"""Most files whose rows are cached."""
 
 
 class EpochMetrics(TypedDict):
     """A line of `metrics.jsonl`. Values that were not finite are None; lines of other programs may lack keys."""
 
     epoch: int
-    """Epochs that are over."""
+    """From 1."""
     train_loss: float
     loss: float
-    """Of the validation images."""
+    """Validation loss; so are the next two."""
     top1: float
     top5: float | None
-    """None where there are at most five classes."""
+    """None for at most five classes."""
     lr: float
     seconds: float
     """Training time of this epoch."""
@@ -52,15 +50,14 @@ _lock = threading.Lock()
 
 
 def read_rows(path: Path, key: str) -> list[Any]:
-    """The rows of a file with a JSON object on each line, from a cache unless the file changed.
+    """Return the JSON objects of a file with one on each line, from a cache unless the file changed.
 
-    Left out are a last line without an end, which is still being written, and lines that are damaged or lack the key.
-    Numbers may be NaN or infinite.
+    An unfinished last line and lines that are damaged or lack the key are left out. Numbers may be NaN or infinite.
 
     Args:
         path: the file; a missing one has no rows.
-        key: what the rows ascend by, such as "epoch". Where they do not, a run resumed from an older checkpoint and
-            repeated some epochs: the later rows count.
+        key: the key by which rows ascend, such as "epoch". Where they do not, the run was resumed from an older
+            checkpoint and repeated some epochs; the later rows replace the earlier ones.
 
     Returns:
         The rows in a new list; the rows themselves are shared and must not be changed.

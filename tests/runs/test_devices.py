@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.runs import devices
+from tests.fixtures.started import again, programs, started, stubbed_root
 
 ROOT = Path(__file__).resolve().parents[2]
 UUIDS = ["GPU-aaaa-1111", "GPU-aaab-2222", "GPU-bbbb-3333"]
@@ -73,11 +75,11 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Cards:
 
 
 def gpus() -> dict[str, str]:
-    return {device.name: device.title for device in devices.found() if device.name != "cpu"}
+    return {device.name: device.title for device in devices.list_devices() if device.name != "cpu"}
 
 
 def test_the_cpu_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = devices.found()[0]
+    cpu = devices.list_devices()[0]
     memory = psutil.virtual_memory()
     assert (cpu.name, cpu.memory_total) == ("cpu", memory.total)
     assert abs(cpu.memory_free - memory.available) < 2e9
@@ -90,15 +92,15 @@ def test_the_cpu_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_cores_are_those_that_this_program_may_use() -> None:
     core = min(os.sched_getaffinity(0))
     setup = f"import os; os.sched_setaffinity(0, [{core}])\n"
-    code = f"{setup}from swin_core.runs import devices; print(devices.found()[0].title)"
+    code = f"{setup}from swin_core.runs import devices; print(devices.list_devices()[0].title)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "CPU, 1 core\n"
 
 
 def test_use_of_the_cpu_is_measured_across_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_APART", 0.0)
+    monkeypatch.setattr(devices, "_INTERVAL", 0.0)
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
-    monkeypatch.setattr(devices, "_idle", (49.0, SimpleNamespace(idle=96.0, iowait=6.0), None))
+    monkeypatch.setattr(devices, "_cpu_reading", (49.0, SimpleNamespace(idle=96.0, iowait=6.0), None))
     idle = iter([98.0, 99.0, 99.0])
     clock = iter([50.0, 51.0, 52.0])
     monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(idle=next(idle), iowait=7.0))
@@ -113,13 +115,13 @@ def test_use_of_the_cpu_is_measured_across_threads(monkeypatch: pytest.MonkeyPat
 
 
 def test_use_is_not_known_before_there_was_time_to_see_it() -> None:
-    code = "from swin_core.runs import devices; print(devices.found()[0].use)"
+    code = "from swin_core.runs import devices; print(devices.list_devices()[0].use)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
 
 
 def test_gpus_are_found_with_their_memory_and_use(cards: Cards) -> None:
-    found = devices.found()
+    found = devices.list_devices()
     assert [device.name for device in found] == ["cpu", "cuda:0", "cuda:1", "cuda:2"]
     assert found[2] == devices.Device("cuda:1", "Card 1", 10**9, 8 * 10**9, 0.1)
 
@@ -202,7 +204,7 @@ def test_a_card_that_fails_does_not_take_the_others_along(cards: Cards) -> None:
     cards.failing["nvmlDeviceGetName", 0] = pynvml.NVML_ERROR_GPU_IS_LOST
     cards.failing["nvmlDeviceGetUtilizationRates", 1] = pynvml.NVML_ERROR_NOT_SUPPORTED
     cards.failing["nvmlDeviceGetMemoryInfo", 2] = pynvml.NVML_ERROR_NOT_SUPPORTED
-    _, second, third = devices.found()
+    _, second, third = devices.list_devices()
     assert (second.name, second.use) == ("cuda:1", None)
     assert (third.name, third.use, third.memory_total) == ("cuda:2", 0.2, psutil.virtual_memory().total)
 
@@ -217,7 +219,7 @@ def test_a_card_that_fails_does_not_take_the_others_along(cards: Cards) -> None:
 )
 def test_without_a_driver_there_is_the_cpu(code: int, cards: Cards) -> None:
     cards.failing["nvmlInit", 0] = code
-    assert [device.name for device in devices.found()] == ["cpu"]
+    assert [device.name for device in devices.list_devices()] == ["cpu"]
 
 
 def test_without_the_library_there_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,4 +231,30 @@ def test_without_the_library_there_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -
         return load(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refusing)
-    assert [device.name for device in devices.found()] == ["cpu"]
+    assert [device.name for device in devices.list_devices()] == ["cpu"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with stubbed_root(tmp_path, monkeypatch) as root:
+        yield root
+
+
+def test_what_a_run_takes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = started(root, ranks=2)
+    monkeypatch.setattr(devices, "_INTERVAL", 0.0)
+    first = devices.usage_of(run)
+    assert first is not None
+    family = programs(run)
+    # Each of the three is a Python interpreter with psutil in it.
+    assert 3 * 3e6 < first.memory < sum(program.memory_info().rss for program in family)
+    before = sum(sum(program.cpu_times()[:2]) for program in family)
+    begun = time.monotonic()
+    devices.usage_of(run)
+    time.sleep(1.0)
+    use = devices.usage_of(run)
+    assert use is not None
+    spent = sum(sum(program.cpu_times()[:2]) for program in family) - before
+    assert use.cores == pytest.approx(spent / (time.monotonic() - begun), abs=0.1)
+    runs.kill(run, grace=1)
+    assert devices.usage_of(again(run)) is None

@@ -1,23 +1,19 @@
-"""What a run leaves on the disk: figures, log, notes and checkpoints, half-written and damaged."""
+"""Files of a run: folders, names, launch, status, log; links and pipes in the place of files."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import random
+import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from swin_core import runs
-from swin_core.errors import RunError
-from swin_core.runs import metrics
-from tests.fixtures.started import stopped_run
+from swin_core.errors import ConfigError, RunError
+from swin_core.training import TrainConfig
+from tests.fixtures.started import SETTINGS, again, stopped_run
 
 
 @pytest.fixture
@@ -30,124 +26,81 @@ def run(root: Path) -> runs.Run:
     return stopped_run(root)
 
 
-# -- figures
+def contents(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
-def naive(text: bytes, key: str) -> list[Any]:
-    """All whole lines at once, one by one."""
-    rows: list[Any] = []
-    for line in text.split(b"\n")[:-1]:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and type(row.get(key)) in (int, float) and math.isfinite(row[key]):
-            rows = [kept for kept in rows if kept[key] < row[key]] + [row]
-    return rows
+def test_a_new_run_has_its_settings(root: Path) -> None:
+    config = TrainConfig(name="mine", epochs=3).to_dict()
+    folder = runs.create(config, root)
+    assert folder.is_absolute()
+    assert time.strptime(folder.name[:15], "%Y%m%d-%H%M%S")
+    assert folder.name[15:] == "-mine"
+    assert contents(folder) == ["checkpoints", "config.json"]
+    assert TrainConfig.from_dict(runs.find(folder.name, root).config) == TrainConfig.from_dict(config)
 
 
-def test_figures_that_are_half_written_or_no_numbers(run: runs.Run) -> None:
-    """Fault 16."""
-    with (run.folder / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 3, "loss": NaN, "top1": Infinity, "lr": -Infinity}\n')
-        file.write('{"epoch": 4, "loss": 1e999, "top1": null}\n{"epoch": 5, "lo')
-    rows = run.metrics()
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    assert math.isnan(rows[2]["loss"])
-    assert [rows[2]["top1"], rows[2]["lr"], rows[3]["loss"]] == [math.inf, -math.inf, math.inf]
-    with (run.folder / "metrics.jsonl").open("a") as file:
-        file.write('ss": 2.5}\n')
-    assert run.metrics()[-1] == {"epoch": 5, "loss": 2.5}
+def test_runs_of_one_second_and_name_have_their_own_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda form: "20260102-030405")
+    made = [runs.create(SETTINGS, root).name for _ in range(3)]
+    assert made == ["20260102-030405-mine", "20260102-030405-mine-2", "20260102-030405-mine-3"]
+    assert [run.name for run in runs.list_runs(root)] == made[::-1]
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"  ",
-        b"\xff\xfe",
-        b"[1]",
-        b"3",
-        b"{}",
-        b'{"epoch": "3"}',
-        b'{"epoch": NaN}',
-        b'{"epoch": true}',
-        b'{"epoch": 3}, {"epoch": ',
-        b'{"epoch": ' + b"9" * 5000 + b"}",
-        b"[" * 50_000,
-        b"\0" * 100,
-        b"<img onerror=x>",
-    ],
+    "name",
+    ["a", "A-1_b.c", "x" * 64, "_", "", "x" * 65, "-a", ".a", "a b", "a/b", "a\\b", "a\0", "ä", "a\n", "--x; touch p"],
 )
-def test_a_damaged_line_costs_no_other(line: bytes, run: runs.Run) -> None:
-    with (run.folder / "metrics.jsonl").open("ab") as file:
-        file.write(line + b"\n" + b'{"epoch": 9}\n')
-    assert [row["epoch"] for row in run.metrics()] == [1, 2, 9]
+def test_runs_and_settings_agree_on_names(name: str, root: Path) -> None:
+    if runs.is_run_name(name):
+        TrainConfig(name=name)
+        assert runs.create({"name": name}, root).is_dir()
+        return
+    with pytest.raises(RunError) as refused:
+        runs.create({"name": name}, root)
+    with pytest.raises(ConfigError, match=re.escape(str(refused.value))):
+        TrainConfig(name=name)
 
 
-def test_reading_in_pieces_gives_what_reading_at_once_gives(run: runs.Run) -> None:
-    rng = random.Random(0)
-    written = [{"step": step, "loss": rng.random(), "name": "ä\u2028"} for step in range(200)]
-    text = b"".join(json.dumps(row, ensure_ascii=rng.random() < 0.5).encode() + b"\n" for row in written)
-    text += b'{"step": 150, "loss": 0.5}\nrubbish\n{"step": 151, "loss": 0.25}\n{"step": 15'
-    path = run.folder / "steps.jsonl"
-    for _ in range(5):
-        path.unlink(missing_ok=True)
-        cuts = sorted(rng.sample(range(1, len(text)), 40))
-        for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            with path.open("ab") as file:
-                file.write(text[begin:end])
-            assert run.steps() == naive(text[:end], "step")
-    assert [row["step"] for row in run.steps()[-3:]] == [149, 150, 151]
+def test_the_folder_of_runs_is_named_by_argument_then_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SWIN_RUNS_ROOT", raising=False)
+    assert runs.runs_root() == Path("runs")
+    monkeypatch.setenv("SWIN_RUNS_ROOT", "elsewhere")
+    assert runs.runs_root() == Path("elsewhere")
+    assert runs.runs_root("given") == Path("given")
 
 
-def test_a_file_that_was_replaced_or_cut_is_read_anew(run: runs.Run) -> None:
-    path = run.folder / "metrics.jsonl"
-    assert len(run.metrics()) == 2
-    whole = path.read_bytes()
-    path.write_bytes(whole.splitlines(keepends=True)[0])  # shorter
-    assert len(run.metrics()) == 1
-    path.with_name("new").write_bytes(whole)  # another file under the name
-    os.replace(path.with_name("new"), path)
-    assert len(run.metrics()) == 2
-    path.write_bytes(whole.replace(b"4.0", b"5.0") + b'{"epoch": 3}\n')  # the same file, longer, another content
-    assert [row.get("loss") for row in run.metrics()] == [5.0, 3.5, None]
-    rows = [b'{"epoch": %d, "loss": %d}\n' % (epoch, epoch) for epoch in range(9)]
-    path.write_bytes(b"".join(rows))
-    assert len(run.metrics()) == 9
-    path.with_name("new").write_bytes(rows[0].replace(b"0}", b"7}") + b"".join(rows[1:]))  # another, with the same end
-    os.replace(path.with_name("new"), path)
-    assert run.metrics()[0]["loss"] == 7
-    path.unlink()
-    assert run.metrics() == []
+def test_a_new_launcher_withdraws_an_old_request_and_no_new_one(run: runs.Run) -> None:
+    (run.folder / "stop").touch()
+    runs.write_launch(run.folder, **run.launch)
+    assert runs.stop_requested(run.folder)  # asked while this program was there already
+    os.utime(run.folder / "stop", (0, 0))
+    runs.write_launch(run.folder, **run.launch)
+    assert not runs.stop_requested(run.folder)
 
 
-def test_a_file_is_read_once_until_it_changes(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: list[int] = []
-    parse = metrics._parse
-    monkeypatch.setattr(metrics, "_parse", lambda text, key: parsed.append(len(text)) or parse(text, key))
-    run.metrics()
-    run.metrics().clear()  # the list is the caller's own
-    assert len(run.metrics()) == 2
-    with (run.folder / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 3}\n')
-    assert len(run.metrics()) == len(run.metrics()) == 3
-    assert len(parsed) == 2
+def test_the_launcher_is_the_caller_unless_another_lives(run: runs.Run) -> None:
+    me = runs.identity()
+    runs.write_launch(run.folder, devices=["cpu"], **(me | {"created": 1.0}), started=1.0)
+    facts = runs.read_launch(run.folder)
+    assert {key: facts[key] for key in me} == me
+    assert abs(facts["started"] - time.time()) < 5
+    parent = runs.identity(os.getppid())
+    runs.write_launch(run.folder, **parent)
+    assert {key: runs.read_launch(run.folder)[key] for key in parent} == parent
+    assert "devices" not in runs.read_launch(run.folder)  # exactly what was given
 
 
-def test_memory_of_metrics_is_bounded(run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_FILES_KEPT", 2)
-    others = []
-    for number in range(4):
-        folder = runs.create({"name": f"r{number}"}, root)
-        (folder / "metrics.jsonl").write_bytes((run.folder / "metrics.jsonl").read_bytes())
-        others.append(runs.find(folder.name, root))
-    for _ in range(2):
-        assert [len(other.metrics()) for other in others] == [2] * 4
-    assert len(metrics._cache) == 2
-
-
-# -- log, notes, checkpoints
+def test_a_status_is_what_was_given_with_time_and_identity(run: runs.Run) -> None:
+    runs.write_status(run.folder, state="running", loss=math.nan)
+    status = runs.read_status(run.folder)
+    assert math.isnan(status.pop("loss"))
+    assert abs(status.pop("updated") - time.time()) < 5
+    assert status == {"state": "running", **runs.identity()}
+    with pytest.raises(FileNotFoundError):
+        runs.write_status(run.folder.with_name("gone"), state="running")
+    with pytest.raises(RunError, match="gone cannot be started: No such file"):
+        runs.write_launch(run.folder.with_name("gone"))
 
 
 def test_the_log_is_shown_as_a_terminal_shows_it(run: runs.Run) -> None:
@@ -163,38 +116,29 @@ def test_the_log_is_shown_as_a_terminal_shows_it(run: runs.Run) -> None:
     assert len(run.log_tail(3)) == 1
 
 
-def test_notes_are_kept_whole(run: runs.Run) -> None:
-    assert run.notes == ""
-    for text in ("Größe: 3 µm\n<b>", "", "lone \udcff surrogate", "a" * 100_000):
-        runs.write_notes(run, text)
-        assert run.notes == text.replace("\udcff", "?")
-    with pytest.raises(RunError, match="100,000 letters at most, not 100,001; shorten them"):
-        runs.write_notes(run, "a" * 100_001)
-    assert len(run.notes) == 100_000
-    (run.folder / "config.json").unlink()
-    with pytest.raises(RunError, match="there is no run"):
-        runs.write_notes(run, "too late")
+def test_links_in_a_run_are_not_followed(run: runs.Run, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text('{"epoch": 1, "state": "running"}\n')
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.safetensors").write_bytes(b"weights")
+    (run.folder / "checkpoints").rmdir()
+    (run.folder / "checkpoints").symlink_to(tmp_path / "weights")
+    for name in ("metrics.jsonl", "steps.jsonl", "log.txt", "notes.txt", "status.json", "model.safetensors"):
+        (run.folder / name).unlink(missing_ok=True)
+        (run.folder / name).symlink_to(secret)
+    linked = again(run)
+    assert (linked.metrics(), linked.steps(), linked.log_tail(), linked.notes) == ([], [], [], "")
+    assert (linked.status, linked.checkpoints()) == ({}, [])
+    runs.write_notes(linked, "mine")
+    runs.write_status(linked.folder, state="stopped")
+    assert secret.read_text() == '{"epoch": 1, "state": "running"}\n'
+    assert again(run).notes == "mine"
 
 
-def test_checkpoints_are_listed_with_their_epochs(run: runs.Run) -> None:
-    kept = run.folder / "checkpoints"
-    named = {"model.safetensors": 2, "checkpoints/best.safetensors": 1, "checkpoints/epoch-0001.safetensors": 1}
-    for age, (name, epoch) in enumerate(named.items()):
-        metadata = {"swinlens": json.dumps({"training": {"epochs_done": epoch}})}
-        save_file({"head": torch.zeros(5)}, run.folder / name, metadata)
-        os.utime(run.folder / name, (time.time() - age * 100 - 5,) * 2)
-    save_file({"head": torch.zeros(5)}, kept / "theirs.safetensors")
-    (kept / "damaged.safetensors").write_bytes(b"\xff" * 100)
-    (kept / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    for old in ("theirs", "damaged", "cut"):
-        os.utime(kept / f"{old}.safetensors", (0, 0))
-    (kept / ".best.safetensors.1.tmp").write_bytes(b"")
-    (kept / ".draft.safetensors").write_bytes(b"")
-    (kept / "last.pt").write_bytes(b"")
-    listed = run.checkpoints()
-    assert [entry.file for entry in listed[:3]] == [run.folder / name for name in named]
-    assert [entry.epoch for entry in listed] == [2, 1, 1, None, None, None]
-    assert [entry.model for entry in listed[:2]] == [run.name, f"{run.name}/checkpoints/best.safetensors"]
-    assert {entry.file.name for entry in listed[3:]} == {f"{old}.safetensors" for old in ("theirs", "damaged", "cut")}
-    assert all(entry.size == entry.file.stat().st_size for entry in listed)
-    assert listed[1].age == pytest.approx(105, abs=4)
+def test_a_pipe_in_the_place_of_a_file_does_not_block(run: runs.Run) -> None:
+    for name in ("metrics.jsonl", "log.txt", "notes.txt", "status.json"):
+        (run.folder / name).unlink(missing_ok=True)
+        os.mkfifo(run.folder / name)
+    (run.folder / "steps.jsonl").mkdir()
+    piped = again(run)
+    assert (piped.metrics(), piped.steps(), piped.log_tail(), piped.notes, piped.status) == ([], [], [], "", {})

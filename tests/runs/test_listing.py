@@ -1,22 +1,20 @@
-"""Runs as they lie on the disk: folders, names, states, renaming and deleting, whole and damaged."""
+"""The list of runs: order, names, states and saved weights."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import socket
-import stat
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from swin_core import runs
-from swin_core.errors import ConfigError, RunError
-from swin_core.training import TrainConfig
+from swin_core.errors import RunError
 from tests.fixtures.started import SETTINGS, again, stopped_run
 
 
@@ -32,49 +30,6 @@ def run(root: Path) -> runs.Run:
 
 def contents(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-# -- folders and names
-
-
-def test_a_new_run_has_its_settings(root: Path) -> None:
-    config = TrainConfig(name="mine", epochs=3).to_dict()
-    folder = runs.create(config, root)
-    assert folder.is_absolute()
-    assert time.strptime(folder.name[:15], "%Y%m%d-%H%M%S")
-    assert folder.name[15:] == "-mine"
-    assert contents(folder) == ["checkpoints", "config.json"]
-    assert TrainConfig.from_dict(runs.find(folder.name, root).config) == TrainConfig.from_dict(config)
-
-
-def test_runs_of_one_second_and_name_have_their_own_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "strftime", lambda form: "20260102-030405")
-    made = [runs.create(SETTINGS, root).name for _ in range(3)]
-    assert made == ["20260102-030405-mine", "20260102-030405-mine-2", "20260102-030405-mine-3"]
-    assert [run.name for run in runs.list_runs(root)] == made[::-1]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a", "A-1_b.c", "x" * 64, "_", "", "x" * 65, "-a", ".a", "a b", "a/b", "a\\b", "a\0", "ä", "a\n", "--x; touch p"],
-)
-def test_runs_and_settings_agree_on_names(name: str, root: Path) -> None:
-    if runs.is_run_name(name):
-        TrainConfig(name=name)
-        assert runs.create({"name": name}, root).is_dir()
-        return
-    with pytest.raises(RunError) as refused:
-        runs.create({"name": name}, root)
-    with pytest.raises(ConfigError, match=re.escape(str(refused.value))):
-        TrainConfig(name=name)
-
-
-def test_the_folder_of_runs_is_named_by_argument_then_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SWIN_RUNS_ROOT", raising=False)
-    assert runs.runs_root() == Path("runs")
-    monkeypatch.setenv("SWIN_RUNS_ROOT", "elsewhere")
-    assert runs.runs_root() == Path("elsewhere")
-    assert runs.runs_root("given") == Path("given")
 
 
 def test_a_root_that_is_not_there_yet_holds_no_runs(root: Path) -> None:
@@ -140,37 +95,6 @@ def test_a_name_that_leads_elsewhere_is_refused(name: Any, root: Path, tmp_path:
     with pytest.raises(RunError, match="there is no run"):
         runs.find(str(outside), root)
     assert [run.name for run in runs.list_runs(root)] == ["real"]
-
-
-def test_links_in_a_run_are_not_followed(run: runs.Run, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text('{"epoch": 1, "state": "running"}\n')
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "a.safetensors").write_bytes(b"weights")
-    (run.folder / "checkpoints").rmdir()
-    (run.folder / "checkpoints").symlink_to(tmp_path / "weights")
-    for name in ("metrics.jsonl", "steps.jsonl", "log.txt", "notes.txt", "status.json", "model.safetensors"):
-        (run.folder / name).unlink(missing_ok=True)
-        (run.folder / name).symlink_to(secret)
-    linked = again(run)
-    assert (linked.metrics(), linked.steps(), linked.log_tail(), linked.notes) == ([], [], [], "")
-    assert (linked.status, linked.checkpoints()) == ({}, [])
-    runs.write_notes(linked, "mine")
-    runs.write_status(linked.folder, state="stopped")
-    assert secret.read_text() == '{"epoch": 1, "state": "running"}\n'
-    assert again(run).notes == "mine"
-
-
-def test_a_pipe_in_the_place_of_a_file_does_not_block(run: runs.Run) -> None:
-    for name in ("metrics.jsonl", "log.txt", "notes.txt", "status.json"):
-        (run.folder / name).unlink(missing_ok=True)
-        os.mkfifo(run.folder / name)
-    (run.folder / "steps.jsonl").mkdir()
-    piped = again(run)
-    assert (piped.metrics(), piped.steps(), piped.log_tail(), piped.notes, piped.status) == ([], [], [], "", {})
-
-
-# -- states
 
 
 def state(root: Path, status: Any = None, launch: Any = None) -> tuple[str, bool]:
@@ -248,94 +172,25 @@ def test_stopping_is_asked_for_and_alive(root: Path) -> None:
     assert (again(run).state, again(run).reason) == ("stopped", "asked to")
 
 
-def test_a_new_launcher_withdraws_an_old_request_and_no_new_one(run: runs.Run) -> None:
-    (run.folder / "stop").touch()
-    runs.write_launch(run.folder, **run.launch)
-    assert runs.stop_requested(run.folder)  # asked while this program was there already
-    os.utime(run.folder / "stop", (0, 0))
-    runs.write_launch(run.folder, **run.launch)
-    assert not runs.stop_requested(run.folder)
-
-
-def test_the_launcher_is_the_caller_unless_another_lives(run: runs.Run) -> None:
-    me = runs.identity()
-    runs.write_launch(run.folder, devices=["cpu"], **(me | {"created": 1.0}), started=1.0)
-    facts = runs.read_launch(run.folder)
-    assert {key: facts[key] for key in me} == me
-    assert abs(facts["started"] - time.time()) < 5
-    parent = runs.identity(os.getppid())
-    runs.write_launch(run.folder, **parent)
-    assert {key: runs.read_launch(run.folder)[key] for key in parent} == parent
-    assert "devices" not in runs.read_launch(run.folder)  # exactly what was given
-
-
-def test_a_status_is_what_was_given_with_time_and_identity(run: runs.Run) -> None:
-    runs.write_status(run.folder, state="running", loss=math.nan)
-    status = runs.read_status(run.folder)
-    assert math.isnan(status.pop("loss"))
-    assert abs(status.pop("updated") - time.time()) < 5
-    assert status == {"state": "running", **runs.identity()}
-    with pytest.raises(FileNotFoundError):
-        runs.write_status(run.folder.with_name("gone"), state="running")
-    with pytest.raises(RunError, match="gone cannot be started: No such file"):
-        runs.write_launch(run.folder.with_name("gone"))
-
-
-# -- rename and delete
-
-
-def test_a_run_is_renamed(run: runs.Run, root: Path) -> None:
-    renamed = runs.rename(run, "better.2")
-    assert renamed.name == f"{run.name[:15]}-better.2"
-    assert renamed.config == SETTINGS | {"name": "better.2"}
-    assert renamed.metrics() == [{"epoch": 1, "loss": 4.0, "top1": 0.1}, {"epoch": 2, "loss": 3.5, "top1": 0.2}]
-    assert [listed.name for listed in runs.list_runs(root)] == [renamed.name]
-    assert runs.rename(renamed, "better.2").name == renamed.name
-    with pytest.raises(RunError, match="there is no run"):
-        runs.rename(run, "third")
-
-
-@pytest.mark.parametrize("name", ["", "../up", "/tmp/x", "a/b", "a\0b", "-x", ".x", "x" * 65, "--x; touch p", None])
-def test_a_run_keeps_its_name_if_the_new_one_is_not_allowed(name: Any, run: runs.Run) -> None:
-    with pytest.raises(RunError, match="must be 1 to 64 letters, digits"):
-        runs.rename(run, name)
-    assert again(run).title == "mine"
-
-
-def test_a_taken_name_is_refused_even_by_an_empty_folder(run: runs.Run, root: Path) -> None:
-    (root / f"{run.name[:15]}-taken").mkdir()
-    with pytest.raises(RunError, match="-taken' already; choose another name"):
-        runs.rename(run, "taken")
-    assert again(run).metrics()
-
-
-def test_a_run_is_deleted_with_all_that_is_in_it_and_nothing_else(run: runs.Run, root: Path, tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "kept").write_text("")
-    (run.folder / "link").symlink_to(tmp_path / "outside")
-    runs.delete(run)
-    assert contents(root) == []
-    assert contents(tmp_path / "outside") == ["kept"]
-    with pytest.raises(RunError, match="there is no run"):
-        runs.delete(run)
-
-
-def test_a_run_whose_folder_became_a_link_is_not_deleted(run: runs.Run, root: Path, tmp_path: Path) -> None:
-    os.rename(run.folder, tmp_path / "moved")
-    run.folder.symlink_to(tmp_path / "moved")
-    with pytest.raises(RunError, match="there is no run"):
-        runs.delete(run)
-    assert "config.json" in contents(tmp_path / "moved")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may delete anything")
-def test_a_run_that_cannot_be_deleted_says_where(run: runs.Run, root: Path) -> None:
-    root.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    try:
-        with pytest.raises(RunError, match="cannot be deleted: Permission denied; look at"):
-            runs.delete(run)
-        with pytest.raises(RunError, match="cannot be renamed: Permission denied"):
-            runs.rename(run, "other")
-    finally:
-        root.chmod(stat.S_IRWXU)
-    assert again(run).metrics()
+def test_checkpoints_are_listed_with_their_epochs(run: runs.Run) -> None:
+    kept = run.folder / "checkpoints"
+    named = {"model.safetensors": 2, "checkpoints/best.safetensors": 1, "checkpoints/epoch-0001.safetensors": 1}
+    for age, (name, epoch) in enumerate(named.items()):
+        metadata = {"swinlens": json.dumps({"training": {"epochs_done": epoch}})}
+        save_file({"head": torch.zeros(5)}, run.folder / name, metadata)
+        os.utime(run.folder / name, (time.time() - age * 100 - 5,) * 2)
+    save_file({"head": torch.zeros(5)}, kept / "theirs.safetensors")
+    (kept / "damaged.safetensors").write_bytes(b"\xff" * 100)
+    (kept / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    for old in ("theirs", "damaged", "cut"):
+        os.utime(kept / f"{old}.safetensors", (0, 0))
+    (kept / ".best.safetensors.1.tmp").write_bytes(b"")
+    (kept / ".draft.safetensors").write_bytes(b"")
+    (kept / "last.pt").write_bytes(b"")
+    listed = run.checkpoints()
+    assert [entry.file for entry in listed[:3]] == [run.folder / name for name in named]
+    assert [entry.epoch for entry in listed] == [2, 1, 1, None, None, None]
+    assert [entry.model for entry in listed[:2]] == [run.name, f"{run.name}/checkpoints/best.safetensors"]
+    assert {entry.file.name for entry in listed[3:]} == {f"{old}.safetensors" for old in ("theirs", "damaged", "cut")}
+    assert all(entry.size == entry.file.stat().st_size for entry in listed)
+    assert listed[1].age == pytest.approx(105, abs=4)

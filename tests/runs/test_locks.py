@@ -92,7 +92,7 @@ def test_one_run_never_has_two_launchers(root: Path) -> None:
         [sys.executable, STUB, "--run", run.folder], capture_output=True, text=True, check=False, timeout=30
     )
     assert second.returncode == starting.BUSY
-    assert f"run {run.name} is under way already" in second.stderr
+    assert f"run {run.name} is already running" in second.stderr
 
 
 def test_a_launcher_that_loses_the_race_is_told_from_one_that_fails(

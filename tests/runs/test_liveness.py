@@ -1,0 +1,45 @@
+"""Whether the processes of a run are alive, with real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from swin_core import runs
+from tests.fixtures.started import SETTINGS, again, eventually, started, stubbed_root
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with stubbed_root(tmp_path, monkeypatch) as root:
+        yield root
+
+
+def test_a_program_that_has_ended_and_was_not_asked_for_is_dead(root: Path) -> None:
+    """A zombie keeps its id and its time until its parent asks how it ended."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    identity = runs.identity(child.pid)
+    folder = runs.create(SETTINGS, root)
+    (folder / "status.json").write_text(json.dumps({"state": "running", "updated": time.time(), **identity}))
+    eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+    assert psutil.Process(child.pid).create_time() == pytest.approx(identity["created"], abs=1.5)
+    assert runs.find(folder.name, root).state == "died"
+    child.wait()
+
+
+def test_a_run_that_fell_silent_says_so(root: Path) -> None:
+    run = started(root)
+    psutil.Process(run.launch["pid"]).suspend()
+    facts = json.loads((run.folder / "status.json").read_text()) | {"updated": time.time() - 600}
+    (run.folder / "status.json").write_text(json.dumps(facts))
+    silent = again(run)
+    assert (silent.state, silent.alive) == ("running", True)
+    assert silent.reason == "no status for 10 min, but its processes are alive"
+    runs.kill(run, grace=0.2)
