@@ -100,7 +100,7 @@ def slider_images(answer: Answer, left: object, right: object) -> tuple[Image.Im
     if parts is None:
         return None
     images = [
-        _crop(enlarged(explanation.picture) if cell is None else cell_overlay(answer.grid, cell), part)
+        _crop(enlarged(explanation.image) if cell is None else cell_overlay(answer.grid, cell), part)
         for cell, explanation, part in zip(sides, (first, last), parts, strict=True)
     ]
     return images[0], images[1]

@@ -301,7 +301,7 @@ class _Call:
             labels=classifier.labels or tuple(f"class {number}" for number in range(len(logits))),
             weights_hash=classifier.weights_hash,
             view=image.view,
-            picture=image.image,
+            image=image.image,
             logits=logits.cpu().numpy(),
             probabilities=logits.softmax(-1).cpu().numpy(),
             targets=tuple(int(target.classes[index]) for target in attribution.targets),

@@ -28,7 +28,7 @@ class Explanation:
         labels: the model's class names, one per logit.
         weights_hash: hash of the weights.
         view: the pixels that the model saw, `(H, W, 3)` uint8.
-        picture: the same crop at the image's resolution, `(h0, w0, 3)` uint8, longest side at most 512 pixels.
+        image: the same crop at the image's resolution, `(h0, w0, 3)` uint8, longest side at most 512 pixels.
         logits: `(classes,)`, float32.
         probabilities: softmax of the logits, `(classes,)`, float32.
         targets: class indices, K of them.
@@ -48,7 +48,7 @@ class Explanation:
     labels: tuple[str, ...]
     weights_hash: str
     view: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     logits: np.ndarray
     probabilities: np.ndarray
     targets: tuple[int, ...]
@@ -92,7 +92,7 @@ class Explanation:
             )
         values = self.maps[target, layer]
         signed = bool((self.maps < 0).any())
-        return Image.fromarray(overlay(enlarged(self.picture), values, scale_top(values), look or Look(), signed))
+        return Image.fromarray(overlay(enlarged(self.image), values, scale_top(values), look or Look(), signed))
 
     def save(self, path: str | Path, target: int = 0, layer: int = 0) -> None:
         """Write the overlay as an image (.png, .jpg, .webp), or the arrays of all targets and layers (.npz).

@@ -82,7 +82,7 @@ class Timeline:
 
     def draw(self, look: Look, side: int) -> list[np.ndarray]:
         """Draw each checkpoint's map over the image: N arrays `(side, side, 3)` uint8."""
-        image = np.asarray(Image.fromarray(self.explanations[-1].picture).resize((side, side)))
+        image = np.asarray(Image.fromarray(self.explanations[-1].image).resize((side, side)))
         maps = [explanation.maps[0, 0] for explanation in self.explanations]
         signed = any(values.min() < 0 for values in maps)
         tops = list(map(scale_top, maps))
@@ -127,7 +127,7 @@ def timeline(
         if explanation.labels != last.labels:
             raise ConfigError(f"{checkpoint.file.name!r} knows other classes than the run's last checkpoint.")
         # All checkpoints see the same pixels, so these are kept once.
-        explanations.append(replace(explanation, view=last.view, picture=last.picture))
+        explanations.append(replace(explanation, view=last.view, image=last.image))
         tick(done, len(chosen))
     explanations.append(last)
     return Timeline(

@@ -107,7 +107,7 @@ def cell_overlay(grid: Grid, cell: Cell) -> np.ndarray:
     """Blend a cell's map over its image on the grid's scale, `(H, W, 3)` uint8; the cell must have a map."""
     assert cell.explanation is not None
     assert cell.map is not None
-    return overlay(enlarged(cell.explanation.picture), cell.map, grid.top(cell), grid.look, grid.signed)
+    return overlay(enlarged(cell.explanation.image), cell.map, grid.top(cell), grid.look, grid.signed)
 
 
 def _settings(grid: Grid) -> str:

@@ -147,7 +147,7 @@ def plotly_figure(grid: Grid) -> go.Figure:
                 inside |= {"font": {"size": REASON_FONT_PIXELS}, "text": escaped_lines(cell.error, REASON_COLUMNS)}
                 annotations.append(LEFT_ALIGNED | domain | inside)
             else:
-                traces.append(_image_trace(cell.explanation.picture, name))
+                traces.append(_image_trace(cell.explanation.image, name))
                 headline, notes = _caption_lines(grid, row, cell)
                 lines = [f"<b>{_escaped(line)}</b>" for line in headline] + [_escaped(line) for line in notes]
                 annotations.append(below | {"text": "<br>".join(lines)})

@@ -383,7 +383,7 @@ def test_explanation_holds_what_the_model_saw(small_classifier: swin_core.Classi
     np.testing.assert_array_equal(found.view, small_classifier.view(cat))
     np.testing.assert_allclose(found.probabilities, small_classifier.predict([cat])[0], rtol=1e-5)
     np.testing.assert_allclose(found.probabilities.sum(), 1, rtol=1e-5)
-    assert max(found.picture.shape) <= 512
+    assert max(found.image.shape) <= 512
     assert found.weights_hash == small_classifier.weights_hash
     assert explain(small_classifier, cat).targets == (int(found.logits.argmax()),)
 
@@ -393,7 +393,7 @@ def test_the_callers_picture_is_left_alone(cat: Image.Image) -> None:
     squashing = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, squash=True)
     large = cat.resize((900, 600))
     before = large.tobytes()
-    assert explain(squashing, large).picture.shape[1] == 512
+    assert explain(squashing, large).image.shape[1] == 512
     assert (large.size, large.tobytes()) == ((900, 600), before)
 
 
@@ -417,7 +417,7 @@ def test_region_says_what_was_cropped(cat: Image.Image) -> None:
     left, top, right, bottom = found.region
     assert right - left == pytest.approx(min(cat.size) / 2, abs=4)
     assert (left + right) / 2 == pytest.approx(cat.width / 2, abs=8)
-    np.testing.assert_array_equal(found.picture, np.asarray(cat.crop((left, top, right, bottom))))
+    np.testing.assert_array_equal(found.image, np.asarray(cat.crop((left, top, right, bottom))))
 
 
 def test_resize_maps_is_bilinear() -> None:

@@ -39,7 +39,7 @@ def test_an_overlay_is_that_of_a_grids_cell(small_classifier: swin_core.Classifi
     explanation = explain(small_classifier, samples["cat"], [1, 2], "gradcam", ["norm", "layers.0"])
     for target, layer in ((0, 0), (1, 1)):
         cell = Cell(explanation, target, layer)
-        grid = Grid((Row("", explanation.picture, [cell]),), ("small",))
+        grid = Grid((Row("", explanation.image, [cell]),), ("small",))
         np.testing.assert_array_equal(np.asarray(explanation.overlay(target, layer)), cell_overlay(grid, cell))
     for target, layer in ((2, 0), (0, 2), (-1, 0)):
         with pytest.raises(TargetError, match="no map"):
@@ -50,7 +50,7 @@ def test_a_signed_map_is_drawn_in_two_colours(small_classifier: swin_core.Classi
     explanation = explain(small_classifier, samples["cat"], 1, "relevance")
     assert explanation.maps.min() < 0
     cell = Cell(explanation)
-    grid = Grid((Row("", explanation.picture, [cell]),), ("small",))
+    grid = Grid((Row("", explanation.image, [cell]),), ("small",))
     np.testing.assert_array_equal(np.asarray(explanation.overlay()), cell_overlay(grid, cell))
 
 

@@ -84,7 +84,7 @@ def test_without_a_class_the_last_checkpoint_chooses_for_all(run: Path, tulip: I
 
 def test_the_picture_is_held_once(run: Path, tulip: Image.Image) -> None:
     found = timeline(checkpoints_of(run), tulip)
-    assert len({id(one.picture) for one in found.explanations}) == 1
+    assert len({id(one.image) for one in found.explanations}) == 1
 
 
 def test_a_method_on_the_pixels_takes_no_layer(run: Path, tulip: Image.Image) -> None:
@@ -125,7 +125,7 @@ def test_faults_are_one_line(run: Path, tulip: Image.Image, tmp_path: Path) -> N
 
 def test_the_strip_is_drawn_as_a_cell_of_the_grid_is(run: Path, tulip: Image.Image) -> None:
     found = timeline(checkpoints_of(run), tulip)
-    picture = np.asarray(Image.fromarray(found.explanations[0].picture).resize((40, 40)))
+    picture = np.asarray(Image.fromarray(found.explanations[0].image).resize((40, 40)))
     # The maps have 16 places a side, so one place in a hundred does not count for the scale.
     tops = {"cell": [np.percentile(one.maps, 99) for one in found.explanations]}
     tops["shared"] = [max(tops["cell"])] * len(found.epochs)

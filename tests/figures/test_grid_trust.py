@@ -66,14 +66,14 @@ def test_scale_of_maps_with_a_sign_has_zero_in_its_middle(make: Make) -> None:
         assert "orange for, blue against" in shown.scale_name
     assert not one_row(Cell(found)).signed
     drawn = [np.asarray(axes.images[0].get_array()) for axes in matplotlib_figure(one_row(Cell(signed))).axes]
-    picture = signed.picture[np.arange(240) // 6][:, np.arange(240) // 6]
+    picture = signed.image[np.arange(240) // 6][:, np.arange(240) // 6]
     top = float(np.abs(signed.maps).max())
     assert (drawn[1] == overlay(picture, signed.maps[0, 0], top, Look(), signed=True)).all()
 
 
 def test_caption_names_the_class_to_compare_with(make: Make) -> None:
     found = replace(make(predicted=0, target=0), against=(2,))
-    caption = one_row(Cell(found, note="layers.0")).caption(Row("", found.picture, []), Cell(found, note="layers.0"))
+    caption = one_row(Cell(found, note="layers.0")).caption(Row("", found.image, []), Cell(found, note="layers.0"))
     assert caption.notes[0] == "contrast with roses"
     assert caption.notes[-1] == "layers.0"
 

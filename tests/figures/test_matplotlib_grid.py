@@ -50,8 +50,8 @@ def test_enlarging_is_the_bilinear_interpolation_of_pytorch(source: tuple[int, i
 def test_no_opacity_and_no_value_leave_the_picture(make: Make) -> None:
     found = make()
     values = found.maps[0, 0]
-    assert (overlay(found.picture, values, values.max(), Look(opacity=0)) == found.picture).all()
-    assert (overlay(found.picture, np.zeros((7, 7)), 0, Look(opacity=1)) == found.picture).all()
+    assert (overlay(found.image, values, values.max(), Look(opacity=0)) == found.image).all()
+    assert (overlay(found.image, np.zeros((7, 7)), 0, Look(opacity=1)) == found.image).all()
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)
@@ -155,7 +155,7 @@ def test_a_percentage_stays_in_one_piece() -> None:
 
 def test_caption_says_class_probability_magnitude_and_other_prediction(make: Make) -> None:
     found = make(predicted=1, target=0)
-    caption = one_row(Cell(found)).caption(Row("", found.picture, []), Cell(found))
+    caption = one_row(Cell(found)).caption(Row("", found.image, []), Cell(found))
     assert caption.headline == f"daisy · {percent(float(found.probabilities[0]))}"
     assert f"magnitude {found.maps.max():.3g}" in caption.notes
     assert f"predicts dandelion · {percent(float(found.probabilities[1]))}" in caption.notes
@@ -204,11 +204,11 @@ def test_all_cells_zoom_together_and_keep_their_shape(make: Make) -> None:
 
 def test_picture_of_a_cell_is_the_crop_that_was_explained(make: Make) -> None:
     found = make()
-    picture = np.asarray(Image.fromarray(found.picture).resize((4, 4)).resize((64, 64)))
-    smooth = replace(found, picture=picture)
+    picture = np.asarray(Image.fromarray(found.image).resize((4, 4)).resize((64, 64)))
+    smooth = replace(found, image=picture)
     trace = [t for t in plotly_figure(one_row(Cell(smooth))).data if t.type == "image"][1]
     decoded = Image.open(io.BytesIO(base64.b64decode(trace.source.split(",")[1])))
-    assert np.abs(np.asarray(decoded).astype(int) - smooth.picture).mean() < 4
+    assert np.abs(np.asarray(decoded).astype(int) - smooth.image).mean() < 4
     # Half a pixel in from 0, and as many steps as there are pixels, so that it fills the cell.
     assert (trace.x0, trace.dx * 64) == (0.5 / 64, 1)
 
@@ -244,8 +244,8 @@ def test_names_from_outside_are_inert_in_the_browser(make: Make) -> None:
     """Plotly reads a little HTML, and fills %{...} in the text under the pointer with data."""
     found = make(labels=(ATTACK, "%{z} <b>bold</b>"))
     rows = (
-        Row(ATTACK, found.picture, [Cell(found)], ATTACK),
-        Row("b", found.picture, [Cell(None, error=ATTACK)]),
+        Row(ATTACK, found.image, [Cell(found)], ATTACK),
+        Row("b", found.image, [Cell(None, error=ATTACK)]),
     )
     shown = Grid(rows, ("%{z}" + ATTACK,))
     figure = plotly_figure(shown)
@@ -287,7 +287,7 @@ def test_paper_shows_the_same_overlays(make: Make) -> None:
     for number, cell in ((1, cells[0]), (2, cells[2])):
         assert cell.explanation is not None
         # An image of 40 pixels is shown with 6 pixels for each.
-        picture = cell.explanation.picture[np.arange(240) // 6][:, np.arange(240) // 6]
+        picture = cell.explanation.image[np.arange(240) // 6][:, np.arange(240) // 6]
         expected = overlay(picture, cell.explanation.maps[0, 0], shown.shared_top, shown.look)
         assert (drawn[number] == expected).all()
     text = PdfReader(io.BytesIO(encode(shown, "pdf"))).pages[0].extract_text()

@@ -164,7 +164,7 @@ def test_the_slider_shows_the_heat_maps_of_the_grid(demo: Demo, tulip: dict[str,
     for cell, side in zip(answer.cells[1:] + answer.cells[1:], pair, strict=True):
         assert cell.explanation is not None
         assert cell.map is not None
-        drawn = overlay(cell.explanation.picture, cell.map, answer.grid.top(cell), answer.grid.look)
+        drawn = overlay(cell.explanation.image, cell.map, answer.grid.top(cell), answer.grid.look)
         expected = np.asarray(Image.fromarray(drawn).resize(side.size, Image.Resampling.BICUBIC), float)
         assert np.abs(expected - np.asarray(side, float)).mean() < 1
 
