@@ -10,7 +10,7 @@ from dashboard.shared.theme import SERIES, escape_markdown
 from swin_core.attribution.methods import METHODS
 from swin_core.figures.grid import Cell
 from swin_core.figures.plotly_grid import CONFIG
-from swin_core.trust.assess import Curve, Measures, Trust
+from swin_core.trust.assess import Measures, ProbabilityCurve, Trust
 
 # Colour, and the line's style in Plotly and in CSS.
 STYLES = {
@@ -61,7 +61,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
         st.caption(f"Completeness: the sum of the map differs by {error:.2g} from the value in theory; 0 is exact.")
 
 
-def _chart(curves: list[Curve]) -> go.Figure:
+def _chart(curves: list[ProbabilityCurve]) -> go.Figure:
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",

@@ -1,7 +1,8 @@
-"""How far to believe a map: what happens to the probability when the pixels that it marks go, beside two baselines.
+"""Faithfulness of single maps compared with two baselines.
 
-Every measure is taken of the map, of random maps on the same grid, and of a blob in the middle of the image. A map
-that does no better than these says nothing about where the model looked, however convincing it is to the eye.
+The map, random maps on the same grid, and a Gaussian in the centre of the image are measured alike: by the target's
+probability while pixels are removed in the order of the map. A map that does not beat these baselines says nothing
+about where the model looked, however plausible it appears.
 """
 
 from collections.abc import Sequence
@@ -18,18 +19,16 @@ from swin_core.trust.baselines import beats, centred_gaussian, random_maps
 from swin_core.trust.faithfulness import ROAD_SHARES, Faithfulness, Probe, areas, enlarge, measure, step_counts
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["Curve", "Measures", "Trust", "assess"]
-
 RANDOM_MAPS = 3
-"""Random maps beside each map: one alone may be good or bad by luck."""
+"""Random maps per map: a single one may be good or bad by chance."""
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The target's probability while more and more of the image is changed, in the order of a map."""
+class ProbabilityCurve:
+    """Probability of the target while more and more pixels are changed, in the order of a map."""
 
     shares: tuple[float, ...]
-    """Share of the pixels that are changed at each point, from 0 to 1."""
+    """Share of the pixels changed at each point, 0 to 1."""
     probabilities: tuple[float, ...]
     """The target's probability at each point, 0 to 1."""
     area: float
@@ -38,43 +37,43 @@ class Curve:
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured of one map."""
+    """Measurements of one map."""
 
-    deletion: Curve
-    """Most important pixels first, set to the data's mean colour (Petsiuk et al. 2018); a small area is good."""
-    retention: Curve
-    """The same with the least important pixels first; a large area is good."""
-    insertion: Curve
-    """Most important pixels first, put back into the blurred image (Petsiuk et al. 2018); a large area is good."""
+    deletion: ProbabilityCurve
+    """Most important pixels first, set to the data's mean colour (Petsiuk et al. 2018); a small area is better."""
+    retention: ProbabilityCurve
+    """Least important pixels first, set to the data's mean colour; a large area is better."""
+    insertion: ProbabilityCurve
+    """Most important pixels first, restored in the blurred image (Petsiuk et al. 2018); a large area is better."""
     srg: float
-    """Symmetric relevance gain, area of `retention` less area of `deletion` (Bluecher et al. 2024), -1 to 1.
+    """Symmetric relevance gain: area of `retention` minus area of `deletion` (Bluecher et al. 2024), -1 to 1.
 
-    Higher is better; random maps have 0 on average, since turning an order round turns the sign.
+    Higher is better; random maps reach 0 on average, since reversing an order flips the sign.
     """
     road: float
-    """ROAD (Rong et al. 2022), -0.5 to 0.5: higher is better.
+    """ROAD (Rong et al. 2022), -0.5 to 0.5; higher is better.
 
-    Pixels give way to a blend of their neighbours; half of the mean probability with the least important ones gone
-    less that with the most important ones gone.
+    Removed pixels are interpolated from their neighbours. Half of the difference between the mean probability without
+    the least important pixels and that without the most important ones.
     """
 
 
 @dataclass(frozen=True)
 class Trust(Measures):
-    """The measures of a map, beside those of maps that know nothing."""
+    """Measurements of a map and of its baselines."""
 
     target: int
-    """The class whose probability was watched."""
+    """The class whose probability was measured."""
     random: Measures
-    """Mean of a few random maps on the map's own grid."""
+    """Mean of a few random maps on the same grid."""
     centred: Measures
-    """A Gaussian blob in the middle of the image, a fifth of its side wide (one standard deviation)."""
+    """A Gaussian in the centre of the image, with a standard deviation of a fifth of its side."""
     chance: float
-    """SRG that the random maps reached in either direction: the root of their mean square."""
+    """Root mean square of the SRG of the random maps."""
     better: bool
-    """Whether the map's SRG is above `chance` and above that of `centred`."""
+    """Whether the map beats the baselines: its SRG is above `chance` and above that of `centred`."""
     sentence: str
-    """What this means, in plain words."""
+    """The conclusion in one sentence."""
 
 
 def assess(
@@ -87,71 +86,69 @@ def assess(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Trust]:
-    """Measure how far maps can be believed: one `Trust` a map.
+    """Measure the faithfulness of maps and of their baselines.
 
     Args:
-        classifier: the model that the maps are of.
-        views: what the model saw: `(H, W, 3)` uint8 for one image of all maps, or `(M, H, W, 3)`, one a map.
-        maps: `(M, h, w)`, or `(h, w)` for a single one; on any grid, signed or not: only the order of values counts.
-        targets: the class of each map, M of them, or one for all.
-        steps: points of a curve beyond the first, 2 or more; no more than there are pixels.
-        seed: of the random maps and of ROAD's noise.
-        progress: called with the images that have passed through the model and their number.
+        classifier: the model that the maps explain.
+        views: the images as the model sees them: `(H, W, 3)` uint8 for all maps, or one per map, `(M, H, W, 3)`.
+        maps: `(M, h, w)`, or `(h, w)` for a single map; on any grid, signed or not: only the order of values counts.
+        targets: the class of each map, or one class for all.
+        steps: points of a curve after the first, 2 or more; limited to the number of pixels.
+        seed: seed of the random maps and of ROAD's noise.
+        progress: called with the number of images that have passed, and will pass, through the model.
+
+    Returns:
+        M results.
 
     Raises:
         TargetError: a class that the model does not have.
-        ConfigError: numbers of views, maps and targets that do not fit, values that are not finite, or fewer than 2
-            steps.
+        ConfigError: the numbers of views, maps and targets differ, a value is not finite, or `steps` is below 2.
     """
     values = torch.as_tensor(maps, device=classifier.device).float()
     values = values[None] if values.dim() == 2 else values
     chosen = [targets] * len(values) if isinstance(targets, int | np.integer) else list(targets)
     _check(views, values, chosen, steps)
-    kept = check_targets(chosen, torch.empty(classifier.num_classes))
-    pictures = classifier.tensor(views)
-    several = len(pictures) == len(values)
-    owner = torch.arange(len(values)) if several else torch.zeros(len(values), dtype=torch.long)
-    candidates = _with_baselines(values, (pictures.shape[2], pictures.shape[3]), seed)  # (M, 2 + random maps, H, W)
+    classes = check_targets(chosen, torch.empty(classifier.num_classes))
+    images = classifier.tensor(views)
+    size = (images.shape[2], images.shape[3])
+    owner = torch.arange(len(values)) if len(images) == len(values) else torch.zeros(len(values), dtype=torch.long)
+    # The random maps of a grid are always the same, so a map's result does not depend on the other maps.
+    random = random_maps(range(RANDOM_MAPS), (values.shape[1], values.shape[2]), seed).to(values)
+    baselines = torch.cat([centred_gaussian(size, values.device)[None], enlarge(random, size)])
+    # Each map is followed by its baselines: (M, 2 + random maps, H, W)
+    candidates = torch.cat([enlarge(values, size)[:, None], baselines.expand(len(values), *baselines.shape)], 1)
     each = candidates.shape[1]
-    count = candidates.flatten(0, 1).shape[0]
-    inner = len(step_counts(candidates[0, 0].numel(), steps)) - 2
-    tick = counter(progress, count * (3 * inner + 2 * len(ROAD_SHARES)) + 2 * len(pictures) + 1)
-    targets_of_all = torch.tensor(kept).repeat_interleave(each)
-    probe = Probe(classifier, pictures, owner.repeat_interleave(each), targets_of_all, tick)
-    found = measure(probe, candidates.flatten(0, 1), steps, seed)
-    return [_trust(classifier, target, found, slice(each * m, each * (m + 1))) for m, target in enumerate(kept)]
+    inner = len(step_counts(size[0] * size[1], steps)) - 2
+    tick = counter(progress, len(values) * each * (3 * inner + 2 * len(ROAD_SHARES)) + 2 * len(images) + 1)
+    per_candidate = torch.tensor(classes).repeat_interleave(each)
+    probe = Probe(classifier, images, owner.repeat_interleave(each), per_candidate, tick)
+    result = measure(probe, candidates.flatten(0, 1), steps, seed)
+    return [_trust(classifier, target, result, slice(each * m, each * (m + 1))) for m, target in enumerate(classes)]
 
 
 def _check(views: np.ndarray, maps: Tensor, targets: Sequence[int], steps: int) -> None:
-    pictures = len(views) if views.ndim == 4 else 1
-    if maps.dim() != 3 or 0 in maps.shape or len(targets) != len(maps) or (views.ndim == 4 and pictures != len(maps)):
+    images = len(views) if views.ndim == 4 else 1
+    if maps.dim() != 3 or 0 in maps.shape or len(targets) != len(maps) or (views.ndim == 4 and images != len(maps)):
         raise ConfigError(
-            f"{pictures} views, maps {tuple(maps.shape)} and {len(targets)} targets do not fit: give maps (M, h, w), "
+            f"{images} views, maps {tuple(maps.shape)} and {len(targets)} targets do not fit: give maps (M, h, w), "
             "M targets, and one view or M of them."
         )
     if not maps.isfinite().all():
         raise ConfigError("a map has values that are not finite; explain the image again.")
-    if steps < 2:  # with one step, all pixels go at once, whatever the map says
+    if steps < 2:  # one step removes all pixels at once, whatever the map
         raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
 
 
-def _with_baselines(maps: Tensor, size: tuple[int, int], seed: int) -> Tensor:
-    """Each map at the size of the image, then the blob, then the random maps: `(M, 2 + random maps, H, W)`."""
-    # The same random maps for all of one grid, so that what is measured of a map does not depend on those beside it.
-    chance = random_maps(range(RANDOM_MAPS), (maps.shape[1], maps.shape[2]), seed).to(maps)
-    ignorant = torch.cat([centred_gaussian(size, maps.device)[None], enlarge(chance, size)])
-    return torch.cat([enlarge(maps, size)[:, None], ignorant.expand(len(maps), *ignorant.shape)], 1)
-
-
-def _trust(classifier: Classifier, target: int, found: Faithfulness, rows: slice) -> Trust:
-    own, centre = (_measures(found, slice(rows.start + n, rows.start + n + 1)) for n in range(2))
+def _trust(classifier: Classifier, target: int, result: Faithfulness, rows: slice) -> Trust:
+    """The result of one map; `rows` are the map, the Gaussian and the random maps."""
+    own, centre = (_measures(result, slice(rows.start + n, rows.start + n + 1)) for n in range(2))
     random = slice(rows.start + 2, rows.stop)
-    srg, centred, *others = found.srg[rows]
-    better, chance = beats(srg[None], torch.stack(others)[None], centred[None])
+    srg, centred, *of_random = result.srg[rows]
+    better, chance = beats(srg[None], torch.stack(of_random)[None], centred[None])
     return Trust(
         **vars(own),
         target=target,
-        random=_measures(found, random),
+        random=_measures(result, random),
         centred=centre,
         chance=float(chance),
         better=bool(better),
@@ -159,37 +156,38 @@ def _trust(classifier: Classifier, target: int, found: Faithfulness, rows: slice
     )
 
 
-def _measures(found: Faithfulness, rows: slice) -> Measures:
-    """The measures of one map, or the mean of those of several."""
+def _measures(result: Faithfulness, rows: slice) -> Measures:
+    """Measurements of one map, or means of several maps."""
 
-    def curve(points: Tensor) -> Curve:
+    def curve(points: Tensor) -> ProbabilityCurve:
         mean = points[rows].double().mean(0, keepdim=True)
-        area = float(areas(found.shares, mean))
-        return Curve(tuple(found.shares.tolist()), tuple(mean[0].tolist()), area)
+        return ProbabilityCurve(
+            tuple(result.shares.tolist()), tuple(mean[0].tolist()), float(areas(result.shares, mean))
+        )
 
-    deletion, retention = curve(found.deletion), curve(found.retention)
+    deletion, retention = curve(result.deletion), curve(result.retention)
     return Measures(
         deletion=deletion,
         retention=retention,
-        insertion=curve(found.insertion),
+        insertion=curve(result.insertion),
         srg=retention.area - deletion.area,
-        road=float(found.road[rows].double().mean()),
+        road=float(result.road[rows].double().mean()),
     )
 
 
 def _sentence(label: str, srg: float, chance: float, centred: float) -> str:
-    figures = f"{srg:+.2f}, beside {chance:.2f} for random maps and {centred:+.2f} for the middle of the image"
+    numbers = f"SRG {srg:+.2f}; random maps {chance:.2f}; centre of the image {centred:+.2f}"
     if srg <= chance:
         return (
-            f"Taking away what this map marks costs {label!r} no more than taking away places at random ({figures}): "
-            "do not read it as where the model looked."
+            f"Removing what this map marks lowers {label!r} no more than removing random pixels ({numbers}): "
+            "the map does not show where the model looked."
         )
     if srg <= centred:
         return (
-            f"This map marks places that matter for {label!r}, but no better than the middle of the image does "
-            f"({figures}): it tells little that a guess would not."
+            f"This map marks pixels that matter for {label!r}, but no better than the centre of the image does "
+            f"({numbers}): it says little that a guess would not."
         )
     return (
-        f"Taking away what this map marks costs {label!r} more than taking away the middle of the image or places at "
-        f"random ({figures}): it points at what the model uses."
+        f"Removing what this map marks lowers {label!r} more than removing the centre of the image or random pixels "
+        f"({numbers}): the map shows what the model uses."
     )

@@ -1,4 +1,4 @@
-"""Focus on mosaics: which part of a map lies on the class that it is of, where no masks of objects are at hand."""
+"""Focus on mosaics (Arias-Duart et al. 2022): the share of a map on its class, without masks of objects."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,29 +11,27 @@ from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["LayerFocus", "Mosaic", "focus", "layer_focus", "mosaics"]
-
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """Two images of a target class and two of another one, in a square of two by two."""
+    """Two images of a target class and two of another class, in a square of 2 x 2 tiles."""
 
     view: np.ndarray
-    """`(S, S, 3)` uint8, of the model's size."""
+    """`(S, S, 3)` uint8, at the model's image size."""
     target: int
-    """The class that two of the images show."""
+    """Index of the target class."""
     cells: np.ndarray
-    """`(2, 2)` bool: where these two are."""
+    """`(2, 2)` bool: tiles that show the target class."""
 
 
 def mosaics(classifier: Classifier, data: DataSet, count: int, seed: int = 0) -> Iterator[Mosaic]:
-    """Mosaics of a data set's images, each seen as the model would see it alone, at half the size.
+    """Yield random mosaics of a data set's images, each preprocessed as for the model and scaled to half the size.
 
-    The labels of data set and model must be the same, in the same order. Raises `DataError` if they are not, or if a
-    class has fewer than two images.
+    Raises:
+        DataError: model and data set have other classes or another order, or a class has fewer than two images.
     """
     if tuple(data.classes) != classifier.labels:
-        raise DataError(f"{data.name} has other classes than {classifier.name}, in this order.")
+        raise DataError(f"{data.name} has other classes than {classifier.name}, or another order of them.")
     by_class = [np.flatnonzero(data.labels == label) for label in range(len(data.classes))]
     if min(map(len, by_class)) < 2:
         raise DataError(f"{data.name} ({data.split}) has a class with fewer than two images.")
@@ -41,32 +39,32 @@ def mosaics(classifier: Classifier, data: DataSet, count: int, seed: int = 0) ->
     half = classifier.image_size // 2
     for _ in range(count):
         target, other = draw.choice(len(by_class), 2, replace=False)
-        pictures = [*draw.choice(by_class[target], 2, replace=False), *draw.choice(by_class[other], 2, replace=False)]
+        images = [*draw.choice(by_class[target], 2, replace=False), *draw.choice(by_class[other], 2, replace=False)]
         view = np.zeros((classifier.image_size, classifier.image_size, 3), np.uint8)
         cells = np.zeros((2, 2), bool)
-        for number, place in enumerate(draw.permutation(4)):
-            row, column = divmod(int(place), 2)
-            tile = Image.fromarray(classifier.view(data.image(int(pictures[number])))).resize((half, half))
+        for number, cell in enumerate(draw.permutation(4)):
+            row, column = divmod(int(cell), 2)
+            tile = Image.fromarray(classifier.view(data.image(int(images[number])))).resize((half, half))
             view[row * half : (row + 1) * half, column * half : (column + 1) * half] = np.asarray(tile)
             cells[row, column] = number < 2
         yield Mosaic(view, int(target), cells)
 
 
 def focus(attribution: np.ndarray, cells: np.ndarray) -> float | None:
-    """Share of a map's mass that lies in the target's cells of a mosaic (Arias-Duart et al. 2022).
+    """Share of a map that lies on the target's tiles of a mosaic (Arias-Duart et al. 2022).
 
     Args:
         attribution: `(h, w)`, non-negative.
         cells: `(2, 2)` bool.
 
     Returns:
-        0 to 1, higher is better; chance is the share of the target's cells. None for an empty map.
+        0 to 1, higher is better; chance is the share of the target's tiles. None for an empty map.
     """
     height, width = attribution.shape
     total = float(attribution.sum())
     if total <= 0:
         return None
-    rows = np.arange(2 * height) // height  # every row of the map twice, so that a row in the middle counts in both
+    rows = np.arange(2 * height) // height  # each row counts twice, so that a middle row counts for both tiles
     columns = np.arange(2 * width) // width
     fine = attribution.repeat(2, 0).repeat(2, 1) / 4
     return float(fine[cells[rows[:, None], columns[None, :]]].sum()) / total
@@ -74,7 +72,7 @@ def focus(attribution: np.ndarray, cells: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class LayerFocus:
-    """The mean focus of one target layer over mosaics."""
+    """Mean focus of one target layer over mosaics."""
 
     layer: str
     mean: float
@@ -82,17 +80,17 @@ class LayerFocus:
     error: float
     """Standard error of the mean."""
     empty: int
-    """Mosaics whose map was empty; they count as chance."""
+    """Number of mosaics with an empty map; they count as chance."""
 
 
 def layer_focus(classifier: Classifier, layers: Sequence[str], scenes: Sequence[Mosaic]) -> list[LayerFocus]:
-    """Mean focus of Grad-CAM at each layer: which layer points at what the class is, and not at the rest."""
+    """Mean focus of Grad-CAM at each layer."""
     shares: dict[str, list[float]] = {layer: [] for layer in layers}
     empty = dict.fromkeys(layers, 0)
     for scene in scenes:
         with classifier.lock:
-            found = grad_cam(classifier.model, classifier.tensor(scene.view), [scene.target], layers)
-        for layer, attribution in zip(layers, found.maps[0], strict=True):
+            result = grad_cam(classifier.model, classifier.tensor(scene.view), [scene.target], layers)
+        for layer, attribution in zip(layers, result.maps[0], strict=True):
             share = focus(attribution.cpu().numpy(), scene.cells)
             empty[layer] += share is None
             shares[layer].append(float(scene.cells.mean()) if share is None else share)

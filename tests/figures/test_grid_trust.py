@@ -17,7 +17,7 @@ from swin_core.figures.grid import Cell, Row
 from swin_core.figures.matplotlib_grid import matplotlib_figure
 from swin_core.figures.plotly_grid import page_layout, plotly_figure
 from swin_core.figures.text import NO_BREAK
-from swin_core.trust.assess import Curve, Measures, Trust
+from swin_core.trust.assess import Measures, ProbabilityCurve, Trust
 from tests.fixtures.grids import Make, heat_maps, maker, one_row, values_of
 
 
@@ -80,7 +80,7 @@ def test_caption_names_the_class_to_compare_with(make: Make) -> None:
 
 def measured(srg: float, better: bool = True) -> Trust:
     """Made-up figures of trust."""
-    curve = Curve((0.0, 1.0), (0.9, 0.1), 0.5)
+    curve = ProbabilityCurve((0.0, 1.0), (0.9, 0.1), 0.5)
     own = Measures(curve, curve, curve, srg, 0.25)
     nothing = Measures(curve, curve, curve, 0.0, float("nan"))
     return Trust(**vars(own), target=0, random=nothing, centred=nothing, chance=0.1, better=better, sentence="It is.")
