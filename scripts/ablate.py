@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from swin_core import runs
-from swin_core.commands.train import Bar, in_full
+from swin_core.commands.train import TrainingBar, absolute
 from swin_core.errors import ConfigError, SwinError
 from swin_core.evaluation.accuracy import Evaluation, evaluate_named
 from swin_core.reproduction.ablations import (
@@ -72,7 +72,7 @@ def plan(given: argparse.Namespace, root: Path) -> Iterator[tuple[str, TrainConf
     """Yield the configs of the runs to make, each with the name of its setting."""
     seeds, settings = dict.fromkeys(given.seeds), dict.fromkeys(given.settings)  # without repetitions
     common = {"limit": given.limit} | ({} if given.batch_size is None else {"batch_size": given.batch_size})
-    data = in_full(given.data)
+    data = absolute(given.data)
     if not given.finetune:
         own = common | {"data": data, "epochs": 6 if given.epochs is None else given.epochs}
         yield from ((name, ablation_config(name, seed, **own)) for seed in seeds for name in settings)
@@ -83,7 +83,7 @@ def plan(given: argparse.Namespace, root: Path) -> Iterator[tuple[str, TrainConf
     before = common | {"data": data, "epochs": given.init_epochs}
     main = bundled_training(given.main, root)
     for seed in seeds:
-        yield MAIN, finetuning_config(MAIN, replace(main, seed=seed), in_full(given.main), folder, **own)
+        yield MAIN, finetuning_config(MAIN, replace(main, seed=seed), absolute(given.main), folder, **own)
         for name in settings:
             start = ablation_config(name, seed, **before)
             run = find_run(start, source)
@@ -138,7 +138,9 @@ def compare(given: argparse.Namespace) -> str:
     write(known, out)  # fails before the training if the file cannot be written
     for number, (setting, config) in enumerate(configs, 1):
         print(f"{number} of {len(configs)}: {config.name}", file=sys.stderr)
-        run = finish_run(config, root, devices=devices, processes=processes, data_root=given.data_root, progress=Bar)
+        run = finish_run(
+            config, root, devices=devices, processes=processes, data_root=given.data_root, progress=TrainingBar
+        )
         results.append(run_result(setting, run, known, evaluate))
         write(merge_results(results, read(out)), out)  # read again: another call may have written to it
     return f"{markdown_table(results, paper=not given.finetune)}\n\n{out}"

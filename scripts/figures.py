@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.commands import shell
-from swin_core.commands.explain import found_model, print_failed
+from swin_core.commands.explain import load_or_missing, print_failed
 from swin_core.comparisons.compare import ExplainSettings, class_grid
 from swin_core.data.registry import DATA_SETS, open_split, trainable
 from swin_core.errors import ConfigError, SwinError
@@ -80,7 +80,7 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
         rows.append((name or f"{Path(file).stem}, first choice", read_image(file), name))
     if given.titles and len(given.titles) != len(given.models):
         raise ConfigError(f"{len(given.titles)} titles for {len(given.models)} models: give one for each, or none.")
-    models = [found_model(name, root) for name in given.models]
+    models = [load_or_missing(name, root) for name in given.models]
     settings = ExplainSettings(given.method, (given.layer,) if given.layer else ())
     look = Look(colormap=given.colormap, scale=given.scale)
     drawn = class_grid(rows, models, settings=settings, look=look, progress=ProgressBar("cells"))

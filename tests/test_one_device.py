@@ -23,7 +23,7 @@ from swin_core.training import TrainConfig, train
 from swin_core.training.augment import random_erasing
 from swin_core.training.data import TrainingData
 from swin_core.training.preflight import preflight
-from swin_core.training.random_draws import Draws, pieces
+from swin_core.training.random_draws import Draws, split_batch
 from tests.fixtures.device import GPU, PretendedGPU, is_on_gpu
 from tests.fixtures.device import pretended_gpu as pretended_gpu
 from tests.fixtures.shell import figures, write_pictures
@@ -142,7 +142,7 @@ def test_noise_is_drawn_on_the_device_for_the_erased_images_alone(
     assert drawn == [(int(changed.sum()), 3, 8, 8)]
     assert 5 < drawn[0][0] < 30
     assert max(torch.Size(shape).numel() for shape in pretended_gpu.uploads) <= 64  # no noise among them
-    parts = [random_erasing(batch[rows], 0.25, Draws((3, 1), 64, rows, GPU)) for rows in pieces(64, 2)]
+    parts = [random_erasing(batch[rows], 0.25, Draws((3, 1), 64, rows, GPU)) for rows in split_batch(64, 2)]
     assert torch.equal(torch.cat(parts), whole)
 
 

@@ -94,10 +94,10 @@ def around(rounds: int) -> list[dict[str, Any]]:
 def _around(name: str, config: TrainConfig, rounds: int) -> dict[str, Any]:
     data = TrainingData.load(config, None, torch.device("cpu"))
     trainer, bare = (Trainer(config, data, new_model(config, data)) for _ in range(2))
-    count = len(data.train) // trainer.steps_an_epoch
+    count = len(data.train) // trainer.steps_per_epoch
     images = torch.randn(count, 3, config.image_size, config.image_size)
     labels = torch.randint(0, len(data.classes), (count,))
-    narrow = trainer.is_narrow
+    narrow = trainer.uses_bfloat16
 
     def step() -> None:
         bare.model.train()
@@ -113,10 +113,10 @@ def _around(name: str, config: TrainConfig, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         begin = time.perf_counter()
         trainer.train_epoch(lambda: False)
-        whole = (time.perf_counter() - begin) / trainer.steps_an_epoch
-        trainer.place = type(trainer.place)()
+        whole = (time.perf_counter() - begin) / trainer.steps_per_epoch
+        trainer.position = type(trainer.position)()
         seconds = []
-        for _ in range(trainer.steps_an_epoch):
+        for _ in range(trainer.steps_per_epoch):
             begin = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - begin)

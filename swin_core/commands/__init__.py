@@ -7,8 +7,6 @@ import argparse
 import sys
 from importlib import import_module
 
-__all__ = ["COMMANDS", "main"]
-
 COMMANDS = {
     "dashboard": "open the dashboard in a browser",
     "demo": "serve a demo page with an API",
@@ -33,14 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        command = import_module(f"{__name__}.{given.command}")
+        command = import_module(f"{__name__}.{options.command}")
     except ModuleNotFoundError as error:
         print(
-            f"swinlens {given.command}: the package {error.name} is not installed; "
+            f"swinlens {options.command}: the package {error.name} is not installed; "
             "install it with: pip install 'swinlens[all]'",
             file=sys.stderr,
         )
         return 1
-    return int(command.main(given.arguments))
+    return int(command.main(options.arguments))

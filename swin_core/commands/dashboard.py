@@ -6,11 +6,9 @@ from importlib.resources import files
 
 from swin_core.commands import shell
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Replace this program by the dashboard's server; 1 if Streamlit is not installed."""
+    """Replace this process by the dashboard's server; return 1 if Streamlit is not installed."""
     return shell.run("swinlens dashboard", lambda: _serve(arguments or []))
 
 

@@ -1,6 +1,6 @@
-"""Download CIFAR-100 and flower_photos: `swinlens data`. After a break, run it again.
+"""Download CIFAR-100 and flower_photos: `swinlens data`. Run it again after an interruption.
 
-`swinlens data cats_dogs flower_photos four-classes` makes the folder of cat, dog, rose and tulip.
+`swinlens data cats_dogs flower_photos four-classes` makes a folder of cat, dog, rose and tulip.
 """
 
 import argparse
@@ -16,7 +16,7 @@ FOUR_CLASSES = "four-classes"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data sets named; returns the exit status."""
+    """Download, check and unpack data sets; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="swinlens data", description="Download the public data sets, check and unpack them."
     )
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--data-root",
-        help="where they go (else SWIN_DATA_ROOT, else the cache folder; now: %(default)s)",
+        help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder; now: %(default)s)",
         default=str(data_root()),
     )
     parser.add_argument("--out", help=f"the folder that {FOUR_CLASSES} makes (default: four_classes in the data root)")
@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names or default:
         try:
             if name == FOUR_CLASSES:
-                made, counts = compose(options.data_root, options.out)
-                pictures = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-                print(f"{name} is ready: {made} ({pictures})")
+                folder, counts = compose(options.data_root, options.out)
+                images = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+                print(f"{name} is ready: {folder} ({images})")
                 continue
             folder, fetched = prepare(name, options.data_root)
         except SwinError as error:
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             status = 1
             continue
         except KeyboardInterrupt:
-            print(f"{name}: stopped; run this again to go on", file=sys.stderr)
+            print(f"{name}: stopped; run this again to continue", file=sys.stderr)
             return 130
         print(f"{name} is {'ready' if fetched else 'there already'}: {folder}")
     return status

@@ -5,11 +5,9 @@ import sys
 
 from swin_core.commands import shell
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Replace this program by the demo's server; 1 if Gradio is not installed."""
+    """Replace this process by the demo's server; return 1 if Gradio is not installed."""
     return shell.run("swinlens demo", lambda: _serve(arguments or []))
 
 

@@ -1,6 +1,6 @@
 """Draw heat maps of images by models as one grid: `swinlens explain cat.jpg --models A B --out grid.png`.
 
-`--from report.json` computes a grid that was written as JSON again, and compares it with the report.
+`--from report.json` reproduces a grid that was written as JSON, and compares it with the report.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from swin_core.system.memory import keep_freed_memory
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.load import available, load
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     bundled = "\n".join(f"  {name}: {line}" for name, line in available().items()) or "  none"
     methods = "\n".join(f"  {name}: {method.summary}" for name, method in METHOD_FACTS.items())
     left_out = "\n".join(f"  {name}: {reason}" for name, reason in NOT_OFFERED.items())
@@ -53,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
         dest="report",
         type=Path,
         metavar="REPORT",
-        help="compute a .json report again and compare it; only --models (where weights are that the "
-        "report cannot name), --runs-root and --out go with it",
+        help="reproduce a .json report and compare; takes only --models (files of weights that the report does not "
+        "name), --runs-root and --out",
     )
     result.add_argument(
         "--target",
@@ -62,10 +62,10 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="CLASS",
         help="class to explain: one for all images, one for each, or several for a single image "
-        "(default: each model's own first choice)",
+        "(default: the top-1 class of each model)",
     )
     result.add_argument(
-        "--rather-than", metavar="CLASS", help=f"explain the class rather than this one, or {RUNNER_UP!r}"
+        "--rather-than", metavar="CLASS", help=f"contrast class to explain the target against, or {RUNNER_UP!r}"
     )
     result.add_argument(
         "--method",
@@ -78,44 +78,44 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="target layers of all models, a row each; 'stages' for one a stage of each model (default: its own layer)",
+        help="target layers of all models, one row each; 'stages' for one per stage (default: the model's own layer)",
     )
-    result.add_argument("--fuse", choices=FUSIONS, help="make one map of several layers")
+    result.add_argument("--fuse", choices=FUSIONS, help="combine several layers into one map")
     result.add_argument("--colormap", choices=COLORMAPS, default=Look.colormap)
     result.add_argument("--opacity", type=float, default=Look.opacity, help="0 to 1 (default: %(default)s)")
     result.add_argument("--threshold", type=float, default=Look.threshold, help="share of the scale, 0 to 1")
-    result.add_argument("--scale", choices=SCALES, default=Look.scale, help="one scale for all cells, or one a cell")
-    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+    result.add_argument("--scale", choices=SCALES, default=Look.scale, help="one scale for all cells, or one per cell")
+    shell.add_runs_root(result)
     return result
 
 
 def _method(name: str) -> str:
-    """A method's name; one that is not known or not offered is refused with the reason."""
+    """Return a method's name; refuse one that is unknown or not offered, with the reason."""
     try:
         return chosen_method(name).name
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _found(name: str, read: Callable[[], Found]) -> Found | Missing:
-    """What `read` returns, or why it cannot: one image or model that fails must not take the others along."""
+def _or_missing(name: str, read: Callable[[], T]) -> T | Missing:
+    """Return `read()`, or its error as `Missing`, so that one image or model that fails does not stop the others."""
     try:
         return read()
     except SwinError as error:
         return Missing(name, str(error))
 
 
-def _picture(path: Path) -> tuple[str, Image.Image] | Missing:
-    return _found(path.name, lambda: (path.name, read_image(path)))
+def _image(path: Path) -> tuple[str, Image.Image] | Missing:
+    return _or_missing(path.name, lambda: (path.name, read_image(path)))
 
 
-def found_model(name: str, root: str | Path) -> Classifier | Missing:
-    """A model by its name, or why it cannot be loaded."""
-    return _found(name, lambda: load(name, runs_root=root))
+def load_or_missing(name: str, root: str | Path) -> Classifier | Missing:
+    """Return a model by its name, or why it cannot be loaded."""
+    return _or_missing(name, lambda: load(name, runs_root=root))
 
 
 def print_failed(drawn: Grid) -> bool:
-    """Print a line for each cell that failed; whether all did."""
+    """Print a line for each cell that failed; return whether all failed."""
     failed = [
         f"{row.title}, {column}: {cell.error}"
         for row in drawn.rows
@@ -127,17 +127,17 @@ def print_failed(drawn: Grid) -> bool:
     return len(failed) == len(drawn.rows) * len(drawn.columns)
 
 
-def _reproduce(given: argparse.Namespace) -> int:
-    """Compute a report again; 1 if a cell differs by more than the tolerance."""
-    if given.out:
-        kind_of(given.out)
-    report = read_report(given.report)
-    again = reproduce(report, find_models(report, given.models, runs_root(given.runs_root)))
+def _reproduce(options: argparse.Namespace) -> int:
+    """Reproduce a report; return 1 if a cell differs by more than the tolerance."""
+    if options.out:
+        kind_of(options.out)
+    report = read_report(options.report)
+    again = reproduce(report, find_models(report, options.models, runs_root(options.runs_root)))
     for result in again.results:
         print(" ".join(f"{result.row}, {result.column}: {result.text}".split()))
-    if given.out:
-        save(again.grid, given.out)
-        print(given.out)
+    if options.out:
+        save(again.grid, options.out)
+        print(options.out)
     equal = sum(result.equal for result in again.results)
     print(f"{equal} of {len(again.results)} cells are equal within {TOLERANCE:.1%} of their greatest value.")
     if not again.equal:
@@ -145,40 +145,42 @@ def _reproduce(given: argparse.Namespace) -> int:
     return 0 if again.equal else 1
 
 
-def _draw(given: argparse.Namespace) -> int:
-    """Explain, draw and write."""
-    kind_of(given.out)
-    look = Look(given.colormap, given.opacity, given.threshold, given.scale)
-    if len(given.models) > MODELS_AT_MOST:
-        raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(given.models)}: name fewer.")
-    pictures = [_picture(path) for path in given.images]
-    root = runs_root(given.runs_root)
-    models = [found_model(name, root) for name in given.models]
-    settings = ExplainSettings(given.method, tuple(given.layer), given.rather_than, given.fuse)
-    drawn = compare(pictures, models, given.target, settings=settings, look=look)
+def _draw(options: argparse.Namespace) -> int:
+    """Explain, draw and save."""
+    kind_of(options.out)
+    look = Look(options.colormap, options.opacity, options.threshold, options.scale)
+    if len(options.models) > MODELS_AT_MOST:
+        raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(options.models)}: name fewer.")
+    images = [_image(path) for path in options.images]
+    root = runs_root(options.runs_root)
+    models = [load_or_missing(name, root) for name in options.models]
+    settings = ExplainSettings(options.method, tuple(options.layer), options.rather_than, options.fuse)
+    drawn = compare(images, models, options.target, settings=settings, look=look)
     if print_failed(drawn):
-        raise SwinError(f"No cell could be explained, so {given.out} was not written; see the lines above.")
-    save(drawn, given.out)
-    print(given.out)
+        raise SwinError(f"No cell could be explained, so {options.out} was not written; see the lines above.")
+    save(drawn, options.out)
+    print(options.out)
     return 0
 
 
-def _check(known: argparse.ArgumentParser, given: argparse.Namespace) -> None:
-    """Leave with a line of usage if what was given does not go together."""
-    if given.report is None:
-        needed = {"IMAGE": given.images, "--models": given.models, "--out": given.out}
+def _check(known: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with a usage message if options are missing or contradict each other."""
+    if options.report is None:
+        needed = {"IMAGE": options.images, "--models": options.models, "--out": options.out}
         if missing := [name for name, value in needed.items() if not value]:
             known.error(f"the following arguments are required: {', '.join(missing)}")
         return
     alone = {"report", "models", "runs_root", "out"}
-    if others := [name for name in vars(given) if name not in alone and vars(given)[name] != known.get_default(name)]:
-        known.error(f"with --from everything else is in the report: leave {', '.join(others)} out")
+    if others := [
+        name for name in vars(options) if name not in alone and vars(options)[name] != known.get_default(name)
+    ]:
+        known.error(f"with --from, everything else is in the report: leave out {', '.join(others)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Explain or compute again; 1 after an error, which is one line, if no cell came out, or if one differs."""
+    """Draw or reproduce a grid; return 1 after an error, if no cell was explained, or if a cell differs."""
     known = parser()
-    given = known.parse_args(arguments)
-    _check(known, given)
+    options = known.parse_args(arguments)
+    _check(known, options)
     keep_freed_memory()
-    return shell.run("swinlens explain", lambda: _draw(given) if given.report is None else _reproduce(given))
+    return shell.run("swinlens explain", lambda: _draw(options) if options.report is None else _reproduce(options))

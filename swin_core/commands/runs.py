@@ -10,56 +10,59 @@ from pathlib import Path
 from typing import Any
 
 from swin_core import runs
+from swin_core.commands import shell
 from swin_core.errors import SwinError
 
 EXAMPLES = """examples:
   swinlens runs                                    all runs, newest first
   swinlens runs stop 20260101-120000-photos        finishes its step and saves
-  swinlens runs resume runs/20260101-120000-photos  goes on in the background
+  swinlens runs resume runs/20260101-120000-photos  continues in the background
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: a list without an action, else what to do with which run."""
+    """Return the parser: without an action, list the runs; else change some of them."""
     result = argparse.ArgumentParser(
         prog="swinlens runs",
         description="List runs, or change one.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+    shell.add_runs_root(result)
     result.add_argument("--json", action="store_true", help="print the list as JSON")
     actions = result.add_subparsers(dest="action", metavar="ACTION")
 
-    def action(name: str, text: str, many: bool = True) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        added.add_argument("runs", nargs="+" if many else 1, metavar="RUN", help="a run's name, or its folder")
-        return added
+    def add_action(name: str, text: str, many: bool = True) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.add_argument("runs", nargs="+" if many else 1, metavar="RUN", help="a run's name, or its folder")
+        return action
 
-    stop = action("stop", "let runs finish their step, save and end")
-    stop.add_argument("--now", action="store_true", help="end them at once; what came after the last save is lost")
-    resume = action("resume", "go on with a run in the background, from its last step", many=False)
+    stop = add_action("stop", "let runs finish their step, save and end")
+    stop.add_argument("--now", action="store_true", help="end them at once; steps since the last save are lost")
+    resume = add_action("resume", "resume a run in the background from its last step", many=False)
     resume.add_argument("--devices", nargs="+", metavar="NAME", help="cpu, or cuda:0 cuda:1 (default: as before)")
-    resume.add_argument("--processes", type=int, metavar="N", help="processes that share the work (default: as before)")
-    resume.add_argument("--max-restarts", type=int, metavar="N", help="starts anew after a process died")
+    resume.add_argument(
+        "--processes", type=int, metavar="N", help="processes that share each batch (default: as before)"
+    )
+    resume.add_argument("--max-restarts", type=int, metavar="N", help="restarts after a process died")
     resume.add_argument("--data-root", help="folder of the data sets (default: as before)")
-    rename = action("rename", "give a run another name; its time stays", many=False)
+    rename = add_action("rename", "rename a run; its time stays", many=False)
     rename.add_argument("name", metavar="NAME", help="the new name")
-    action("delete", "delete runs with all that they saved")
+    add_action("delete", "delete runs and all their files")
     return result
 
 
-def facts_of(run: runs.Run) -> dict[str, Any]:
-    """What the list says of a run; None for what is not known."""
-    status, figures = run.status, run.metrics()
-    top1 = [row["top1"] for row in figures if _known(row.get("top1"))]
+def list_entry(run: runs.Run) -> dict[str, Any]:
+    """Return the entries of the list for a run; None for unknown values."""
+    status, metrics = run.status, run.metrics()
+    top1 = [row["top1"] for row in metrics if _known(row.get("top1"))]
     updated = _number(status, "updated")
     return {
         "name": run.name,
         "folder": str(run.folder),
         "state": run.state,
         "reason": run.reason,
-        "epoch": _number(status, "epoch") if _known(status.get("epoch")) else len(figures),
+        "epoch": _number(status, "epoch") if _known(status.get("epoch")) else len(metrics),
         "epochs": _number(run.config, "epochs"),
         "best_top1": max(top1, default=None),
         "images_per_second": _number(status, "images_per_second") if run.alive else None,
@@ -77,10 +80,10 @@ def _number(values: Mapping[str, Any], name: str) -> Any:
     return values.get(name) if _known(values.get(name)) else None
 
 
-def table(listed: list[dict[str, Any]]) -> str:
-    """The list as lines of aligned columns."""
+def table(entries: list[dict[str, Any]]) -> str:
+    """Return the list as lines of aligned columns."""
     rows = [("RUN", "STATE", "EPOCH", "BEST TOP-1", "IMAGES/S", "LEFT", "LAST SIGN", "")]
-    for facts in listed:
+    for facts in entries:
         best, speed = facts["best_top1"], facts["images_per_second"]
         rows.append(
             (
@@ -101,7 +104,7 @@ def table(listed: list[dict[str, Any]]) -> str:
 
 
 def duration(seconds: float | None, after: str = "") -> str:
-    """Seconds in the two largest units: "2 h 05 min"."""
+    """Return seconds in the two largest units: "2 h 05 min"."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
@@ -115,52 +118,55 @@ def duration(seconds: float | None, after: str = "") -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without what a terminal would obey: a folder that was copied here may have any name."""
+    """Replace control characters, which a terminal would obey: a copied folder may have any name."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def change(given: argparse.Namespace, text: str) -> str:
-    """Do to one run what the command line says; the line to print."""
+def change(options: argparse.Namespace, text: str) -> str:
+    """Change one run as the command line says; return the line to print."""
     path = Path(text)
-    # A path as the shell completes it names its folder of runs as well.
-    run = runs.find(path.name, given.runs_root if path == Path(path.name) else path.parent)
-    if given.action == "stop" and given.now:
+    # A path, such as the shell completes, names the folder of runs too.
+    run = runs.find(path.name, options.runs_root if path == Path(path.name) else path.parent)
+    if options.action == "stop" and options.now:
         runs.kill(run)
-        return f"{run.name} has ended; resume goes on from its last checkpoint"
-    if given.action == "stop":
+        return f"{run.name} has ended; resume continues from its last checkpoint"
+    if options.action == "stop":
         runs.request_stop(run)
         return f"{run.name} is finishing its step and saving"
-    if given.action == "rename":
-        return f"{run.name} is now {runs.rename(run, given.name).name}"
-    if given.action == "delete":
+    if options.action == "rename":
+        return f"{run.name} is now {runs.rename(run, options.name).name}"
+    if options.action == "delete":
         runs.delete(run)
         return f"{run.name} is deleted"
     runs.resume(
         run,
-        devices=given.devices,
-        processes=given.processes,
-        max_restarts=given.max_restarts,
-        data_root=given.data_root,
+        devices=options.devices,
+        processes=options.processes,
+        max_restarts=options.max_restarts,
+        data_root=options.data_root,
     )
-    return f"{run.name} goes on in the background; its log is {run.folder / 'log.txt'}"
+    return f"{run.name} continues in the background; its log is {run.folder / 'log.txt'}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 and a line for each error that a user can mend."""
-    given = parser().parse_args(arguments)
+    """Run the command line; return the exit status. Each of a user's errors is printed as one line."""
+    options = parser().parse_args(arguments)
     code = 0
-    try:
-        if given.action is None:
-            listed = [facts_of(run) for run in runs.list_runs(given.runs_root)]
-            place = runs.runs_root(given.runs_root)
-            print(json.dumps(listed, indent=2) if given.json else table(listed) if listed else f"no runs in {place}")
-        for text in given.runs if given.action else ():
-            try:
-                print(_plain(change(given, text)))
-            except SwinError as error:
-                print(f"swinlens runs: {_plain(str(error))}", file=sys.stderr)
-                code = 1
-    except SwinError as error:
-        print(f"swinlens runs: {error}", file=sys.stderr)
-        return 1
+    if options.action is None:
+        return shell.run("swinlens runs", lambda: _list(options))
+    for text in options.runs:
+        try:
+            print(_plain(change(options, text)))
+        except SwinError as error:
+            print(f"swinlens runs: {_plain(str(error))}", file=sys.stderr)
+            code = 1
     return code
+
+
+def _list(options: argparse.Namespace) -> int:
+    entries = [list_entry(run) for run in runs.list_runs(options.runs_root)]
+    if options.json:
+        print(json.dumps(entries, indent=2))
+    else:
+        print(table(entries) if entries else f"no runs in {runs.runs_root(options.runs_root)}")
+    return 0

@@ -1,19 +1,29 @@
-"""What the commands share: how a command ends, missing packages, results as JSON files."""
+"""What the commands share: options, exit status, missing packages, measurements on several ranks, JSON files."""
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from swin_core.errors import ConfigError, SwinError
 from swin_core.system.atomic import atomic_write
 
-__all__ = ["require", "run", "write_json"]
+
+class Result(Protocol):
+    """A measurement that can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+
+
+R = TypeVar("R", bound=Result)
 
 
 def run(name: str, work: Callable[[], int]) -> int:
-    """Return the exit status of a command: its own, 1 after a `SwinError`, 130 if the user stopped it.
+    """Return the exit status of a command: its own, 1 after a `SwinError`, 130 after Ctrl-C.
 
     The last two print one line that starts with `name`.
     """
@@ -27,6 +37,45 @@ def run(name: str, work: Callable[[], int]) -> int:
         return 130
 
 
+def measure(name: str, json_file: Path | None, work: Callable[..., R], lines: Callable[[R], str], unit: str) -> int:
+    """Measure on all ranks that torchrun started, or on one; print the result and write it as JSON on rank 0.
+
+    Args:
+        name: the command, for messages.
+        json_file: where to write the result; None for nowhere.
+        work: measures; called with `ranks` and `progress`, a bar on rank 0.
+        lines: returns the result as text.
+        unit: what the progress bar counts.
+    """
+    from swin_core.system.distributed import join_ranks
+    from swin_core.system.memory import keep_freed_memory
+    from swin_core.system.progress import ProgressBar
+    from swin_core.training.launch import choose_devices
+
+    def on_ranks() -> int:
+        keep_freed_memory()
+        with join_ranks(choose_devices([], None)[0]) as ranks:
+            result = work(ranks=ranks, progress=ProgressBar(unit) if ranks.is_main else None)
+            if ranks.is_main:
+                print(lines(result))
+                if json_file:
+                    write_json(json_file, result.to_dict())
+        return 0
+
+    return run(name, on_ranks)
+
+
+def add_roots(parser: argparse.ArgumentParser) -> None:
+    """Add the options `--data-root` and `--runs-root`."""
+    parser.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
+    add_runs_root(parser)
+
+
+def add_runs_root(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--runs-root`."""
+    parser.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+
+
 def require(package: str, extra: str) -> None:
     """Check that an optional package is installed.
 
@@ -38,7 +87,7 @@ def require(package: str, extra: str) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a result as a whole or not at all.
+    """Write JSON, the whole file or nothing.
 
     Raises:
         ConfigError: the path cannot be written.

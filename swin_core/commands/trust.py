@@ -1,25 +1,24 @@
-"""Rank methods and layers by how far to believe them: `swinlens trust swin_micro_flowers --data flowers`.
+"""Rank attribution methods and layers by their faithfulness: `swinlens trust swin_micro_flowers --data flowers`.
 
-Several processes share the images under torchrun: `torchrun --nproc-per-node 2 -m swin_core.commands trust ...`.
+Several ranks share the images under torchrun: `torchrun --nproc-per-node 2 -m swin_core.commands trust ...`.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.commands import shell
 from swin_core.data.registry import DATA_SETS, open_split
 from swin_core.runs import runs_root
-from swin_core.system.distributed import join_ranks
-from swin_core.system.memory import keep_freed_memory
-from swin_core.system.progress import ProgressBar
-from swin_core.training.launch import choose_devices
+from swin_core.system.distributed import Ranks
+from swin_core.system.progress import Progress
 from swin_core.trust.ranking import Ranking, rank
 from swin_core.zoo.load import load
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     methods = "\n".join(f"  {name} ({facts.cost})" for name, facts in METHOD_FACTS.items())
     result = argparse.ArgumentParser(
         prog="swinlens trust",
@@ -34,14 +33,14 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="METHOD",
-        help="which methods, or METHOD@LAYER for one at a layer of its own (default: all of one pass)",
+        help="methods, or METHOD@LAYER for a method at one layer (default: all that need one forward pass)",
     )
     result.add_argument(
         "--layers",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="which target layers (default: all on offer; relevance at the pixels and stages)",
+        help="target layers (default: all that can be chosen; for relevance, pixels and stages)",
     )
     result.add_argument("--pictures", type=int, metavar="N", help="explain N images of the split (default: all)")
     result.add_argument(
@@ -50,44 +49,36 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--quick", action="store_true", help="leave out insertion and ROAD, which take most of the time"
     )
-    result.add_argument("--json", metavar="FILE", type=Path, help="write all figures here")
-    result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
-    result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+    result.add_argument("--json", metavar="FILE", type=Path, help="write all measurements here")
+    shell.add_roots(result)
     return result
 
 
-def lines(found: Ranking) -> str:
-    """The figures as text."""
-    left_out = [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
+def lines(ranking: Ranking) -> str:
+    """Return the ranking as text."""
+    left_out = [f"left out: {name}: {reason}" for name, reason in ranking.left_out.items()]
     about = (
-        f"{found.model} on {found.pictures} images of {found.data}, split {found.split}: "
-        f"{found.steps} steps, {found.mosaics} mosaics"
+        f"{ranking.model} on {ranking.pictures} images of {ranking.data}, split {ranking.split}: "
+        f"{ranking.steps} steps, {ranking.mosaics} mosaics"
     )
-    return "\n".join([*left_out, about, "", found.table()])
+    return "\n".join([*left_out, about, "", ranking.table()])
 
 
-def _rank(options: argparse.Namespace) -> int:
-    with join_ranks(choose_devices([], None)[0]) as ranks:
-        found = rank(
-            load(options.model, runs_root=runs_root(options.runs_root)),
-            open_split(options.data, options.split, root=options.data_root),
-            options.methods,
-            options.layers,
-            pictures=options.pictures,
-            steps=options.steps,
-            quick=options.quick,
-            ranks=ranks,
-            progress=ProgressBar("maps") if ranks.is_main else None,
-        )
-    if ranks.is_main:
-        print(lines(found))
-        if options.json:
-            shell.write_json(options.json, found.to_dict())
-    return 0
+def _rank(options: argparse.Namespace, *, ranks: Ranks, progress: Progress | None) -> Ranking:
+    return rank(
+        load(options.model, runs_root=runs_root(options.runs_root)),
+        open_split(options.data, options.split, root=options.data_root),
+        options.methods,
+        options.layers,
+        pictures=options.pictures,
+        steps=options.steps,
+        quick=options.quick,
+        ranks=ranks,
+        progress=progress,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 and one line for an error that a user can mend."""
+    """Run the command line; return the exit status. A user's error is printed as one line."""
     options = parser().parse_args(arguments)
-    keep_freed_memory()
-    return shell.run("swinlens trust", lambda: _rank(options))
+    return shell.measure("swinlens trust", options.json, partial(_rank, options), lines, "maps")

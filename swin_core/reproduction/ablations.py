@@ -11,7 +11,7 @@ from swin_core.evaluation.accuracy import Evaluation
 from swin_core.training.config import TrainConfig, recorded_settings
 from swin_core.training.launch import launch, launch_new
 from swin_core.training.recipes import recipe
-from swin_core.training.run_writer import Progress
+from swin_core.training.run_writer import OnMetrics
 from swin_core.zoo.load import load, weights_file
 
 RANDOM, MAIN = "random", "main"
@@ -126,7 +126,7 @@ def finish_run(
     devices: Sequence[str] = ("cpu",),
     processes: int = 1,
     data_root: str | None = None,
-    progress: Callable[[], Progress] | None = None,
+    progress: Callable[[], OnMetrics] | None = None,
 ) -> runs.Run:
     """Return the finished run of a config: an existing one, one that is resumed, or a new one.
 

@@ -1,4 +1,4 @@
-"""The trainer as a program: `python -m swin_core.training` is the command `swinlens train`."""
+"""`python -m swin_core.training` is the command `swinlens train`."""
 
 import sys
 

@@ -1,14 +1,13 @@
-"""The settings of a training run: one class that the command line, the page's form and the run's folder share."""
+"""The settings of a training run, shared by the command line, the dashboard's form and the run's folder."""
 
-import ast
-import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cache
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 from swin_core.data.registry import HOLDOUT
 from swin_core.errors import ConfigError
@@ -16,15 +15,13 @@ from swin_core.models.config import VARIANTS
 from swin_core.runs.files import is_run_name, name_error, read_config
 from swin_core.weights.files import read_metadata
 
-__all__ = ["TrainConfig", "setting_help", "setting_limits"]
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that a run depends on. Two runs of one config on one machine give the same weights."""
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True))
+class _Settings:
+    """The fields of `TrainConfig`; pydantic checks their types and ranges and reads the text under each."""
 
     name: str = "run"
-    """Name of the run; its folder is the time of the start and this name."""
+    """Name of the run; its folder is named by start time and this name."""
     data: str = "cifar100"
     """Name of a data set, such as cifar100, or a folder with one folder of images or of arrays for each class."""
     variant: str = "swin_micro"
@@ -46,39 +43,39 @@ class TrainConfig:
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Images a step, over all devices together; the learning rate is meant for this number."""
+    """Images per step over all devices; the learning rate is meant for this number."""
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Pieces that a step's images are computed in, one after the other; more pieces need less memory."""
+    """Micro-batches per step (gradient accumulation); more of them need less memory."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon on the hidden matrices and AdamW on the rest; adamw: AdamW on all."""
     lr: Annotated[float, Field(ge=0, le=100)] = 2e-3
     """Largest learning rate."""
     layer_decay: Annotated[float, Field(ge=0.01, le=1)] = 1.0
-    """Factor on the learning rate from each block to the one before it, for fine-tuning; 1 for one rate everywhere."""
+    """Factor on the learning rate from each block to the one before it, for fine-tuning; 1 for the same rate."""
     freeze: Annotated[int, Field(ge=0, le=64)] = 0
-    """Parts that keep their first weights, from the input on: 1 the patch embedding, 2 also stage 1, and so on."""
+    """Frozen parts, from the input on: 1 for the patch embedding, 2 for stage 1 too, and so on."""
     weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.05
-    """Decoupled weight decay; norms, biases, bias tables and embeddings have none."""
+    """Decoupled weight decay; norms, biases, bias tables and position embeddings have none."""
     schedule: Literal["linear", "cosine"] = "linear"
     """How the learning rate falls to zero after the warm-up."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of all steps in which the learning rate rises from zero."""
     label_smoothing: Annotated[float, Field(ge=0, le=0.999)] = 0.1
-    """Share of the target probability that is spread over all classes, in training."""
+    """Share of the target probability that is spread over all classes, in training only."""
     drop_path: Annotated[float, Field(ge=0, le=0.999)] = 0.0
     """Stochastic depth of the last block."""
     ema: Annotated[float, Field(ge=0, le=0.999999)] = 0.995
-    """Decay of the moving average of the weights, which is what is validated and saved; 0 for none."""
+    """Decay of the moving average of the weights, which is validated and saved; 0 for none."""
     clip: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     """Largest norm of the gradient; 0 for no clipping."""
     crop_padding: Annotated[int, Field(ge=0, le=4095)] = 4
-    """Pixels of reflected border for the random crop; used where crop_scale is 1."""
+    """Pixels of reflected border for the random crop; used if crop_scale is 1."""
     crop_scale: Annotated[float, Field(ge=0.01, le=1)] = 1.0
     """Smallest share of an image's area that a random resized crop takes; 1 for the padded crop instead."""
     flip: bool = True
-    """Whether half of the images are mirrored."""
+    """Whether half of the images are flipped horizontally."""
     randaugment: Annotated[int, Field(ge=0, le=10)] = 0
-    """Magnitude, 1 to 10, of RandAugment's two random changes to each image; 0 for none."""
+    """Magnitude of RandAugment, 1 to 10, with two operations per image; 0 for none."""
     colour_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Largest change of brightness, contrast and saturation, as a share."""
     cutout: Annotated[int, Field(ge=0, le=4096)] = 8
@@ -86,37 +83,48 @@ class TrainConfig:
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the images in which a random rectangle is replaced by noise."""
     mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Alpha of the Beta distribution by which two images are blended; 0 for none."""
+    """Alpha of Mixup's Beta distribution, which blends two images; 0 for none."""
     cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Alpha of the Beta distribution by which a rectangle comes from another image; 0 for none."""
+    """Alpha of CutMix's Beta distribution, which pastes a rectangle of another image; 0 for none."""
     teacher: str = ""
-    """Model whose probabilities are learned beside the labels: a bundled name, a run, a weights file, or timm/MODEL."""
+    """Teacher for knowledge distillation: a bundled name, a run, a weights file, or timm/MODEL; empty for none."""
     distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the loss that comes from the teacher; used where there is one."""
+    """Share of the distillation loss in the total; used with a teacher."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 2.0
-    """Softening of the teacher's and the model's probabilities for each other; used where there is a teacher."""
+    """Distillation temperature; used with a teacher."""
     holdout: Annotated[float, Field(ge=0.001, le=0.5)] = HOLDOUT
-    """Share of each class's training images that validates, where the data set has no validation split."""
+    """Share of each class's training images used for validation, if the data set has no validation split."""
     limit: Annotated[int, Field(ge=0, le=10**12)] = 0
-    """Use only the first so many training and validation images of a shuffled set; 0 for all."""
+    """Most training images and most validation images, drawn at random; 0 for all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the matrix products; auto: bfloat16 where the device has it. Weights stay in float32."""
+    """Precision of matrix products; auto: bfloat16 if the device supports it. Weights stay in float32."""
     checkpointing: bool = False
-    """Whether activations are computed again for the backward pass instead of kept: slower, with less memory."""
+    """Activation checkpointing: recompute activations in the backward pass; slower, with less memory."""
     compile: bool = False
-    """Whether torch.compile translates the model first: takes a minute or more, then steps are faster."""
+    """Whether to use torch.compile: it takes a minute or more, then steps are faster."""
     keep_every: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Epochs between weights that are kept for good; 1 keeps each epoch's, 0 the best and the last only."""
+    """Keep the weights of every so many epochs; 0 keeps the best and the last only."""
     tensorboard: bool = False
-    """Whether the figures are written for TensorBoard too, into the run's folder; needs the package tensorboard."""
+    """Whether to write TensorBoard logs into the run's folder; needs the package tensorboard."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the weights, the order of images and the augmentation."""
 
-    def __post_init__(self) -> None:
+
+_FIELDS: dict[str, FieldInfo] = _Settings.__pydantic_fields__  # type: ignore[attr-defined]
+
+
+class TrainConfig(_Settings):
+    """All settings of a run. Two runs with the same config on the same machine give the same weights.
+
+    Raises:
+        ConfigError: a setting is unknown, has the wrong type, or is out of range.
+    """
+
+    def __init__(self, /, **settings: Any):
         try:
-            _model().model_validate(self.__dict__)
+            super().__init__(**settings)
         except ValidationError as error:
-            raise ConfigError(_one_line(error)) from error
+            raise ConfigError(_message(error)) from error
         for name, high in (("crop_padding", self.image_size - 1), ("cutout", self.image_size)):
             if getattr(self, name) > high:
                 raise ConfigError(
@@ -130,21 +138,17 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The config of a JSON object, as `to_dict` wrote it."""
+        """Return the config of a JSON object that `to_dict` wrote."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"settings must be a JSON object, not {type(values).__name__}.")
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ConfigError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}.")
         return cls(**values)
 
     @classmethod
     def of_run(cls, folder: Path) -> "TrainConfig":
-        """The config of a run's folder.
+        """Return the config in a run's folder.
 
         Raises:
-            ConfigError: there is none, or it is damaged.
+            ConfigError: it is missing or damaged.
         """
         settings, reason = read_config(folder), "its config.json is missing or damaged."
         try:
@@ -152,62 +156,41 @@ class TrainConfig:
                 return cls.from_dict(settings)
         except ConfigError as error:
             reason = str(error)
-        raise ConfigError(f"{str(folder)[:200]!r} is no run that can be resumed: {reason}")
+        raise ConfigError(f"{str(folder)[:200]!r} is not a run that can be resumed: {reason}")
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as plain values for JSON."""
+        """Return all settings as plain values for JSON."""
         return asdict(self)
 
 
-@cache
-def _model() -> type[BaseModel]:
-    """The fields of `TrainConfig` as a pydantic model, which checks types and ranges without converting anything."""
-    hints = get_type_hints(TrainConfig, include_extras=True)
-    kinds: dict[str, Any] = {field.name: (hints[field.name], field.default) for field in fields(TrainConfig)}
-    return create_model("Settings", __config__=ConfigDict(strict=True), **kinds)
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first fault: the setting, what is allowed, and the value."""
-    fault = error.errors(include_url=False)[0]
-    name = str(fault["loc"][0])
-    kind = get_type_hints(TrainConfig)[name]
-    value = f"{fault['input']!r:.40}"
-    if get_origin(kind) is Literal:
+def _message(error: ValidationError) -> str:
+    """Return the first error as one line: the setting, what is allowed, and the value."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "unexpected_keyword_argument":
+        return f"unknown setting {name!r}; known are {', '.join(field.name for field in fields(TrainConfig))}."
+    value = f"{first['input']!r:.40}"
+    kind: Any = _FIELDS[name].annotation
+    if first["type"] == "literal_error":
         return f"{name} must be one of {', '.join(get_args(kind))}, not {value}."
-    if fault["type"] in ("greater_than_equal", "less_than_equal"):
+    if first["type"] in ("greater_than_equal", "less_than_equal"):
         low, high = setting_limits()[name]
         return f"{name} must lie between {low:.12g} and {high:.12g}, not {value}."
     return f"{name} must be of type {kind.__name__}, not {value}."
 
 
-@cache
 def setting_limits() -> dict[str, tuple[float, float]]:
-    """The smallest and largest value of each numeric setting of `TrainConfig`."""
-    limits = {}
-    for name, hint in get_type_hints(TrainConfig, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            low, high = hint.__metadata__[0].metadata  # Field(ge=..., le=...)
-            limits[name] = (low.ge, high.le)
-    return limits
+    """Return the smallest and largest value of each numeric setting."""
+    return {name: (field.metadata[0].ge, field.metadata[1].le) for name, field in _FIELDS.items() if field.metadata}
 
 
-@cache
 def setting_help() -> dict[str, str]:
-    """What each setting of `TrainConfig` means: the text under each field, for `--help` and for forms."""
-    tree = ast.parse(inspect.getsource(TrainConfig)).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    texts = {}
-    for node, following in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            assert isinstance(following, ast.Expr)
-            assert isinstance(following.value, ast.Constant)
-            texts[node.target.id] = str(following.value.value)
-    return texts
+    """Return the description of each setting, the text under each field, for `--help` and for forms."""
+    return {name: field.description or "" for name, field in _FIELDS.items()}
 
 
 def recorded_settings(weights: Path) -> dict[str, Any]:
-    """The settings of `TrainConfig` that weights were trained with, as far as the file tells."""
+    """Return the settings that a weights file was trained with, as far as its metadata tell."""
     recorded = read_metadata(weights).get("training")
     known = {field.name for field in fields(TrainConfig)}
     settings = recorded.items() if isinstance(recorded, dict) else ()

@@ -1,4 +1,4 @@
-"""The images of a run: read once and kept in memory where they fit, else decoded ahead by worker processes."""
+"""The images of a run: decoded once and kept in memory if they fit, else decoded ahead by worker processes."""
 
 import os
 import signal
@@ -18,86 +18,80 @@ from swin_core.evaluation.metrics import batch_size
 from swin_core.images.preprocessing import normalise, to_float
 from swin_core.training.config import TrainConfig
 
-__all__ = ["MEAN", "STD", "Pictures", "TrainingData", "kept_bytes"]
-
 MEAN = (0.5071, 0.4866, 0.4409)
-"""Mean of CIFAR-100's training images by channel; runs from random weights share it, whatever the images."""
+"""Channel means of CIFAR-100's training images; all runs from random weights use them."""
 STD = (0.2673, 0.2564, 0.2762)
-"""Standard deviation of the same."""
+"""Standard deviations of the same."""
 
 _SHARE_OF_MEMORY = 0.4
-"""Share of the free memory that decoded images may take; beyond it they are read when they are needed."""
+"""Largest share of the free memory for decoded images."""
+_MAX_WORKERS = 8
+"""Most decoding processes of a rank."""
 
-_MOST_WORKERS = 8
-"""Decoding processes of a rank at most."""
 
-
-class Pictures:
-    """Images of one size and their labels, in memory or read when they are asked for.
+class LabelledImages:
+    """Images of one size with their labels, in memory or decoded on demand.
 
     Args:
-        dataset: what is read.
+        dataset: the images.
         size: side in pixels.
-        device: where batches are wanted; what is kept in memory is kept there.
+        device: where batches go; images kept in memory are on it.
     """
 
     def __init__(self, dataset: DataSet, size: int, device: torch.device):
         self.labels = torch.tensor(dataset.labels, device=device)
-        self._dataset, self._size, self._device = dataset, size, device
+        self.device = device
+        self._dataset, self._size = dataset, size
         self._kept: Tensor | None = None
         if kept_bytes(self, len(dataset)):
             self._kept = torch.tensor(dataset.array(size), device=device)
-            self._dataset = dataset.subset([], dataset.split)  # or all that it has decoded would be in memory twice
+            self._dataset = dataset.subset([], dataset.split)  # drops its own cache of decoded images
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def first(self) -> Tensor:
-        """The first image, `(1, S, S, channels)`."""
+        """Return the first image, `(1, S, S, channels)`."""
         return self._read(torch.tensor([0]))
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some batches, each given by its indices: images `(B, S, S, channels)` and labels `(B,)`."""
+        """Yield images `(B, S, S, channels)` and labels `(B,)` for each batch of indices."""
         if self._kept is not None:
-            for chosen in batches:
-                places = chosen.to(self._device)
-                yield self._kept[places], self.labels[places]
+            for indices in batches:
+                on_device = indices.to(self.device)
+                yield self._kept[on_device], self.labels[on_device]
             return
-        on_gpu = self._device.type == "cuda"
+        on_gpu = self.device.type == "cuda"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores_per_rank = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         loader = DataLoader(
-            _Batches(self._dataset, self._size, batches),
+            _DecodedBatches(self._dataset, self._size, batches),
             batch_size=None,
-            num_workers=min(_workers(), len(batches)),
+            num_workers=min(_MAX_WORKERS, cores_per_rank, len(batches)),
             worker_init_fn=_ignore_signals,
             pin_memory=on_gpu and torch.cuda.is_available(),
         )
-        for chosen, pictures in zip(batches, loader, strict=True):
-            if isinstance(pictures, DataError):
-                raise pictures
-            yield pictures.to(self._device, non_blocking=on_gpu), self.labels[chosen.to(self._device)]
+        for indices, images in zip(batches, loader, strict=True):
+            if isinstance(images, DataError):
+                raise images
+            yield images.to(self.device, non_blocking=on_gpu), self.labels[indices.to(self.device)]
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel, over a thousand images at most."""
-        few = torch.arange(0, len(self), max(1, len(self) // 1000))
-        values = to_float(self._read(few)).double()
+        """Return the mean and standard deviation of each channel, over at most about a thousand images."""
+        values = to_float(self._read(torch.arange(0, len(self), max(1, len(self) // 1000)))).double()
         mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp(min=1e-6)
         return tuple(mean.tolist()), tuple(std.tolist())
 
-    def _read(self, chosen: Tensor) -> Tensor:
+    def _read(self, indices: Tensor) -> Tensor:
         if self._kept is not None:
-            return self._kept[chosen.to(self._device)]
-        return torch.tensor(self._dataset.subset(chosen.numpy(), self._dataset.split).array(self._size))
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches are wanted."""
-        return self._device
+            return self._kept[indices.to(self.device)]
+        return torch.tensor(self._dataset.subset(indices.numpy(), self._dataset.split).array(self._size))
 
 
-class _Batches(Dataset[Tensor | DataError]):
+class _DecodedBatches(Dataset[Tensor | DataError]):
     """Decoded batches by number, for the workers of a `DataLoader`.
 
-    An image that cannot be read gives its error as a value: a worker that raises it would add its stack to the message.
+    An error is returned as a value: the loader would add the worker's stack trace to the message of a raised one.
     """
 
     def __init__(self, dataset: DataSet, size: int, batches: Sequence[Tensor]):
@@ -107,42 +101,36 @@ class _Batches(Dataset[Tensor | DataError]):
         return len(self._batches)
 
     def __getitem__(self, number: int) -> Tensor | DataError:
-        part = self._dataset.subset(self._batches[number].numpy(), self._dataset.split)
+        batch = self._dataset.subset(self._batches[number].numpy(), self._dataset.split)
         try:
-            return torch.tensor(part.array(self._size))
+            return torch.tensor(batch.array(self._size))
         except DataError as error:
             return error
 
 
-def _workers() -> int:
-    """Processes that decode for this rank: its share of the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(_MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-
-
 def _ignore_signals(worker: int) -> None:
-    """A signal to stop is for the trainer, which needs its workers until the step is done."""
+    """Leave signals to the trainer, which needs its workers until the step is finished."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def kept_bytes(pictures: Pictures, count: int) -> int:
-    """Bytes of `count` decoded images like these that would be kept in memory; 0 where there is no room for them."""
-    wanted = pictures.first().nbytes * count
-    # Decoding holds the images twice for a moment: each alone, and all together.
+def kept_bytes(images: LabelledImages, count: int) -> int:
+    """Return the bytes of `count` decoded images of this size; 0 if they do not fit in memory."""
+    needed = images.first().nbytes * count
+    # While decoding, each image is in memory twice: alone, and in the array of all.
     free = psutil.virtual_memory().available * _SHARE_OF_MEMORY / 2
-    if pictures.device.type == "cuda":
-        free = min(free, torch.cuda.mem_get_info(pictures.device)[0] * _SHARE_OF_MEMORY)
-    return wanted if wanted <= free else 0
+    if images.device.type == "cuda":
+        free = min(free, torch.cuda.mem_get_info(images.device)[0] * _SHARE_OF_MEMORY)
+    return needed if needed <= free else 0
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Training and validation images of a run, with what they are normalised by."""
+    """Training and validation images of a run, and the mean and standard deviation that normalise them."""
 
     classes: tuple[str, ...]
-    train: Pictures
-    held: Pictures
+    train: LabelledImages
+    validation: LabelledImages
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -153,53 +141,54 @@ class TrainingData:
         config: TrainConfig,
         root: str | os.PathLike[str] | None,
         device: torch.device,
-        scale: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> "TrainingData":
         """Read the images of a config.
 
         Args:
             config: data, sizes and limits.
             root: data root, as for `swin_core.data.dataset.data_root`.
-            device: where batches are wanted.
-            scale: mean and standard deviation that the first weights were trained with; None for the project's own,
-                or for those of the arrays.
+            device: where batches go.
+            normalisation: mean and standard deviation that the initial weights were trained with; None for `MEAN` and
+                `STD`, or for the statistics of arrays.
 
         Raises:
-            DataError: images are missing, or cannot be read.
-            ConfigError: a setting that does not fit them.
+            DataError: images are missing or cannot be read.
+            ConfigError: a setting does not fit the images.
         """
-        parts = splits(config.data, config.holdout, config.seed, root)
+        train_set, validation_set = splits(config.data, config.holdout, config.seed, root)
         if config.limit:
-            parts = (_first(parts[0], config), _first(parts[1], config))
-        train_set, held_set = parts
-        if not len(train_set) or not len(held_set):
+            train_set, validation_set = _limited(train_set, config), _limited(validation_set, config)
+        if not len(train_set) or not len(validation_set):
             raise DataError(f"{config.data}: too few images for training and validation; add some.")
-        # A random crop finds more in a larger image; validation sees exactly the size of the model.
-        larger = round(config.image_size * 1.15) if config.crop_scale < 1 else config.image_size
-        train = Pictures(train_set, larger, device)
-        held = Pictures(held_set, config.image_size, device)
+        # Random resized crops gain from larger images; validation uses the model's size.
+        crop_from = round(config.image_size * 1.15) if config.crop_scale < 1 else config.image_size
+        train = LabelledImages(train_set, crop_from, device)
+        validation = LabelledImages(validation_set, config.image_size, device)
         first = train.first()
-        channels, are_bytes = first.shape[3], first.dtype == torch.uint8
+        channels = first.shape[3]
         if channels != 3 and (config.randaugment or config.colour_jitter):
             raise ConfigError(
                 f"{config.data} has arrays of {channels} channels, which randaugment and colour_jitter cannot change; "
                 "set both to 0."
             )
-        if scale is None or len(scale[0]) != channels:
-            scale = (MEAN, STD) if channels == 3 and are_bytes else train.statistics()
-        return cls(train_set.classes, train, held, channels, tuple(scale[0]), tuple(scale[1]))
+        if normalisation is None or len(normalisation[0]) != channels:
+            is_rgb = channels == 3 and first.dtype == torch.uint8
+            normalisation = (MEAN, STD) if is_rgb else train.statistics()
+        mean, std = normalisation
+        return cls(train_set.classes, train, validation, channels, tuple(mean), tuple(std))
 
-    def normalise(self, pictures: Tensor) -> Tensor:
-        """Images `(B, channels, H, W)` as the model takes them."""
-        return normalise(pictures, self.mean, self.std)
+    def normalise(self, images: Tensor) -> Tensor:
+        """Normalise images `(B, channels, H, W)` for the model."""
+        return normalise(images, self.mean, self.std)
 
-    def held_batches(self, rank: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The validation batches that are this process's share."""
-        batches = list(torch.arange(len(self.held)).split(batch_size(self.held.device)))[rank::size]
-        for pictures, labels in self.held.batches(batches):
-            yield self.normalise(to_float(pictures)), labels
+    def validation_batches(self, rank: int, ranks: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this rank's share of the validation batches: normalised images and labels."""
+        batches = list(torch.arange(len(self.validation)).split(batch_size(self.validation.device)))[rank::ranks]
+        for images, labels in self.validation.batches(batches):
+            yield self.normalise(to_float(images)), labels
 
 
-def _first(part: DataSet, config: TrainConfig) -> DataSet:
-    order = np.random.default_rng(config.seed).permutation(len(part))
-    return part.subset(order[: config.limit], part.split)
+def _limited(dataset: DataSet, config: TrainConfig) -> DataSet:
+    order = np.random.default_rng(config.seed).permutation(len(dataset))
+    return dataset.subset(order[: config.limit], dataset.split)

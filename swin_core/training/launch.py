@@ -1,6 +1,6 @@
-"""From a run's folder to a training that goes on: devices, processes, signals, and what is said when it ends.
+"""Launch a training in a run's folder: devices, ranks, signals, and the report of how it ended.
 
-`swinlens train --run FOLDER` comes here, whether a page, a shell or torchrun started it.
+`swinlens train --run FOLDER` calls this, whether a page, a shell or torchrun started it.
 """
 
 import os
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, get_error_handler
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError, SwinError, first_names
@@ -29,74 +29,76 @@ from swin_core.images.preprocessing import normalise
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.distributed import Ranks, join_ranks, under_torchrun, watch_parent
 from swin_core.training.config import TrainConfig
-from swin_core.training.run_writer import Progress
+from swin_core.training.objective import Teacher
+from swin_core.training.run_writer import OnMetrics
 from swin_core.training.trainer import train
 from swin_core.zoo.load import load, weights_file
 
-__all__ = ["LEFT_ALONE", "choose_devices", "launch", "launch_new", "teacher_of", "tell_agent", "train_under_torchrun"]
+PEER_EXITED = 17
+"""Exit status of a rank that cannot continue because another one exited; the cause is that rank's error."""
 
-LEFT_ALONE = 17
-"""Exit status of a process that cannot go on because another one is gone: not what went wrong, but what came of it."""
-
-_ASKING = 1.0
-"""Seconds between two looks for a request to stop."""
+_STOP_SECONDS = 1.0
+"""Seconds between two checks for a request to stop."""
 
 
 def choose_devices(names: Sequence[str], count: int | None) -> tuple[tuple[str, ...], int]:
-    """Devices by name, and how many processes share them.
+    """Return the devices of a run and its number of ranks.
 
     Args:
-        names: "cpu", "cuda:0" and so on; empty for all GPUs, or the CPU where there is none.
-        count: processes; None for one a device.
+        names: "cpu", "cuda:0" and so on; empty for all GPUs, or the CPU without a GPU.
+        count: number of ranks; None for one per device.
 
     Raises:
-        ConfigError: a device that is not there, or more processes than GPUs.
+        ConfigError: a device is missing, or the number of ranks does not fit.
     """
-    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    chosen = tuple(dict.fromkeys(names)) or tuple(there[1:]) or ("cpu",)
-    if unknown := [name for name in chosen if name not in there]:
-        raise ConfigError(f"there is no device {unknown[0][:40]!r}; here are {', '.join(there)}.")
-    if len({name[:3] for name in chosen}) > 1:
-        raise ConfigError("a run is on the CPU or on GPUs, not on both; choose one kind of device.")
-    count = len(chosen) if count is None else count
-    if count < 1 or (chosen[0] != "cpu" and count != len(chosen)):
-        raise ConfigError(f"{count} processes do not fit {', '.join(chosen)}: a GPU takes one, the CPU one or more.")
-    return chosen, count
+    available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    devices = tuple(dict.fromkeys(names)) or tuple(available[1:]) or ("cpu",)
+    if missing := [name for name in devices if name not in available]:
+        raise ConfigError(f"there is no device {missing[0][:40]!r}; available are {', '.join(available)}.")
+    if len({name[:3] for name in devices}) > 1:
+        raise ConfigError("a run uses the CPU or GPUs, not both; choose one kind of device.")
+    count = len(devices) if count is None else count
+    if count < 1 or (devices[0] != "cpu" and count != len(devices)):
+        raise ConfigError(f"{count} processes do not fit {', '.join(devices)}: a GPU takes one, the CPU one or more.")
+    return devices, count
 
 
-def launch(folder: Path, progress: Progress | None = None) -> str:
-    """Train in a run's folder, from its last checkpoint if there is one; `launch.json` in it names the devices.
+def launch(folder: Path, on_metrics: OnMetrics | None = None) -> str:
+    """Train in a run's folder, from its last checkpoint if there is one; its `launch.json` names the devices.
 
     Args:
-        folder: a run's folder, as `runs.create` makes it and `runs.write_launch` completes it.
-        progress: as for `train`; used where this process is the one that trains.
+        folder: a run's folder, made by `runs.create` and completed by `runs.write_launch`.
+        on_metrics: as for `train`; used if this process itself trains.
 
     Returns:
         "finished" or "stopped".
 
     Raises:
-        RunError: a device is in use, a process died, or another reason why the run cannot go on.
+        RunError: a device is in use, a rank died, or the run cannot continue for another reason.
         SwinError: settings, data or weights do not fit.
     """
     folder = folder.resolve()
     facts = runs.read_launch(folder)
     devices = tuple(facts.get("devices") or ("cpu",))
     count, restarts = int(facts.get("processes") or 1), int(facts.get("max_restarts") or 0)
+
+    def train_here() -> str:
+        with join_ranks(devices) as ranks:
+            return _train(folder, ranks, facts.get("data_root"), on_metrics)
+
     if under_torchrun():
-        return _work(folder, devices, facts.get("data_root"), progress)
+        return train_here()
     used = [devices[rank % len(devices)] for rank in range(count)]
     with runs.device_locks(used, folder):
         runs.write_launch(folder, **facts)
         runs.write_status(folder, state="starting")
-        if count == 1 and not restarts:
-            return _work(folder, devices, facts.get("data_root"), progress)
-        return _lead(folder, count, restarts)
+        return train_here() if count == 1 and not restarts else _train_in_ranks(folder, count, restarts)
 
 
-def launch_new(folder: Path, progress: Progress | None = None) -> str:
-    """`launch` of a run that was made just now: one that cannot make its first step leaves no folder behind."""
+def launch_new(folder: Path, on_metrics: OnMetrics | None = None) -> str:
+    """`launch` a new run; delete its folder if it fails before its first step."""
     try:
-        return launch(folder, progress)
+        return launch(folder, on_metrics)
     except SwinError:
         if "step" not in runs.read_status(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -104,30 +106,29 @@ def launch_new(folder: Path, progress: Progress | None = None) -> str:
 
 
 def train_under_torchrun(
-    make: Callable[[], Path], root: Path, devices: Sequence[str], data_root: str | None, progress: Progress | None
+    make: Callable[[], Path], root: Path, devices: Sequence[str], data_root: str | None, on_metrics: OnMetrics | None
 ) -> str:
-    """The part of one process that torchrun started from a shell, on one machine or several.
+    """Train as one rank that torchrun started from a shell, on one machine or several.
 
     Args:
-        make: makes the run's folder; called in one process only.
-        root: the folder in which it lies.
+        make: makes the run's folder; called on rank 0 only.
+        root: the folder of the runs.
         devices: as for `join_ranks`.
-        data_root: as for `train`.
-        progress: as for `train`.
+        data_root, on_metrics: as for `train`.
     """
     with join_ranks(devices) as ranks:
-        folder = ranks.broadcast(str(_folder_of_agent(make, root)) if ranks.is_main else None)
-        # Of the processes of one machine, which may have come as several nodes, the first holds the devices of all.
+        folder = Path(ranks.broadcast(str(_folder_of_agent(make, root)) if ranks.is_main else None))
+        # The ranks of one machine may belong to several torchrun nodes; the first of them locks the devices of all.
         host = socket.gethostname()
-        places = ranks.all_gather((host, runs.lock_key(str(ranks.device))))
-        first = [name for name, _ in places].index(host) == ranks.rank
-        used = {device for name, device in places if name == host}
-        with runs.device_locks(sorted(used), Path(folder)) if first else nullcontext():
-            return _train_in(Path(folder), ranks, data_root, progress)
+        used = ranks.all_gather((host, runs.lock_key(str(ranks.device))))
+        is_first = [name for name, _ in used].index(host) == ranks.rank
+        keys = {key for name, key in used if name == host}
+        with runs.device_locks(sorted(keys), folder) if is_first else nullcontext():
+            return _train(folder, ranks, data_root, on_metrics)
 
 
 def _folder_of_agent(make: Callable[[], Path], root: Path) -> Path:
-    """The folder that a process of the same torchrun made before it was restarted, else a new one."""
+    """Return the folder that this torchrun agent made before it restarted its ranks, else a new one."""
     agent = runs.identity(os.getppid())
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
         for run in runs.list_runs(root):
@@ -138,16 +139,10 @@ def _folder_of_agent(make: Callable[[], Path], root: Path) -> Path:
     return folder
 
 
-def _work(folder: Path, devices: Sequence[str], data_root: str | None, progress: Progress | None) -> str:
-    with join_ranks(devices) as ranks:
-        return _train_in(folder, ranks, data_root, progress)
-
-
-def _train_in(folder: Path, ranks: Ranks, data_root: str | None, progress: Progress | None) -> str:
+def _train(folder: Path, ranks: Ranks, data_root: str | None, on_metrics: OnMetrics | None) -> str:
     config = TrainConfig.of_run(folder)
     root = runs.runs_root(folder.parent)
-    stop = _Stop(folder, ranks)
-    with stop:
+    with _StopSignal(folder, ranks) as stop:
         return train(
             config,
             folder,
@@ -155,46 +150,52 @@ def _train_in(folder: Path, ranks: Ranks, data_root: str | None, progress: Progr
             teacher=(lambda classes: teacher_of(config, classes, ranks, root)) if config.teacher else None,
             root=data_root,
             ranks=ranks,
-            stopping=stop.wanted,
-            progress=progress,
+            stopping=stop.is_set,
+            on_metrics=on_metrics,
         )
 
 
-class _Stop:
-    """Whether a run shall stop: by a request in its folder, by a signal, or because torchrun is gone."""
+class _StopSignal:
+    """Set by a request in the run's folder, by SIGTERM or SIGINT, or when torchrun is gone."""
 
     def __init__(self, folder: Path, ranks: Ranks):
-        self._folder, self._looks = folder, ranks.is_main
+        self._folder, self._reads_requests = folder, ranks.is_main
         self._flag = threading.Event()
-        self._asked = 0.0
-        self._before: dict[int, Any] = {}
+        self._last_check = 0.0
+        self._old_handlers: dict[int, Any] = {}
         if under_torchrun():
             watch_parent(self._flag.set)
 
-    def wanted(self) -> bool:
+    def is_set(self) -> bool:
         now = time.monotonic()
-        if self._looks and now - self._asked > _ASKING:
-            self._asked = now
+        if self._reads_requests and now - self._last_check > _STOP_SECONDS:
+            self._last_check = now
             if runs.stop_requested(self._folder):
                 self._flag.set()
         return self._flag.is_set()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "_StopSignal":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._old_handlers = {
+                number: signal.signal(number, self._set) for number in (signal.SIGTERM, signal.SIGINT)
+            }
+        return self
 
     def __exit__(self, *error: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _set(self, number: int, frame: FrameType | None) -> None:
         if self._flag.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait for the step
         self._flag.set()
 
 
-def _lead(folder: Path, count: int, restarts: int) -> str:
-    """Start torchrun's agent for some processes, and say in the run's status what became of them."""
+def _train_in_ranks(folder: Path, count: int, restarts: int) -> str:
+    """Start ranks with torchrun's agent, and write to the run's status how they ended."""
+    # The agent runs in this process. `python -m torch.distributed.run` as a child would need more code: its exit status
+    # does not name the rank that failed nor the signal that killed it, signals must be passed on, and the ranks must
+    # notice the end of the launcher, not only of the agent.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set it with a warning; `join_ranks` shares the cores
     config = LaunchConfig(
         min_nodes=1,
@@ -209,69 +210,70 @@ def _lead(folder: Path, count: int, restarts: int) -> str:
     try:
         elastic_launch(config, sys.executable)("-u", "-m", "swin_core.training", "--run", str(folder))
     except ChildFailedError as error:
-        reason = _story(error)
-        runs.write_status(folder, **{**_figures(folder), "state": "failed", "reason": reason})
+        reason = _failure(error)
+        _write_failed(folder, reason)
         raise RunError(reason) from error
     except SignalException as error:
-        # The agent has passed the signal on, and the processes have saved if they were in time.
-        state = runs.read_status(folder).get("state")
-        if state not in ("stopped", "finished", "failed"):
+        # The agent has passed the signal on; the ranks have saved if there was time.
+        if runs.read_status(folder).get("state") not in ("stopped", "finished", "failed"):
             reason = f"ended by {signal.Signals(error.sigval).name} before it could save"
-            runs.write_status(folder, **{**_figures(folder), "state": "failed", "reason": reason})
+            _write_failed(folder, reason)
             raise RunError(f"the run was {reason}; resume it from its last checkpoint.") from error
     return str(runs.read_status(folder).get("state", "finished"))
 
 
-def _figures(folder: Path) -> dict[str, Any]:
-    return {key: value for key, value in runs.read_status(folder).items() if key not in ("updated", "pid", "created")}
+def _write_failed(folder: Path, reason: str) -> None:
+    """Write a failure to the status; the step and the metrics in it stay."""
+    status = {key: value for key, value in runs.read_status(folder).items() if key not in ("updated", "pid", "created")}
+    runs.write_status(folder, **{**status, "state": "failed", "reason": reason})
 
 
-def _story(error: ChildFailedError) -> str:
-    """Which process failed first, and why; those that were only left alone do not count."""
+def _failure(error: ChildFailedError) -> str:
+    """Return which rank failed first, and why. Ranks that only lost their peer come last."""
 
-    def weight(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, float]:
+    def order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, float]:
         failure = item[1]
-        ended = failure.exitcode == -signal.SIGTERM  # by the agent, after another one had failed
-        return failure.exitcode == LEFT_ALONE, ended, failure.timestamp
+        ended_by_agent = failure.exitcode == -signal.SIGTERM  # after another rank had failed
+        return failure.exitcode == PEER_EXITED, ended_by_agent, failure.timestamp
 
-    rank, failure = min(error.failures.items(), key=weight)
+    rank, failure = min(error.failures.items(), key=order)
     if failure.exitcode < 0:
-        name = signal.Signals(-failure.exitcode).name
         return (
-            f"process {rank} of {max(len(error.failures), rank + 1)} was killed by {name}, perhaps for want of memory; "
+            f"process {rank} of {max(len(error.failures), rank + 1)} was killed by "
+            f"{signal.Signals(-failure.exitcode).name}, perhaps for want of memory; "
             "resume the run from its last checkpoint."
         )
-    told: Any = failure.message  # a text of torchrun's own, or what `tell_agent` passed on
-    text = str(told.get("message", "") if isinstance(told, dict) else told)
+    message: Any = failure.message  # torchrun's own text, or what `report_error` recorded
+    text = str(message.get("message", "") if isinstance(message, dict) else message)
     line = text.splitlines()[0] if text.strip() else f"exit status {failure.exitcode}"
     return f"process {rank} failed: {line}"
 
 
-def tell_agent(error: BaseException) -> None:
-    """Pass an error on to torchrun's agent, if there is one, so that it can say which process failed, and why."""
+def report_error(error: BaseException) -> None:
+    """Record an error for torchrun's agent, if there is one, so that it can name the rank and the reason."""
     get_error_handler().record_exception(error)
 
 
-def teacher_of(config: TrainConfig, classes: tuple[str, ...], ranks: Ranks, root: Path) -> Callable[[Tensor], Tensor]:
-    """The model that a config learns from, as a function of images in 0 to 1.
+def teacher_of(config: TrainConfig, classes: tuple[str, ...], ranks: Ranks, root: Path) -> Teacher:
+    """Return the teacher that a config names.
 
     Raises:
-        ConfigError: it does not know the classes.
+        ConfigError: the teacher does not know all classes.
         SwinError: it cannot be loaded.
     """
     classifier = load(config.teacher, runs_root=root)
     missing = [name for name in classes if name not in classifier.labels]
     if missing:
         raise ConfigError(f"the teacher {classifier.name} does not know {first_names(missing)}; choose another one.")
-    places = torch.tensor([classifier.labels.index(name) for name in classes], device=ranks.device)
+    indices = torch.tensor([classifier.labels.index(name) for name in classes], device=ranks.device)
     classifier.model.to(ranks.device)
 
-    def teach(pictures: Tensor) -> Tensor:
+    def teacher(images: Tensor) -> Tensor:
         size = classifier.image_size
-        if pictures.shape[-1] != size:
-            pictures = F.interpolate(pictures, (size, size), mode="bicubic", align_corners=False, antialias=True)
+        if images.shape[-1] != size:
+            images = F.interpolate(images, (size, size), mode="bicubic", align_corners=False, antialias=True)
         with evaluation_mode(classifier.model), torch.no_grad():
-            logits: Tensor = classifier.model(normalise(pictures.clamp(0, 1), classifier.mean, classifier.std))
-        return logits.float()[:, places]
+            logits: Tensor = classifier.model(normalise(images.clamp(0, 1), classifier.mean, classifier.std))
+        return logits.float()[:, indices]
 
-    return teach
+    return teacher

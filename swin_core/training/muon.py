@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024) in the arithmetic that is fast on the device at hand."""
+"""Muon (Jordan et al. 2024), in bfloat16 if the device supports it, else in float32."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,34 +6,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Muon", "has_bfloat16", "orthogonalized"]
-
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration, chosen for a steep slope at zero: singular values end between about 0.7 and 1.2."""
+"""Coefficients of the quintic iteration, steep at zero: singular values end between about 0.7 and 1.2."""
 STEPS = 5
 MOMENTUM = 0.95
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 numbers by itself; where it does not, they are slower than float32."""
+    """Return whether a device has bfloat16 matrix products in hardware; without it, they are slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest matrix with singular values near 1, by five Newton-Schulz steps.
+    """Return the nearest matrix with singular values near 1, by five Newton-Schulz steps.
 
     Args:
         matrix: `(A, B)`.
-        dtype: arithmetic of the steps.
+        dtype: precision of the steps.
 
     Returns:
-        `(A, B)` in that type.
+        `(A, B)` in that precision.
     """
     a, b, c = COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]
-    # The products of all steps are as large as the shorter side.
+    # With the shorter side first, the products of the steps are as small as possible.
     x = matrix.to(dtype, copy=True)
     x = x.T if is_tall else x
     x.div_(x.norm().clamp(min=1e-7))
@@ -44,10 +42,10 @@ def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are orthogonalized before each step, scaled to the step length of AdamW.
+    """Momentum, orthogonalized before each step and scaled to AdamW's step length.
 
-    PyTorch's own Muon computes in bfloat16 always. A processor without it takes many times as long for that as for
-    float32, longer than for the whole backward pass of a small model. Where the device has it, both give equal bits.
+    PyTorch's own Muon always computes in bfloat16. On a CPU without bfloat16 that takes longer than the whole backward
+    pass of a small model. With bfloat16, both give equal bits.
 
     Args:
         params: matrices, or groups of them with `lr` and `weight_decay`; the decay is decoupled.
@@ -58,7 +56,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move each matrix that has a gradient; `closure` is PyTorch's signature and not used."""
+        """Update each matrix that has a gradient; `closure` is part of PyTorch's signature and not used."""
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is None:
@@ -68,8 +66,8 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(matrix.grad)
                 mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
                 dtype = torch.bfloat16 if has_bfloat16(matrix.device) else torch.float32
-                ahead = orthogonalized(matrix.grad.lerp(mean, MOMENTUM), dtype)  # Nesterov's
+                update = orthogonalized(matrix.grad.lerp(mean, MOMENTUM), dtype)  # Nesterov momentum
                 # A step of AdamW has a root mean square of about 0.2 (Liu et al. 2025, section 2.2).
                 length = 0.2 * max(matrix.shape) ** 0.5
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(ahead, alpha=-group["lr"] * length)
+                matrix.add_(update, alpha=-group["lr"] * length)

@@ -1,4 +1,4 @@
-"""What a step minimises: from bytes to the summed loss of some images."""
+"""The training objective: from a batch of images to its summed loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,62 +11,52 @@ from swin_core.models.swin import DropPath
 from swin_core.training.augment import augment
 from swin_core.training.config import TrainConfig
 from swin_core.training.data import TrainingData
-from swin_core.training.mixing import Mixed, mix
+from swin_core.training.mixing import MixedBatch, mix
 from swin_core.training.random_draws import Draws
 
-__all__ = ["Objective", "Teacher"]
-
-
 Teacher = Callable[[Tensor], Tensor]
-"""A model to learn from: from images `(B, 3, S, S)` in 0 to 1 to logits `(B, classes)` of the run's classes."""
+"""The teacher of knowledge distillation: images `(B, 3, S, S)` in 0 to 1 to logits `(B, classes)`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Augmentation, model and loss of a run.
-
-    Attributes:
-        config: the run's settings.
-        data: what images are normalised by.
-        learner: the model, perhaps compiled, perhaps wrapped for several processes.
-        drop_paths: its places of stochastic depth.
-        device: where it computes.
-        narrow: whether matrix products are in bfloat16.
-        teacher: the model to learn from, or None.
-    """
+    """Augmentation, forward pass and loss of a run."""
 
     config: TrainConfig
     data: TrainingData
     learner: nn.Module
+    """The model, compiled or wrapped in `DistributedDataParallel` if asked for."""
     drop_paths: tuple[DropPath, ...]
+    """The model's stochastic-depth modules."""
     device: torch.device
-    narrow: bool
+    uses_bfloat16: bool
+    """Whether matrix products are in bfloat16."""
     teacher: Teacher | None
 
-    def loss(self, pictures: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-        """Summed loss of some images `(B, S, S, channels)` with their labels `(B,)`, in nats."""
+    def loss(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Return the summed loss, in nats, of images `(B, S, S, channels)` with labels `(B,)`."""
         config = self.config
-        batch = augment(pictures, config, draws)
-        mixed: Mixed | None = None
+        batch = augment(images, config, draws)
+        mixed: MixedBatch | None = None
         if config.mixup or config.cutmix:
             mixed = mix(batch, labels, config.mixup, config.cutmix, draws)
-            batch = mixed.pictures
+            batch = mixed.images
         for module in self.drop_paths:
             module.kept = draws.chance(1 - module.rate)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.narrow):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.uses_bfloat16):
             logits = self.learner(self.data.normalise(batch)).float()
-        losses = self._entropy(logits, labels)
+        losses = self._cross_entropy(logits, labels)
         if mixed is not None:
-            losses = torch.lerp(self._entropy(logits, mixed.partners), losses, mixed.shares)
+            losses = torch.lerp(self._cross_entropy(logits, mixed.partners), losses, mixed.shares)
         if self.teacher is not None:
-            losses = torch.lerp(losses, self._distance(logits, self.teacher(batch)), config.distillation)
+            losses = torch.lerp(losses, self._distillation(logits, self.teacher(batch)), config.distillation)
         return losses.sum()
 
-    def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.config.label_smoothing)
 
-    def _distance(self, logits: Tensor, taught: Tensor) -> Tensor:
-        """Divergence from the teacher's softened probabilities (Hinton et al. 2015), `(B,)`."""
-        heat = self.config.temperature
-        wanted, given = (taught / heat).log_softmax(1), (logits / heat).log_softmax(1)
-        return F.kl_div(given, wanted, reduction="none", log_target=True).sum(1) * heat**2
+    def _distillation(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the KL divergence from the teacher's softened probabilities (Hinton et al. 2015), `(B,)`."""
+        temperature = self.config.temperature
+        target, own = (teacher_logits / temperature).log_softmax(1), (logits / temperature).log_softmax(1)
+        return F.kl_div(own, target, reduction="none", log_target=True).sum(1) * temperature**2

@@ -1,4 +1,4 @@
-"""Optimizers with the right groups, the learning rate as a function of the step, and the moving average of weights."""
+"""Optimizers and their parameter groups, the learning-rate schedule, and the moving average of the weights."""
 
 import itertools
 import math
@@ -14,19 +14,18 @@ from swin_core.models.swin import Swin
 from swin_core.training.config import TrainConfig
 from swin_core.training.muon import Muon
 
-__all__ = ["build_optimizers", "depths", "freeze", "learning_rate", "moving_average", "parameter_groups"]
-
 Tensors = tuple[Tensor, ...] | list[Tensor]
 _HIDDEN = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "reduction.weight")
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[str]]:
-    """Names of the parameters by how they are trained.
+    """Return the names of the parameters by how they are trained.
+
+    The groups go by name, not by shape: bias tables are matrices too.
 
     Returns:
         `hidden`: matrices inside the stages, for Muon; `decayed`: patch embedding, head and the mixing matrices of
-        Swin-MLP; `undecayed`: norms, biases, bias tables and position embeddings. Bias tables are two-dimensional, so
-        the groups go by name and not by shape.
+        Swin-MLP; `undecayed`: norms, biases, bias tables and position embeddings.
     """
     groups: dict[str, list[str]] = {"hidden": [], "decayed": [], "undecayed": []}
     for name, parameter in model.named_parameters():
@@ -40,29 +39,29 @@ def parameter_groups(model: nn.Module) -> dict[str, list[str]]:
 
 
 def depths(model: Swin) -> dict[str, int]:
-    """For each parameter how many blocks lie before it: 0 for the patch embedding, blocks + 1 for last norm and head.
+    """Return for each parameter the number of blocks before it: 0 for the patch embedding, blocks + 1 for the head.
 
-    A patch merging counts as a part of the block before it.
+    A patch merging counts with the block before it.
     """
     first = list(itertools.accumulate(model.config.depths, initial=1))
-    found = {}
+    result = {}
     for name, _ in model.named_parameters():
         parts = name.split(".")
         if parts[0] in ("patch_embed", "absolute_pos_embed"):
-            found[name] = 0
+            result[name] = 0
         elif parts[0] == "layers":
             stage = int(parts[1])
-            found[name] = first[stage] + int(parts[3]) if parts[2] == "blocks" else first[stage + 1] - 1
+            result[name] = first[stage] + int(parts[3]) if parts[2] == "blocks" else first[stage + 1] - 1
         else:
-            found[name] = first[-1]
-    return found
+            result[name] = first[-1]
+    return result
 
 
 def freeze(model: Swin, parts: int) -> None:
-    """Let the first parts of a model keep their weights: 1 the patch embedding, 2 also stage 1, and so on.
+    """Freeze the first parts of a model: 1 for the patch embedding, 2 for stage 1 too, and so on.
 
     Raises:
-        ConfigError: the model has fewer parts than that.
+        ConfigError: the model has fewer parts.
     """
     stages = len(model.config.depths)
     if parts > stages + 1:
@@ -74,9 +73,9 @@ def freeze(model: Swin, parts: int) -> None:
 
 
 def build_optimizers(model: Swin, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Optimizers for all parameters that learn: Muon (Jordan et al. 2024) and AdamW, or AdamW alone.
+    """Return the optimizers of all trainable parameters: Muon (Jordan et al. 2024) and AdamW, or AdamW alone.
 
-    Each group has a `scale`, the factor on the learning rate that layer decay gives its depth (Bao et al. 2021).
+    Each group has a `scale`: layer decay's factor on the learning rate at its depth (Bao et al. 2021).
     """
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     groups = {key: [name for name in names if name in parameters] for key, names in parameter_groups(model).items()}
@@ -96,8 +95,7 @@ def build_optimizers(model: Swin, config: TrainConfig) -> list[torch.optim.Optim
 
     optimizers: list[torch.optim.Optimizer] = []
     if groups["hidden"]:
-        hidden = by_depth(groups["hidden"], config.weight_decay)
-        optimizers.append(Muon(hidden))
+        optimizers.append(Muon(by_depth(groups["hidden"], config.weight_decay)))
     rest = by_depth(groups["decayed"], config.weight_decay) + by_depth(groups["undecayed"], 0.0)
     betas = (0.9, 0.99) if config.optimizer == "muon" else (0.9, 0.999)
     optimizers.append(torch.optim.AdamW(rest, betas=betas, fused=True))
@@ -105,7 +103,7 @@ def build_optimizers(model: Swin, config: TrainConfig) -> list[torch.optim.Optim
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Learning rate of a step, counted from 0, of `steps`: linear warm-up, then down to zero."""
+    """Return the learning rate of a step, from 0: linear warm-up, then linear or cosine decay to zero."""
     warmup = max(1, round(config.warmup * steps))
     if step < warmup:
         return config.lr * (step + 1) / warmup
@@ -114,20 +112,20 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def moving_average(model: nn.Module, decay: float, step: Callable[[], int]) -> AveragedModel:
-    """Exponential moving average of the weights, on the model's device.
+    """Return an exponential moving average of the weights, on the model's device.
 
-    The decay rises from 0.1 to `decay`, so that the average soon forgets the random weights it starts from.
+    The decay rises from 0.1 to `decay`, so that the average soon forgets the initial weights.
 
     Args:
         model: its weights are the first average.
         decay: largest decay.
-        step: number of the step that `update_parameters` follows, counted from 0.
+        step: returns the number of the step that `update_parameters` follows, from 0.
     """
 
-    # The step comes from the caller: AveragedModel's own count is on the device, and reading it would wait for a GPU.
+    # The caller gives the step: AveragedModel's own count is on the device, and reading it would wait for a GPU.
     def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + step()) / (10 + step())))
-        torch.autograd.graph.increment_version(averages)  # foreach kernels do not, and attention keeps terms by it
+        torch.autograd.graph.increment_version(averages)  # foreach kernels do not; attention caches by version
 
     average = AveragedModel(model, multi_avg_fn=update)
     average.n_averaged.fill_(1)  # at 0 the first update would only copy the weights

@@ -1,7 +1,7 @@
-"""What a run leaves on the disk while it goes on: figures, status, weights and checkpoints.
+"""Write a run's folder during training: metrics, status, weights and checkpoints.
 
-Rank 0 alone writes. Each file is replaced whole or grows by whole lines, so that a page can read at any moment and a
-crash at any byte leaves something that loads.
+Only rank 0 writes. Each file is replaced whole or grows by whole lines, so that it can be read at any moment, and a
+crash at any byte leaves files that load.
 """
 
 import json
@@ -24,92 +24,91 @@ from swin_core.training.checkpoint import write_checkpoint
 from swin_core.training.config import TrainConfig
 from swin_core.weights.files import save_weights
 
-__all__ = ["Progress", "Recorder"]
+OnMetrics = Callable[[dict[str, Any]], None]
+"""A function that is called with the metrics of each step and each epoch."""
 
-Progress = Callable[[dict[str, Any]], None]
-
-HEARTBEAT = 2.0
-"""Seconds between two signs of life."""
+STATUS_SECONDS = 2.0
+"""Seconds between two status updates."""
 
 log = logging.getLogger(__name__)
 
 
-class Recorder:
+class RunWriter:
     """Writes a run's folder.
 
     Args:
-        folder: the run's folder, which `runs.create` made.
+        folder: the run's folder, as `runs.create` makes it.
         config: the run's settings.
-        progress: called after each step and each epoch with a dictionary of figures.
+        on_metrics: called after each step and each epoch with a dictionary of metrics.
+
+    Attributes:
+        metadata: what goes into the weights files: labels, mean, standard deviation, image size.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, progress: Progress | None = None):
+    def __init__(self, folder: Path, config: TrainConfig, on_metrics: OnMetrics | None = None):
         self.folder, self.config = folder, config
-        self._metadata: dict[str, Any] = {}
-        self._progress = progress or (lambda figures: None)
+        self.metadata: dict[str, Any] = {}
+        self._on_metrics = on_metrics or (lambda metrics: None)
         self._status: dict[str, Any] = {"state": "starting", "epochs": config.epochs}
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._log = logging.FileHandler(folder / "log.txt", delay=True)
         self._log.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        self._board: Any = None
+        self._tensorboard: Any = None
         for draft in (*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp")):
-            draft.unlink(missing_ok=True)  # a kill in the middle of saving leaves one
+            draft.unlink(missing_ok=True)  # left by a kill during saving
         (folder / "checkpoints").mkdir(exist_ok=True)
 
-    # The run's life
-
-    def describe(self, **metadata: Any) -> None:
-        """Set what goes into the weights beside the tensors: labels, mean, standard deviation, size."""
-        self._metadata = metadata
-
     def start(self, **facts: Any) -> None:
-        """Say that the run goes on, and keep saying so.
+        """Write that the run is running, then update the status every `STATUS_SECONDS`.
 
         Raises:
-            RunError: the run is to write for TensorBoard, which is not installed.
+            RunError: TensorBoard logs are asked for, and the package is not installed.
         """
         if self.config.tensorboard:
-            self._board = _board(self.folder)
-        self._set(state="running", **facts)
-        threading.Thread(target=self._beat, daemon=True).start()
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise RunError(
+                    "tensorboard is not installed; pip install tensorboard, or leave --tensorboard out."
+                ) from error
+            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+        self._update_status(state="running", **facts)
+        threading.Thread(target=self._keep_updating, daemon=True).start()
 
     def end(self, state: str, reason: str = "") -> None:
-        """Say how the run ended: "finished", "stopped" or "failed"."""
-        self._over.set()
-        self.say(f"{state}: {reason}" if reason else state)
-        self._set(state=state, reason=reason)
+        """Write how the run ended: "finished", "stopped" or "failed"."""
+        self._ended.set()
+        self._write_log(f"{state}: {reason}" if reason else state)
+        self._update_status(state=state, reason=reason)
         self._log.close()
-        if self._board is not None:
-            self._board.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
-    def say(self, line: str) -> None:
-        """Add a line to the run's log."""
+    def _write_log(self, line: str) -> None:
         self._log.emit(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
 
-    def _beat(self) -> None:
-        memory = psutil.Process()
-        while not self._over.wait(HEARTBEAT):
-            self._set(memory_bytes=memory.memory_info().rss)
+    def _keep_updating(self) -> None:
+        process = psutil.Process()
+        while not self._ended.wait(STATUS_SECONDS):
+            self._update_status(memory_bytes=process.memory_info().rss)
 
-    def _set(self, **facts: Any) -> None:
+    def _update_status(self, **facts: Any) -> None:
         with self._lock:
             self._status |= facts
             try:
                 runs.write_status(self.folder, **self._status)
-            except OSError as error:  # the training is worth more than a sign of life
+            except OSError as error:  # no reason to end the training
                 log.warning("the status of %s could not be written: %s", self.folder.name, error)
 
-    # Metrics
-
-    def step(self, facts: dict[str, Any]) -> None:
-        """Take in a step's figures; they reach the disk with the next sign of life."""
+    def step(self, metrics: dict[str, Any]) -> None:
+        """Take the metrics of a step; the next status update writes its number."""
         with self._lock:
-            self._status |= {"step": facts["step"], "steps": facts["steps"]}
-        self._progress(facts)
+            self._status |= {"step": metrics["step"], "steps": metrics["steps"]}
+        self._on_metrics(metrics)
 
     def interval(self, line: runs.StepMetrics, seconds_left: float) -> None:
-        """Write the figures of some steps."""
+        """Write a line of steps.jsonl."""
         with self._lock:
             self._status |= {
                 "loss": line["loss"],
@@ -117,51 +116,48 @@ class Recorder:
                 "seconds_left": seconds_left,
             }
         _append(self.folder / "steps.jsonl", line)
-        if self._board is not None:
-            self._board.add_scalar("steps/loss", line["loss"], line["step"])
-            self._board.add_scalar("steps/lr", line["lr"], line["step"])
+        if self._tensorboard is not None:
+            self._tensorboard.add_scalar("steps/loss", line["loss"], line["step"])
+            self._tensorboard.add_scalar("steps/lr", line["lr"], line["step"])
 
-    def epoch(self, line: runs.EpochMetrics, best: bool, figures: Metrics, model: Swin) -> None:
-        """Write the figures and weights of an epoch that is over."""
-        number = line["epoch"]
-        line["saved"] = f"epoch-{number:04}.safetensors" if self._is_kept(number) else ""
-        metadata = {**self._metadata, "training": {**self.config.to_dict(), "epochs_done": number}}
+    def epoch(self, line: runs.EpochMetrics, is_best: bool, metrics: Metrics, model: Swin) -> None:
+        """Write the metrics and weights of a finished epoch; set `line["saved"]`."""
+        number, every = line["epoch"], self.config.keep_every
+        is_kept = every and (number % every == 0 or number == self.config.epochs)
+        line["saved"] = f"epoch-{number:04}.safetensors" if is_kept else ""
+        metadata = {**self.metadata, "training": {**self.config.to_dict(), "epochs_done": number}}
         metadata["figures"] = {
             "train_loss": line["train_loss"],
             "loss": line["loss"],
             "top1": line["top1"],
             "top5": line["top5"],
         }
-        kept = [self.folder / "model.safetensors"]
-        kept += [self.folder / "checkpoints" / "best.safetensors"] if best else []
-        kept += [self.folder / "checkpoints" / line["saved"]] if line["saved"] else []
-        for path in kept:
-            save_weights(model, path, metadata)
-        with atomic_write(self.folder / "validation.json") as file:
-            file.write(json.dumps({"epoch": number, **figures.to_dict()}).encode())
+        files = ["model.safetensors"]
+        files += ["checkpoints/best.safetensors"] if is_best else []
+        files += [f"checkpoints/{line['saved']}"] if is_kept else []
+        for file in files:
+            save_weights(model, self.folder / file, metadata)
+        with atomic_write(self.folder / "validation.json") as draft:
+            draft.write(json.dumps({"epoch": number, **metrics.to_dict()}).encode())
         _append(self.folder / "metrics.jsonl", line)
         top5 = "" if line["top5"] is None else f"  top-5 {line['top5']:.2%}"
-        self.say(
+        self._write_log(
             f"epoch {number}: training loss {line['train_loss']:.4f}  validation loss {line['loss']:.4f}  "
             f"top-1 {line['top1']:.2%}{top5}  {line['images_per_second']:.0f} images/s"
         )
-        if self._board is not None:
+        if self._tensorboard is not None:
             for key, value in line.items():
                 if key in ("train_loss", "loss", "top1", "top5", "lr", "images_per_second") and value is not None:
-                    self._board.add_scalar(f"epochs/{key}", value, number)
-        self._progress(dict(line))
-
-    def _is_kept(self, epoch: int) -> bool:
-        every = self.config.keep_every
-        return bool(every) and (epoch % every == 0 or epoch == self.config.epochs)
+                    self._tensorboard.add_scalar(f"epochs/{key}", value, number)
+        self._on_metrics(dict(line))
 
     def checkpoint(self, state: dict[str, Any], **facts: Any) -> None:
-        """Write the whole state of the run."""
+        """Write the whole state of the run, and `facts` to its status."""
         write_checkpoint(self.folder / "checkpoints" / "last.pt", state)
-        self._set(**facts)
+        self._update_status(**facts)
 
     def drop_after(self, epoch: int, step: int) -> None:
-        """Forget figures that a resumed run will give again: a crash may come between them and the checkpoint."""
+        """Drop metrics newer than the checkpoint, which the resumed run will write again."""
         for name, key, last in (("metrics.jsonl", "epoch", epoch), ("steps.jsonl", "step", step)):
             path = self.folder / name
             lines = path.read_text().splitlines() if path.is_file() else []
@@ -172,7 +168,7 @@ class Recorder:
 def _is_until(line: str, key: str, last: int) -> bool:
     try:
         return bool(json.loads(line)[key] <= last)
-    except (ValueError, KeyError, TypeError):  # half a line
+    except (ValueError, KeyError, TypeError):  # an incomplete line
         return False
 
 
@@ -180,17 +176,9 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
     }
-    # One write to a file that is opened for appending: a reader sees the whole line or an earlier end.
+    # A single write with O_APPEND: a reader sees the whole line or none of it.
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(descriptor, (json.dumps(finite) + "\n").encode())
     finally:
         os.close(descriptor)
-
-
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RunError("tensorboard is not installed; pip install tensorboard, or leave --tensorboard out.") from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=None)

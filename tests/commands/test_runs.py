@@ -80,13 +80,13 @@ def test_the_shell_renames_and_deletes(run: runs.Run, root: Path) -> None:
 
 def test_the_shell_says_why_not_in_a_line(run: runs.Run, root: Path) -> None:
     for words, said in (
-        (["stop", run.name], f"run {run.name} is not under way, its state is stopped."),
-        (["stop", "--now", run.name], f"run {run.name} has no program to end here: its state is stopped."),
+        (["stop", run.name], f"run {run.name} is not running, its state is stopped."),
+        (["stop", "--now", run.name], f"run {run.name} has no process to end here: its state is stopped."),
         (
             ["rename", run.name, "a b"],
             "name 'a b' must be 1 to 64 letters, digits, '_', '-' or '.', not '-' or '.' at first.",
         ),
-        (["resume", run.name, "--devices", "gpu"], "'gpu' is no device; name cpu, or GPUs as cuda:0, cuda:1."),
+        (["resume", run.name, "--devices", "gpu"], "'gpu' is not a device; name cpu, or GPUs as cuda:0, cuda:1."),
         (["resume", run.name, "--processes", "0"], "processes must be a whole number from 1 on, not '0'."),
     ):
         assert shell(root, *words) == (1, "", f"swinlens runs: {said}\n")

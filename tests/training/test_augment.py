@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import functional
 from swin_core.training.augment import augment, colour_jitter, cutout, flip, padded_crop, random_erasing, resized_crop
 from swin_core.training.config import TrainConfig
 from swin_core.training.mixing import mix
-from swin_core.training.randaugment import CHANGES, affine, matrices, rand_augment
-from swin_core.training.random_draws import Draws, pieces
+from swin_core.training.randaugment import OPERATIONS, affine, matrices, rand_augment
+from swin_core.training.random_draws import Draws, split_batch
 
 CONFIG = TrainConfig(image_size=16, crop_padding=3, cutout=5)
 
@@ -224,7 +224,7 @@ def same_in_parts(compute: Callable[[slice, Draws], list[Tensor]], count: int) -
     """Whether pieces of a batch, computed apart, are those of the batch computed at once."""
     whole = compute(slice(0, count), Draws((3, 1), count))
     for parts in (2, 3, 6):
-        rows = pieces(count, parts)
+        rows = split_batch(count, parts)
         assert [part.start % 2 for part in rows] == [0] * parts
         found = [compute(part, Draws((3, 1), count, part)) for part in rows]
         for number, one in enumerate(whole):
@@ -239,7 +239,7 @@ def test_a_batch_in_pieces_is_augmented_and_mixed_like_the_whole_one(count: int)
     def compute(rows: slice, drawn: Draws) -> list[Tensor]:
         batch = augment(pictures[rows], config, drawn)
         mixed = mix(batch, labels[rows], 0.8, 1.0, drawn)
-        return [mixed.pictures, mixed.partners, mixed.shares]
+        return [mixed.images, mixed.partners, mixed.shares]
 
     same_in_parts(compute, count)
 
@@ -250,7 +250,7 @@ def test_mixed_pictures_are_made_of_neighbours_in_their_shares(mixup: float, cut
     pictures = torch.arange(count).float().view(-1, 1, 1, 1).expand(-1, 2, 10, 12).contiguous()
     mixed = mix(pictures, torch.arange(count) + 1000, mixup, cutmix, draws(count))
     blended = pasted = 0
-    for index, picture in enumerate(mixed.pictures.double().numpy()):
+    for index, picture in enumerate(mixed.images.double().numpy()):
         neighbour = index ^ 1 if index ^ 1 < count else index
         assert int(mixed.partners[index]) == neighbour + 1000
         share = float(mixed.shares[index])
@@ -291,13 +291,13 @@ TORCHVISION: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(CHANGES))
+@pytest.mark.parametrize("name", list(OPERATIONS))
 def test_changes_of_colour_are_torchvision_s(name: str) -> None:
     pictures = bytes_batch(12, 20).permute(0, 3, 1, 2).float() / 255
     pictures[3] = 64 / 255  # of one value
     pictures[4, :, :10] = 128 / 255  # half of it of one value
     amount = torch.linspace(-1, 1, 12) * STRENGTHS.get(name, 1.0)
-    changed = CHANGES[name](pictures, amount)
+    changed = OPERATIONS[name](pictures, amount)
     for picture, strength, found in zip(pictures, amount.tolist(), changed, strict=True):
         torch.testing.assert_close(found, TORCHVISION[name](picture, strength), atol=2e-6, rtol=0)
 

@@ -24,7 +24,7 @@ from swin_core.evaluation.accuracy import evaluate_named
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import build
 from swin_core.training import RECIPES, TrainConfig, train
-from swin_core.training.data import MEAN, STD, Pictures, TrainingData
+from swin_core.training.data import MEAN, STD, LabelledImages, TrainingData
 from swin_core.training.preflight import preflight
 from swin_core.training.trainer import Trainer, new_model
 from swin_core.weights.files import read_metadata, read_state, save_weights
@@ -126,7 +126,7 @@ def test_changes_of_colour_do_not_fit_arrays(setting: str, arrays: Path, tmp_pat
 def test_a_folder_may_bring_its_own_split(held: str, tmp_path: Path) -> None:
     write(tmp_path / "own" / "train", ("ant", "bee"), 5)
     write(tmp_path / "own" / held, ("ant", "bee"), 3)
-    train_set, held_set = splits(small(tmp_path / "own"))
+    train_set, held_set = splits(str(tmp_path / "own"))
     assert (len(train_set), len(held_set), train_set.classes) == (10, 6, ("ant", "bee"))
     assert (train_set.name, train_set.split, held_set.split) == ("own", "train", "val")
     assert all(path.parts[-3] == "train" for path in train_set.sources)
@@ -151,9 +151,9 @@ def test_folders_without_enough_to_train_on_are_refused(pictures: Path, tmp_path
     write(tmp_path / "few", ("ant", "bee"), 2)
     refused(DataError, "too few images", small(tmp_path / "few", holdout=0.1), tmp_path)
     refused(
-        ConfigError, "a step of 9 images is too small for 1 processes of 5", small(pictures, accumulate=5), tmp_path
+        ConfigError, "a batch of 9 images is too small for 1 processes with 5", small(pictures, accumulate=5), tmp_path
     )
-    refused(ConfigError, "a step of 1 images is too small", small(pictures, batch_size=1), tmp_path)
+    refused(ConfigError, "a batch of 1 images is too small", small(pictures, batch_size=1), tmp_path)
     refused(ConfigError, "freeze is at most 4", small(pictures, freeze=5), tmp_path)
 
 
@@ -175,10 +175,11 @@ def test_pictures_too_large_for_memory_give_the_same_run(
 
 
 def test_what_is_kept_in_memory_is_there_once(pictures: Path) -> None:
-    held = Pictures(splits(small(pictures))[0], 16, CPU)
-    assert held._kept is not None
-    assert not held._dataset._decoded
-    assert len(held) == 18
+    config = small(pictures)
+    images = LabelledImages(splits(config.data, config.holdout)[0], 16, CPU)
+    assert images._kept is not None
+    assert not images._dataset._decoded
+    assert len(images) == 18
 
 
 def test_every_epoch_sees_every_picture_once_in_batches_alike_in_size(pictures: Path) -> None:
@@ -187,7 +188,7 @@ def test_every_epoch_sees_every_picture_once_in_batches_alike_in_size(pictures: 
     trainer = Trainer(config, data, new_model(config, data))
     orders = []
     for epoch in (0, 1, 0):
-        trainer.place.epoch = epoch
+        trainer.position.epoch = epoch
         batches = trainer._batches()
         sizes = [len(batch) for batch in batches]
         assert len(sizes) == -(-18 // 7)
@@ -265,7 +266,7 @@ def test_steps_leave_twenty_lines_an_epoch_at_most(tmp_path: Path) -> None:
     data = write(tmp_path / "data", ("ant", "bee"), 28)
     config = small(data, batch_size=2, image_size=8, crop_padding=1, holdout=0.1)
     steps = []
-    run = run_of(config, tmp_path / "runs", progress=lambda facts: steps.append(facts) if "steps" in facts else None)
+    run = run_of(config, tmp_path / "runs", on_metrics=lambda facts: steps.append(facts) if "steps" in facts else None)
     told = lines(run / "steps.jsonl")
     assert len(steps) == 2 * 26
     for epoch in (0, 1):

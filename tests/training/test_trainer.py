@@ -225,16 +225,16 @@ def test_a_resumed_run_equals_one_that_never_stopped(name: str, pictures: Path, 
 
         return progress
 
-    whole = train(config, runs_root=tmp_path / "whole", progress=note("whole", 99))
+    whole = train(config, runs_root=tmp_path / "whole", on_metrics=note("whole", 99))
     torch.manual_seed(99)  # what else has drawn random numbers must not matter
     with pytest.raises(KeyboardInterrupt):
-        train(config, runs_root=tmp_path / "stopped", progress=note("stopped", 5))
+        train(config, runs_root=tmp_path / "stopped", on_metrics=note("stopped", 5))
     [stopped] = (tmp_path / "stopped").iterdir()
     assert len(metrics(stopped)) == 1
     with (stopped / "metrics.jsonl").open("a") as file:  # as after a crash between the figures and the checkpoint
         file.write('{"epoch": 2, "train_loss": 9.0}\n{"epoch": 3, "tra')
     torch.manual_seed(77)
-    resume(stopped, progress=note("stopped", 99))
+    resume(stopped, on_metrics=note("stopped", 99))
     assert losses["stopped"] == losses["whole"]
     assert list(losses["whole"]) == list(range(1, 10))
     assert metrics(stopped) == metrics(whole)

@@ -69,7 +69,7 @@ def train_some(trainer: Trainer, steps: int) -> list[float]:
         read = trainer.data.train.batches([chosen[part] for part in rows])
         trainer._learner.train()
         losses.append(float(trainer.train_step(len(chosen), rows, read)) / len(chosen))
-        trainer.place.index += 1
+        trainer.position.index += 1
     return losses
 
 
@@ -174,7 +174,9 @@ def test_a_step_in_pieces_is_the_whole_step(changes: dict[str, Any], pictures: P
 
 
 def test_pieces_that_are_too_small_are_refused_in_one_line(pictures: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^a step of 9 images is too small for 1 processes of 5 pieces.*\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^a batch of 9 images is too small for 1 processes with 5 micro-batches.*\.$"
+    ):
         trainer_of(pictures, accumulate=5)
 
 
@@ -337,7 +339,7 @@ def test_the_loss_of_mixed_pictures_is_that_of_soft_labels(
         augment(images, trainer.config, draws), labels, *(changes.get(key, 0.0) for key in ("mixup", "cutmix")), draws
     )
     [(given, logits)] = seen
-    torch.testing.assert_close(given, trainer.data.normalise(mixed.pictures))
+    torch.testing.assert_close(given, trainer.data.normalise(mixed.images))
     soft = torch.zeros(9, 3)
     for row, (own, share) in enumerate(zip(labels.tolist(), mixed.shares.tolist(), strict=True)):
         soft[row, own] += share
@@ -429,7 +431,7 @@ def test_a_missing_compiler_is_one_line(pictures: Path, monkeypatch: pytest.Monk
         (2, ("cpu",), None, (("cpu",), 1)),
         (2, ("cuda:1", "cuda:1"), None, (("cuda:1",), 1)),
         (0, ("cuda:0",), None, "there is no device 'cuda:0'"),
-        (2, ("cpu", "cuda:0"), None, "not on both"),
+        (2, ("cpu", "cuda:0"), None, "not both"),
         (2, (), 3, "3 processes do not fit"),
         (0, (), 0, "0 processes do not fit"),
     ],
