@@ -1,4 +1,4 @@
-"""Curves of training runs: from lines of metrics to a few hundred points a line, and to Plotly's figures."""
+"""Charts of training runs: from the rows of metrics to Plotly figures with a few hundred points per line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,38 +10,24 @@ import numpy as np
 from swin_core.figures.palette import SERIES
 from swin_core.figures.plotly_grid import escaped_lines
 
-__all__ = [
-    "CHARTS",
-    "POINTS_AT_MOST",
-    "Chart",
-    "Curve",
-    "colours",
-    "decimate",
-    "described",
-    "figure",
-    "points",
-    "smooth",
-    "time_unit",
-]
-
 POINTS_AT_MOST = 400
-"""Points of one line in the browser: more than a line has pixels are only a load."""
+"""Points of one line in the browser, about as many as it has pixels."""
 
 _TIME_UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 _NAME_COLUMNS = 40
 
-Line = tuple[np.ndarray, np.ndarray]
-"""Positions, rising, and values with NaN for gaps; both `(n,)` float64."""
+Points = tuple[np.ndarray, np.ndarray]
+"""Ascending positions, and values with NaN for gaps; both `(n,)` float64."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: what it shows, and where that is found in a run's lines."""
+    """A chart and the metrics that it shows."""
 
     key: str
     title: str
     fields: tuple[tuple[str, str, str], ...]
-    """Each line: "steps" or "epochs", the name of its field, and what to call it beside others."""
+    """Of each line: "steps" or "epochs", the metric, and a name that tells it from other lines of the run."""
     percent: bool = False
 
 
@@ -54,41 +40,31 @@ CHARTS = (
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One run in the charts."""
+class RunCurves:
+    """The metrics of one run."""
 
     name: str
     epochs: Sequence[Mapping[str, Any]]
-    """One line an epoch, as in `metrics.jsonl`."""
+    """Rows of `metrics.jsonl`."""
     steps: Sequence[Mapping[str, Any]]
-    """Lines within the epochs, as in `steps.jsonl`; where there are none, `epochs` stands in for them."""
+    """Rows of `steps.jsonl`; `epochs` is used instead if there are none."""
     colour: str = SERIES[0]
 
-    def line(self, source: str, field: str, position: str) -> Line:
-        """The values of a field by "epoch" or "elapsed"."""
+    def line(self, source: str, field: str, position: str) -> Points:
+        """Return the values of a metric by "epoch" or "elapsed"."""
         if source == "steps" and not self.steps:
             return points(self.epochs, position, "train_loss" if field == "loss" else field)
         return points(self.steps if source == "steps" else self.epochs, position, field)
 
 
-def points(lines: Sequence[Mapping[str, Any]], position: str, field: str) -> Line:
-    """The values of a field over their positions.
-
-    What is no finite number is a gap. A run that fell back to a checkpoint wrote some positions twice: the later
-    lines hold.
-    """
+def points(lines: Sequence[Mapping[str, Any]], position: str, field: str) -> Points:
+    """Return the values of a metric over their positions; values that are not finite numbers are gaps."""
     x, y = _column(lines, position), _column(lines, field)
-    placed = np.isfinite(x)
-    x, y = x[placed], y[placed]
-    if len(x) > 1:
-        later = np.minimum.accumulate(x[:0:-1])[::-1]  # the least position of all that follow
-        kept = np.append(x[:-1] < later, True)
-        x, y = x[kept], y[kept]
-    return x, y
+    return x[np.isfinite(x)], y[np.isfinite(x)]
 
 
 def _column(lines: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
-    # Nearly all values are floats, and a page of many long runs has a hundred thousand of them.
+    # A page of many long runs has a hundred thousand values, and nearly all are floats.
     values = [line.get(field) for line in lines]
     column = np.array([value if type(value) is float else _number(value) for value in values], np.float64)
     column[np.isinf(column)] = np.nan
@@ -96,26 +72,25 @@ def _column(lines: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
 
 
 def _number(value: object) -> float:
-    # A bool is an int to Python, and no figure.
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return math.nan
 
 
 def smooth(x: np.ndarray, y: np.ndarray, width: float) -> np.ndarray:
-    """The mean over a window of the given width around each position: it shifts nothing, and gaps stay gaps."""
+    """Return the mean over a centred window of the given width; gaps stay gaps."""
     if width <= 0 or len(x) < 2:
         return y
-    there = np.isfinite(y)
-    sums = np.concatenate(([0.0], np.cumsum(np.where(there, y, 0.0))))
-    counts = np.concatenate(([0], np.cumsum(there)))
+    known = np.isfinite(y)
+    sums = np.concatenate(([0.0], np.cumsum(np.where(known, y, 0.0))))
+    counts = np.concatenate(([0], np.cumsum(known)))
     first, last = np.searchsorted(x, x - width / 2, "left"), np.searchsorted(x, x + width / 2, "right")
     means = (sums[last] - sums[first]) / np.maximum(counts[last] - counts[first], 1)
-    return np.where(there, means, np.nan)
+    return np.where(known, means, np.nan)
 
 
-def decimate(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> Line:
-    """At most so many points: of each stretch its least and greatest value, so that no spike is lost, and its gap."""
+def decimate(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> Points:
+    """Return at most `at_most` points: the least and greatest value of each stretch, which keeps spikes, and a gap."""
     if len(x) <= at_most:
         return x, y
     length = -(-len(x) // (at_most // 3))
@@ -124,8 +99,7 @@ def decimate(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> Lin
     padded[: len(y)] = y
     table = padded.reshape(stretches, length)
     gaps = np.isnan(table)
-    # Padding is no gap.
-    gaps[-1, length - (stretches * length - len(x)) :] = False
+    gaps[-1, length - (stretches * length - len(x)) :] = False  # the padding
     starts = np.arange(stretches) * length
     least = starts + np.where(np.isnan(table), np.inf, table).argmin(axis=1)
     greatest = starts + np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
@@ -134,28 +108,28 @@ def decimate(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> Lin
     return x[kept], y[kept]
 
 
-def colours(names: Sequence[str], before: Mapping[str, str]) -> dict[str, str]:
-    """A colour for each of at most eight names; those that had one keep it."""
+def assign_colours(names: Sequence[str], before: Mapping[str, str]) -> dict[str, str]:
+    """Return a colour for each of at most eight names; names in `before` keep theirs."""
     kept = {name: before[name] for name in names if name in before}
     free = [colour for colour in SERIES if colour not in kept.values()]
     fresh = iter(free)
     return {name: kept[name] if name in kept else next(fresh) for name in names}
 
 
-def time_unit(curves: Sequence[Curve]) -> tuple[float, str]:
-    """Seconds of the unit in which the longest of the runs is told, and its name."""
+def time_unit(curves: Sequence[RunCurves]) -> tuple[float, str]:
+    """Return the unit of time that fits the longest run: its length in seconds, and its name."""
     longest = max((_number(line.get("elapsed")) for curve in curves for line in curve.epochs[-1:]), default=0.0)
     return next((unit for unit in _TIME_UNITS if longest >= 2 * unit[0]), _TIME_UNITS[-1])
 
 
-def figure(chart: Chart, curves: Sequence[Curve], position: str, smoothing: float) -> dict[str, Any]:
-    """One chart as Plotly's dictionary.
+def chart_figure(chart: Chart, curves: Sequence[RunCurves], position: str, smoothing: float) -> dict[str, Any]:
+    """Return a chart as a Plotly figure.
 
     Args:
         chart: what to show.
-        curves: the runs, drawn over each other.
+        curves: the runs to draw.
         position: "epoch" or "elapsed".
-        smoothing: width of the window of `smooth`, as a share of each line's length; 0 for none.
+        smoothing: width of the window of `smooth` as a share of each line's length; 0 for none.
     """
     unit, unit_name = (1.0, "epoch") if position == "epoch" else time_unit(curves)
     traces = []
@@ -188,19 +162,18 @@ def figure(chart: Chart, curves: Sequence[Curve], position: str, smoothing: floa
 
 
 def _range(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """From zero to twice the value where all points have the same: by itself Plotly would show one below and above."""
+    """Return a range from 0 to twice the value if all points have the same one; Plotly would show 1 below and above."""
     values = {value for trace in traces for value in trace["y"] if value is not None}
     return {"range": [0, 2 * max(values)]} if len(values) == 1 and max(values) > 0 else {}
 
 
-def _trace(chart: Chart, curve: Curve, x: np.ndarray, y: np.ndarray, unit: float) -> dict[str, Any]:
+def _trace(chart: Chart, curve: RunCurves, x: np.ndarray, y: np.ndarray, unit: float) -> dict[str, Any]:
     x, y = decimate(x, y)
-    # A line of one point has no length: it is a mark.
     alone = np.isfinite(y).sum() == 1
     return {
         "type": "scatter",
         "mode": "markers" if alone else "lines",
-        # Five figures are more than a chart shows, and half of the bytes.
+        # Five digits are more than a chart shows and take half of the bytes.
         "x": [float(f"{value:.5g}") for value in x / unit],
         "y": [None if math.isnan(value) else float(f"{value:.5g}") for value in y],
         "line": {"color": curve.colour, "width": 1},
@@ -209,8 +182,8 @@ def _trace(chart: Chart, curve: Curve, x: np.ndarray, y: np.ndarray, unit: float
     }
 
 
-def described(chart: Chart, curves: Sequence[Curve]) -> str:
-    """What a chart shows, in one sentence for those who do not see it."""
+def describe(chart: Chart, curves: Sequence[RunCurves]) -> str:
+    """Return a chart's text alternative."""
     words = []
     for curve in curves:
         source, field, _ = chart.fields[0]

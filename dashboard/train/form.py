@@ -1,7 +1,6 @@
-"""The form of a new run: a recipe, every setting of `TrainConfig` with what it means, devices, and the start.
+"""The form of a new run: a recipe, and a widget for each setting of `TrainConfig`.
 
-The widgets are made from the class itself, so that a setting added there appears here; `GROUPS` only says on which
-tab.
+Types, limits and help come from `TrainConfig`; a new setting also needs a tab in `GROUPS`.
 """
 
 import math
@@ -17,8 +16,6 @@ from swin_core.data.registry import trainable
 from swin_core.errors import ConfigError, ModelError
 from swin_core.models.config import VARIANTS
 from swin_core.training import RECIPES, TrainConfig, setting_help, setting_limits
-
-__all__ = ["GROUPS", "choose_recipe", "choose_settings", "fill", "label", "start_from_recipe", "validated"]
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Basics": ("name", "data", "init", "epochs", "batch_size", "lr", "limit", "seed"),
@@ -59,7 +56,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Distillation": ("teacher", "distillation", "temperature"),
     "Records": ("keep_every", "tensorboard"),
 }
-"""The tabs of the form and the settings on each."""
+"""The settings on each tab of the form."""
 
 _LABELS = {
     "data": "Data set",
@@ -77,30 +74,29 @@ _LABELS = {
     "shift": "Shifted windows",
     "absolute_embedding": "Absolute position embedding",
 }
-"""What a setting is called where its own name is no word."""
+"""Labels of settings whose name is unclear."""
 
 _KEY = "setting_"
-_EMPTY = {"init": "random weights", "teacher": "no teacher", "data": "a folder of this machine"}
+_EMPTY = {"init": "random weights", "teacher": "no teacher", "data": "a folder on this machine"}
 
 
 def label(name: str) -> str:
-    """A setting's name in words."""
+    """Return the label of a setting."""
     return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def fill(values: Mapping[str, Any]) -> None:
-    """Put values into the widgets of the settings; to be called before they are drawn, or in a callback."""
+    """Set the widgets of the settings; call it before they are drawn, or in a callback."""
     for field in fields(TrainConfig):
-        # A file of an older version may lack a setting that is there now.
-        value = values.get(field.name, field.default)
+        value = values.get(field.name, field.default)  # an older run may lack a new setting
         if field.name in setting_limits() and isinstance(value, int | float):
             low, high = setting_limits()[field.name]
-            value = get_type_hints(TrainConfig)[field.name](min(max(value, low), high))  # the widget takes nothing else
+            value = get_type_hints(TrainConfig)[field.name](min(max(value, low), high))  # as the widget requires
         st.session_state[_KEY + field.name] = value
 
 
 def choose_recipe() -> str:
-    """The recipe that the form starts from, with its source, purpose, expected time and result."""
+    """Draw the choice of the recipe and its description; return its name."""
     names = list(RECIPES)
     if f"{_KEY}name" not in st.session_state:
         asked = st.query_params.get("new")
@@ -115,7 +111,7 @@ def choose_recipe() -> str:
 
 
 def start_from_recipe(name: str) -> None:
-    """Choose a recipe and put its settings into the widgets; to be called before they are drawn, or in a callback."""
+    """Choose a recipe and set the widgets to its settings; call it before they are drawn, or in a callback."""
     st.session_state.recipe = name
     fill(RECIPES[name].config.to_dict())
 
@@ -125,14 +121,12 @@ def _fill_from_recipe() -> None:
 
 
 def choose_settings() -> dict[str, Any]:
-    """The values of all settings, on one tab a group; not yet checked."""
-    known = {field.name for field in fields(TrainConfig)}
+    """Draw the settings, one tab per group; return their values, not yet checked."""
     values: dict[str, Any] = {}
     for tab, names in zip(st.tabs(list(GROUPS)), GROUPS.values(), strict=True):
         with tab, st.grid(3, min_column_width=230):
             for name in names:
-                if name in known:
-                    values[name] = _choose(name)
+                values[name] = _choose(name)
     return values
 
 
@@ -162,8 +156,8 @@ def _choose(name: str) -> Any:
 
 
 def _choose_or_write(name: str, offered: Sequence[str], options: dict[str, Any]) -> str:
-    """A choice of names that takes others too; empty where nothing is chosen."""
-    # An empty text is no option that could be written or cleared; Streamlit's word for no choice is None.
+    """Draw a choice that also accepts new names; return an empty string if nothing is chosen."""
+    # Streamlit represents an empty choice by None.
     if not st.session_state.get(_KEY + name):
         st.session_state[_KEY + name] = None
     value = st.selectbox(
@@ -173,29 +167,28 @@ def _choose_or_write(name: str, offered: Sequence[str], options: dict[str, Any])
 
 
 def _step(value: float) -> float:
-    """What one click on plus or minus adds: a tenth of the value, as a power of ten."""
+    """Return the step of a number input: a tenth of the value, rounded down to a power of ten."""
     return 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.05
 
 
 def validated(values: Mapping[str, Any]) -> TrainConfig:
-    """The config of the form's values; models that it names lie in the project's or the runs' folder.
+    """Return the config of the form's values, with the files of the models that it names; see `model_source`.
 
     Raises:
         ConfigError: a value is missing, out of range, or contradicts another.
-        ModelError: a model that is not there, or may not be named.
+        ModelError: there is no such model, or its name leads to another place.
     """
     for name, value in values.items():
         if value is None:
             raise ConfigError(f"{label(name)} is empty: give a value.")
     if not values.get("data"):
-        raise ConfigError("Data set is empty: choose one, or write the folder that holds one folder for each class.")
+        raise ConfigError("Data set is empty: choose one, or enter a folder that contains one folder per class.")
     config = TrainConfig.from_dict(values)
     models: dict[str, Any] = {}
     for name in ("init", "teacher"):
-        written = getattr(config, name)
-        if written:
+        if model := getattr(config, name):
             try:
-                models[name] = model_source(written)
+                models[name] = model_source(model)
             except ModelError as error:
                 raise ModelError(f"{label(name)}: {error}") from error
     return replace(config, **models)

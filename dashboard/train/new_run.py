@@ -1,4 +1,4 @@
-"""The form of a new run on the page: settings, devices, the check of memory and time, and the start."""
+"""The view that starts a run: settings, devices, the check of memory and time, and the start."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.shared.formatting import duration
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import choose_recipe, choose_settings, label, validated
-from dashboard.train.preflight import Preflight
+from dashboard.train.preflight import PreflightCheck
 from dashboard.train.run_summary import changed_settings
 from dashboard.train.run_view import leave
 from swin_core import runs
@@ -15,11 +15,9 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.runs import devices
 from swin_core.training import TrainConfig
 
-__all__ = ["show_form"]
-
 
 def show_form() -> None:
-    """The whole form. Nothing in it is written down before the start."""
+    """Draw the view."""
     st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=leave)
     st.title("New run")
     recipe = choose_recipe()
@@ -34,9 +32,7 @@ def show_form() -> None:
     except SwinError as error:
         fault = str(error)
     if not values.get("data"):
-        st.info(
-            "Choose a data set, or write the folder that holds one folder for each class.", icon=":material/folder:"
-        )
+        st.info("Choose a data set, or enter a folder that contains one folder per class.", icon=":material/folder:")
     elif fault:
         st.error(escape_markdown(fault), icon=":material/error:")
     elif config is not None:
@@ -47,35 +43,35 @@ def show_form() -> None:
             "Check memory and time",
             icon=":material/timer:",
             disabled=bool(fault) or not chosen,
-            help="Trains a few steps with these settings, without writing anything, and measures them.",
+            help="Trains a few steps with these settings and measures them; nothing is saved.",
         )
     if config is None or not chosen:
         return
     if check:
         _end_check()
-        st.session_state.preflight = Preflight(recipe, config, chosen, processes)
+        st.session_state.preflight = PreflightCheck(recipe, config, chosen, processes)
     _show_check((config, chosen, processes))
     if start:
         _start(config, chosen, processes)
 
 
 def _choose_devices() -> tuple[tuple[str, ...], int]:
-    """Devices and the number of processes on them."""
-    there = {device.name: device for device in devices.list_devices()}
+    """Draw the choice of devices; return their names and the number of processes."""
+    found = {device.name: device for device in devices.list_devices()}
     st.header("Devices")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        # What is free changes from one drawing to the next: it must not be part of what an option is called.
+        # The free memory changes between runs of the page, so it cannot be part of an option.
         chosen = st.pills(
             "Train on",
-            list(there),
+            list(found),
             selection_mode="multi",
-            default=list(there)[-1:],
-            format_func=lambda name: name if name == "cpu" or name not in there else f"{name} {there[name].title}",
+            default=list(found)[-1:],
+            format_func=lambda name: name if name == "cpu" or name not in found else f"{name} {found[name].title}",
             key="devices",
             persist_state="session",
             width="content",
         )
-        chosen = [name for name in chosen if name in there]
+        chosen = [name for name in chosen if name in found]
         on_cpu = chosen == ["cpu"]
         processes = st.number_input(
             "Processes",
@@ -83,33 +79,33 @@ def _choose_devices() -> tuple[tuple[str, ...], int]:
             64,
             1 if on_cpu else max(1, len(chosen)),
             disabled=not on_cpu,
-            help="On a CPU each of them trains on its part of every step's images; on GPUs there is one a device.",
+            help="On a CPU, they share the images of each step. On GPUs, there is one per device.",
             key="processes" if on_cpu else f"processes {len(chosen)}",
             width=150,
         )
-    used = runs.busy(list(there))
-    words = [
+    used = runs.busy(list(found))
+    texts = [
         f"{name}: {device}" + (f", in use by {used[name].name}" if name in used else "")
-        for name, device in there.items()
+        for name, device in found.items()
     ]
-    st.caption(escape_markdown("; ".join(words)))
+    st.caption(escape_markdown("; ".join(texts)))
     return tuple(chosen), int(processes)
 
 
 def _show_changes(recipe: str, config: TrainConfig) -> None:
     changed = changed_settings(config.to_dict(), recipe)
-    words = "; ".join(f"{label(name)} {value}" for name, value in changed.items())
-    st.caption(escape_markdown(f"Changed from the recipe: {words}." if words else "All settings are the recipe's."))
+    text = "; ".join(f"{label(name)} {value}" for name, value in changed.items())
+    st.caption(escape_markdown(f"Changed from the recipe: {text}." if text else "All settings are the recipe's."))
 
 
 def _end_check() -> None:
-    """End a measurement that nobody waits for any more."""
+    """Stop the check of other settings."""
     if before := st.session_state.pop("preflight", None):
         before.stop()
 
 
 def _show_check(asked: tuple[Any, ...]) -> None:
-    check: Preflight | None = st.session_state.get("preflight")
+    check: PreflightCheck | None = st.session_state.get("preflight")
     if check is None:
         return
     if check.asked != asked:
@@ -119,9 +115,9 @@ def _show_check(asked: tuple[Any, ...]) -> None:
     st.fragment(_show_result, run_every=1 if check.under_way else None)(check, check.under_way)
 
 
-def _show_result(check: Preflight, was_under_way: bool) -> None:
+def _show_result(check: PreflightCheck, was_under_way: bool) -> None:
     if was_under_way and not check.under_way:
-        # The whole page runs again once, so that nothing asks any more.
+        # Run the whole page once, which stops the periodic refresh.
         st.rerun()
     try:
         estimate = check.result()
@@ -134,7 +130,9 @@ def _show_result(check: Preflight, was_under_way: bool) -> None:
         st.success(escape_markdown(str(estimate)), icon=":material/check_circle:")
     else:
         st.warning(
-            escape_markdown(f"{estimate} It does not fit: take a smaller batch, more pieces a step, or checkpointing."),
+            escape_markdown(
+                f"{estimate} It does not fit: try a smaller batch, gradient accumulation, or activation checkpointing."
+            ),
             icon=":material/warning:",
         )
 

@@ -1,11 +1,11 @@
-"""Memory and time of a run, measured on a few of its steps before it starts, by a program of its own."""
+"""Measure the memory and time of a run on a few steps before it starts, in a child process."""
 
 import json
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,24 +14,22 @@ from swin_core import runs
 from swin_core.errors import SwinError
 from swin_core.training import RECIPES, TrainConfig
 
-__all__ = ["PATIENCE", "Estimate", "Preflight", "arguments"]
+TIMEOUT_SECONDS = 600
+"""A check that takes longer is stopped."""
 
-PATIENCE = 600
-"""Seconds after which a measurement is given up."""
+ABANDONED_SECONDS = 150
+"""Time without a call of `result` after which a check is stopped, since its tab was closed.
 
-UNASKED = 150
-"""Seconds without a call of `result` after which a measurement is ended, since its tab is closed.
-
-The page asks every second; browsers slow the timers of hidden tabs down to one a minute.
+The page calls it every second; browsers slow the timers of hidden tabs down to one a minute.
 """
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take."""
+    """Time and memory of a run."""
 
     seconds: float
-    """The whole run."""
+    """Duration of the whole run; 0 if the memory was not enough for one step."""
     images_per_second: float
     memory_bytes: float
     memory_free_bytes: float
@@ -39,15 +37,15 @@ class Estimate:
 
     def __str__(self) -> str:
         if not self.seconds:
-            return f"The memory was not enough for one step; {size(self.memory_free_bytes)} were free."
+            return f"Out of memory in the first step; {size(self.memory_free_bytes)} were free."
         return (
             f"About {duration(self.seconds)} at {rate(self.images_per_second)}; "
             f"{size(self.memory_bytes)} of memory, {size(self.memory_free_bytes)} are free."
         )
 
 
-def arguments(recipe: str, config: TrainConfig) -> list[str]:
-    """A recipe and the settings that differ from it, as a command line."""
+def command_line(recipe: str, config: TrainConfig) -> list[str]:
+    """Return a recipe and the settings that differ from it as arguments of the trainer."""
     usual = RECIPES[recipe].config.to_dict()
     words = [recipe]
     for name, value in config.to_dict().items():
@@ -57,21 +55,27 @@ def arguments(recipe: str, config: TrainConfig) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
-            # One word for both, so that a value is never taken for an option.
-            words.append(f"--{option}={value}")
+            words.append(f"--{option}={value}")  # one argument, so that no value is read as an option
     return words
 
 
-class Preflight:
-    """A measurement under way; it ends by itself, by `stop`, or when nobody has asked for its result for a while."""
+class PreflightCheck:
+    """A running check. It ends by itself, by `stop`, or `ABANDONED_SECONDS` after the last call of `result`."""
 
     def __init__(self, recipe: str, config: TrainConfig, devices: Sequence[str], processes: int):
         self.asked: tuple[Any, ...] = (config, tuple(devices), processes)
-        """What it measures: a result is told only for these settings."""
+        """Config, devices and number of processes; the result holds for these only."""
         self._began = time.monotonic()
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self._program = subprocess.Popen(
-            [*runs.TRAINER, *arguments(recipe, config), "--check", "--devices", *devices, f"--processes={processes}"],
+            [
+                *runs.TRAINER,
+                *command_line(recipe, config),
+                "--check",
+                "--devices",
+                *devices,
+                f"--processes={processes}",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,
@@ -80,44 +84,51 @@ class Preflight:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        """End the program when nobody asks for its result any more, and collect its exit status."""
+        """Stop the child when its result is no longer asked for, and collect its exit status."""
         while self.under_way:
-            if time.monotonic() - self._asked_at > UNASKED:
+            if time.monotonic() - self._asked_at > ABANDONED_SECONDS:
                 self.stop()
             time.sleep(0.5)
 
     @property
     def seconds(self) -> float:
-        """How long it has been under way."""
+        """Seconds since its start."""
         return time.monotonic() - self._began
 
     @property
     def under_way(self) -> bool:
-        """Whether it is still measuring."""
+        """Whether it is still running."""
         return self._program.poll() is None
 
     def result(self) -> Estimate | None:
-        """What was measured, or None while it is under way; never waits.
+        """Return the estimate, or None while it is under way; never wait.
 
         Raises:
-            SwinError: it failed, or took longer than `PATIENCE`.
+            SwinError: it failed, or took longer than `TIMEOUT_SECONDS`.
         """
         self._asked_at = time.monotonic()
         code = self._program.poll()
         if code is None:
-            if self.seconds <= PATIENCE:
+            if self.seconds <= TIMEOUT_SECONDS:
                 return None
             self.stop()
-            raise SwinError(f"The check took longer than {duration(PATIENCE)} and was ended: try a smaller batch.")
+            raise SwinError(f"The check took longer than {duration(TIMEOUT_SECONDS)}: try a smaller batch.")
         if code:
-            raise SwinError(_last_line(_content(self._errors)) or f"The check ended with code {code} and said nothing.")
+            raise SwinError(_last_line(_content(self._errors)) or f"The check ended with code {code}.")
         try:
-            return _estimate(json.loads(_last_line(_content(self._output))))
+            metrics = json.loads(_last_line(_content(self._output)))
+            return Estimate(
+                seconds=float(metrics["seconds"]),
+                images_per_second=float(metrics["images_per_second"]),
+                memory_bytes=float(metrics["memory_bytes"]),
+                memory_free_bytes=float(metrics["memory_free_bytes"]),
+                fits=bool(metrics["fits"]),
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise SwinError("The check gave no figures; try it in a shell to see what it says.") from error
+            raise SwinError("The check returned no metrics; run swinlens train --check in a shell.") from error
 
     def stop(self) -> None:
-        """End it, if it is under way."""
+        """Stop it if it is under way."""
         self._program.terminate()
 
 
@@ -128,13 +139,3 @@ def _content(file: Any) -> str:
 
 def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _estimate(figures: Mapping[str, Any]) -> Estimate:
-    return Estimate(
-        float(figures["seconds"]),
-        float(figures["images_per_second"]),
-        float(figures["memory_bytes"]),
-        float(figures["memory_free_bytes"]),
-        bool(figures["fits"]),
-    )

@@ -1,30 +1,28 @@
-"""The list of trainings on the Train page: a table whose ticked rows are drawn as curves below it."""
+"""The list of runs: a table, and the curves of its ticked rows."""
 
 from collections.abc import Sequence
-from html import escape
 
 import pandas as pd
 import streamlit as st
 
 from dashboard.shared.formatting import UNKNOWN, count, duration
+from dashboard.shared.legend import show_legend
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.theme import escape_markdown
-from dashboard.train.curves import CHARTS, Curve, colours, described, figure
+from dashboard.train.curves import CHARTS, RunCurves, assign_colours, chart_figure, describe
 from dashboard.train.form import start_from_recipe
-from dashboard.train.run_summary import BUNDLED, Record, bundled_records, run_record
+from dashboard.train.run_summary import BUNDLED, RunSummary, bundled_summaries, summarise_run
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.figures.palette import SERIES
 from swin_core.figures.plotly_grid import CONFIG
 from swin_core.training import RECIPES
 
-__all__ = ["REFRESH_SECONDS", "SHOWN_AT_MOST", "STATE_COLOURS", "show_curves", "show_list", "state_line", "table"]
-
 REFRESH_SECONDS = 2
-"""How often a run that is alive is read anew: its own status is no fresher."""
+"""Time between two readings of a running run, which updates its status as often."""
 
 SHOWN_AT_MOST = len(SERIES)
-"""Runs over each other in one chart: each has a colour of its own."""
+"""Runs in one chart, each with its own colour."""
 
 STATE_COLOURS = {
     "running": "green",
@@ -36,56 +34,55 @@ STATE_COLOURS = {
     "died": "red",
     "bundled": "violet",
 }
-"""The colour of each state's word."""
+"""Colour of each state's name."""
 
 SPARK_POINTS = 40
-BUNDLED_AT_START = 4
-"""Bundled models whose curves are drawn while there is no run: the ablations, which come last, would fill the chart."""
+FIRST_BUNDLED = 4
+"""Bundled models that are ticked while there is no run; the rest are ablations."""
 
 _TABLE = "runs_table"
 _POSITIONS = {"Epoch": "epoch", "Time": "elapsed"}
 
 
 def show_list() -> None:
-    """All trainings, and the curves of those that are ticked."""
+    """Draw the list of runs and the curves of the ticked ones."""
     with show_heading("train"):
         st.button("New run", icon=":material/add:", type="primary", on_click=open_form)
     try:
-        there = runs.list_runs()
+        known = runs.list_runs()
     except RunError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
-    alive = {run.name for run in there if run.alive}
-    if not there:
-        st.markdown("There is no run yet: pick a recipe.")
+    alive = {run.name for run in known if run.alive}
+    if not known:
+        st.markdown("There is no run yet. Choose a recipe to start one.")
         _show_recipes()
-        st.header("The bundled models, as they were trained")
+        st.header("How the bundled models were trained")
     st.fragment(_show, run_every=REFRESH_SECONDS if alive else None)(alive)
 
 
 def open_form(recipe: str = "") -> None:
-    """Open the form of a new run, with a recipe's settings if one is named."""
+    """Open the form of a new run, with the settings of a recipe if one is given."""
     if recipe:
         start_from_recipe(recipe)
     st.query_params["new"] = recipe or st.session_state.get("recipe") or next(iter(RECIPES))
 
 
 def _show(was_alive: set[str]) -> None:
-    records = [run_record(run) for run in runs.list_runs()]
-    alive = {record.name for record in records if record.alive}
+    summaries = [summarise_run(run) for run in runs.list_runs()]
+    alive = {summary.name for summary in summaries if summary.alive}
     if alive != was_alive:
-        # The whole page runs again once, so that it begins or ends to be read every two seconds.
+        # Run the whole page once, which starts or stops the periodic refresh.
         st.rerun()
-    first = [record.name for record in records if record.alive] or [record.name for record in records[:1]]
-    records += bundled_records()
-    # On the left of the table's own tools, which would cover a button there.
-    st.caption("Ticked rows are drawn below, over each other.")
-    ticked = choose_runs(records, first or [record.name for record in records[:BUNDLED_AT_START]])
-    show_curves([record for record in records if record.name in ticked], live=bool(alive))
+    first = [summary.name for summary in summaries if summary.alive] or [summary.name for summary in summaries[:1]]
+    summaries += bundled_summaries()
+    st.caption("Tick rows to draw their curves below.")
+    ticked = choose_runs(summaries, first or [summary.name for summary in summaries[:FIRST_BUNDLED]])
+    show_curves([summary for summary in summaries if summary.name in ticked], live=bool(alive))
 
 
 def _show_recipes() -> None:
-    """What can be trained, with the time it takes and what comes out."""
+    """Draw a card for each recipe."""
     with st.grid(3, min_column_width=300):
         for name, entry in RECIPES.items():
             with st.container(border=True, height="stretch"):
@@ -96,22 +93,22 @@ def _show_recipes() -> None:
                 st.button("Use this recipe", key=f"use {name}", on_click=open_form, args=(name,))
 
 
-def table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a training, in the order of the records."""
+def table(summaries: Sequence[RunSummary]) -> pd.DataFrame:
+    """Return the table, with one row for each summary."""
     return pd.DataFrame(
         {
-            "open": [None if record.state == BUNDLED else "Open" for record in records],
-            "name": [record.title for record in records],
-            "state": [[record.state] for record in records],
-            "seen": [record.sign_of_life for record in records],
-            "epoch": [count(record.epochs_done, record.epochs_planned) for record in records],
-            "best": pd.Series([_percent(record.best) for record in records], dtype="float64"),
-            "curve": [_spark(record.values("top1")) for record in records],
-            "speed": pd.Series([record.speed for record in records], dtype="float64"),
-            "left": ["" if record.seconds_left is None else duration(record.seconds_left) for record in records],
-            "recipe": [record.recipe for record in records],
-            "data": [record.data for record in records],
-            "devices": [", ".join(record.devices) or UNKNOWN for record in records],
+            "open": [None if summary.state == BUNDLED else "Open" for summary in summaries],
+            "name": [summary.title for summary in summaries],
+            "state": [[summary.state] for summary in summaries],
+            "seen": [summary.last_update for summary in summaries],
+            "epoch": [count(summary.epochs_done, summary.epochs_planned) for summary in summaries],
+            "best": pd.Series([_percent(summary.best) for summary in summaries], dtype="float64"),
+            "curve": [_spark(summary.values("top1")) for summary in summaries],
+            "speed": pd.Series([summary.speed for summary in summaries], dtype="float64"),
+            "left": ["" if summary.seconds_left is None else duration(summary.seconds_left) for summary in summaries],
+            "recipe": [summary.recipe for summary in summaries],
+            "data": [summary.data for summary in summaries],
+            "devices": [", ".join(summary.devices) or UNKNOWN for summary in summaries],
         }
     )
 
@@ -121,50 +118,50 @@ def _percent(value: float | None) -> float | None:
 
 
 def _spark(values: list[float]) -> list[float]:
-    """A few of the values, the last among them."""
+    """Return at most `SPARK_POINTS` of the values, including the last."""
     step = -(-len(values) // SPARK_POINTS) or 1
     return [round(value, 4) for value in values[::-1][::step][::-1]]
 
 
-def choose_runs(records: Sequence[Record], ticked: Sequence[str]) -> list[str]:
-    """The table; returns the names of the ticked rows.
+def choose_runs(summaries: Sequence[RunSummary], ticked: Sequence[str]) -> list[str]:
+    """Draw the table; return the names of the ticked rows.
 
     Args:
-        records: one row each.
-        ticked: the names that are ticked when the table is drawn for the first time.
+        summaries: the rows.
+        ticked: names of the rows that are ticked at first.
     """
-    names = [record.name for record in records]
+    names = [summary.name for summary in summaries]
     chosen: list[str] = st.session_state.setdefault("ticked_runs", list(ticked))
-    # The table knows rows by number; a run that is new or gone moves them.
+    # Streamlit identifies rows by number, and new or deleted runs shift them.
     if st.session_state.get("listed_runs") != names:
         st.session_state.listed_runs = names
         rows = [names.index(name) for name in chosen if name in names]
         st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     event = st.dataframe(
-        table(records),
+        table(summaries),
         hide_index=True,
         key=_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
         placeholder="",
-        height="content" if len(records) <= 12 else 460,
-        alt=f"{len(records)} trainings: state, epoch, best top-1, speed and time left of each",
+        height="content" if len(summaries) <= 12 else 460,
+        alt=f"{len(summaries)} runs: state, epoch, best top-1, speed and time left of each",
         column_config={
             "open": st.column_config.ButtonColumn(
-                "", width=66, type="tertiary", on_click=_open, key="open_run", help="Open the run's own view."
+                "", width=66, type="tertiary", on_click=_open, key="open_run", help="Open the run."
             ),
             "name": st.column_config.TextColumn("Name", width=160, pinned=True),
             "state": st.column_config.MultiselectColumn(
                 "State", options=list(STATE_COLOURS), color=list(STATE_COLOURS.values()), width=90
             ),
-            "seen": st.column_config.TextColumn("Last sign", width=80, help="Age of the last sign of life."),
+            "seen": st.column_config.TextColumn("Updated", width=80, help="When the run last wrote its status."),
             "epoch": st.column_config.TextColumn("Epoch", width=75),
             "best": st.column_config.NumberColumn("Best top-1", format="%.2f %%", width=85),
-            "curve": st.column_config.LineChartColumn("Top-1", width=110, help="Top-1 of the validation by epoch."),
+            "curve": st.column_config.LineChartColumn("Top-1", width=110, help="Validation top-1 by epoch."),
             "speed": st.column_config.NumberColumn("Speed", format="%.0f images/s", width=105),
             "left": st.column_config.TextColumn("Time left", width=95),
             "recipe": st.column_config.TextColumn(
-                "Recipe", width=130, help="The nearest recipe, and the number of settings that differ from it."
+                "Recipe", width=130, help="The nearest recipe + the number of settings that differ."
             ),
             "data": st.column_config.TextColumn("Data", width=80),
             "devices": st.column_config.TextColumn("Devices", width=110),
@@ -176,7 +173,7 @@ def choose_runs(records: Sequence[Record], ticked: Sequence[str]) -> list[str]:
 
 
 def _open() -> None:
-    """Show the run whose button was clicked."""
+    """Open the run whose button was clicked."""
     click = st.session_state.open_run
     names = st.session_state.listed_runs
     if click is not None and click.row < len(names):
@@ -184,11 +181,11 @@ def _open() -> None:
     st.rerun()
 
 
-def show_curves(records: Sequence[Record], live: bool = False) -> None:
-    """The curves of some trainings over each other, with what they are drawn by."""
-    shown = [record for record in records if record.epochs or record.steps][:SHOWN_AT_MOST]
+def show_curves(summaries: Sequence[RunSummary], live: bool = False) -> None:
+    """Draw the curves of runs in the same charts, with their controls; `live` offers to hold them."""
+    shown = [summary for summary in summaries if summary.epochs or summary.steps][:SHOWN_AT_MOST]
     if not shown:
-        st.caption("No curve yet: the first point comes with the first steps." if records else "No row is ticked.")
+        st.caption("There are no metrics yet." if summaries else "No row is ticked.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         position = st.segmented_control(
@@ -200,52 +197,39 @@ def show_curves(records: Sequence[Record], live: bool = False) -> None:
             30,
             0,
             format="%d %%",
-            help="The mean over a window of this share of each curve; the measured values stay visible behind it.",
+            help="Mean over a window of this share of each curve; the measured values stay visible behind it.",
             key="smoothing",
             bind="query-params",
             width=260,
         )
-        # A chart that changes is drawn anew and loses its zoom.
-        held = live and st.toggle("Hold", key="hold", help="Draw nothing new, so that a zoomed curve stays.")
-    palette = colours([record.name for record in shown], st.session_state.get("run_colours", {}))
+        held = live and st.toggle("Hold", key="hold", help="Do not update the charts, which would reset their zoom.")
+    palette = assign_colours([summary.name for summary in shown], st.session_state.get("run_colours", {}))
     st.session_state.run_colours = palette
-    curves = [Curve(record.title, record.epochs, record.steps, palette[record.name]) for record in shown]
-    _legend(curves)
-    if len(records) > len(shown) == SHOWN_AT_MOST:
-        st.caption(f"The first {SHOWN_AT_MOST} of the ticked trainings are drawn.")
+    curves = [RunCurves(summary.title, summary.epochs, summary.steps, palette[summary.name]) for summary in shown]
+    show_legend(
+        [(curve.name, curve.colour, "solid") for curve in curves], "Loss: thick is validation, thin is training."
+    )
+    if len(summaries) > len(shown) == SHOWN_AT_MOST:
+        st.caption(f"Only the first {SHOWN_AT_MOST} of the ticked runs are drawn.")
     asked = tuple(palette), position, smoothing
     before, drawn = st.session_state.get("held_curves", (None, []))
     if not held or before != asked:
         by = _POSITIONS.get(str(position), "epoch")
-        drawn = [(figure(chart, curves, by, smoothing / 100), described(chart, curves)) for chart in CHARTS]
+        drawn = [(chart_figure(chart, curves, by, smoothing / 100), describe(chart, curves)) for chart in CHARTS]
         st.session_state.held_curves = asked, drawn
     with st.grid(2, min_column_width=330, gap="medium"):
         for chart, (content, words) in zip(CHARTS, drawn, strict=True):
-            # A chart without a line would be an empty frame; top-5 has none below six classes.
-            if content["data"]:
+            if content["data"]:  # there is no top-5 with fewer than six classes
                 with st.container(gap="xsmall"):
                     st.markdown(f"**{chart.title}**")
                     st.plotly_chart(content, config=CONFIG, alt=words)
 
 
-def _legend(curves: Sequence[Curve]) -> None:
-    """The runs' colours, and what the two kinds of line are."""
-    marks = "".join(
-        f'<span><span style="display:inline-block;width:18px;height:3px;margin:0 6px 4px 0;background:{curve.colour}">'
-        f"</span>{escape(curve.name)}</span>"
-        for curve in curves
-    )
-    st.html(
-        f'<div style="display:flex;flex-wrap:wrap;gap:2px 20px;font-size:0.9rem">{marks}'
-        '<span style="opacity:0.7">loss: bold is validation, thin is training</span></div>'
-    )
-
-
-def state_line(record: Record) -> str:
-    """A run's state as Markdown: the word in its colour, the age of the last sign of life, and the reason."""
-    words = [f":{STATE_COLOURS.get(record.state, 'gray')}-badge[{escape_markdown(record.state)}]"]
-    if record.sign_of_life:
-        words.append(f"{'last sign of life' if record.alive else 'ended'} {record.sign_of_life}")
-    if record.reason:
-        words.append(escape_markdown(record.reason))
-    return " · ".join(words)
+def state_line(summary: RunSummary) -> str:
+    """Return a run's state, the age of its status and the reason, as Markdown."""
+    parts = [f":{STATE_COLOURS.get(summary.state, 'gray')}-badge[{escape_markdown(summary.state)}]"]
+    if summary.last_update:
+        parts.append(f"{'updated' if summary.alive else 'ended'} {summary.last_update}")
+    if summary.reason:
+        parts.append(escape_markdown(summary.reason))
+    return " · ".join(parts)

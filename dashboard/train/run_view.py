@@ -1,4 +1,4 @@
-"""A run's own view: its state, what can be done with it, progress, curves, checkpoints, log, notes and settings."""
+"""The view of one run: state, actions, progress, curves, checkpoints, log, notes and settings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,20 +11,18 @@ from dashboard.shared.formatting import UNKNOWN, ago, count, duration, share, si
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import fill, label
 from dashboard.train.run_list import REFRESH_SECONDS, show_curves, state_line
-from dashboard.train.run_summary import Record, changed_settings, nearest_recipe, run_record
+from dashboard.train.run_summary import RunSummary, changed_settings, nearest_recipe, summarise_run
 from swin_core import runs
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import RunError
 from swin_core.runs import devices
 from swin_core.training import RECIPES
 
-__all__ = ["leave", "show_run"]
-
 LOG_LINES = 60
 
 
 def show_run(name: str) -> None:
-    """A run's own view, read anew from its folder as long as the run is alive."""
+    """Draw the view of a run; update it while the run is alive."""
     st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=leave)
     try:
         run = runs.find(name)
@@ -35,7 +33,7 @@ def show_run(name: str) -> None:
 
 
 def leave() -> None:
-    """Back to the list."""
+    """Return to the list of runs."""
     for key in ("run", "new"):
         st.query_params.pop(key, None)
 
@@ -43,45 +41,45 @@ def leave() -> None:
 def _show(name: str, was_alive: bool) -> None:
     try:
         run = runs.find(name)
-    except RunError:  # deleted meanwhile, in another tab or a shell
+    except RunError:  # deleted meanwhile
         st.rerun()
-    record = run_record(run)
-    if record.alive != was_alive:
-        # The whole page runs again once, so that it begins or ends to be read every two seconds.
+    summary = summarise_run(run)
+    if summary.alive != was_alive:
+        # Run the whole page once, which starts or stops the periodic refresh.
         st.rerun()
     title, actions = st.columns([2, 3], vertical_alignment="bottom")
-    title.title(escape_markdown(record.title))
+    title.title(escape_markdown(summary.title))
     with actions.container(horizontal=True, horizontal_alignment="right"):
-        _show_actions(run, record)
+        _show_actions(run, summary)
     if fault := st.session_state.pop("run_fault", ""):
         st.error(escape_markdown(fault), icon=":material/error:")
-    st.markdown(state_line(record))
-    _show_progress(run, record)
-    show_curves([record], live=record.alive)
+    st.markdown(state_line(summary))
+    _show_progress(run, summary)
+    show_curves([summary], live=summary.alive)
     checkpoints, log, notes, settings = st.tabs(["Checkpoints", "Log", "Notes", "Settings"])
     with checkpoints:
-        _show_checkpoints(run, record)
+        _show_checkpoints(run, summary)
     with log:
         if lines := run.log_tail(LOG_LINES):
             st.code("\n".join(lines), language=None, wrap_lines=True, height=320)
         else:
-            st.caption("The run has written nothing yet.")
+            st.caption("The log is empty.")
     with notes:
         st.text_area(
             "Notes",
             value=run.notes,
-            placeholder="What this run is to find out, and what came of it.",
+            placeholder="The purpose of this run and its outcome.",
             label_visibility="collapsed",
             key=f"notes {run.name}",
             on_change=_write_notes,
             args=(run,),
         )
     with settings:
-        _show_settings(record)
+        _show_settings(summary)
 
 
 def _attempt(action: Callable[[], Any]) -> Any:
-    """What an action returns; if it is refused, the next drawing of the page says why."""
+    """Return what an action returns; if it is refused, the next run of the page shows the reason."""
     try:
         return action()
     except RunError as error:
@@ -89,29 +87,28 @@ def _attempt(action: Callable[[], Any]) -> Any:
         return None
 
 
-def _show_actions(run: runs.Run, record: Record) -> None:
-    if record.state == "stopping":
+def _show_actions(run: runs.Run, summary: RunSummary) -> None:
+    if summary.state == "stopping":
         if st.button(
             "Stop now",
             icon=":material/dangerous:",
-            help="It is finishing its step and saving. This ends it at once: what it did since the last save is lost.",
+            help="The run finishes its step and saves. This ends it at once and loses what it did since the last save.",
         ):
             with st.spinner("Ending ..."):
-                # It was asked to stop before, so there is no need to wait long for it.
-                _attempt(partial(runs.kill, run, grace=2))
+                _attempt(partial(runs.kill, run, grace=2))  # it was already asked to stop
             st.rerun()
         return
-    if record.alive:
+    if summary.alive:
         st.button(
             "Stop",
             icon=":material/stop:",
             type="primary",
-            help="It finishes its step and saves everything; it can be resumed without losing a step.",
+            help="The run finishes its step and saves; it can be resumed without losing a step.",
             on_click=_attempt,
             args=(partial(runs.request_stop, run),),
         )
         return
-    if record.state != "finished" and st.button("Resume", icon=":material/play_arrow:", type="primary"):
+    if summary.state != "finished" and st.button("Resume", icon=":material/play_arrow:", type="primary"):
         with st.spinner("Starting ..."):
             _attempt(partial(runs.resume, run))
         st.rerun()
@@ -120,7 +117,7 @@ def _show_actions(run: runs.Run, record: Record) -> None:
         st.form_submit_button("Rename", on_click=_rename, args=(run,))
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown(
-            f"Delete **{escape_markdown(run.name)}** with its {record.epochs_done} epochs, checkpoints, log and notes?"
+            f"Delete **{escape_markdown(run.name)}** with its {summary.epochs_done} epochs, checkpoints, log and notes?"
         )
         st.button("Delete for good", type="primary", on_click=_delete, args=(run,))
 
@@ -143,47 +140,47 @@ def _write_notes(run: runs.Run) -> None:
     _attempt(partial(runs.write_notes, run, st.session_state[f"notes {run.name}"]))
 
 
-def _show_progress(run: runs.Run, record: Record) -> None:
-    status = record.status
+def _show_progress(run: runs.Run, summary: RunSummary) -> None:
+    status = summary.status
     step, steps = status.get("step"), status.get("steps")
     if isinstance(step, int | float) and isinstance(steps, int | float) and steps > 0:
-        words = f"Epoch {count(record.epochs_done, record.epochs_planned)} · step {step:,.0f} / {steps:,.0f}"
+        words = f"Epoch {count(summary.epochs_done, summary.epochs_planned)} · step {step:,.0f} / {steps:,.0f}"
         st.progress(min(max(step / steps, 0.0), 1.0), words)
-    figures = {
-        "Best top-1": share(record.best),
-        "Images a second": UNKNOWN if record.speed is None else f"{record.speed:,.4g}",
-        "Trained for": duration(record.elapsed),
+    shown = {
+        "Best top-1": share(summary.best),
+        "Images per second": UNKNOWN if summary.speed is None else f"{summary.speed:,.4g}",
+        "Trained for": duration(summary.elapsed),
     }
-    if record.alive:
-        figures["Time left"] = duration(record.seconds_left)
-        figures |= _use(run, record)
+    if summary.alive:
+        shown["Time left"] = duration(summary.seconds_left)
+        shown |= _use(run, summary)
     else:
-        figures["Devices"] = ", ".join(record.devices) or UNKNOWN
-        figures["Memory"] = size(status.get("memory_bytes"))
+        shown["Devices"] = ", ".join(summary.devices) or UNKNOWN
+        shown["Memory"] = size(status.get("memory_bytes"))
     with st.grid(6, min_column_width=135, gap="small"):
-        for name, value in figures.items():
+        for name, value in shown.items():
             st.metric(name, escape_markdown(value))
 
 
-def _use(run: runs.Run, record: Record) -> dict[str, str]:
-    """What the run takes of the CPU, of memory and of its GPUs; empty for a run on another machine."""
+def _use(run: runs.Run, summary: RunSummary) -> dict[str, str]:
+    """Return the run's use of CPU, memory and GPUs; empty for a run on another machine."""
     use = devices.usage_of(run)
     if use is None:
         return {}
     words = {"CPU": f"{use.cores:.1f} cores", "Memory": size(use.memory)}
-    if any(name != "cpu" for name in record.devices):
+    if any(name != "cpu" for name in summary.devices):
         for device in devices.list_devices():
-            if device.name in record.devices:
+            if device.name in summary.devices:
                 busy = UNKNOWN if device.use is None else f"{device.use:.0%}"
                 words[device.name] = f"{busy}, {size(device.memory_total - device.memory_free)}"
     return words
 
 
-def _show_checkpoints(run: runs.Run, record: Record) -> None:
-    """The run's weights with their figures, and what can be done with chosen ones."""
-    rows = _weights(run, record)
+def _show_checkpoints(run: runs.Run, summary: RunSummary) -> None:
+    """Draw the table of checkpoints, with actions on the ticked ones."""
+    rows = _weights(run, summary)
     if not rows:
-        st.caption("Nothing saved yet: the first weights come with the end of the first epoch.")
+        st.caption("There are no checkpoints yet: the first is saved after the first epoch.")
         return
     st.caption(f"Tick up to {MODELS_AT_MOST} to compare them, or one to start a new run from it.")
     event = st.dataframe(
@@ -194,7 +191,7 @@ def _show_checkpoints(run: runs.Run, record: Record) -> None:
         selection_mode="multi-row",
         placeholder="",
         height="content" if len(rows) <= 8 else 320,
-        alt=f"{len(rows)} checkpoints with their figures on the validation images",
+        alt=f"{len(rows)} checkpoints with their validation metrics",
         column_config={
             "file": st.column_config.TextColumn("Weights", width="medium", pinned=True),
             "epoch": st.column_config.NumberColumn("Epoch"),
@@ -211,22 +208,22 @@ def _show_checkpoints(run: runs.Run, record: Record) -> None:
             "Compare",
             icon=":material/compare:",
             disabled=not 1 <= len(chosen) <= MODELS_AT_MOST,
-            help=f"Opens up to {MODELS_AT_MOST} chosen weights as columns of the Compare page.",
+            help=f"Opens up to {MODELS_AT_MOST} ticked checkpoints on the Compare page.",
         ):
             st.switch_page("views/compare.py", query_params={"model": chosen})
         st.button(
             "Start from here",
             icon=":material/fork_right:",
             disabled=len(chosen) != 1,
-            help="Opens the form of a new run with the settings of this one, which starts from the chosen weights.",
+            help="Opens the form of a new run with the settings of this one, starting from the ticked checkpoint.",
             on_click=_start_from,
-            args=(record, chosen[0] if chosen else ""),
+            args=(summary, chosen[0] if chosen else ""),
         )
 
 
-def _weights(run: runs.Run, record: Record) -> list[dict[str, Any]]:
-    """A row for each weights file of the run that the Compare page can load, newest first."""
-    lines = {line.get("epoch"): line for line in record.epochs}
+def _weights(run: runs.Run, summary: RunSummary) -> list[dict[str, Any]]:
+    """Return a row for each weights file of the run, newest first."""
+    lines = {line.get("epoch"): line for line in summary.epochs}
     rows = []
     for checkpoint in run.checkpoints():
         line = lines.get(checkpoint.epoch, {})
@@ -249,28 +246,28 @@ def _percent(value: Any) -> float | None:
     return 100 * value if isinstance(value, int | float) else None
 
 
-def _start_from(record: Record, model: str) -> None:
-    recipe = nearest_recipe(record.settings)
+def _start_from(summary: RunSummary, model: str) -> None:
+    recipe = nearest_recipe(summary.settings)
     st.session_state.recipe = recipe
-    fill({**record.settings, "init": model, "name": f"{record.title[:59]}-more"})
+    fill({**summary.settings, "init": model, "name": f"{summary.title[:59]}-more"})
     st.query_params.pop("run", None)
     st.query_params["new"] = recipe
     st.rerun()
 
 
-def _show_settings(record: Record) -> None:
-    """All settings of the run, those first that its recipe has otherwise."""
-    recipe = nearest_recipe(record.settings)
-    changed, usual = changed_settings(record.settings, recipe), RECIPES[recipe].config.to_dict()
+def _show_settings(summary: RunSummary) -> None:
+    """Draw all settings of the run, first those that differ from its recipe."""
+    recipe = nearest_recipe(summary.settings)
+    changed, usual = changed_settings(summary.settings, recipe), RECIPES[recipe].config.to_dict()
     st.caption(
         f"The nearest recipe is {escape_markdown(recipe)}; {len(changed)} of {len(usual)} settings differ, shown first."
     )
-    names = sorted(record.settings, key=lambda name: name not in changed)
+    names = sorted(summary.settings, key=lambda name: name not in changed)
     st.dataframe(
         pd.DataFrame(
             {
                 "Setting": [label(name) for name in names],
-                "Value": [str(record.settings[name]) for name in names],
+                "Value": [str(summary.settings[name]) for name in names],
                 "Recipe": [str(usual[name]) if name in changed else "" for name in names],
             }
         ),

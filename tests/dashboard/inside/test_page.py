@@ -228,7 +228,7 @@ def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.
 def test_without_a_picture_or_with_a_broken_model_there_is_a_hint() -> None:
     assert "Choose an image" in opened(sample=[""]).info[0].value
     (error,) = opened(model="../../etc/passwd").error
-    assert "A model's name may hold letters" in error.value.replace("\\", "")
+    assert "A model's name consists of letters" in error.value.replace("\\", "")
 
 
 def test_a_click_is_read_in_every_form_that_plotly_gives(monkeypatch: pytest.MonkeyPatch) -> None:

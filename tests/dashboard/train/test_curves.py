@@ -12,7 +12,17 @@ import plotly.io
 import pytest
 
 from dashboard.shared.formatting import UNKNOWN, ago, count, duration, rate, share, size
-from dashboard.train.curves import CHARTS, POINTS_AT_MOST, Curve, colours, decimate, described, figure, points, smooth
+from dashboard.train.curves import (
+    CHARTS,
+    POINTS_AT_MOST,
+    RunCurves,
+    assign_colours,
+    chart_figure,
+    decimate,
+    describe,
+    points,
+    smooth,
+)
 from swin_core.figures.palette import SERIES
 
 LOSS, TOP1, TOP5, LR = CHARTS
@@ -29,15 +39,6 @@ def test_what_is_no_number_is_a_gap() -> None:
     x, y = points(lines, "epoch", "loss")
     np.testing.assert_array_equal(x, range(11))
     np.testing.assert_array_equal(y, [1, 2.5, *[math.nan] * 7, 4, math.nan])
-
-
-def test_of_positions_that_were_written_twice_the_later_lines_hold() -> None:
-    # The run fell back from epoch 4 to the checkpoint of epoch 2.
-    lines = [{"epoch": epoch, "loss": 10.0 + index} for index, epoch in enumerate([1, 2, 3, 4, 3, 4, 5])]
-    x, y = points(lines, "epoch", "loss")
-    slow = {line["epoch"]: line["loss"] for line in lines}
-    np.testing.assert_array_equal(x, sorted(slow))
-    np.testing.assert_array_equal(y, [slow[epoch] for epoch in sorted(slow)])
 
 
 def test_smoothing_is_the_mean_of_the_window() -> None:
@@ -79,7 +80,7 @@ def test_no_length_is_too_long_for_the_browser(length: int) -> None:
     assert np.nanmin(few[1]) == y.min()
 
 
-def run(epochs: int = 8, steps: int = 20, **odd: Any) -> Curve:
+def run(epochs: int = 8, steps: int = 20, **odd: Any) -> RunCurves:
     lines = [
         {"epoch": e, "train_loss": 4 / e, "loss": 3 / e, "top1": e / 10, "top5": None, "lr": 0.1, "elapsed": 60.0 * e}
         | (odd if e == 3 else {})
@@ -89,69 +90,69 @@ def run(epochs: int = 8, steps: int = 20, **odd: Any) -> Curve:
         {"step": s, "epoch": s / steps, "loss": 5 - s / 100, "lr": s * 1e-5, "elapsed": 60 * s / steps}
         for s in range(1, epochs * steps + 1)
     ]
-    return Curve("mine", lines, within)
+    return RunCurves("mine", lines, within)
 
 
-def test_losses_are_two_lines_and_a_missing_figure_is_no_chart() -> None:
-    training, validation = sorted(figure(LOSS, [run()], "epoch", 0.0)["data"], key=lambda trace: -len(trace["x"]))
+def test_losses_are_two_lines_and_a_missing_metric_is_no_chart() -> None:
+    training, validation = sorted(chart_figure(LOSS, [run()], "epoch", 0.0)["data"], key=lambda trace: -len(trace["x"]))
     assert (len(training["x"]), len(validation["x"])) == (160, 8)
     assert validation["y"] == [float(f"{3 / e:.5g}") for e in range(1, 9)]
     assert training["line"]["width"] < validation["line"]["width"]
-    assert figure(TOP5, [run()], "epoch", 0.0)["data"] == []
+    assert chart_figure(TOP5, [run()], "epoch", 0.0)["data"] == []
     # Without lines within the epochs, those of the epochs stand in.
-    coarse = Curve("mine", run().epochs, [])
-    assert {tuple(trace["x"]) for trace in figure(LOSS, [coarse], "epoch", 0.0)["data"]} == {tuple(range(1, 9))}
+    coarse = RunCurves("mine", run().epochs, [])
+    assert {tuple(trace["x"]) for trace in chart_figure(LOSS, [coarse], "epoch", 0.0)["data"]} == {tuple(range(1, 9))}
 
 
 def test_time_is_told_in_a_unit_that_fits() -> None:
-    drawn = figure(TOP1, [run()], "elapsed", 0.0)
+    drawn = chart_figure(TOP1, [run()], "elapsed", 0.0)
     assert drawn["layout"]["xaxis"]["title"]["text"] == "minutes"
     assert drawn["data"][0]["x"] == list(range(1, 9))
-    assert figure(TOP1, [run(300)], "elapsed", 0.0)["layout"]["xaxis"]["title"]["text"] == "hours"
+    assert chart_figure(TOP1, [run(300)], "elapsed", 0.0)["layout"]["xaxis"]["title"]["text"] == "hours"
 
 
 def test_smoothed_lines_keep_the_measured_ones_behind_them() -> None:
-    measured, smoothed = figure(TOP1, [run()], "epoch", 0.5)["data"]
+    measured, smoothed = chart_figure(TOP1, [run()], "epoch", 0.5)["data"]
     assert measured["opacity"] < 1
     assert measured["y"] == [e / 10 for e in range(1, 9)]
     assert smoothed["y"] != measured["y"]
     # A learning rate is no measurement.
-    assert len(figure(LR, [run()], "epoch", 0.5)["data"]) == 1
+    assert len(chart_figure(LR, [run()], "epoch", 0.5)["data"]) == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "x"])
-def test_odd_figures_are_drawn_as_gaps_in_valid_json(value: Any) -> None:
+def test_odd_metrics_are_drawn_as_gaps_in_valid_json(value: Any) -> None:
     for chart in CHARTS:
-        drawn = figure(chart, [run(loss=value, top1=value, elapsed=value)], "epoch", 0.1)
+        drawn = chart_figure(chart, [run(loss=value, top1=value, elapsed=value)], "epoch", 0.1)
         text = plotly.io.to_json(go.Figure(drawn))
         json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    (loss,) = (trace for trace in figure(LOSS, [run(loss=value)], "epoch", 0.0)["data"] if len(trace["x"]) == 8)
+    (loss,) = (trace for trace in chart_figure(LOSS, [run(loss=value)], "epoch", 0.0)["data"] if len(trace["x"]) == 8)
     assert loss["y"][2] is None
     assert loss["connectgaps"] is False
 
 
 def test_one_point_is_a_mark_and_none_is_nothing() -> None:
-    (trace,) = figure(TOP1, [run(1)], "epoch", 0.2)["data"]
+    (trace,) = chart_figure(TOP1, [run(1)], "epoch", 0.2)["data"]
     assert trace["mode"] == "markers"
-    assert figure(TOP1, [run(1)], "epoch", 0.2)["layout"]["yaxis"]["range"] == [0, 0.2]
-    assert "range" not in figure(TOP1, [run(2)], "epoch", 0.2)["layout"]["yaxis"]
-    assert figure(TOP1, [Curve("mine", [], [])], "epoch", 0.2)["data"] == []
-    assert "nothing yet" in described(TOP1, [Curve("mine", [], [])])
-    assert "mine 0.8 at epoch 8" in described(TOP1, [run()])
+    assert chart_figure(TOP1, [run(1)], "epoch", 0.2)["layout"]["yaxis"]["range"] == [0, 0.2]
+    assert "range" not in chart_figure(TOP1, [run(2)], "epoch", 0.2)["layout"]["yaxis"]
+    assert chart_figure(TOP1, [RunCurves("mine", [], [])], "epoch", 0.2)["data"] == []
+    assert "nothing yet" in describe(TOP1, [RunCurves("mine", [], [])])
+    assert "mine 0.8 at epoch 8" in describe(TOP1, [run()])
 
 
 def test_a_name_is_inert_in_a_figure() -> None:
-    curve = Curve("<img src=x onerror=alert(1)>", run().epochs, [])
-    (trace,) = figure(TOP1, [curve], "epoch", 0.0)["data"]
+    curve = RunCurves("<img src=x onerror=alert(1)>", run().epochs, [])
+    (trace,) = chart_figure(TOP1, [curve], "epoch", 0.0)["data"]
     assert "<img" not in trace["name"]
 
 
 def test_runs_keep_their_colours_when_others_come_and_go() -> None:
-    three = colours(["a", "b", "c"], {})
+    three = assign_colours(["a", "b", "c"], {})
     assert list(three.values()) == list(SERIES[:3])
-    after = colours(["d", "b", "c"], three)
+    after = assign_colours(["d", "b", "c"], three)
     assert (after["b"], after["c"], after["d"]) == (three["b"], three["c"], three["a"])
-    assert len(set(colours(list("abcdefgh"), after).values())) == 8
+    assert len(set(assign_colours(list("abcdefgh"), after).values())) == 8
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.train import form as training_form
 from dashboard.train import new_run, preflight
 from dashboard.train.form import GROUPS, fill, label
-from dashboard.train.preflight import Preflight, arguments
+from dashboard.train.preflight import PreflightCheck, command_line
 from swin_core import runs
 from swin_core.commands import train
 from swin_core.errors import RunError, SwinError
@@ -39,7 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(folder))
     there = [Device(name, name.upper(), 4 * 10**9, 8 * 10**9, 0.5) for name in ("cpu", "cuda:0", "cuda:1")]
-    monkeypatch.setattr(new_run.devices, "found", lambda: there)
+    monkeypatch.setattr(new_run.devices, "list_devices", lambda: there)
     return folder
 
 
@@ -194,9 +194,9 @@ def test_a_change_is_named_and_reaches_the_run(started: list[dict[str, Any]]) ->
         ("epochs", None, "Epochs is empty"),
         ("name", "--x; touch p", "name '--x; touch p' must be 1 to 64 letters"),
         ("name", "<img src=x onerror=alert(1)>", "must be 1 to 64 letters"),
-        ("init", "../../secret.safetensors", "Start from: A model's name may hold"),
+        ("init", "../../secret.safetensors", "Start from: A model's name consists of"),
         ("init", "nothing_of_that_name", "Start from: There is no model"),
-        ("teacher", "/etc/passwd", "Teacher: A model's name may hold"),
+        ("teacher", "/etc/passwd", "Teacher: A model's name consists of"),
         ("crop_padding", 40, "crop_padding must lie between 0 and 31 for images of 32 pixels, not 40"),
     ],
 )
@@ -268,9 +268,9 @@ def test_without_a_device_nothing_starts() -> None:
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_a_config_survives_the_command_line(name: str) -> None:
     odd = recipe(name, flip=False, checkpointing=True, lr=1e-5, name="x-", data="a b;c", clip=0.0)
-    given = train.parser().parse_args(arguments(name, odd))
+    given = train.parser().parse_args(command_line(name, odd))
     assert recipe(given.recipe, **train.settings_of(given)) == odd
-    assert arguments(name, RECIPES[name].config) == [name]
+    assert command_line(name, RECIPES[name].config) == [name]
 
 
 def settled(app: AppTest) -> AppTest:
@@ -310,8 +310,8 @@ def test_memory_and_time_are_measured_beside_the_page(program: Any, fits: str, s
     [
         ("print('swinlens train: no CIFAR-100 at <b>x</b>', file=sys.stderr)\nsys.exit(1)", "no CIFAR-100 at <b>x</b>"),
         ("sys.exit(5)", "ended with code 5"),
-        ("print('nothing')", "gave no figures"),
-        ("print('[]')", "gave no figures"),
+        ("print('nothing')", "returned no metrics"),
+        ("print('[]')", "returned no metrics"),
     ],
 )
 def test_a_check_that_fails_is_one_line(program: Any, source: str, said: str) -> None:
@@ -325,9 +325,9 @@ def test_a_check_that_fails_is_one_line(program: Any, source: str, said: str) ->
 def test_a_check_that_nobody_waits_for_is_ended(program: Any, started: list[dict[str, Any]]) -> None:
     program("time.sleep(60)")
     app = click(opened(), "Check memory and time")
-    first: Preflight = app.session_state.preflight
+    first: PreflightCheck = app.session_state.preflight
     click(app, "Check memory and time")
-    second: Preflight = app.session_state.preflight
+    second: PreflightCheck = app.session_state.preflight
     click(app, "Start")
     for check in (first, second):
         assert check is not None
@@ -339,16 +339,16 @@ def test_a_check_that_nobody_waits_for_is_ended(program: Any, started: list[dict
 
 def test_a_check_that_takes_too_long_is_given_up(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     program("time.sleep(60)")
-    monkeypatch.setattr(preflight, "PATIENCE", 0)
-    check = Preflight("fast-cifar100", FAST, ["cpu"], 1)
+    monkeypatch.setattr(preflight, "TIMEOUT_SECONDS", 0)
+    check = PreflightCheck("fast-cifar100", FAST, ["cpu"], 1)
     with pytest.raises(SwinError, match="took longer"):
         check.result()
 
 
 def test_a_check_whose_tab_is_closed_is_ended(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     program("time.sleep(60)")
-    monkeypatch.setattr(preflight, "UNASKED", 2)
-    asked, closed = (Preflight("fast-cifar100", FAST, ["cpu"], 1) for _ in range(2))
+    monkeypatch.setattr(preflight, "ABANDONED_SECONDS", 2)
+    asked, closed = (PreflightCheck("fast-cifar100", FAST, ["cpu"], 1) for _ in range(2))
     until = time.monotonic() + 20
     while closed.under_way and time.monotonic() < until:
         assert asked.result() is None

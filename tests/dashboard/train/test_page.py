@@ -30,7 +30,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "runs"
     folder.mkdir()
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(folder))
-    monkeypatch.setattr(new_run.devices, "found", lambda: [Device("cpu", "CPU, 2 cores", 4 * 10**9, 8 * 10**9, 0.5)])
+    monkeypatch.setattr(
+        new_run.devices, "list_devices", lambda: [Device("cpu", "CPU, 2 cores", 4 * 10**9, 8 * 10**9, 0.5)]
+    )
     return folder
 
 
@@ -134,7 +136,7 @@ def test_more_runs_than_colours_are_not_drawn(root: Path) -> None:
     select(app, "runs_table", list(range(10)))
     run(app)
     assert len(charts(app)[1]["data"]) == run_list.SHOWN_AT_MOST
-    assert "The first 8 of the ticked trainings are drawn" in words(app)
+    assert "Only the first 8 of the ticked runs are drawn" in words(app)
 
 
 def test_half_written_odd_and_missing_figures_are_drawn(root: Path) -> None:
@@ -234,7 +236,7 @@ def test_a_running_run_can_be_asked_to_stop_and_then_be_ended(root: Path, monkey
     assert not {"Resume", "Delete for good", "Stop now"} & set(labels(app))
     assert "Epoch 5 / 10" in app.progress[0].text
     values = {metric.label: metric.value.replace("\\", "") for metric in app.metric}
-    assert (values["Images a second"], values["Time left"], values["Trained for"]) == ("412", "1 h 1 min", "5 min")
+    assert (values["Images per second"], values["Time left"], values["Trained for"]) == ("412", "1 h 1 min", "5 min")
     assert values["Best top-1"] == f"{epoch_line(5)['top1']:.2%}".replace("%", " %")
     assert "epoch 5: loss" in app.code[0].value
     click(app, "Stop")
