@@ -90,7 +90,7 @@ def explaining(
     Args:
         classifier: as in `explain`.
         image: as in `explain`.
-        layers: all layers that the session will explain; None for the architecture's default.
+        layers: layers to capture in every pass, beside those of the request; name all that the session will explain.
         device: where to move the model first.
 
     Raises:

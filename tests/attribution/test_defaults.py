@@ -1,4 +1,4 @@
-"""The method to start with: what was measured for a Swin, and what works everywhere for the rest."""
+"""Default methods: the best measured one for a Swin, Grad-CAM for other architectures."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
 
 
-def test_our_swin_starts_with_patches_hirescam_at_a_layer(small_classifier: Classifier, picture: Image.Image) -> None:
+def test_our_swin_starts_with_patches_hirescam_at_a_layer(small_classifier: Classifier, image: Image.Image) -> None:
     assert default_method(small_classifier) == "patchrelevance"
     assert default_method(small_classifier, at_layer=True) == "hirescam"
     assert default_layer(small_classifier).endswith("norm1")
-    found = swin_core.explain(small_classifier, picture)
-    assert (found.method, found.layers) == ("patchrelevance", ("input",))
-    asked = swin_core.explain(small_classifier, picture, method="patchrelevance")
-    np.testing.assert_array_equal(found.maps, asked.maps)
-    at_norm = swin_core.explain(small_classifier, picture, layers="norm")
+    default = swin_core.explain(small_classifier, image)
+    assert (default.method, default.layers) == ("patchrelevance", ("input",))
+    named = swin_core.explain(small_classifier, image, method="patchrelevance")
+    np.testing.assert_array_equal(default.maps, named.maps)
+    at_norm = swin_core.explain(small_classifier, image, layers="norm")
     assert (at_norm.method, at_norm.layers) == ("hirescam", ("norm",))
 
 
-def test_one_stage_starts_with_rollout(picture: Image.Image) -> None:
+def test_one_stage_starts_with_rollout(image: Image.Image) -> None:
     model = swin_core.build("vit_nano", num_classes=3)
     classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
     assert default_method(classifier) == "gradrollout"
-    assert swin_core.explain(classifier, picture).maps.max() > 0
+    assert swin_core.explain(classifier, image).maps.max() > 0
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,20 @@ def test_one_stage_starts_with_rollout(picture: Image.Image) -> None:
         ("resnet18", "gradcam"),
     ],
 )
-def test_timm_models_have_a_default_that_works(name: str, expected: str, picture: Image.Image) -> None:
+def test_timm_models_have_a_default_that_works(name: str, expected: str, image: Image.Image) -> None:
     model = timm.create_model(name, num_classes=3)
     classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 224)
     assert default_method(classifier) == expected
-    assert swin_core.explain(classifier, picture).method == expected
+    assert swin_core.explain(classifier, image).method == expected
 
 
-def test_windows_without_attention_need_none(picture: Image.Image) -> None:
+def test_windows_without_attention_need_none(image: Image.Image) -> None:
     model = swin_core.build("swin_mlp_nano", num_classes=3)
     classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
     assert default_method(classifier) == "patchrelevance"
     assert default_method(classifier, at_layer=True) == "hirescam"
-    assert swin_core.explain(classifier, picture).maps.max() > 0
+    assert swin_core.explain(classifier, image).maps.max() > 0
     model = swin_core.build("swin_mlp_nano", num_classes=3, depths=(2,), num_heads=(2,))
     classifier = Classifier(model, ["a", "b", "c"], (0.5,) * 3, (0.5,) * 3, 32)
     assert default_method(classifier) == "gradcam"
-    assert swin_core.explain(classifier, picture).maps.max() > 0
+    assert swin_core.explain(classifier, image).maps.max() > 0

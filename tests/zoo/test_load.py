@@ -1,4 +1,4 @@
-"""What the zoo loads: bundled models, runs, weights files of every layout; what it refuses, and that it lets go."""
+"""Loading bundled models, runs and weights files of every layout; refused files; locks, hashes and memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 
 import swin_core
-from swin_core.errors import SwinError
+from swin_core.errors import ConfigError, SwinError
 from swin_core.models.windows import relative_position_index
 from swin_core.zoo import classifier as classifier_module
 from swin_core.zoo import load as zoo
@@ -46,7 +46,7 @@ def saved(path: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of bundled models that holds one, `swin_tiny_animals`."""
+    """A folder with one bundled model, `swin_tiny_animals`."""
     folder = tmp_path / "assets"
     saved(folder / "swin_tiny_animals.safetensors")
     (folder / "swin_tiny_animals.json").write_text("{}")
@@ -55,13 +55,13 @@ def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     draw = np.random.default_rng(0)
     return Image.fromarray(draw.integers(0, 256, (40, 50, 3), dtype=np.uint8))
 
 
 def refused(name: str, words: str, **options: Any) -> str:
-    """Loading fails with one short line that says so."""
+    """Check that loading fails with one short line that matches `words`; return the line."""
     with pytest.raises(SwinError, match=words) as caught:
         swin_core.load(name, **options)
     line = str(caught.value)
@@ -73,7 +73,7 @@ def refused(name: str, words: str, **options: Any) -> str:
 # Bundled models, runs and files
 
 
-def test_a_bundled_model_is_loaded_by_name(assets: Path, picture: Image.Image) -> None:
+def test_a_bundled_model_is_loaded_by_name(assets: Path, image: Image.Image) -> None:
     assert swin_core.available() == {"swin_tiny_animals": "one"}
     classifier = swin_core.load("swin_tiny_animals")
     assert classifier.name == "swin_tiny_animals"
@@ -83,11 +83,11 @@ def test_a_bundled_model_is_loaded_by_name(assets: Path, picture: Image.Image) -
     file = assets / "swin_tiny_animals.safetensors"
     assert classifier.weights_hash == hashlib.sha256(file.read_bytes()).hexdigest()
     assert not classifier.model.training
-    resized = picture.resize((40, 32), Image.Resampling.BICUBIC).crop((4, 0, 36, 32))
+    resized = image.resize((40, 32), Image.Resampling.BICUBIC).crop((4, 0, 36, 32))
     x = (np.asarray(resized) / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.3, 0.1]
     with torch.inference_mode():
         logits = tiny()(torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32))
-    np.testing.assert_allclose(classifier.predict([picture]), logits.softmax(-1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(classifier.predict([image]), logits.softmax(-1).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["swin_micro_cifar100", "swin_micro_flowers"])
@@ -97,11 +97,20 @@ def test_the_models_that_come_with_the_project(name: str, samples: dict[str, Pat
     assert description.isprintable()
     classifier = swin_core.load(name)
     assert classifier.description == description
-    pictures = ("rose", "tulip")
-    probabilities = classifier.predict([swin_core.read_image(samples[picture]) for picture in pictures])
+    names = ("rose", "tulip")
+    probabilities = classifier.predict([swin_core.read_image(samples[sample]) for sample in names])
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
-    assert [classifier.labels[row.argmax()].removesuffix("s") for row in probabilities] == list(pictures)
+    assert [classifier.labels[row.argmax()].removesuffix("s") for row in probabilities] == list(names)
+
+
+def test_labels_and_device_are_the_callers(assets: Path) -> None:
+    classifier = swin_core.load("swin_tiny_animals", ["x", "y", "x"], "cpu")
+    assert classifier.labels == ("x, class 0", "y", "x, class 2")
+    assert classifier.device == torch.device("cpu")
+    assert swin_core.load("swin_tiny_animals", device="meta").device == torch.device("meta")
+    with pytest.raises(ConfigError, match="has 3 classes; 2 labels were given"):
+        swin_core.load("swin_tiny_animals", ["x", "y"])
 
 
 def test_a_run_is_loaded_by_folder_and_by_name(tmp_path: Path) -> None:
@@ -123,7 +132,7 @@ def copy_into(other: nn.Module, ours: swin_core.Swin) -> nn.Module:
 
 
 def others(layout: str, ours: swin_core.Swin) -> tuple[dict[str, Any], nn.Module]:
-    """A file's content in another's layout, and a model that gives the logits to expect."""
+    """Return a file's content in another project's layout, and a model that computes the expected logits."""
     config = ours.config
     sizes = {"embed_dim": config.embed_dim, "num_heads": list(config.num_heads), "depths": list(config.depths)}
     if layout == "timm":
@@ -145,7 +154,7 @@ def others(layout: str, ours: swin_core.Swin) -> tuple[dict[str, Any], nn.Module
 
 
 @pytest.mark.parametrize("layout", ["microsoft", "timm", "torchvision"])
-def test_files_of_other_projects(layout: str, tmp_path: Path, picture: Image.Image) -> None:
+def test_files_of_other_projects(layout: str, tmp_path: Path, image: Image.Image) -> None:
     sizes = {"patch_size": 4, "window_size": 7, "embed_dim": 16, "depths": (2, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
     ours = tiny(num_classes=1000, image_size=224, **sizes)
     content, peer = others(layout, ours)
@@ -155,10 +164,10 @@ def test_files_of_other_projects(layout: str, tmp_path: Path, picture: Image.Ima
     assert (classifier.labels[0], classifier.labels[985]) == ("tench, Tinca tinca", "daisy")
     assert f"{layout} layout" in classifier.description
     config = {"input_size": (3, 224, 224), "interpolation": "bicubic", "crop_pct": 0.9}
-    x = timm.data.create_transform(**config)(picture)[None]  # with ImageNet's mean, as all three are trained
+    x = timm.data.create_transform(**config)(image)[None]  # with ImageNet's mean, as all three are trained
     with torch.inference_mode():
         expected = peer(x).softmax(-1).numpy()
-    np.testing.assert_allclose(classifier.predict([picture]), expected, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(classifier.predict([image]), expected, rtol=1e-3, atol=1e-7)
 
 
 def test_labels_are_those_of_the_head() -> None:
@@ -210,7 +219,7 @@ def test_a_file_of_another_architecture(tmp_path: Path) -> None:
 
 
 class Payload:
-    """Touches a file when it is unpickled."""
+    """Create a file when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -250,40 +259,40 @@ def test_metadata_that_cannot_be(changes: dict[str, Any], tmp_path: Path) -> Non
     refused(str(saved(tmp_path / "weights.safetensors", **changes)), "'weights.safetensors' (names other|describes)")
 
 
-def test_metadata_that_is_odd_but_harmless(tmp_path: Path, picture: Image.Image) -> None:
+def test_metadata_that_is_odd_but_harmless(tmp_path: Path, image: Image.Image) -> None:
     name = "<img src=x onerror=alert(1)>"
     path = saved(tmp_path / "weights.safetensors", labels=[name, 2, None], description=[1])
     classifier = swin_core.load(str(path))
     assert classifier.labels == (name, "2", "None")
-    assert classifier.predict([picture]).shape == (1, 3)
+    assert classifier.predict([image]).shape == (1, 3)
 
 
 # Locks, hashes, modes, memory
 
 
-def test_classifiers_of_one_model_share_its_lock(picture: Image.Image) -> None:
+def test_classifiers_of_one_model_share_its_lock(image: Image.Image) -> None:
     model = tiny()
     one, two, other = (
-        swin_core.Classifier(held, LABELS, (0.5,) * 3, (0.5,) * 3, 32) for held in (model, model, tiny())
+        swin_core.Classifier(shared, LABELS, (0.5,) * 3, (0.5,) * 3, 32) for shared in (model, model, tiny())
     )
     assert one.lock is two.lock
     assert one.lock is not other.lock
-    waiting = threading.Thread(target=two.predict, args=([picture],))
+    waiting = threading.Thread(target=two.predict, args=([image],))
     with one.lock:
         waiting.start()
-        assert other.predict([picture]).shape == (1, 3)  # its own lock is free
+        assert other.predict([image]).shape == (1, 3)  # its own lock is free
         waiting.join(0.3)
         assert waiting.is_alive()
     waiting.join(20)
     assert not waiting.is_alive()
 
 
-def test_predictions_leave_the_model_as_it_was(picture: Image.Image) -> None:
+def test_predictions_leave_the_model_as_it_was(image: Image.Image) -> None:
     model = tiny(drop_path=0.5).train()
     model.head.eval()
     modes = [module.training for module in model.modules()]
     classifier = swin_core.Classifier(model, LABELS, (0.5,) * 3, (0.5,) * 3, 32)
-    one, two = (classifier.predict([picture] * 8) for _ in range(2))
+    one, two = (classifier.predict([image] * 8) for _ in range(2))
     np.testing.assert_array_equal(one, two)  # no drop path
     assert [module.training for module in model.modules()] == modes
     assert classifier.predict([]).shape == (0, 3)
@@ -300,8 +309,8 @@ def test_the_hash_tells_weights_apart() -> None:
     assert len(hashes[0]) == 64
 
 
-def test_a_hundred_changes_of_model_do_not_climb(tmp_path: Path, picture: Image.Image) -> None:
-    """Each model has a megabyte of weights and is explained, so that what explaining keeps is let go as well."""
+def test_a_hundred_changes_of_model_do_not_climb(tmp_path: Path, image: Image.Image) -> None:
+    """Each model has a megabyte of weights and is explained, so that caches of explanations are covered too."""
     for number in range(3):
         model = swin_core.build("swin_nano", num_classes=3, depths=(1, 1, 1))
         swin_core.save_weights(model, tmp_path / f"{number}.safetensors", METADATA)
@@ -311,7 +320,7 @@ def test_a_hundred_changes_of_model_do_not_climb(tmp_path: Path, picture: Image.
     sizes = []
     for number in range(110):
         classifier = swin_core.load(str(tmp_path / f"{number % 3}.safetensors"))
-        swin_core.explain(classifier, picture, targets=[0, 1])
+        swin_core.explain(classifier, image, targets=[0, 1])
         models.append(weakref.ref(classifier.model))
         if number % 10 == 9:
             gc.collect()
@@ -334,7 +343,7 @@ def test_available_models_are_described_in_a_line(assets: Path, monkeypatch: pyt
 
 
 def test_the_hash_follows_the_weights() -> None:
-    """A model that is trained on after its hash was read has another one: an export must not claim the old weights."""
+    """Training a model changes its hash, so that an export does not name the old weights."""
     model = swin_core.build("swin_nano", num_classes=2)
     classifier = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, weights_hash="of the file")
     assert classifier.weights_hash == "of the file"

@@ -1,4 +1,4 @@
-"""Runs and their checkpoints as models of the Compare page: named safely, found again, and fresh while they train."""
+"""Runs and checkpoints as models of the Compare page: safe names, reloaded weights while a run trains."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def save(file: Path, seed: int) -> None:
-    """Weights of a small model, put in place as a trainer does it, with a time of their own."""
+    """Save the weights of a small model as the trainer does, with a modification time of `seed` seconds."""
     torch.manual_seed(seed)
     model = swin_core.build("swin_nano", num_classes=len(LABELS), image_size=32)
     described = {"labels": LABELS, "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
@@ -52,7 +52,7 @@ def make_run(root: Path, name: str, seed: int) -> Path:
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of runs outside the project, one bundled model, and nothing held from an earlier test."""
+    """An empty folder of runs outside the project, one bundled model, and empty caches."""
     save(tmp_path / "assets" / "bundled.safetensors", 100)
     monkeypatch.setattr(zoo, "ASSETS", tmp_path / "assets")
     empty_caches(monkeypatch)

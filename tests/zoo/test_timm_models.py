@@ -1,4 +1,4 @@
-"""timm's models without a network: what is kept on the machine loads, and the rest says what to do."""
+"""timm's models without a network: cached weights load; for others the error says what to do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WHAT_TO_DO = "connect once so that they are kept in the cache, or choose a bundl
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty caches: what the test machine has fetched before must not matter."""
+    """Empty caches, whatever the test machine has downloaded before."""
     for constants in (huggingface_hub.constants, huggingface_hub.file_download):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"), raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "torch"))
@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """No network: every attempt fails at once, and is noted."""
+    """No network: every connection fails at once; return the attempts."""
     asked: list[Any] = []
 
     def refuse(_socket: object, address: Any, *_rest: object) -> None:
@@ -61,7 +61,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def refused(name: str, words: str) -> str:
-    """Loading fails within ten seconds, with one line that says so."""
+    """Check that loading fails within ten seconds with one line that matches `words`; return the line."""
     started = time.perf_counter()
     with pytest.raises(ModelError, match=words) as caught:
         swin_core.load(name)
@@ -90,7 +90,7 @@ def test_the_hubs_offline_mode_is_heeded(closed: list[Any], monkeypatch: pytest.
 
 @pytest.fixture
 def silent_host() -> Iterator[str]:
-    """A host that takes connections and never answers."""
+    """A host that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -113,7 +113,7 @@ def test_a_name_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_closed_host_answers_fast_in_a_fresh_interpreter(tmp_path: Path) -> None:
-    """As a user meets it: nothing is replaced, and the address is one at which nobody listens."""
+    """Nothing is patched; the address is a closed port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed_port = server.getsockname()[1]
     code = (
@@ -156,7 +156,7 @@ def test_a_download_that_fails_is_told_in_one_line(failure: Exception, monkeypat
 
 
 def keep(cache: Path, hub_id: str, content: bytes, name: str = "model.safetensors") -> Path:
-    """Put a file where the hub's client leaves what it has fetched."""
+    """Put a file where the hub's client caches downloads."""
     folder = cache / f"models--{hub_id.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("abc123")
