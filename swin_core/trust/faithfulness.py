@@ -1,7 +1,7 @@
-"""Faithfulness: what the target's probability does while pixels change, in the order that a map gives them.
+"""Faithfulness of maps: the target's probability while pixels are changed in the order of a map.
 
-All images of all curves form one queue that passes through the model in batches of one size, on the model's device.
-What curves share is computed once: the probability of the whole image, of the blurred one and of the blank one.
+The images of all curves pass through the model in batches of one size, on the model's device. The probabilities of the
+whole, the blurred and the blank image, which the curves share, are computed once.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,44 +16,27 @@ from swin_core.models.modes import evaluation_mode
 from swin_core.trust.road import fill
 from swin_core.zoo.classifier import Classifier
 
-__all__ = [
-    "ROAD_SHARES",
-    "Faithfulness",
-    "Gain",
-    "Probe",
-    "areas",
-    "blur",
-    "deletion",
-    "enlarge",
-    "gain",
-    "insertion",
-    "measure",
-    "ranks",
-    "road",
-    "step_counts",
-]
-
 ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Shares of the pixels that ROAD removes; the paper's own list is 0.1, 0.2 and so on to 0.9."""
+"""Shares of the pixels that ROAD removes; the paper uses 0.1, 0.2 and so on to 0.9."""
 
 _BLUR = 0.08
-"""Standard deviation of the blur over the image's side."""
+"""Standard deviation of the blur, as a share of the image's longer side."""
 _NOISE = 0.01
 """Standard deviation of ROAD's noise, in normalised units."""
 
 
-def _batch_size(pictures: Tensor) -> int:
-    # A GPU wants to be filled. On a CPU large batches are slower where malloc returns their memory to the system (see
-    # `keep_freed_memory`): then 64 images of 32 pixels, 16 of 128 and 8 of 224 are the fastest.
-    return max(1, min(64, 2048 // max(pictures.shape[2:]))) if pictures.device.type == "cpu" else 128
+def _batch_size(images: Tensor) -> int:
+    # On a CPU large batches are slower where malloc returns their memory to the system (see `keep_freed_memory`): then
+    # 64 images of 32 pixels, 16 of 128 and 8 of 224 are the fastest.
+    return max(1, min(64, 2048 // max(images.shape[2:]))) if images.device.type == "cpu" else 128
 
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """Curves of M maps from both ends; see `trust.Measures` for what each means."""
+    """Deletion curves of M maps; see `assess.Measures` for the meaning of each."""
 
     shares: Tensor
-    """`(P,)`: share of the pixels changed at each point of a curve."""
+    """Share of the pixels changed at each point of a curve, `(P,)`."""
     deletion: Tensor
     """`(M, P)`."""
     retention: Tensor
@@ -67,7 +50,7 @@ class Gain:
 
 @dataclass(frozen=True, eq=False)
 class Faithfulness(Gain):
-    """The same with the measures that are dearer."""
+    """Deletion curves and the more expensive measurements."""
 
     insertion: Tensor
     """`(M, P)`."""
@@ -76,74 +59,77 @@ class Faithfulness(Gain):
 
 
 class Probe:
-    """Asks a classifier for its targets' probabilities while the pixels of some images change.
+    """Measures the probabilities of M maps' targets on modified images.
 
     Args:
-        classifier: the model; its lock is held for one batch at a time, so that others may come between.
-        images: normalised, `(V, C, H, W)`, on the model's device.
-        owner: `(M,)`, the image of each map.
-        targets: `(M,)`, the class of each map.
+        classifier: the model; its lock is held for one batch at a time, so that other calls can run in between.
+        images: normalised images, `(V, C, H, W)`, on the model's device.
+        owner: index of the image of each map, `(M,)`.
+        targets: class of each map, `(M,)`.
         tick: called with the number of images that have just passed through the model.
     """
 
     def __init__(
         self,
         classifier: Classifier,
-        pictures: Tensor,
+        images: Tensor,
         owner: Tensor,
         targets: Tensor,
         tick: Callable[[int], None] = lambda count: None,
     ):
-        self.classifier, self.pictures, self.tick = classifier, pictures, tick
-        self.owner, self.targets = owner.to(pictures.device), targets.to(pictures.device)
+        self.classifier, self.images, self.tick = classifier, images, tick
+        self.owner, self.targets = owner.to(images.device), targets.to(images.device)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
-        return self.pictures.shape[2], self.pictures.shape[3]
+        return self.images.shape[2], self.images.shape[3]
 
     @cached_property
     def blurred(self) -> Tensor:
-        """The images without what is small in them."""
-        return blur(self.pictures)
+        """The blurred images."""
+        return blur(self.images)
 
     @cached_property
     def blank(self) -> Tensor:
-        """An image of zeros, the data's mean colour, for each of them; it takes the room of one number."""
-        return self.pictures.new_zeros(1).expand(self.pictures.shape)
+        """Images of zeros, the data's mean colour, as a view of a single number."""
+        return self.images.new_zeros(1).expand(self.images.shape)
 
     @cached_property
     def whole_probability(self) -> Tensor:
-        """`(M,)`: of the unchanged images."""
-        return self._of_owners(self.pictures)
+        """Probabilities of the targets in the unchanged images, `(M,)`."""
+        return self._of_owners(self.images)
 
     @cached_property
     def blurred_probability(self) -> Tensor:
-        """`(M,)`: of the blurred images."""
+        """Probabilities of the targets in the blurred images, `(M,)`."""
         return self._of_owners(self.blurred)
 
     @cached_property
     def blank_probability(self) -> Tensor:
-        """`(M,)`: of the image of zeros."""
+        """Probabilities of the targets in the image of zeros, `(M,)`."""
         return self._softmax(self.blank[:1])[0][self.targets]
 
-    def ask(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
-        """Probabilities `(count,)` of the classes `targets`, of images that `make` makes from a batch's numbers."""
-        if not count:  # an image of one pixel has no curve between the first and the last point
-            return self.pictures.new_zeros(0)
-        found = []
-        for numbers in torch.arange(count, device=self.pictures.device).split(_batch_size(self.pictures)):
-            found.append(self._softmax(make(numbers)).gather(1, targets[numbers, None])[:, 0])
-        return torch.cat(found)
+    def run(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+        """Run `count` generated images through the model in batches; return p(target) of each, `(count,)`.
+
+        `make(indices)` builds one batch.
+        """
+        if not count:  # the curve of a single pixel has no inner points
+            return self.images.new_zeros(0)
+        probabilities = []
+        for indices in torch.arange(count, device=self.images.device).split(_batch_size(self.images)):
+            probabilities.append(self._softmax(make(indices)).gather(1, targets[indices, None])[:, 0])
+        return torch.cat(probabilities)
 
     def curve(self, before: Tensor, after: Tensor, order: Tensor, counts: Sequence[int]) -> Tensor:
-        """Probabilities while pixels of `before` become those of `after`, without the first and the last point.
+        """Probabilities while pixels of `before` are replaced by those of `after`, without the first and last point.
 
         Args:
             before: `(V, C, H, W)`.
-            after: likewise.
-            order: `(M, H, W)`, ranks; the pixel of rank 0 changes first.
-            counts: pixels changed at each point, P of them.
+            after: `(V, C, H, W)`.
+            order: rank of each pixel, `(M, H, W)`; the pixel of rank 0 changes first.
+            counts: number of pixels changed at each of the P points.
 
         Returns:
             `(M, P - 2)`.
@@ -151,56 +137,55 @@ class Probe:
         inner = torch.tensor(counts[1:-1], device=order.device)
         points = len(inner)
 
-        def make(numbers: Tensor) -> Tensor:
-            maps = numbers // points
-            changed = order[maps] < inner[numbers % points, None, None]
-            pictures = self.owner[maps]
-            return torch.where(changed[:, None], after[pictures], before[pictures])
+        def make(indices: Tensor) -> Tensor:
+            maps = indices // points
+            changed = order[maps] < inner[indices % points, None, None]
+            images = self.owner[maps]
+            return torch.where(changed[:, None], after[images], before[images])
 
-        return self.ask(len(order) * points, make, self.targets.repeat_interleave(points)).view(len(order), points)
+        return self.run(len(order) * points, make, self.targets.repeat_interleave(points)).view(len(order), points)
 
-    def _of_owners(self, pictures: Tensor) -> Tensor:
-        found = torch.cat([self._softmax(batch) for batch in pictures.split(_batch_size(pictures))])
-        return found[self.owner, self.targets]
+    def _of_owners(self, images: Tensor) -> Tensor:
+        probabilities = torch.cat([self._softmax(batch) for batch in images.split(_batch_size(images))])
+        return probabilities[self.owner, self.targets]
 
     def _softmax(self, batch: Tensor) -> Tensor:
         model = self.classifier.model
-        quiet = torch.autocast(batch.device.type, enabled=False)
-        with self.classifier.lock, evaluation_mode(model), torch.inference_mode(), quiet:
-            found = model(batch).float().softmax(-1)
+        plain = torch.autocast(batch.device.type, enabled=False)
+        with self.classifier.lock, evaluation_mode(model), torch.inference_mode(), plain:
+            probabilities = model(batch).float().softmax(-1)
         self.tick(len(batch))
-        return found
+        return probabilities
 
 
 def deletion(probe: Probe, maps: Tensor, steps: int, largest_first: bool = True) -> Tensor:
-    """Probabilities while pixels become zeros, the data's mean colour (Petsiuk et al. 2018, section 3.2), `(M, P)`.
+    """Probabilities while pixels are set to zero, the data's mean colour (Petsiuk et al. 2018, section 3.2), `(M, P)`.
 
     Args:
-        probe: the images, and which of them and which class each map is of.
-        maps: `(M, h, w)`, on any grid; only the order of their values counts.
-        steps: points of a curve beyond the first; pixels change in equal numbers, the last step may have fewer.
-        largest_first: whether the most important pixels go first, or the least important ones.
+        probe: the images, and the image and class of each map.
+        maps: `(M, h, w)`, on any grid; only the order of values counts.
+        steps: points of a curve after the first. All steps change the same number of pixels, the last one maybe fewer.
+        largest_first: remove the most important pixels first, or the least important ones.
     """
     values = enlarge(maps, probe.size)
     order, counts = ranks(values, largest_first), step_counts(values[0].numel(), steps)
-    inner = probe.curve(probe.pictures, probe.blank, order, counts)
-    return _closed(probe.whole_probability, inner, probe.blank_probability)
+    inner = probe.curve(probe.images, probe.blank, order, counts)
+    return torch.cat([probe.whole_probability[:, None], inner, probe.blank_probability[:, None]], 1)
 
 
 def insertion(probe: Probe, maps: Tensor, steps: int) -> Tensor:
-    """Probabilities while pixels of the blurred image become those of the image, `(M, P)`.
+    """Probabilities while pixels of the blurred image are restored, `(M, P)`; arguments as for `deletion`.
 
-    That of Petsiuk et al. 2018 (section 3.2), but for the width of the blur, which follows the image's side.
-    Arguments as for `deletion`.
+    As in Petsiuk et al. 2018 (section 3.2), except that the width of the blur is proportional to the image's side.
     """
     values = enlarge(maps, probe.size)
     order, counts = ranks(values, largest_first=True), step_counts(values[0].numel(), steps)
-    inner = probe.curve(probe.blurred, probe.pictures, order, counts)
-    return _closed(probe.blurred_probability, inner, probe.whole_probability)
+    inner = probe.curve(probe.blurred, probe.images, order, counts)
+    return torch.cat([probe.blurred_probability[:, None], inner, probe.whole_probability[:, None]], 1)
 
 
 def gain(probe: Probe, maps: Tensor, steps: int) -> Gain:
-    """Deletion from both ends; arguments as for `deletion`."""
+    """Deletion of the most and of the least important pixels first; arguments as for `deletion`."""
     counts = step_counts(probe.size[0] * probe.size[1], steps)
     shares = torch.tensor(counts, device=maps.device) / counts[-1]
     both = (deletion(probe, maps, steps, largest_first) for largest_first in (True, False))
@@ -208,56 +193,51 @@ def gain(probe: Probe, maps: Tensor, steps: int) -> Gain:
 
 
 def measure(probe: Probe, maps: Tensor, steps: int, seed: int = 0) -> Faithfulness:
-    """Deletion from both ends, insertion and ROAD; arguments as for `deletion`, and the seed of ROAD's noise."""
-    found = gain(probe, maps, steps)
+    """`gain`, insertion and ROAD; arguments as for `deletion`, and the seed of ROAD's noise."""
+    curves = gain(probe, maps, steps)
     return Faithfulness(
-        found.shares, found.deletion, found.retention, insertion(probe, maps, steps), road(probe, maps, seed=seed)
+        curves.shares, curves.deletion, curves.retention, insertion(probe, maps, steps), road(probe, maps, seed=seed)
     )
 
 
-def _closed(start: Tensor, inner: Tensor, end: Tensor) -> Tensor:
-    """A curve with its first and its last point, `(M, P)`."""
-    return torch.cat([start[:, None], inner, end[:, None]], 1)
-
-
 def road(probe: Probe, maps: Tensor, shares: Sequence[float] = ROAD_SHARES, seed: int = 0) -> Tensor:
-    """ROAD of M maps (Rong et al. 2022): `(LeRF - MoRF) / 2`, the mean over some shares of removed pixels, `(M,)`.
+    """ROAD of M maps (Rong et al. 2022): `(LeRF - MoRF) / 2`, averaged over shares of removed pixels, `(M,)`.
 
-    The pixels are chosen by rank: a threshold would take all the zeros of a map at once.
+    Pixels are removed by rank: a threshold would remove all zeros of a map at once.
 
     Args:
-        probe: the images.
+        probe: the images, and the image and class of each map.
         maps: `(M, h, w)`, on any grid.
-        shares: shares of the pixels that are removed.
-        seed: of the noise that is added to what takes their place; one field of noise for all images.
+        shares: shares of pixels to remove.
+        seed: seed of the noise added to the interpolated pixels; all images get the same noise.
     """
     values = enlarge(maps, probe.size)
     removed = torch.tensor([round(share * values[0].numel()) for share in shares], device=maps.device)
-    draw = torch.Generator().manual_seed(seed)
-    noise = _NOISE * torch.randn(probe.pictures.shape[1:], generator=draw).to(probe.pictures)
-    sides = torch.stack([ranks(values, False), ranks(values, True)], 1).flatten(0, 1)  # (2M, H, W)
+    generator = torch.Generator().manual_seed(seed)
+    noise = _NOISE * torch.randn(probe.images.shape[1:], generator=generator).to(probe.images)
+    orders = torch.stack([ranks(values, False), ranks(values, True)], 1).flatten(0, 1)  # (2M, H, W)
     points = len(shares)
 
-    def make(numbers: Tensor) -> Tensor:
-        side = numbers // points
-        missing = sides[side] < removed[numbers % points, None, None]
-        filled = fill(probe.pictures[probe.owner[side // 2]], missing)
+    def make(indices: Tensor) -> Tensor:
+        order = indices // points
+        missing = orders[order] < removed[indices % points, None, None]
+        filled = fill(probe.images[probe.owner[order // 2]], missing)
         return torch.where(missing[:, None], filled + noise, filled)
 
-    found = probe.ask(len(sides) * points, make, probe.targets.repeat_interleave(2 * points))
-    least, most = found.view(len(maps), 2, points).mean(2).unbind(1)
-    return (least - most) / 2
+    probabilities = probe.run(len(orders) * points, make, probe.targets.repeat_interleave(2 * points))
+    least_first, most_first = probabilities.view(len(maps), 2, points).mean(2).unbind(1)
+    return (least_first - most_first) / 2
 
 
 def ranks(values: Tensor, largest_first: bool) -> Tensor:
-    """The place of each pixel in the order of its value, `(M, H, W)`, int32; equal pixels in reading order."""
+    """Rank of each pixel by its value, from 0, `(M, H, W)`, int32; equal pixels in reading order."""
     order = values.flatten(1).argsort(dim=1, descending=largest_first, stable=True)
-    places = torch.arange(order.shape[1], dtype=torch.int32, device=values.device).expand_as(order)
-    return torch.empty_like(places.contiguous()).scatter_(1, order, places).view(values.shape)
+    positions = torch.arange(order.shape[1], dtype=torch.int32, device=values.device).expand_as(order)
+    return torch.empty_like(positions.contiguous()).scatter_(1, order, positions).view(values.shape)
 
 
 def step_counts(pixels: int, steps: int) -> list[int]:
-    """How many pixels are changed at each point of a curve: none, equal steps, and in the end all."""
+    """Number of pixels changed at each point of a curve: none, equal steps, all."""
     step = -(-pixels // steps)
     return [*range(0, pixels, step), pixels]
 
@@ -268,21 +248,21 @@ def areas(shares: Tensor, curves: Tensor) -> Tensor:
 
 
 def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps `(M, h, w)` at the size of the image, bilinear, float32."""
+    """Resize maps `(M, h, w)` to the size of the image, bilinear, float32."""
     maps = maps.float()
     if maps.shape[1:] == size:
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def blur(pictures: Tensor) -> Tensor:
-    """Images `(V, C, H, W)` under a Gaussian whose standard deviation is a twelfth of their longer side."""
-    deviation = _BLUR * max(pictures.shape[2:])
+def blur(images: Tensor) -> Tensor:
+    """Blur images `(V, C, H, W)` with a Gaussian whose standard deviation is 8 % of the longer side."""
+    deviation = _BLUR * max(images.shape[2:])
     radius = max(1, round(3 * deviation))
-    offsets = torch.arange(-radius, radius + 1, device=pictures.device, dtype=pictures.dtype)
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    planes = pictures.flatten(0, 1)[:, None]
+    planes = images.flatten(0, 1)[:, None]
     planes = F.conv2d(F.pad(planes, (radius, radius, 0, 0), mode="replicate"), kernel)
     planes = F.conv2d(F.pad(planes, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3))
-    return planes[:, 0].view(pictures.shape)
+    return planes[:, 0].view(images.shape)
