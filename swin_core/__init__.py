@@ -1,7 +1,6 @@
-"""SwinLens core: a Swin Transformer, its weights, its training and its explanations.
+"""SwinLens: Swin Transformers, their weights, training and explanations.
 
-A public name is imported when it is first used. A list of runs, or a launcher that has to take its devices before
-another one does, must not wait for torch.
+Public names are imported on first use, so that `import swin_core` and programs that only list runs do not load torch.
 """
 
 import os
@@ -38,7 +37,7 @@ __all__ = [
     "save_weights",
 ]
 
-# Number GPUs in the order of the bus, as the driver does; every program comes by here before CUDA starts.
+# Number GPUs by bus, as the driver does. Every program imports this package before it starts CUDA.
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 _HOMES = {

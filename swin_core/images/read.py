@@ -23,26 +23,22 @@ from swin_core.images.sources import Source, naming_source, read_bytes, reason
 IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # Signatures of files: offset, bytes, and Pillow's name of the format.
-_FORMATS = (
+_FORMATS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
     (8, b"WEBP", "WEBP"),
     (0, b"GIF8", "GIF"),
     (0, b"BM", "BMP"),
-    *((0, signature, "TIFF") for signature in TIFF_SIGNATURES),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
+    (0, TIFF_SIGNATURES, "TIFF"),
+    (4, (b"ftypavif", b"ftypavis"), "AVIF"),
 )
-_REFUSED = (
-    (0, b"%!PS", "a PostScript drawing (EPS)"),
-    (0, b"\xc5\xd0\xd3\xc6", "a PostScript drawing (EPS)"),
+_REFUSED: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
+    (0, (b"%!PS", b"\xc5\xd0\xd3\xc6"), "a PostScript drawing (EPS)"),
     (0, b"8BPS", "a Photoshop document (PSD)"),
     (0, b"SIMPLE  =", "a FITS file"),
     (0, b"%PDF", "a PDF document"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "a JPEG 2000 image"),
+    (0, (b"\0\0\0\x0cJXL ", b"\xff\x0a"), "a JPEG XL image"),
     (0, b"\0\0\1\0", "an icon (ICO)"),
     (0, b"v/1\1", "an OpenEXR image"),
     (0, b"#?RADIANCE", "a Radiance HDR image"),
@@ -51,9 +47,7 @@ _REFUSED = (
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"PK\3\4", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
-    (4, b"ftypqt", "a video"),
-    (4, b"ftypisom", "a video"),
-    (4, b"ftypmp4", "a video"),
+    (4, (b"ftypqt", b"ftypisom", b"ftypmp4"), "a video"),
     (4, b"ftyp", "a HEIC image"),
 )
 

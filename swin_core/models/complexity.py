@@ -3,6 +3,9 @@
 The equations count multiply-adds of the matrix products: queries, keys and values (3 h w C^2), the scores, the weighted
 sum of the values, and the projection (h w C^2). Softmax, biases and the mask are not counted. PyTorch counts two FLOPs
 for each multiply-add.
+
+`grid` is `(h, w)` in tokens, `channels` the width C of a token, `window` the side M of a window in tokens. The
+functions raise `ConfigError` for numbers below 1.
 """
 
 import torch
@@ -12,20 +15,9 @@ from swin_core.errors import ConfigError
 from swin_core.models.swin import WindowAttention
 from swin_core.models.windows import Pair, fit_window
 
-FLOPS_PER_MULTIPLY_ADD = 2
-"""PyTorch counts a product and a sum."""
-
 
 def msa_complexity(grid: Pair, channels: int) -> int:
-    """Return the multiply-adds of global attention (eq. 1): `4 h w C^2 + 2 (h w)^2 C`.
-
-    Args:
-        grid: `(h, w)` in tokens.
-        channels: width C of a token.
-
-    Raises:
-        ConfigError: a number is below 1.
-    """
+    """Return the multiply-adds of global attention (eq. 1): `4 h w C^2 + 2 (h w)^2 C`."""
     _check_positive(*grid, channels)
     tokens = grid[0] * grid[1]
     return 4 * tokens * channels**2 + 2 * tokens**2 * channels
@@ -36,14 +28,6 @@ def window_msa_complexity(grid: Pair, channels: int, window: int) -> int:
 
     Where windows do not divide the grid, h and w are those of the padded grid; along a side shorter than M the window
     shrinks to it. This is what the model computes and PyTorch counts.
-
-    Args:
-        grid: `(h, w)` in tokens.
-        channels: width C of a token.
-        window: side M of a window in tokens.
-
-    Raises:
-        ConfigError: a number is below 1.
     """
     _check_positive(*grid, channels, window)
     (window_h, window_w), _ = fit_window(grid, window, 0)
@@ -60,14 +44,7 @@ def padded_grid(grid: Pair, window: int) -> Pair:
 def count_flops(grid: Pair, channels: int, heads: int, window: int | None) -> int:
     """Return PyTorch's FLOP count of our `WindowAttention` for one image, without computing anything.
 
-    Args:
-        grid: `(h, w)` in tokens.
-        channels: width C of a token, a multiple of `heads`.
-        heads: number of heads, which does not change the count.
-        window: side M of a window; None for one window that covers the grid.
-
-    Raises:
-        ConfigError: a number is below 1.
+    With `window` None a single window covers the grid. `heads` must divide `channels` and does not change the count.
     """
     side = max(grid) if window is None else window
     _check_positive(*grid, channels, heads, side)

@@ -1,7 +1,7 @@
 """Geometry of shifted windows as pure functions, without parameters or state.
 
-Feature maps are channels last, `(B, H, W, C)`. A window is a pair `(window_h, window_w)` in tokens, since it shrinks
-along an axis where the map is smaller.
+Feature maps are channels last, `(B, H, W, C)`. `grid`, `window` and `shift` are pairs (vertical, horizontal) in tokens,
+since a window shrinks along an axis where the map is smaller. A window has N = window_h * window_w tokens.
 
 A map is padded at the right and bottom to a multiple of the window, then rolled, as in torchvision and the authors'
 detection code (timm rolls first). Padded tokens are zeros; they take part as keys, as in those two, and are cut off
@@ -21,14 +21,11 @@ _CACHE_SIZE = 32
 
 
 def fit_window(grid: Pair, window: int, shift: int) -> tuple[Pair, Pair]:
-    """Return window and shift for a map of `grid` tokens.
+    """Return window and shift for a map of `grid` tokens: `(window_h, window_w)` and `(shift_h, shift_w)`.
 
     Along an axis where the map is not larger than the window, the window shrinks to the map and nothing is shifted, so
     one window covers the axis. (The authors' code, timm and torchvision do not shift there either; the first two shrink
     the window.)
-
-    Returns:
-        `(window_h, window_w)` and `(shift_h, shift_w)`, in tokens.
     """
     window_h, window_w = (min(size, window) for size in grid)
     shift_h, shift_w = (shift if size > window else 0 for size in grid)
@@ -43,14 +40,9 @@ def pad_to_windows(x: Tensor, window: Pair) -> Tensor:
 
 
 def window_partition(x: Tensor, window: Pair) -> Tensor:
-    """Cut a map into non-overlapping windows, row by row.
+    """Cut maps `(B, H, W, C)`, with H and W multiples of the window, into windows `(B * windows, N, C)`.
 
-    Args:
-        x: `(B, H, W, C)`; H and W are multiples of the window.
-        window: `(window_h, window_w)` in tokens.
-
-    Returns:
-        `(B * windows, window_h * window_w, C)`, image by image.
+    The windows are ordered by image, row and column.
     """
     batch, height, width, channels = x.shape
     rows, columns = height // window[0], width // window[1]
@@ -59,16 +51,7 @@ def window_partition(x: Tensor, window: Pair) -> Tensor:
 
 
 def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
-    """Assemble windows into a map: the inverse of `window_partition`.
-
-    Args:
-        windows: `(B * windows, window_h * window_w, C)`.
-        window: `(window_h, window_w)` in tokens.
-        grid: `(H, W)` of the padded map.
-
-    Returns:
-        `(B, H, W, C)`.
-    """
+    """Assemble windows `(B * windows, N, C)` into maps `(B, H, W, C)`: the inverse of `window_partition`."""
     rows, columns = grid[0] // window[0], grid[1] // window[1]
     channels = windows.shape[-1]
     x = windows.view(-1, rows, columns, window[0], window[1], channels).transpose(2, 3)
@@ -78,9 +61,8 @@ def window_reverse(windows: Tensor, window: Pair, grid: Pair) -> Tensor:
 def shift_regions(grid: Pair, shift: Pair, device: torch.device | None = None) -> Tensor:
     """Number the regions that the cyclic shift joins from opposite sides of the map (figure 4).
 
-    Returns:
-        `(H, W)` integers on the *shifted* map. Two tokens of a window were neighbours before the shift exactly when
-        their numbers agree.
+    Returns integers `(H, W)` on the *shifted* map. Two tokens of a window were neighbours before the shift exactly when
+    their numbers agree.
     """
     axes = []
     for size, step in zip(grid, shift, strict=True):
@@ -94,15 +76,8 @@ def shift_regions(grid: Pair, shift: Pair, device: torch.device | None = None) -
 def shift_mask(grid: Pair, window: Pair, shift: Pair, device: torch.device | None = None) -> Tensor | None:
     """Return the additive mask of SW-MSA (section 3.2, "efficient batch computation for shifted configuration").
 
-    Args:
-        grid: `(H, W)` of the padded map, multiples of the window.
-        window: `(window_h, window_w)` in tokens.
-        shift: `(shift_h, shift_w)` in tokens.
-        device: the CPU by default.
-
-    Returns:
-        `(windows, N, N)` float32 with N tokens a window: 0 for neighbours, minus infinity for tokens that only the
-        shift brought together. None without a shift. Cached and shared, so do not change it.
+    `grid` is that of the padded map. Returns `(windows, N, N)` float32: 0 for neighbours, minus infinity for tokens
+    that only the shift brought together; None without a shift. It is cached and shared, so do not change it.
     """
     if not any(shift):
         return None
@@ -115,15 +90,10 @@ def shift_mask(grid: Pair, window: Pair, shift: Pair, device: torch.device | Non
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def relative_position_index(window: Pair, table_window: int, device: torch.device | None = None) -> Tensor:
-    """Return the row of the bias table for each pair of tokens (section 3.2, eq. 4).
+    """Return the row of the bias table for each pair of tokens, `(N, N)` as `[query, key]` (section 3.2, eq. 4).
 
-    Args:
-        window: `(window_h, window_w)` in tokens, each at most `table_window`.
-        table_window: window size M of the bias table, which has `(2M-1)^2` rows.
-        device: the CPU by default.
-
-    Returns:
-        `(N, N)` row numbers, `[query, key]`, N = window_h * window_w. Cached and shared, so do not change it.
+    `table_window` is the window size M of the table, which has `(2M-1)^2` rows; the window is at most as large. The
+    index is cached and shared, so do not change it.
     """
     with torch.inference_mode(False):
         rows = torch.arange(window[0], device=device)[:, None].expand(window).flatten()
