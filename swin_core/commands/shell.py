@@ -6,20 +6,10 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from swin_core.errors import ConfigError, SwinError
 from swin_core.system.atomic import atomic_write
-
-
-class Result(Protocol):
-    """A measurement that can be written as JSON."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-
-
-R = TypeVar("R", bound=Result)
 
 
 def run(name: str, work: Callable[[], int]) -> int:
@@ -37,13 +27,13 @@ def run(name: str, work: Callable[[], int]) -> int:
         return 130
 
 
-def measure(name: str, json_file: Path | None, work: Callable[..., R], lines: Callable[[R], str], unit: str) -> int:
+def measure(name: str, json_file: Path | None, work: Callable[..., Any], lines: Callable[[Any], str], unit: str) -> int:
     """Measure on all ranks that torchrun started, or on one; print the result and write it as JSON on rank 0.
 
     Args:
         name: the command, for messages.
         json_file: where to write the result; None for nowhere.
-        work: measures; called with `ranks` and `progress`, a bar on rank 0.
+        work: measures; called with `ranks` and `progress`, a bar on rank 0; its result has `to_dict`.
         lines: returns the result as text.
         unit: what the progress bar counts.
     """

@@ -1,4 +1,4 @@
-"""`scripts/runs.py`: the list of runs and what can be done to them from a shell."""
+"""`swinlens runs`: list and change runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the scripts end: with their own status, with one line after an error, and with one line when they are stopped."""
+"""Exit status and messages of the commands after success, an error, and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/trust.py: alone and under torchrun the same ranking, and one line for what is wrong."""
+"""`swinlens trust`: the same ranking on one rank and two, and one line for each error."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_erasing_replaces_one_rectangle_in_its_share_of_the_pictures() -> None:
 
 
 def same_in_parts(compute: Callable[[slice, Draws], list[Tensor]], count: int) -> None:
-    """Whether pieces of a batch, computed apart, are those of the batch computed at once."""
+    """Assert that parts of a batch, computed alone, equal those of the batch computed at once."""
     whole = compute(slice(0, count), Draws((3, 1), count))
     for parts in (2, 3, 6):
         rows = split_batch(count, parts)

@@ -1,4 +1,4 @@
-"""What a run trains on, what it leaves on the disk, what the check before it finds, and the recipes."""
+"""The data of a run, the files that it writes, the check before its start, and the recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that are killed, stopped, starved of space or fed numbers that explode, in real processes."""
+"""Trainings that are killed, stopped, out of disk space or diverging, in real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Muon: PyTorch's own where the device has bfloat16, and the same in float32 where it has not."""
+"""Muon equals PyTorch's with bfloat16, and approximates it more exactly in float32."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The trainer: parameter groups, schedule, averages, the loss, and a resumed run that equals one never stopped."""
+"""The trainer: parameter groups, schedule, moving average, loss, and resumed runs that equal uninterrupted ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the trainer: layer decay, freezing, pieces, checkpointing, precision, teachers, mixing, compilation."""
+"""Options of the trainer: layer decay, freezing, micro-batches, checkpointing, precision, distillation, mixing."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def spied(trainer: Trainer) -> list[list[Tensor]]:
 
 
 def test_drop_path_is_drawn_for_the_whole_batch(pictures: Path) -> None:
-    """Both branches of a block share what is drawn, and so do the pieces of a step."""
+    """Both branches of a block share the drawn numbers, and so do the micro-batches of a step."""
     masks = []
     for count in (1, 3):
         trainer = trainer_of(pictures, drop_path=0.5, accumulate=count)
