@@ -107,8 +107,8 @@ def test_notes_are_kept_whole(run: runs.Run) -> None:
         runs.write_notes(run, "too late")
 
 
-def test_stop_leaves_no_program(root: Path) -> None:
-    """Fault 11, with two ranks in sessions of their own."""
+def test_stop_ends_all_processes(root: Path) -> None:
+    """Two ranks in sessions of their own end too."""
     run = started(root, ranks=2)
     family = programs(run)
     assert len(family) == 3
@@ -119,7 +119,7 @@ def test_stop_leaves_no_program(root: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [[], ["--now"]])
-def test_the_shell_stops_a_run(how: list[str], root: Path) -> None:
+def test_the_command_stops_a_run(how: list[str], root: Path) -> None:
     run = started(root)
     family = programs(run)
     command = [sys.executable, "scripts/runs.py", "stop", *how, run.folder]
@@ -129,7 +129,7 @@ def test_the_shell_stops_a_run(how: list[str], root: Path) -> None:
     assert again(run).state == "stopped"
 
 
-def test_kill_leaves_no_program_even_of_the_deaf(root: Path) -> None:
+def test_kill_ends_processes_that_ignore_sigterm(root: Path) -> None:
     run = started(root, ranks=2, deaf=True)
     family = programs(run)
     assert len(family) == 3
@@ -145,15 +145,15 @@ def test_kill_leaves_no_program_even_of_the_deaf(root: Path) -> None:
     runs.delete(ended)
 
 
-def test_kill_waits_for_one_that_ends_by_itself(root: Path) -> None:
+def test_kill_returns_when_the_launcher_ends_early(root: Path) -> None:
     run = started(root)
     begun = time.monotonic()
     runs.kill(run, grace=30)
     assert time.monotonic() - begun < 15
 
 
-def test_ranks_that_lost_their_launcher_can_be_killed(root: Path) -> None:
-    """Fault 11, if the ranks did not notice: the launcher is killed with -9."""
+def test_orphaned_ranks_can_be_killed(root: Path) -> None:
+    """The launcher gets SIGKILL, and the ranks do not notice."""
     run = started(root, ranks=2)
     family = programs(run)
     launcher = psutil.Process(run.launch["pid"])
@@ -166,9 +166,7 @@ def test_ranks_that_lost_their_launcher_can_be_killed(root: Path) -> None:
     assert psutil.wait_procs(orphans, timeout=5)[1] == []
 
 
-def test_ranks_without_a_status_are_found_before_anything_is_changed(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_wait_for_orphaned_ranks_without_a_status(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swin_core.runs.changing._SECONDS_TO_END", 0.1)
     run = started(root, ranks=2)
     family = programs(run)
@@ -182,8 +180,8 @@ def test_ranks_without_a_status_are_found_before_anything_is_changed(
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_a_program_that_only_trained_within_itself_is_left_alone(root: Path) -> None:
-    """Such as a notebook, whose identity stands in the status of a run that is over."""
+def test_kill_spares_a_process_that_trained_inside_itself(root: Path) -> None:
+    """Such as a notebook whose identity is in the status of a run that is over."""
     notebook = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         folder = runs.create(SETTINGS, root)
@@ -199,8 +197,8 @@ def test_a_program_that_only_trained_within_itself_is_left_alone(root: Path) -> 
         notebook.wait()
 
 
-def test_a_program_never_ends_itself(root: Path) -> None:
-    """Such as a notebook that trains within itself and is asked to end the run; nor what else the notebook started."""
+def test_kill_spares_its_own_process(root: Path) -> None:
+    """Such as a notebook that trains inside itself and kills the run; its other children are spared too."""
     folder = runs.create(SETTINGS, root)
     runs.write_launch(folder, devices=["cpu"])
     runs.write_status(folder, state="running")
@@ -227,8 +225,8 @@ def test_ranks_are_found_through_a_link_to_the_folder_of_runs(root: Path, tmp_pa
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_the_id_of_another_program_is_never_signalled(root: Path) -> None:
-    """Fault 12: the run's id was given to a program that has nothing to do with it."""
+def test_a_reused_process_id_is_never_signalled(root: Path) -> None:
+    """The system gave the id to an unrelated process."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         created = psutil.Process(other.pid).create_time()
@@ -250,7 +248,7 @@ def test_the_id_of_another_program_is_never_signalled(root: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, True, "1", 1.0, None, 2**31, 2**80])
-def test_an_id_that_is_none_is_never_signalled(pid: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_process_id_is_never_signalled(pid: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(number) if number else None)
     folder = runs.create(SETTINGS, root)
@@ -282,7 +280,7 @@ def test_a_run_of_another_machine_is_never_signalled(root: Path) -> None:
     assert copied.reason == "no status from elsewhere for 2 h"
 
 
-def test_a_living_run_is_neither_deleted_nor_renamed_but_noted(root: Path) -> None:
+def test_a_living_run_takes_notes_only(root: Path) -> None:
     run = started(root)
     with pytest.raises(RunError, match="running and cannot be deleted; stop it first"):
         runs.delete(run)

@@ -89,7 +89,7 @@ def test_the_cpu_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(small) == "CPU, 2 cores, 3.1 of 8.0 GB free"
 
 
-def test_the_cores_are_those_that_this_program_may_use() -> None:
+def test_cores_follow_the_cpu_affinity() -> None:
     core = min(os.sched_getaffinity(0))
     setup = f"import os; os.sched_setaffinity(0, [{core}])\n"
     code = f"{setup}from swin_core.runs import devices; print(devices.list_devices()[0].title)"
@@ -114,7 +114,7 @@ def test_use_of_the_cpu_is_measured_across_threads(monkeypatch: pytest.MonkeyPat
     assert used == [0.25, 0.75, 1.0]
 
 
-def test_use_is_not_known_before_there_was_time_to_see_it() -> None:
+def test_use_is_unknown_at_first() -> None:
     code = "from swin_core.runs import devices; print(devices.list_devices()[0].use)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
@@ -166,9 +166,7 @@ def test_mig_instances_are_listed(
     assert gpus() == ({} if title is None else {"cuda:0": title})
 
 
-def test_jobs_share_a_machine_by_card_and_not_by_number(
-    cards: Cards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpus_are_locked_by_uuid(cards: Cards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two jobs with different visible cards both call theirs `cuda:0`; two jobs may call one card differently."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     first, second = (runs.create({"name": name}, tmp_path / "runs") for name in ("first", "second"))
@@ -191,7 +189,7 @@ def test_a_card_without_a_known_uuid_is_locked_by_name(cards: Cards) -> None:
     assert runs.lock_key("cuda:0") == "cuda:0"
 
 
-def test_gpus_count_in_the_order_of_the_bus() -> None:
+def test_gpus_are_numbered_in_bus_order() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "CUDA_DEVICE_ORDER"}
     code = "import os, swin_core; print(os.environ['CUDA_DEVICE_ORDER'])"
     done = subprocess.run(
@@ -200,7 +198,7 @@ def test_gpus_count_in_the_order_of_the_bus() -> None:
     assert done.stdout == "PCI_BUS_ID\n"
 
 
-def test_a_card_that_fails_does_not_take_the_others_along(cards: Cards) -> None:
+def test_a_failing_card_does_not_hide_the_others(cards: Cards) -> None:
     cards.failing["nvmlDeviceGetName", 0] = pynvml.NVML_ERROR_GPU_IS_LOST
     cards.failing["nvmlDeviceGetUtilizationRates", 1] = pynvml.NVML_ERROR_NOT_SUPPORTED
     cards.failing["nvmlDeviceGetMemoryInfo", 2] = pynvml.NVML_ERROR_NOT_SUPPORTED
@@ -240,7 +238,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield root
 
 
-def test_what_a_run_takes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_of_a_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started(root, ranks=2)
     monkeypatch.setattr(devices, "_INTERVAL", 0.0)
     first = devices.usage_of(run)

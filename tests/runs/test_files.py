@@ -70,7 +70,7 @@ def test_the_folder_of_runs_is_named_by_argument_then_variable(monkeypatch: pyte
     assert runs.runs_root("given") == Path("given")
 
 
-def test_a_new_launcher_withdraws_an_old_request_and_no_new_one(run: runs.Run) -> None:
+def test_a_new_launcher_withdraws_only_older_stop_requests(run: runs.Run) -> None:
     (run.folder / "stop").touch()
     runs.write_launch(run.folder, **run.launch)
     assert runs.stop_requested(run.folder)  # asked while this program was there already
@@ -135,7 +135,7 @@ def test_links_in_a_run_are_not_followed(run: runs.Run, tmp_path: Path) -> None:
     assert again(run).notes == "mine"
 
 
-def test_a_pipe_in_the_place_of_a_file_does_not_block(run: runs.Run) -> None:
+def test_pipes_instead_of_files_do_not_block(run: runs.Run) -> None:
     for name in ("metrics.jsonl", "log.txt", "notes.txt", "status.json"):
         (run.folder / name).unlink(missing_ok=True)
         os.mkfifo(run.folder / name)

@@ -32,14 +32,14 @@ def contents(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_root_that_is_not_there_yet_holds_no_runs(root: Path) -> None:
+def test_a_missing_root_has_no_runs(root: Path) -> None:
     assert runs.list_runs(root) == []
     assert not root.exists()
     with pytest.raises(RunError, match="there is no run 'mine' in"):
         runs.find("mine", root)
 
 
-def test_a_root_that_cannot_be_written_or_read_is_told_in_a_line(tmp_path: Path) -> None:
+def test_an_unreadable_root_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "runs", Path("/proc/runs")):
         with pytest.raises(RunError, match=r"^no run can be made in '.+': .+; choose another folder\.$"):
@@ -82,8 +82,7 @@ def test_newest_first_and_a_folder_without_settings_is_no_run(root: Path) -> Non
         7,
     ],
 )
-def test_a_name_that_leads_elsewhere_is_refused(name: Any, root: Path, tmp_path: Path) -> None:
-    """Fault 3."""
+def test_a_name_that_leads_out_of_the_root_is_refused(name: Any, root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     for folder in (outside, root / "real"):
         folder.mkdir(parents=True)
@@ -107,7 +106,7 @@ def state(root: Path, status: Any = None, launch: Any = None) -> tuple[str, bool
     return run.state, run.alive
 
 
-def test_states_of_runs_whose_programs_have_ended(root: Path) -> None:
+def test_states_after_the_processes_ended(root: Path) -> None:
     here = socket.gethostname()
     for said in ("stopped", "finished", "failed"):
         assert state(root, {"state": said}) == (said, False)
@@ -120,7 +119,7 @@ def test_states_of_runs_whose_programs_have_ended(root: Path) -> None:
         assert state(root, {"state": said}) == ("died", False)
 
 
-def test_states_between_the_start_and_the_first_word(root: Path) -> None:
+def test_states_before_the_first_status(root: Path) -> None:
     assert state(root) == ("stopped", False)
     assert state(root, None, {"devices": ["cpu"], "started": time.time()}) == ("starting", True)
     assert state(root, None, {"devices": ["cpu"], "started": time.time() - 999}) == ("died", False)
@@ -158,7 +157,7 @@ def test_damaged_files_are_read_as_far_as_they_go(text: str, root: Path) -> None
     assert len(runs.list_runs(root)) == 3
 
 
-def test_stopping_is_asked_for_and_alive(root: Path) -> None:
+def test_a_living_run_with_a_stop_request_is_stopping(root: Path) -> None:
     folder = runs.create(SETTINGS, root)
     runs.write_launch(folder, devices=["cpu"])
     runs.write_status(folder, state="running")

@@ -22,8 +22,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield root
 
 
-def test_a_program_that_has_ended_and_was_not_asked_for_is_dead(root: Path) -> None:
-    """A zombie keeps its id and its time until its parent asks how it ended."""
+def test_a_zombie_counts_as_dead(root: Path) -> None:
+    """A zombie keeps its id and creation time until its parent collects the exit status."""
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     identity = runs.identity(child.pid)
     folder = runs.create(SETTINGS, root)
@@ -34,7 +34,7 @@ def test_a_program_that_has_ended_and_was_not_asked_for_is_dead(root: Path) -> N
     child.wait()
 
 
-def test_a_run_that_fell_silent_says_so(root: Path) -> None:
+def test_a_silent_run_says_so(root: Path) -> None:
     run = started(root)
     psutil.Process(run.launch["pid"]).suspend()
     facts = json.loads((run.folder / "status.json").read_text()) | {"updated": time.time() - 600}

@@ -25,7 +25,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_ten_launches_at_once(root: Path) -> None:
-    """Fault 13: one runs; the nine leave no folder and say which run has the device."""
+    """One runs; the other nine leave no folder and name the run that has the device."""
     gate = threading.Barrier(10)
     outcomes: list[runs.Run | RunError] = []
 
@@ -49,7 +49,7 @@ def test_ten_launches_at_once(root: Path) -> None:
 
 
 def test_ten_launchers_at_once(root: Path) -> None:
-    """The same without the look at who is busy before."""
+    """The same without the check for busy devices before."""
     folders = [runs.create(SETTINGS | {"name": f"r{number}"}, root) for number in range(10)]
     for folder in folders:
         (folder / "launch.json").write_text(
@@ -85,7 +85,7 @@ def test_a_device_in_use_refuses_a_resume_and_leaves_the_folder(root: Path) -> N
 
 
 def test_one_run_never_has_two_launchers(root: Path) -> None:
-    """On another device the device's lock would not help."""
+    """Even on another device."""
     run = started(root)
     (run.folder / "launch.json").write_text(json.dumps({"devices": ["cuda:0"]}))
     second = subprocess.run(
@@ -95,9 +95,7 @@ def test_one_run_never_has_two_launchers(root: Path) -> None:
     assert f"run {run.name} is already running" in second.stderr
 
 
-def test_a_launcher_that_loses_the_race_is_told_from_one_that_fails(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losing_the_race_for_a_device_is_busy_not_failed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = started(root, name="first")
     monkeypatch.setattr(starting, "busy", lambda devices: {})  # it came between the look and the launch
     with pytest.raises(RunError, match="cpu is in use by another run; try again") as refused:

@@ -27,7 +27,7 @@ def run(root: Path) -> runs.Run:
 
 
 def naive(text: bytes, key: str) -> list[Any]:
-    """All whole lines at once, one by one."""
+    """Parse all complete lines, one by one."""
     rows: list[Any] = []
     for line in text.split(b"\n")[:-1]:
         try:
@@ -39,8 +39,7 @@ def naive(text: bytes, key: str) -> list[Any]:
     return rows
 
 
-def test_figures_that_are_half_written_or_no_numbers(run: runs.Run) -> None:
-    """Fault 16."""
+def test_incomplete_lines_and_non_finite_numbers(run: runs.Run) -> None:
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "loss": NaN, "top1": Infinity, "lr": -Infinity}\n')
         file.write('{"epoch": 4, "loss": 1e999, "top1": null}\n{"epoch": 5, "lo')
@@ -72,7 +71,7 @@ def test_figures_that_are_half_written_or_no_numbers(run: runs.Run) -> None:
         b"<img onerror=x>",
     ],
 )
-def test_a_damaged_line_costs_no_other(line: bytes, run: runs.Run) -> None:
+def test_a_damaged_line_is_skipped(line: bytes, run: runs.Run) -> None:
     with (run.folder / "metrics.jsonl").open("ab") as file:
         file.write(line + b"\n" + b'{"epoch": 9}\n')
     assert [row["epoch"] for row in run.metrics()] == [1, 2, 9]

@@ -27,7 +27,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield root
 
 
-def test_a_run_starts_stops_and_goes_on(root: Path) -> None:
+def test_a_run_starts_stops_and_resumes(root: Path) -> None:
     run = started(root)
     assert (run.state, run.alive, run.title) == ("running", True, "mine")
     assert run.launch["pid"] == run.status["pid"] != os.getpid()
@@ -61,8 +61,8 @@ def test_a_run_finishes(root: Path) -> None:
     assert not (run.folder / "stop").exists()
 
 
-def test_the_launcher_is_asked_for_when_it_has_ended(root: Path) -> None:
-    """Whoever starts a program and never asks how it ended leaves a zombie in the system's table."""
+def test_the_exit_status_of_the_launcher_is_collected(root: Path) -> None:
+    """A child whose exit status nobody collects stays a zombie."""
     run = runs.start(SETTINGS | {"steps": 1}, root=root)
     assert eventually(lambda: not psutil.pid_exists(run.launch["pid"]))
 
@@ -79,7 +79,7 @@ def test_a_launcher_that_fails_says_why(root: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "raise SystemError('\\033[31mred')"])
-def test_a_launcher_that_says_nothing_has_failed(
+def test_a_launcher_without_a_message_has_failed(
     code: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken.py").write_text(code)
@@ -111,14 +111,13 @@ def test_a_wrong_launch_leaves_nothing(wrong: dict[str, Any], root: Path) -> Non
     "name", ["--x; touch p", "-rf", "../up", "a/b", "a\0b", "$(touch p)", "", ".hidden", "x" * 65, 7]
 )
 def test_a_name_that_is_a_command_starts_nothing(name: Any, root: Path) -> None:
-    """Fault 4."""
     with pytest.raises(RunError, match="must be 1 to 64 letters"):
         runs.start(SETTINGS | {"name": name}, root=root)
     assert not root.exists()
 
 
 def test_a_run_outlives_the_server_that_started_it(root: Path) -> None:
-    """Fault 10: the server is killed with -9; a fresh program lists the run as running."""
+    """The server gets SIGKILL; a new process still lists the run as running."""
     code = (
         "import time\nfrom swin_core import runs\nfrom swin_core.runs import starting\n"
         f"starting.TRAINER = ({sys.executable!r}, {str(STUB)!r})\n"
@@ -140,7 +139,7 @@ def test_a_run_outlives_the_server_that_started_it(root: Path) -> None:
     assert run["seconds_since_last_sign"] < 10
 
 
-def test_a_run_that_was_killed_is_shown_dead_and_goes_on(root: Path) -> None:
+def test_a_killed_run_is_dead_and_resumes(root: Path) -> None:
     run = started(root)
     psutil.Process(run.launch["pid"]).kill()
     died = eventually(lambda: now if not (now := again(run)).alive else None)
