@@ -53,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
         dest="report",
         type=Path,
         metavar="REPORT",
-        help="reproduce a .json report and compare; takes only --models (files of weights that the report does not "
-        "name), --runs-root and --out",
+        help="reproduce a .json report and compare; only --models (for weights that the report does not name), "
+        "--runs-root and --out go with it",
     )
     result.add_argument(
         "--target",
