@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import browse, demo, explanations, rollout, training, trust
+from benchmarks import browse, demo, explanations, rollout, timing, training, trust
 from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
@@ -39,15 +38,7 @@ def inference(rounds: int) -> list[dict[str, Any]]:
     results = []
     for batch in (1, 8):
         x = torch.randn(batch, 3, 224, 224)
-
-        def contender(model: nn.Module, x: torch.Tensor = x) -> Callable[[], object]:
-            def call() -> object:
-                with torch.inference_mode():
-                    return model(x)
-
-            return call
-
-        calls = {name: contender(model) for name, model in models.items()}
+        calls = {name: timing.inference(model, x) for name, model in models.items()}
         results.append(measure(f"inference, Swin-T, 224 px, batch {batch}", calls, rounds, "fastest"))
     return results
 
@@ -61,16 +52,8 @@ def linear(rounds: int) -> list[dict[str, Any]]:
         ours = Linear(inputs, outputs)
         theirs = nn.Linear(inputs, outputs)
         x = torch.randn(tokens, inputs)
-
-        def contender(layer: nn.Module, x: torch.Tensor = x) -> Callable[[], object]:
-            def call() -> object:
-                with torch.inference_mode():
-                    return layer(x)
-
-            return call
-
         title = f"linear layer, {tokens} tokens, {inputs} to {outputs}"
-        calls = {"swinlens": contender(ours), "nn.Linear": contender(theirs)}
+        calls = {"swinlens": timing.inference(ours, x), "nn.Linear": timing.inference(theirs, x)}
         results.append(measure(title, calls, 4 * rounds, "nn.Linear"))
     return results
 
@@ -80,12 +63,7 @@ def page(rounds: int) -> list[dict[str, Any]]:
     cold = _cold_start()
     app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
     app.run()
-    reruns = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        app.run()
-        reruns.append(1000 * (time.perf_counter() - start))
-    rerun = statistics.median(reruns)
+    rerun = timing.median_ms(app.run, rounds, warm_up=0)
     print(f"page: cold start to the first view {cold:.1f} s; cached rerun, median {rerun:.0f} ms, {rounds} rounds")
     return [{"title": "page", "cold_start_s": cold, "cached_rerun_ms": rerun, "rounds": rounds}]
 

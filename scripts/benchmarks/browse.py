@@ -3,14 +3,12 @@
 Needs CIFAR-100 and flower_photos in the folder that `SWIN_DATA_ROOT` names.
 """
 
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.timing import Contenders, measure
+from benchmarks.timing import Contenders, measure, median_ms
 
 import swin_core
 from swin_core.data.catalog import Catalog
@@ -31,20 +29,10 @@ def browse(rounds: int) -> list[dict[str, Any]]:
     return [*_selecting(rounds), *_sheets(rounds), _predicting(min(rounds, 3))]
 
 
-def _median_ms(call: Callable[[], object], rounds: int) -> float:
-    seconds = []
-    for number in range(rounds + 2):
-        start = time.perf_counter()
-        call()
-        if number >= 2:
-            seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds)
-
-
 def _selecting(rounds: int) -> list[dict[str, Any]]:
     catalog = Catalog([cifar100(split="test"), cifar100(split="train")])
     first, second = (_random_predictions(catalog, seed) for seed in (0, 1))
-    asked = {
+    queries = {
         "search by name": ImageQuery(search="wolf 00"),
         "search, by the files' names": ImageQuery(search="a", sort="Name"),
         "a super-class": ImageQuery(truth="fish (super-class)"),
@@ -54,8 +42,8 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
     }
     results = []
     select(catalog, ImageQuery(predicted="wolf"), first, second)  # warm-up: fills the page's caches
-    for title, wanted in asked.items():
-        median = _median_ms(lambda wanted=wanted: select(catalog, wanted, first, second), rounds)  # type: ignore[misc]
+    for title, query in queries.items():
+        median = median_ms(partial(select, catalog, query, first, second), rounds)
         print(f"{len(catalog):,} images, {title}: {median:.1f} ms")
         results.append({"title": title, "pictures": len(catalog), "median_ms": median, "rounds": rounds})
     return results
@@ -76,7 +64,7 @@ def _sheets(rounds: int) -> list[dict[str, Any]]:
     results = []
     for data in (cifar100(split="test"), flower_photos(split="train")):
         rows = list(range(0, len(data), len(data) // SHEET))[:SHEET]
-        median = _median_ms(lambda data=data, rows=rows: thumbnails(data, rows), rounds)  # type: ignore[misc]
+        median = median_ms(partial(thumbnails, data, rows), rounds)
         size = BASE64 * sum(len(result[1]) for result in thumbnails(data, rows) if isinstance(result, tuple))
         print(f"{SHEET} thumbnails of {data.name}: {median:.0f} ms, {size / 1e3:.0f} KB on the page")
         results.append({"title": f"thumbnails of {data.name}", "median_ms": median, "page_bytes": size})

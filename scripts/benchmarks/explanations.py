@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from benchmarks.timing import Contenders, measure, swins
+from benchmarks.timing import Contenders, inference, measure, swins
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
@@ -28,10 +28,6 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
     x = torch.randn(1, 3, 224, 224)
     cam = GradCAM(theirs, [theirs.layers[3].blocks[1]], lambda output: output.permute(0, 3, 1, 2))
 
-    def plain() -> object:
-        with torch.inference_mode():
-            return ours(x)
-
     results = []
     for classes in (1, 4, 16):
         targets = list(range(classes))
@@ -46,7 +42,7 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
         # pytorch-grad-cam leaves hooks and gradients, but only on timm's model.
         calls: Contenders = {"swinlens": mine, "pytorch-grad-cam on timm": peer}
         if classes == 1:
-            calls["swinlens, inference alone"] = plain
+            calls["swinlens, inference alone"] = inference(ours, x)
         results.append(measure(title, calls, rounds, "pytorch-grad-cam on timm"))
         if classes == 1:
             medians = results[-1]["median_ms"]

@@ -1,10 +1,11 @@
 """Attention rollout and relevance propagation: their time over plain inference, and rollout's memory by image size."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from benchmarks.timing import Contenders, measure
+from benchmarks.timing import Contenders, inference, measure
 from torch.profiler import ProfilerActivity, profile
 
 import swin_core
@@ -16,14 +17,9 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
     """Attention rollout of Swin-T: time at 224 pixels over plain inference, and peak memory from 224 to 896."""
     model = swin_core.build("swin_tiny").eval()
     x, target = torch.randn(1, 3, 224, 224), torch.tensor([0])
-
-    def plain(x: torch.Tensor = x) -> object:
-        with torch.inference_mode():
-            return model(x)
-
     calls: Contenders = {
         "rollout": lambda: attention_rollout(model, x),
-        "inference alone": plain,
+        "inference alone": inference(model, x),
         "rollout x gradient": lambda: attention_rollout(model, x, target),
         "relevance propagation": lambda: relevance(model, x, target),
     }
@@ -33,14 +29,11 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
     sizes = []
     for side in (224, 448, 896):
         image = torch.randn(1, 3, side, side)
-
-        def explain(image: torch.Tensor = image) -> object:
-            return attention_rollout(model, image)
-
-        def run(image: torch.Tensor = image) -> object:
-            return plain(image)
-
-        row = {"side": side, "rollout_mb": peak_memory(explain), "inference_mb": peak_memory(run)}
+        row = {
+            "side": side,
+            "rollout_mb": peak_memory(partial(attention_rollout, model, image)),
+            "inference_mb": peak_memory(inference(model, image)),
+        }
         row["bytes_a_pixel"] = row["rollout_mb"] * 1e6 / side**2
         sizes.append(row)
         print(

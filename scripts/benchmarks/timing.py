@@ -44,6 +44,27 @@ def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[
     return {"title": title, "median_ms": medians, "against": compared, "ratio": ratio, "rounds": rounds}
 
 
+def inference(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+    """Return a call that runs a model on `x` without gradients."""
+
+    def call() -> object:
+        with torch.inference_mode():
+            return model(x)
+
+    return call
+
+
+def median_ms(call: Callable[[], object], rounds: int, warm_up: int = 2) -> float:
+    """Return the median time of a call in milliseconds."""
+    seconds = []
+    for number in range(rounds + warm_up):
+        start = time.perf_counter()
+        call()
+        if number >= warm_up:
+            seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
+
+
 def swins() -> dict[str, nn.Module]:
     """Return Swin-T of SwinLens, timm and torchvision with random weights, in evaluation mode."""
     torch.manual_seed(0)

@@ -19,8 +19,6 @@ from swin_core.errors import ConfigError, DataError, LayerError, TargetError, fi
 from swin_core.system.progress import Progress
 from swin_core.zoo.classifier import Classifier
 
-__all__ = ["BORDER", "BORDER_AREA", "ClassMean", "border_share", "class_mean"]
-
 BORDER = 1 / 8
 """Width of the border on each side, as a fraction of the image's side."""
 BORDER_AREA = 1 - (1 - 2 * BORDER) ** 2

@@ -16,17 +16,6 @@ from swin_core.system.progress import Progress, counter
 from swin_core.trust.assess import assess
 from swin_core.zoo.classifier import Classifier
 
-__all__ = [
-    "MODELS_AT_MOST",
-    "STAGES",
-    "ExplainSettings",
-    "Missing",
-    "center_square",
-    "class_grid",
-    "compare",
-    "with_trust",
-]
-
 MODELS_AT_MOST = 4
 """Maximum number of columns: more do not fit a screen or a page."""
 

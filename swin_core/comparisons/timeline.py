@@ -18,8 +18,6 @@ from swin_core.trust.similarity import agreement
 from swin_core.weights.files import read_metadata
 from swin_core.zoo.load import load
 
-__all__ = ["CHECKPOINTS_AT_MOST", "RunCheckpoint", "Timeline", "checkpoints_of", "timeline"]
-
 CHECKPOINTS_AT_MOST = 24
 """Maximum number of checkpoints of a timeline; of more, this many are chosen at even distances."""
 

@@ -14,8 +14,6 @@ from swin_core.figures.matplotlib_grid import DOTS_PER_INCH, matplotlib_figure
 from swin_core.figures.report_html import report_page
 from swin_core.figures.report_json import encode_report, report_content
 
-__all__ = ["KINDS", "encode", "kind_of", "save"]
-
 KINDS = {
     "png": "image/png",
     "pdf": "application/pdf",

@@ -19,8 +19,6 @@ from swin_core.figures.text import percent, wrap
 from swin_core.trust.assess import Trust
 from swin_core.trust.similarity import agreement
 
-__all__ = ["Caption", "Cell", "Grid", "Row"]
-
 
 @dataclass(frozen=True)
 class Cell:

@@ -8,22 +8,13 @@ from swin_core.attribution.overlay import bar_colors, enlarged, overlay
 from swin_core.figures.grid import Cell, Grid
 from swin_core.figures.text import shorten, wrap
 
-__all__ = ["cell_overlay", "matplotlib_figure"]
-
 CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
 """Side of a cell, space between cells, margin of the page, padding of a panel, height of a line, in inches."""
 CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
 BAR = 1.2
 """Length of the colour bar, in inches."""
 DOTS_PER_INCH = 200
-FONTS = (
-    "DejaVu Sans",
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-)
+FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
 """Matplotlib's own font, then fonts with Chinese characters; those that are installed are used."""
 
 

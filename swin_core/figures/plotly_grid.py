@@ -17,8 +17,6 @@ from swin_core.attribution.overlay import bar_colors, color_scale, data_uri
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.text import NO_BREAK, shorten, wrap
 
-__all__ = ["CONFIG", "PageLayout", "escaped_lines", "page_layout", "plotly_figure"]
-
 CONFIG = {"showSendToCloud": False, "displayModeBar": False}
 """Plotly settings of every figure: no upload to Plotly's cloud, and no tool bar over the titles.
 

@@ -3,8 +3,6 @@
 from swin_core.attribution.methods import METHOD_FACTS
 from swin_core.attribution.overlay import Look
 
-__all__ = ["BEST", "CROP", "TRUST", "describe_brightness", "describe_scale"]
-
 BEST = (
     "Each model is explained by the method with the most faithful maps measured for its architecture, or by Grad-CAM "
     "if none was measured; the caption names it."

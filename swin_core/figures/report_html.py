@@ -22,8 +22,6 @@ from swin_core.figures.reading_guide import CROP, TRUST, describe_brightness, de
 from swin_core.figures.report_json import machine, top_classes, versions
 from swin_core.figures.text import percent
 
-__all__ = ["report_page"]
-
 REPRODUCE = (
     "The JSON export of this comparison holds the pixels, the maps and all values; swinlens explain --from FILE "
     "computes it again and compares within 0.1 %."

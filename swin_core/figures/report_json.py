@@ -25,8 +25,6 @@ from swin_core.errors import ConfigError
 from swin_core.figures.grid import Cell, Grid
 from swin_core.trust.assess import Trust
 
-__all__ = ["checksum", "encode_report", "machine", "report_content", "too_large", "top_classes", "versions"]
-
 FORMAT = 1
 """Version of the JSON; it changes when older programs could no longer read it."""
 BYTES_AT_MOST = 512 * 2**20

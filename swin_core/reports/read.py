@@ -28,8 +28,6 @@ from swin_core.errors import ConfigError, ImageError, ReportError
 from swin_core.figures.report_json import BYTES_AT_MOST, FORMAT, PIXELS_AT_MOST, checksum
 from swin_core.images.read import read_image
 
-__all__ = ["FailedCell", "Report", "SavedCell", "SavedTrust", "read_report"]
-
 ROWS_AT_MOST, COLUMNS_AT_MOST, CLASSES_AT_MOST, LETTERS_AT_MOST = 1000, 32, 1_000_000, 10_000
 SIDE_AT_MOST = 4096
 """Maximum side of a map."""

@@ -25,8 +25,6 @@ from swin_core.trust.assess import Trust
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.load import available, load
 
-__all__ = ["EQUAL", "TOLERANCE", "TRUST_TOLERANCE", "CellResult", "Reproduction", "find_models", "reproduce"]
-
 EQUAL = "equal"
 TOLERANCE = 1e-3
 """Greatest difference of maps and logits that counts as equal, as a fraction of their largest magnitude."""

@@ -1,4 +1,4 @@
-"""A run's gaze over its epochs: which checkpoints there are, and what each of them says."""
+"""Timelines: the checkpoints of a run, and their maps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def save(file: Path, seed: int, labels: tuple[str, ...] = FLOWERS, epochs: int |
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that kept epochs 2, 4 and 10, had its best one at 5, and stands at 10."""
+    """A run of 10 epochs that kept the weights of epochs 2, 4 and 10, and the best ones of epoch 5."""
     folder = tmp_path_factory.mktemp("20260101-120000-mine")
     for epoch in (2, 4, 10):
         save(folder / "checkpoints" / f"epoch-{epoch:04}.safetensors", epoch, epochs=epoch)

@@ -1,4 +1,4 @@
-"""The report as a page: it holds all that was shown, loads and runs nothing, and tells nothing of a file's owner."""
+"""The HTML report: it is complete, loads nothing, runs nothing, and holds no metadata of the image files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swin_core.comparisons.compare import Missing, compare
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Grid
 from tests.fixtures.browser import browser
-from tests.fixtures.reports import drawn, picture, small_classifier, with_trust
+from tests.fixtures.reports import drawn, noise_image, small_classifier, with_trust
 
 __all__ = ["browser", "drawn", "small_classifier"]
 
@@ -33,7 +33,7 @@ ATTACK = "<img src=https://example.org/x onerror=alert(1)>\"'&"
 
 
 class Seen(HTMLParser):
-    """What a browser would find: tags, what they refer to, and the text."""
+    """Tags, attributes and texts of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -59,11 +59,11 @@ class Seen(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    """Of a model, a class, an image and a truth with a hostile name, with trust and a cell that failed."""
+    """A page with hostile names of model, class, image and true class, with trust and a failed cell."""
     model = swin_core.build("swin_micro", num_classes=5, image_size=32)
     labels = [ATTACK + str(number) for number in range(5)]
     hostile = swin_core.Classifier(model, labels, (0.5,) * 3, (0.5,) * 3, 32, name=ATTACK)
-    drawn = compare([(ATTACK, picture())], [hostile, Missing(ATTACK, f"there is no {ATTACK}")])
+    drawn = compare([(ATTACK, noise_image())], [hostile, Missing(ATTACK, f"there is no {ATTACK}")])
     drawn = with_trust(drawn, hostile)
     return encode(replace(drawn, rows=tuple(replace(row, truth=ATTACK) for row in drawn.rows)), "html").decode()
 
@@ -94,14 +94,14 @@ def test_the_page_says_what_was_measured_with_what(small_classifier: swin_core.C
     measured = with_trust(drawn, small_classifier)
     text = " ".join(Seen(encode(measured, "html").decode()).texts)
     cell = measured.rows[0].cells[0]
-    found, trust = cell.explanation, cell.trust
-    assert found is not None
+    explanation, trust = cell.explanation, cell.trust
+    assert explanation is not None
     assert trust is not None
-    for label, probability in zip(found.labels, found.probabilities, strict=True):
+    for label, probability in zip(explanation.labels, explanation.probabilities, strict=True):
         assert re.search(rf"{label} · [<\d.]+", text), (label, probability)
     for words in (
         small_classifier.weights_hash,
-        METHOD_FACTS[found.method].title,
+        METHOD_FACTS[explanation.method].title,
         trust.sentence,
         f"{trust.srg:+.2f}",
         torch.__version__.split("+")[0],
@@ -111,7 +111,7 @@ def test_the_page_says_what_was_measured_with_what(small_classifier: swin_core.C
         assert words in text
 
 
-def test_every_picture_of_the_page_has_words_and_can_be_read(page: str) -> None:
+def test_every_image_of_the_page_has_a_text_and_can_be_read(page: str) -> None:
     seen = Seen(page)
     assert seen.tags.count("img") == len(seen.every("alt"))
     assert all(seen.every("alt"))
@@ -121,14 +121,14 @@ def test_every_picture_of_the_page_has_words_and_can_be_read(page: str) -> None:
             assert not image.getexif()
 
 
-# -- what an upload tells of its owner
+# -- metadata
 
 
 def test_neither_report_holds_metadata_of_the_file(small_classifier: swin_core.Classifier, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8825)[29] = "1999:12:31"
     exif[0x010E] = "SECRET GARDEN"
-    picture().save(tmp_path / "mine.jpg", exif=exif)
+    noise_image().save(tmp_path / "mine.jpg", exif=exif)
     assert b"SECRET GARDEN" in (tmp_path / "mine.jpg").read_bytes()
     image = swin_core.read_image(tmp_path / "mine.jpg")
     # Even an image that still has its metadata, as Pillow opens it, leaves none.
@@ -156,7 +156,7 @@ def chunk_starts(content: bytes) -> list[int]:
 def test_cells_lie_close_together_and_are_as_large_as_there_is_room(
     small_classifier: swin_core.Classifier, browser: Browser, count: int
 ) -> None:
-    content = encode(compare([("rose", picture())], [small_classifier] * count), "html").decode()
+    content = encode(compare([("rose", noise_image())], [small_classifier] * count), "html").decode()
     window = browser.new_page(viewport={"width": 1440, "height": 900})
     window.set_content(content)
     boxes = window.locator("figure").evaluate_all("all => all.map(one => one.getBoundingClientRect().toJSON())")
