@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw the reproduced report's figures from our own data and runs: `python scripts/figures.py --help` has examples.
 
-Sample sheets show images of data sets: they are for the reader's own eyes, and not to be published.
+Sample sheets show images of data sets, which may not be published.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, save
 from swin_core.figures.matplotlib_grid import matplotlib_figure
 from swin_core.images.read import read_image
-from swin_core.reproduction import paper_figures as figures
+from swin_core.reproduction import paper_figures
 from swin_core.runs import runs_root
 from swin_core.system.memory import keep_freed_memory
 from swin_core.system.progress import ProgressBar
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
     kinds = result.add_subparsers(dest="figure", metavar="FIGURE", required=True)
 
-    def figure(name: str, text: str, files: Sequence[str] = figures.KINDS) -> argparse.ArgumentParser:
+    def figure(name: str, text: str, files: Sequence[str] = paper_figures.KINDS) -> argparse.ArgumentParser:
         added = kinds.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         added.add_argument("--out", type=Path, required=True, help=f"file to write: .{', .'.join(files)}")
         return added
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     grid = "heat maps, a row for each class and a column for each model (figure 11)"
     classes = figure("classes", grid, GRID_KINDS)
     classes.add_argument(
-        "rows", nargs="+", metavar="CLASS=PICTURE", help="a class and an image of it; =PICTURE for each first choice"
+        "rows", nargs="+", metavar="CLASS=IMAGE", help="a class and an image of it; =IMAGE for each first choice"
     )
     classes.add_argument("--models", nargs="+", required=True, metavar="NAME", help="as for explain.py, one a column")
     classes.add_argument("--titles", nargs="+", default=[], metavar="TITLE", help="one a column (default: the names)")
@@ -75,7 +75,7 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
         name, mark, file = text.partition("=")
         if not mark or not file:
             raise ConfigError(
-                f"{text[:80]!r} is no row; write CLASS=PICTURE, or =PICTURE for each model's first choice."
+                f"{text[:80]!r} is not a row; write CLASS=IMAGE, or =IMAGE for each model's first choice."
             )
         rows.append((name or f"{Path(file).stem}, first choice", read_image(file), name))
     if given.titles and len(given.titles) != len(given.models):
@@ -87,30 +87,32 @@ def _class_grid(given: argparse.Namespace, root: Path) -> None:
     drawn = replace(drawn, columns=tuple(given.titles) or drawn.columns)
     if print_failed(drawn):
         raise SwinError(f"no map could be drawn, so {given.out} was not written; see the lines above.")
-    if figures.kind_of(given.out, GRID_KINDS) in KINDS:
+    if paper_figures.kind_of(given.out, GRID_KINDS) in KINDS:
         save(drawn, given.out)
     else:
-        figures.save(matplotlib_figure(drawn), given.out)
+        paper_figures.save(matplotlib_figure(drawn), given.out)
 
 
 def draw(given: argparse.Namespace) -> int:
-    """Draw and write what the command line names; 0, as nothing was wrong."""
+    """Draw and write the figure that the command line names; return the exit status."""
     root = runs_root(given.runs_root)
-    figures.kind_of(given.out, GRID_KINDS if given.figure == "classes" else figures.KINDS)  # before minutes of work
+    kinds = GRID_KINDS if given.figure == "classes" else paper_figures.KINDS
+    paper_figures.kind_of(given.out, kinds)  # refuse a wrong suffix before minutes of work
     if given.figure == "classes":
         _class_grid(given, root)
     elif given.figure == "sheet":
         split = given.split or ("train" if given.data in trainable() else "all")
-        figures.save(figures.sample_sheet(open_split(given.data, split, root=given.data_root)), given.out)
+        paper_figures.save(paper_figures.sample_sheet(open_split(given.data, split, root=given.data_root)), given.out)
     else:
-        models = [figures.trained_model(name, root) for name in given.models]
-        figures.save(figures.curves(models) if given.figure == "curves" else figures.saved_models(models), given.out)
+        models = [paper_figures.trained_model(name, root) for name in given.models]
+        draw_models = paper_figures.curves if given.figure == "curves" else paper_figures.saved_models
+        paper_figures.save(draw_models(models), given.out)
     print(given.out)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 and one line for an error that a user can mend."""
+    """Run the command line; return the exit status."""
     given = parser().parse_args(arguments)
     keep_freed_memory()
     return shell.run("figures.py", lambda: draw(given))

@@ -1,4 +1,4 @@
-"""The reproduced report's figures 5, 6, 9 and 10, drawn from data sets, runs and model cards."""
+"""Figures 5, 6, 9 and 10 of the reproduced report, drawn from data sets, runs and model cards."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,52 +20,50 @@ from swin_core.images.preprocessing import crop_square
 from swin_core.training.config import TrainConfig
 from swin_core.zoo.load import ASSETS, load, weights_file
 
-__all__ = ["KINDS", "REPORT", "Trained", "curves", "kind_of", "sample_sheet", "save", "saved_models", "trained_model"]
-
 REPORT = {"loss": 2.5975, "top1": 0.4604, "top5": 0.7603}
-"""What the reproduced report has on CIFAR-100's test images after 150 epochs."""
+"""The reproduced report's metrics on CIFAR-100's test images after 150 epochs."""
 
 KINDS = ("png", "jpg", "pdf")
-"""Kinds of file."""
+"""File types."""
 DOTS_PER_INCH = 110
 _GREY, _LINE = "#5B6673", "#D5DAE1"
 _SHEET_SIDE = 96
-"""Pixels of an image on a sheet."""
-_FEW = 10
-"""Up to so many classes a sheet has a row for each."""
+"""Side of an image on a sheet, in pixels."""
+_MAX_CLASS_ROWS = 10
+"""With more classes than this, a sheet has one image for each class instead of a row."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with the story of its training."""
+    """A model and the record of its training."""
 
     name: str
     weights: Path
     config: TrainConfig
     epochs: Sequence[Mapping[str, Any]]
-    """One line an epoch, as in `metrics.jsonl`."""
+    """One mapping per epoch, as in `metrics.jsonl`."""
     evaluation: Mapping[str, Any]
-    """Figures on the images that were kept for them; of a run, which has none, those of its last epoch."""
+    """Metrics on the test split; of a run, which has none, those of its last epoch."""
 
 
 def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
-    """What a bundled model's card or a run's folder tells.
+    """Read a bundled model's card or a run's folder.
 
     Args:
-        name: a bundled name, or a run, by its name or its folder.
+        name: name of a bundled model, or name or folder of a run.
         runs_root: folder of the runs.
 
     Raises:
-        ModelError: neither, or one that has no finished epoch.
+        ModelError: it is neither, or the run has no finished epoch.
     """
     weights = weights_file(name, runs_root)
     card = weights.with_suffix(".json")
     if weights.parent == ASSETS and card.is_file():
         facts = json.loads(card.read_text())
         return Trained(name, weights, TrainConfig.from_dict(facts["settings"]), facts["epochs"], facts["evaluation"])
-    folder = weights.parent.absolute()  # of "." too, which has no name
+    folder = weights.parent.absolute()  # "." has no name
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{name[:80]!r} is neither a bundled model nor a run, so that nothing tells of its training.")
+        raise ModelError(f"{name[:80]!r} is neither a bundled model nor a run, so its training is not recorded.")
     run = runs.find(folder.name, folder.parent)
     epochs = run.metrics()
     if not epochs:
@@ -74,10 +72,10 @@ def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
 
 
 def kind_of(path: Path, kinds: Sequence[str] = KINDS) -> str:
-    """The kind of file that a path's suffix names.
+    """Return the file type that a path's suffix names.
 
     Raises:
-        ConfigError: none of those given.
+        ConfigError: it is not one of `kinds`.
     """
     kind = path.suffix.removeprefix(".").lower()
     if kind not in kinds:
@@ -89,33 +87,34 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as .png, .jpg or .pdf.
 
     Raises:
-        ConfigError: another suffix, or a path that cannot be written.
+        ConfigError: another suffix, or the file cannot be written.
     """
     kind = kind_of(path)
     options: dict[str, Any] = {"pil_kwargs": {"quality": 85, "optimize": True}} if kind == "jpg" else {}
     try:
         figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, **options)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place.") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another path.") from error
 
 
 def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:
-    """Images of every class: figures 5 and 6.
+    """Draw images of every class (figures 5 and 6).
 
-    Of few classes each has a row with its name before it; of many each has one image with its name below.
+    With few classes, each has a row of images after its name; with many, each has one image above its name.
 
     Args:
         dataset: the images.
-        columns: images in a row.
+        columns: images per row.
 
     Raises:
         DataError: an image cannot be read.
     """
-    few = len(dataset.classes) <= _FEW
+    few = len(dataset.classes) <= _MAX_CLASS_ROWS
     if few:
-        chosen = [index for label in range(len(dataset.classes)) for index in _members(dataset, label)[:columns]]
+        members = [np.flatnonzero(dataset.labels == label)[:columns] for label in range(len(dataset.classes))]
+        chosen = np.concatenate(members).tolist()
     else:
-        chosen = [int(index) for index in each_class_in_turn(dataset.labels)[: len(dataset.classes)]]
+        chosen = each_class_in_turn(dataset.labels)[: len(dataset.classes)].tolist()
     rows = len(dataset.classes) if few else -(-len(chosen) // columns)
     cell, below, before, margin = 0.92, 0.0 if few else 0.2, 1.0 if few else 0.0, 0.12
     width = 2 * margin + before + columns * cell
@@ -128,7 +127,8 @@ def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:
         counts[label] = counts.get(label, 0) + 1
         x, y = margin + before + column * cell, margin + row * (cell + below)
         axes = figure.add_axes((x / width, 1 - (y + cell * 0.95) / height, cell * 0.95 / width, cell * 0.95 / height))
-        axes.imshow(_square(dataset, index), interpolation="nearest")
+        image = dataset.image(index, _SHEET_SIDE)
+        axes.imshow(crop_square(image, min(_SHEET_SIDE, *image.size)), interpolation="nearest")
         axes.set_axis_off()
         name = dataset.classes[label].replace("_", " ")
         if few and column == 0:
@@ -148,28 +148,16 @@ def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:
     return figure
 
 
-def _members(dataset: DataSet, label: int) -> list[int]:
-    return [int(index) for index in np.flatnonzero(dataset.labels == label)]
-
-
-def _square(dataset: DataSet, index: int) -> np.ndarray:
-    picture = dataset.image(index, _SHEET_SIDE)
-    return np.asarray(crop_square(picture, min(_SHEET_SIDE, *picture.size)))
-
-
 def curves(models: Sequence[Trained]) -> Figure:
-    """Loss, top-1 and top-5 over the epochs: figure 9, of one model or of several.
+    """Draw loss, top-1 and top-5 over the epochs of one or several models (figure 9).
 
-    Models on CIFAR-100 stand beside the report's figures at the end of its 150 epochs, as dashed lines.
-
-    Args:
-        models: at most as many as there are colours.
+    For models on CIFAR-100, dashed lines show the report's metrics after its 150 epochs.
 
     Raises:
-        ConfigError: none, or more than eight.
+        ConfigError: no model, or more models than colours (eight).
     """
     if not 1 <= len(models) <= len(SERIES):
-        raise ConfigError(f"curves are drawn of 1 to {len(SERIES)} models, not of {len(models)}.")
+        raise ConfigError(f"curves are drawn for 1 to {len(SERIES)} models, not for {len(models)}.")
     figure = Figure(figsize=(11, 3.7 + 0.2 * len(models)), facecolor="white", layout="constrained")
     panels = figure.subplots(1, 3)
     report = all(model.config.data == "cifar100" for model in models)
@@ -226,16 +214,15 @@ def _plain(axes: Axes, title: str) -> None:
 
 
 def saved_models(models: Sequence[Trained]) -> Figure:
-    """The models as they were saved, and how they were fine-tuned: figure 10.
+    """Draw a table of saved models, and the curves of the fine-tuned ones (figure 10).
 
-    A table with each file's parameters, size, hash and figures; below it the curves of those that started from other
-    weights.
+    The table has each file's parameters, size, hash and metrics.
 
     Raises:
-        ConfigError: none, or more than eight.
+        ConfigError: no model, or more models than colours (eight).
     """
     if not 1 <= len(models) <= len(SERIES):
-        raise ConfigError(f"saved models are drawn of 1 to {len(SERIES)} models, not of {len(models)}.")
+        raise ConfigError(f"saved models are drawn for 1 to {len(SERIES)} models, not for {len(models)}.")
     tuned = [model for model in models if model.config.init]
     table, chart = 0.34 * (len(models) + 1) + 0.3, 2.9 if tuned else 0.0
     figure = Figure(figsize=(11, table + chart), facecolor="white")
@@ -256,39 +243,39 @@ def saved_models(models: Sequence[Trained]) -> Figure:
 
 
 HEADS = ("model", "starts from", "parameters", "file", "SHA-256", "top-1", "top-5", "loss", "measured on")
-_PLACES = (0.012, 0.2, 0.345, 0.44, 0.53, 0.65, 0.725, 0.8, 0.865)
+_COLUMN_POSITIONS = (0.012, 0.2, 0.345, 0.44, 0.53, 0.65, 0.725, 0.8, 0.865)
 
 
 def _facts(model: Trained) -> tuple[str, ...]:
-    """A model's row of the table, in the order of `HEADS`."""
+    """Return a model's row of the table, in the order of `HEADS`."""
     classifier = load(str(model.weights))
-    found = model.evaluation
+    metrics = model.evaluation
     return (
         shorten(model.name, 25),
         shorten(Path(model.config.init).name or "random weights", 19),
         f"{sum(parameter.numel() for parameter in classifier.model.parameters()) / 1e6:.2f} million",
         f"{model.weights.stat().st_size / 1e6:.1f} MB",
         classifier.weights_hash[:12],
-        _number(found.get("top1"), 100, ".2f", " %"),
-        _number(found.get("top5"), 100, ".2f", " %"),
-        _number(found.get("loss"), 1, ".3f"),
-        shorten(f"{Path(found.get('data', model.config.data)).name}, {found['split']}", 19),
+        _number(metrics.get("top1"), 100, ".2f", " %"),
+        _number(metrics.get("top5"), 100, ".2f", " %"),
+        _number(metrics.get("loss"), 1, ".3f"),
+        shorten(f"{Path(metrics.get('data', model.config.data)).name}, {metrics['split']}", 19),
     )
 
 
 def _number(value: float | None, scale: float, digits: str, unit: str = "") -> str:
-    """A figure of a run, which may be missing: below six classes there is no top-5, and a loss may be no number."""
+    """Format a metric; empty if it is missing: with few classes there is no top-5, and a loss may be NaN."""
     return "" if value is None else f"{scale * value:{digits}}{unit}"
 
 
 def _table(figure: Figure, rows: Sequence[tuple[str, ...]], height: float, whole: float) -> None:
     for number, row in enumerate((HEADS, *rows)):
         y = 1 - (0.2 + 0.34 * number) / whole
-        for place, words in zip(_PLACES, row, strict=True):
+        for x, text in zip(_COLUMN_POSITIONS, row, strict=True):
             figure.text(
-                place,
+                x,
                 y,
-                words,
+                text,
                 fontsize=8.5,
                 color=INK,
                 va="center",

@@ -98,7 +98,7 @@ def test_several_models_share_the_panels_without_the_report_of_other_pictures(ru
     assert lines_of(figure, 1)[1] == [25.0, 50.0]
     assert lines_of(figure, 2) == []  # below six classes there is no top-5
     assert not [text for text in words(figure) if "report" in text]
-    with pytest.raises(ConfigError, match="1 to 8 models, not of 9"):
+    with pytest.raises(ConfigError, match="1 to 8 models, not for 9"):
         curves([own] * 9)
 
 
@@ -203,7 +203,7 @@ def test_the_command_draws_the_grid_and_answers_mistakes(
         assert picture.size[0] > 400
     capsys.readouterr()
     assert command.main(["classes", "rose", *model, "--out", str(out)]) == 1
-    assert "'rose' is no row; write CLASS=PICTURE" in capsys.readouterr().err
+    assert "'rose' is not a row; write CLASS=IMAGE" in capsys.readouterr().err
 
 
 def test_what_no_grid_can_be_drawn_of_leaves_no_file(
