@@ -1,4 +1,4 @@
-"""The Browse page as a person meets it: real images are searched, a confusion is opened, and sent to Compare."""
+"""Tests of the Browse page in a browser, with real images."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tests.fixtures.browser import (
 __all__ = ["browser"]
 
 COUNT = 600
-"""Images of CIFAR-100, so that their predictions take a second."""
+"""Number of CIFAR-100 images; their predictions take a second."""
 
 
 @pytest.fixture(scope="module")
 def some_data(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some images of the real data sets, and one class that is called like HTML."""
+    """A part of the real data sets, and a class whose name is HTML."""
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "test"):
         files = find_layout(data_root, split)
@@ -91,7 +91,7 @@ def labels(page: Page) -> list[str]:
     return page.locator("#sheet .label").all_text_contents()
 
 
-def test_from_a_search_and_a_confusion_to_the_heat_maps_of_its_pictures(visit: Open, some_data: Path) -> None:
+def test_search_then_confusion_then_compare(visit: Open, some_data: Path) -> None:
     page = visit()
     judged(page)
     # One image of each class, each with its class and a verdict of words and sign.
@@ -153,18 +153,18 @@ MODELS = ["swin_micro_flowers", "swin_nano_cifar100"]
 
 
 def chosen(page: Page, key: str) -> list[str]:
-    """What the address holds of a choice."""
+    """The values of a query parameter."""
     return parse_qs(urlsplit(page.url).query).get(key, [])
 
 
 def opened_by_link(visit: Open) -> Page:
-    """The page with models that are not those at the start, and with nothing clicked on it."""
+    """The page opened by a link with other models than the defaults."""
     page = visit(f"?data=flower_photos&split=val&search=tulip&model={MODELS[0]}&model={MODELS[1]}")
     judged(page)
     return page
 
 
-def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
+def test_one_click_opens_a_selection_on_compare(visit: Open) -> None:
     page = opened_by_link(visit)
     page.wait_for_url("**search=tulip**")
     shown = page.locator("#sheet li img").evaluate_all("images => images.map(image => image.alt)")
@@ -184,7 +184,7 @@ def test_a_selection_goes_to_the_compare_page_at_one_click(visit: Open) -> None:
     assert chosen(page, "model") == MODELS
 
 
-def test_what_a_link_chose_is_carried_on_without_a_click(visit: Open) -> None:
+def test_choices_of_a_link_are_kept_on_another_page(visit: Open) -> None:
     page = opened_by_link(visit)
     page.get_by_role("link", name="Compare", exact=True).locator("visible=true").first.click()
     visible(page.get_by_role("heading", name="Compare models"))
@@ -192,7 +192,7 @@ def test_what_a_link_chose_is_carried_on_without_a_click(visit: Open) -> None:
     assert chosen(page, "model") == MODELS
 
 
-def test_a_sheet_of_heat_maps_of_flowers_is_light(visit: Open) -> None:
+def test_a_sheet_is_below_two_megabytes(visit: Open) -> None:
     page = visit("?data=flower_photos&split=train&maps=true&size=100")
     visible(page.get_by_alt_text("Heat map for").first)
     sources = page.locator("#sheet img").evaluate_all("images => images.map(image => image.src)")
@@ -204,7 +204,7 @@ def test_a_sheet_of_heat_maps_of_flowers_is_light(visit: Open) -> None:
     assert sum(map(len, sources)) < 2_000_000
 
 
-def test_names_of_classes_and_files_are_text(visit: Open) -> None:
+def test_class_and_file_names_are_text(visit: Open) -> None:
     page = visit("?data=evil")
     visible(page.locator("#sheet .label").first)
     assert labels(page) == [EVIL]
@@ -215,7 +215,7 @@ def test_names_of_classes_and_files_are_text(visit: Open) -> None:
 
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])
 @pytest.mark.parametrize("view", ["Images", "Confusion", "Classes"])
-def test_no_view_scrolls_sideways(visit: Open, size: tuple[int, int], scheme: str, view: str) -> None:
+def test_no_tab_scrolls_sideways(visit: Open, size: tuple[int, int], scheme: str, view: str) -> None:
     page = visit(f"?view={view}", size, scheme)
     visible(page.get_by_role("tab", name=view))
     visible(

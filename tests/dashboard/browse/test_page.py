@@ -1,4 +1,4 @@
-"""The Browse page without a browser: what it shows, finds, keeps and refuses, with small models and images."""
+"""Tests of the Browse page without a browser, with small models and images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def words(app: AppTest) -> str:
 
 
 def expected(wanted: ImageQuery, model: str = "first", split: str = "test") -> list[str]:
-    """The names of the images that are to be shown, from an evaluation of its own."""
+    """The names of the images that a query selects, from an independent evaluation."""
     part = cifar100(split=split)
     catalog = Catalog([part])
     found = CatalogPredictions.of(catalog, [predict(swin_core.load(model), part)])
@@ -51,7 +51,7 @@ def expected(wanted: ImageQuery, model: str = "first", split: str = "test") -> l
 # -- the first view
 
 
-def test_a_newcomer_sees_the_sample_sheet_with_labels_and_predictions() -> None:
+def test_first_view_is_the_sheet_with_labels_and_predictions() -> None:
     app = opened()
     tiles = sheet(app)
     assert [tile["label"] for tile in tiles][:6] == [*FINE, *FINE]
@@ -67,7 +67,7 @@ def test_a_newcomer_sees_the_sample_sheet_with_labels_and_predictions() -> None:
         assert verdict.startswith({"right": "✓ right ", "wrong": "✗ wrong: "}[state])
 
 
-def test_without_data_the_page_names_the_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_data_the_page_names_the_download_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
     app = opened()
     assert app.code[0].value == "swinlens data"
@@ -75,7 +75,7 @@ def test_without_data_the_page_names_the_one_command(tmp_path: Path, monkeypatch
     assert not app.error
 
 
-def test_a_model_that_cannot_be_loaded_is_one_line_and_the_pictures_stay() -> None:
+def test_an_invalid_model_is_one_line_and_the_images_stay() -> None:
     app = opened(model="no_such_model")
     assert len(sheet(app)) == 30
     assert "no\\_such\\_model" in app.error[0].value
@@ -85,7 +85,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_the_pictures_stay() -> No
     assert not sheet(settled(app))[0]["verdicts"]
 
 
-def test_a_model_of_other_classes_is_neither_right_nor_wrong() -> None:
+def test_a_model_of_other_classes_has_no_verdicts() -> None:
     app = opened(model="third")
     assert "knows no class of these images" in words(app)
     assert {tile["verdicts"][0][0] for tile in sheet(app)} == {""}
@@ -109,7 +109,7 @@ def test_a_model_of_other_classes_is_neither_right_nor_wrong() -> None:
         ({"search": "fruit 1", "sort": "Name"}, ImageQuery(search="fruit 1", sort="Name")),
     ],
 )
-def test_a_link_leads_to_the_pictures_that_were_asked_for(query: dict[str, str], wanted: ImageQuery) -> None:
+def test_a_link_selects_and_orders_images(query: dict[str, str], wanted: ImageQuery) -> None:
     app = opened(**query)
     names = expected(wanted)
     assert 0 < len(names) < 31
@@ -117,7 +117,7 @@ def test_a_link_leads_to_the_pictures_that_were_asked_for(query: dict[str, str],
     assert not app.warning
 
 
-def test_all_splits_are_one_sheet_and_pages_hold_few_pictures() -> None:
+def test_all_splits_are_one_sheet_of_several_pages() -> None:
     app = opened(split="all splits", sort="Name")
     assert "60 images" in words(app)
     assert len(sheet(app)) == 50
@@ -154,7 +154,7 @@ def test_no_matching_image_says_what_to_do() -> None:
         ({"page": "1", "maps": "false", "level": "Super-classes"}, ""),
     ],
 )
-def test_what_the_address_asks_in_vain_is_named_and_the_page_is_shown(
+def test_invalid_query_parameters_are_reported_and_the_page_is_shown(
     query: dict[str, str | list[str]], named: str
 ) -> None:
     app = run(at_first(**query))
@@ -165,7 +165,7 @@ def test_what_the_address_asks_in_vain_is_named_and_the_page_is_shown(
         assert len(sheet(app)) == 30
 
 
-def test_a_picked_picture_that_is_not_there_is_named() -> None:
+def test_a_picked_image_that_does_not_exist_is_reported() -> None:
     app = run(at_first(picked=["../secret", "cifar100/test/1", "cifar100/test/999"]))
     secret, beyond = (error.value.replace("\\", "") for error in app.error)
     assert "'../secret'" in secret
@@ -174,7 +174,7 @@ def test_a_picked_picture_that_is_not_there_is_named() -> None:
     assert len(sheet(app)) == 30
 
 
-def test_a_count_of_classes_that_is_not_offered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_count_of_classes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confusion_view, "COUNTS", (2,))
     opened()  # so that the predictions are there
     app = run(at_first(view="Confusion", classes_count="all 7"))
@@ -182,13 +182,13 @@ def test_a_count_of_classes_that_is_not_offered_is_named(monkeypatch: pytest.Mon
     assert "classes_count=all 7 (possible: the 2 with most mistakes, all 3)" in named
 
 
-def test_one_picture_is_one() -> None:
+def test_one_image_is_singular() -> None:
     app = opened(search=cifar100(split="test").names[3])
     assert len(sheet(app)) == 1
     assert "1 image" in [caption.value for caption in app.caption]
 
 
-def test_what_the_other_page_draws_is_not_taken_from_the_filters() -> None:
+def test_filters_do_not_affect_the_inside_page() -> None:
     app = opened(show="Wrong")
     run(app.switch_page("views/inside.py"))
     (drawn,) = (pills for pills in app.get("button_group") if pills.key == "drawn")
@@ -197,7 +197,7 @@ def test_what_the_other_page_draws_is_not_taken_from_the_filters() -> None:
     assert app.selectbox(key="show").value == "Wrong"
 
 
-def test_another_data_set_starts_anew_and_a_class_of_html_is_text() -> None:
+def test_another_data_set_resets_filters_and_class_names_are_escaped() -> None:
     app = opened(model=["first", "third"], search="a", show="Wrong")
     app.selectbox(key="data").set_value("photos")
     settled(app)
@@ -215,7 +215,7 @@ def test_another_data_set_starts_anew_and_a_class_of_html_is_text() -> None:
     assert "&lt;img" in json.dumps(chart)
 
 
-def test_the_scripts_of_the_sheet_set_no_html() -> None:
+def test_the_sheet_script_sets_no_html() -> None:
     script = (ROOT / "dashboard" / "browse" / "gallery.js").read_text(encoding="utf-8")
     assert not [
         word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(") if word in script
@@ -225,7 +225,7 @@ def test_the_scripts_of_the_sheet_set_no_html() -> None:
 # -- confusion, classes, two models
 
 
-def test_a_cell_of_the_matrix_says_how_many_pictures_it_has() -> None:
+def test_cells_of_the_matrix_show_their_counts() -> None:
     app = opened(view="Confusion", diagonal="true")
     chart = json.loads(app.get("plotly_chart")[0].proto.spec)
     *_, marks = chart["data"]
@@ -237,7 +237,7 @@ def test_a_cell_of_the_matrix_says_how_many_pictures_it_has() -> None:
         assert f": {count} of {confusion[FINE.index(names[y])].sum()} (" in text
 
 
-def test_rows_and_counts_open_their_pictures() -> None:
+def test_buttons_open_their_images() -> None:
     app = opened(versus="second")
     (button,) = (one for one in app.button if one.label.startswith("A wrong, B right"))
     count = int(button.label.rpartition(" ")[2])
@@ -255,7 +255,7 @@ def test_rows_and_counts_open_their_pictures() -> None:
     assert [tile["name"] for tile in sheet(run(app))] == expected(ImageQuery(shown="Wrong", sort=CONFIDENT))
 
 
-def test_accuracy_by_class_is_that_of_an_evaluation() -> None:
+def test_accuracy_by_class_equals_the_evaluation() -> None:
     app = opened(view="Classes", versus="second")
     table = app.dataframe[0].value
     for key, model in (("a", "first"), ("b", "second")):
@@ -269,7 +269,7 @@ def test_accuracy_by_class_is_that_of_an_evaluation() -> None:
 # -- the tray
 
 
-def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
+def test_picked_images_are_marked_and_kept_on_compare() -> None:
     app = opened(picked=["cifar100/test/3", "cifar100/test/5"])
     assert {tile["name"] for tile in sheet(app) if tile["picked"]} == {"cifar100/test/3", "cifar100/test/5"}
     assert "2 images in the tray" in words(app)
@@ -279,7 +279,7 @@ def test_picked_pictures_are_marked_and_go_to_the_compare_page() -> None:
     assert app.multiselect(key="picked").value == ["cifar100/test/3", "cifar100/test/5"]
 
 
-def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
+def test_a_link_opens_the_first_images_on_compare() -> None:
     app = opened(show="Wrong", sort=CONFIDENT, picked=["cifar100/test/3"])
     names = [tile["name"] for tile in sheet(app)]
     assert len(names) > MAX_IMAGES
@@ -288,13 +288,13 @@ def test_a_link_sends_the_first_that_are_shown_to_the_compare_page() -> None:
     assert parse_qs(link.query_string) == {"show_pictures": names[:MAX_IMAGES]}
 
 
-def test_of_several_names_of_a_class_the_first_stands_where_it_is_the_only_one() -> None:
+def test_a_class_shows_its_first_synonym_if_unique() -> None:
     names = ("tench, Tinca tinca", "crane, bird", "crane, machine", "red_rose", "maillot", "maillot, tank suit")
     words = ("tench", "crane, bird", "crane, machine", "red rose", "maillot", "maillot, tank suit")
     assert browse_tiles.class_words(names) == words
 
 
-def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tray_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     state: dict[str, Any] = {}
 
     class State(dict[str, Any]):
@@ -315,7 +315,7 @@ def test_the_tray_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- heat maps
 
 
-def test_a_sheet_of_heat_maps_explains_what_was_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heat_maps_explain_the_predicted_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, ...]] = []
     attribute = browse_tiles.attribute
 
@@ -338,8 +338,8 @@ def test_a_sheet_of_heat_maps_explains_what_was_predicted(monkeypatch: pytest.Mo
     assert asked == []
 
 
-def test_places_far_above_the_rest_do_not_darken_a_map_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on the Compare page: the two overlays differ at the outlier only."""
+def test_an_outlier_does_not_darken_a_fine_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two overlays differ at the outlier only."""
     (photos,) = (one for one in data_sets() if one.name == "photos")
     photo_data = filters.open_data(photos, photos.splits)
     drawn = []

@@ -1,4 +1,4 @@
-"""Predictions for the Browse page, computed beside it: once, in turn, and without growing."""
+"""Tests of the background predictions of the Browse page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["bundle", "data", "fresh"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_pages_share_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     compute = prediction_jobs.cached_predictions
 
@@ -55,7 +55,7 @@ def test_it_is_computed_once_for_many_pages_at_once(monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of thirty batches that take 1.5 seconds, and pages that look every 0.2 seconds."""
+    """Jobs of thirty batches that take 1.5 seconds; a job counts as shown for 0.4 seconds."""
     monkeypatch.setattr(prediction_jobs, "SHOWN_SECONDS", 0.4)
     monkeypatch.setattr(prediction_jobs, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 1)
@@ -70,7 +70,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job | None:
-    """Ask again and again until the predictions are there or the time is over."""
+    """Poll until the predictions are ready or the time is over."""
     end = time.monotonic() + seconds
     while not isinstance(found := prediction_jobs.predictions_or_job(model, "cifar100", "test"), Predictions):
         if time.monotonic() > end:
@@ -80,7 +80,7 @@ def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job | 
 
 
 @pytest.mark.usefixtures("slow")
-def test_a_job_that_no_page_shows_is_cancelled_for_one_that_a_page_waits_for() -> None:
+def test_a_hidden_job_is_cancelled_for_a_shown_one() -> None:
     left = ask("first", 0)
     assert isinstance(left, prediction_jobs.Job)
     time.sleep(0.6)
@@ -92,7 +92,7 @@ def test_a_job_that_no_page_shows_is_cancelled_for_one_that_a_page_waits_for() -
 
 
 @pytest.mark.usefixtures("slow")
-def test_a_job_that_no_page_shows_goes_on_while_nobody_waits() -> None:
+def test_a_hidden_job_continues_if_no_page_waits() -> None:
     first, second = ask("first", 0), ask("second", 0)
     assert isinstance(first, prediction_jobs.Job)
     assert isinstance(second, prediction_jobs.Job)
@@ -102,7 +102,7 @@ def test_a_job_that_no_page_shows_goes_on_while_nobody_waits() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_a_job_that_a_page_shows_is_finished_before_the_next() -> None:
+def test_a_shown_job_finishes_before_the_next() -> None:
     first, second = ask("first", 0), ask("second", 0)
     assert isinstance(first, prediction_jobs.Job)
     assert isinstance(second, prediction_jobs.Job)
@@ -114,7 +114,7 @@ def test_a_job_that_a_page_shows_is_finished_before_the_next() -> None:
     assert isinstance(ask("second"), Predictions)
 
 
-def test_a_failure_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> Predictions:
         raise ModelError("The model is too large for this machine; choose another one.")
 
@@ -124,7 +124,7 @@ def test_a_failure_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(sheet(app)) == 30
 
 
-def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_predictions_need_a_click(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_jobs, "LONG_PIXELS", 1000)
     app = opened()
     assert not sheet(app)[0]["verdicts"]
@@ -135,7 +135,7 @@ def test_what_takes_minutes_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not [one for one in opened().button if one.label.startswith("Predict")]
 
 
-def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caches_stay_within_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, _ in caches(*CACHING_MODULES):
         monkeypatch.setattr(module, name, LRUCache(3))
     app = opened(split="all splits")
@@ -150,7 +150,7 @@ def test_a_hundred_changes_hold_no_more_than_a_few(monkeypatch: pytest.MonkeyPat
     assert threading.active_count() < 12
 
 
-def test_the_time_left_is_told_from_the_pace_without_the_slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_ignores_the_slow_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     job = prediction_jobs.Job("first", "cifar100", "test", "key", 10_000)

@@ -1,4 +1,4 @@
-"""The demo's API: its contract, the README's lines, what one client and many get, and what is refused."""
+"""Tests of the demo's API: its contract, the documented code, concurrency and input limits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def explained(client: gradio_client.Client, picture: Path = ROSE, **named: Any) 
 
 
 def refused(client: gradio_client.Client, **named: Any) -> str:
-    """The one line in which a request is refused."""
+    """The message of a refused request."""
     with pytest.raises(AppError) as error:
         client.predict(**{"picture": handle_file(str(ROSE)), **named}, api_name="/explain")
     line = str(error.value)
@@ -51,7 +51,7 @@ def refused(client: gradio_client.Client, **named: Any) -> str:
     return line
 
 
-def test_names_and_order_of_the_api_are_pinned(client: gradio_client.Client) -> None:
+def test_api_names_and_order_do_not_change(client: gradio_client.Client) -> None:
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/explain", "/models"}
     explain = endpoints["/explain"]
@@ -61,7 +61,7 @@ def test_names_and_order_of_the_api_are_pinned(client: gradio_client.Client) -> 
     assert not client.view_api(return_format="dict")["unnamed_endpoints"]
 
 
-def test_models_are_named_with_one_line_each(client: gradio_client.Client) -> None:
+def test_models_have_one_line_each(client: gradio_client.Client) -> None:
     models = client.predict(api_name="/models")
     assert list(models) == [*OURS, *HOSTILE]
     assert {name: models[name] for name in OURS} == {name: swin_core.available()[name] for name in OURS}
@@ -69,7 +69,7 @@ def test_models_are_named_with_one_line_each(client: gradio_client.Client) -> No
 
 
 @pytest.mark.parametrize(("target", "method"), [("", ""), ("tulips", "gradcam")])
-def test_the_answer_is_what_the_engine_says(client: gradio_client.Client, target: str, method: str) -> None:
+def test_the_answer_equals_explain(client: gradio_client.Client, target: str, method: str) -> None:
     numbers = explained(client, models=list(OURS), target=target, method=method)
     assert json.loads(json.dumps(numbers)) == numbers
     for name in OURS:
@@ -90,8 +90,8 @@ def test_the_answer_is_what_the_engine_says(client: gradio_client.Client, target
         }
 
 
-def test_the_grid_is_a_picture_without_metadata(client: gradio_client.Client, tmp_path: Path) -> None:
-    """GPS data, a comment and the camera's name are in no byte of what comes back (fault 8)."""
+def test_the_grid_has_no_metadata(client: gradio_client.Client, tmp_path: Path) -> None:
+    """GPS data, a comment and the camera's name are not in the answer."""
     exif = Image.Exif()
     exif[0x010F] = "SecretCamera"
     exif.get_ifd(0x8825)[2] = (48.0, 51.0, 29.6)
@@ -115,7 +115,7 @@ def readme_blocks() -> list[str]:
 
 
 @pytest.mark.parametrize("block", readme_blocks())
-def test_the_lines_of_the_documentation_run(
+def test_the_documented_code_runs(
     block: str, demo: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photo.jpg").write_bytes(ROSE.read_bytes())
@@ -131,8 +131,8 @@ def test_the_lines_of_the_documentation_run(
     assert "roses" in capsys.readouterr().out
 
 
-def test_sixteen_clients_at_once_get_what_one_gets(demo: Started, samples: dict[str, Path]) -> None:
-    """Different images, models and classes at once on the same models, to the last bit (fault 18)."""
+def test_concurrent_clients_get_the_same_answers(demo: Started, samples: dict[str, Path]) -> None:
+    """Concurrent answers equal those given one by one, to the last bit."""
     classes = ("roses", "tulips", "daisy", "")
     pictures = (ROSE, samples["tulip"], samples["cat"])
     wishes = [
@@ -168,11 +168,11 @@ def test_a_model_that_is_not_offered_is_refused(client: gradio_client.Client, na
 
 
 @pytest.mark.parametrize("models", [[], 3, {"path": "/etc/passwd"}, [["swin_micro_flowers"]], [None]])
-def test_what_is_no_list_of_names_is_refused(client: gradio_client.Client, models: Any) -> None:
+def test_models_must_be_a_list_of_names(client: gradio_client.Client, models: Any) -> None:
     assert "the demo offers" in refused(client, models=models)
 
 
-def test_unknown_classes_and_methods_are_refused_by_name(client: gradio_client.Client) -> None:
+def test_unknown_classes_and_methods_are_refused(client: gradio_client.Client) -> None:
     assert refused(client, target="<img src=x onerror=1>") == "This model has no class <img src=x onerror=1>."
     assert "no method 'magic'" in refused(client, method="magic")
     assert "must be a name" in refused(client, target={"path": "/etc/passwd"})
@@ -180,14 +180,14 @@ def test_unknown_classes_and_methods_are_refused_by_name(client: gradio_client.C
     assert "There is no image" in refused(client, picture=None)
 
 
-def test_a_model_without_the_class_leaves_the_others(client: gradio_client.Client) -> None:
+def test_a_model_without_the_class_has_an_error_of_its_own(client: gradio_client.Client) -> None:
     figures = explained(client, models=list(OURS), target="rocket")["figures"]
     assert figures["swin_micro_flowers"] == {"error": "This model has no class rocket."}
     assert figures["swin_micro_cifar100"]["target"] == "rocket"
 
 
 def raw(demo: Started, picture: Any, inputs: int = 4) -> str:
-    """The line with which a request that no client of Gradio's would send is refused."""
+    """The message that refuses a request which Gradio's client would not send."""
     data = [picture, list(OURS[:1]), "", ""][:inputs]
     call = httpx.post(f"{demo.address}gradio_api/call/explain", json={"data": data}, timeout=60)
     if call.status_code != 200:
@@ -204,13 +204,13 @@ MARK = {"_type": "gradio.FileData"}
 
 @pytest.mark.parametrize("meta", [MARK, None], ids=["marked", "bare"])
 @pytest.mark.parametrize("path", [*OUTSIDE, *ADDRESSES])
-def test_a_path_that_is_no_upload_is_refused(demo: Started, path: str, meta: Any) -> None:
+def test_paths_and_urls_are_refused(demo: Started, path: str, meta: Any) -> None:
     answer = raw(demo, {"path": path} | ({"meta": meta} if meta else {}))
     assert "must be an upload" in answer or "not understood" in answer
     assert "root:" not in answer
 
 
-def test_links_out_of_the_folder_and_gone_uploads_are_refused(demo: Started) -> None:
+def test_symlinks_and_deleted_uploads_are_refused(demo: Started) -> None:
     place = demo.folder / ("0" * 64)
     place.mkdir()
     (place / "link.jpg").symlink_to(ROSE)
@@ -220,7 +220,7 @@ def test_links_out_of_the_folder_and_gone_uploads_are_refused(demo: Started) -> 
 
 
 @pytest.mark.parametrize("sent", [3, "text", [], {}, {"url": "data:image/png;base64,AAAA", "path": None, "meta": MARK}])
-def test_what_is_no_file_is_refused(demo: Started, sent: Any) -> None:
+def test_other_values_than_files_are_refused(demo: Started, sent: Any) -> None:
     assert "no image" in raw(demo, sent) or "not understood" in raw(demo, sent)
 
 
@@ -238,7 +238,7 @@ def test_no_other_file_is_served(demo: Started, path: str) -> None:
 
 
 def weight(demo: Started) -> int:
-    """Bytes in the demo's own folder."""
+    """Bytes in the demo's folder."""
     return sum(file.stat().st_size for file in demo.folder.rglob("*") if file.is_file())
 
 
@@ -258,7 +258,7 @@ def test_large_and_endless_uploads_are_refused(demo: Started) -> None:
 
 
 @pytest.mark.parametrize("path", ["gradio_api/process_recording", "gradio_api/component_server", "monitoring/summary"])
-def test_what_the_demo_does_not_offer_is_closed(demo: Started, path: str) -> None:
+def test_other_routes_of_gradio_are_closed(demo: Started, path: str) -> None:
     for answer in (
         httpx.post(f"{demo.address}{path}", json={}, timeout=60),
         httpx.get(demo.address + path, timeout=60),
@@ -275,22 +275,20 @@ def test_what_the_demo_does_not_offer_is_closed(demo: Started, path: str) -> Non
         ("queue/join", {"data": [], "fn_index": 999, "session_hash": "a"}),
     ],
 )
-def test_a_name_or_number_that_is_not_there_is_refused_in_one_line(
-    demo: Started, path: str, body: dict[str, Any]
-) -> None:
+def test_unknown_events_are_refused_in_one_line(demo: Started, path: str, body: dict[str, Any]) -> None:
     answer = httpx.post(f"{demo.address}gradio_api/{path}", json=body, timeout=60)
     assert (answer.status_code, answer.text) == (400, INVALID_REQUEST)
     assert "Traceback" not in demo.log.read_text()
 
 
-def test_only_this_machine_is_listened_to_and_nothing_is_said_to_others(demo: Started) -> None:
-    """Fault 9; and no connection to a server of Gradio's."""
+def test_the_server_uses_the_loopback_interface_only(demo: Started) -> None:
+    """There is no connection to Gradio's servers either."""
     sockets = demo.server.net_connections(kind="inet")
     assert {one.laddr.ip for one in sockets if one.status == "LISTEN"} == {"127.0.0.1"}
     assert {one.raddr.ip for one in sockets if one.raddr} <= {"127.0.0.1"}
 
 
-def test_the_log_holds_no_trace_of_all_this(demo: Started) -> None:
-    """The last test of this file: whatever was sent, nothing unexpected happened in the server."""
+def test_the_log_has_no_traceback(demo: Started) -> None:
+    """The last test of this file: no request caused an unexpected error."""
     assert demo.server.is_running()
     assert "Traceback" not in demo.log.read_text()

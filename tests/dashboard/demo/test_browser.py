@@ -1,4 +1,4 @@
-"""The demo in a real browser: an example, its heat maps, the slider, both widths and both themes."""
+"""Tests of the demo in a browser, at two widths and in both themes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
 
 @pytest.fixture
 def visit(demo: Started, browser: Browser) -> Iterator[Open]:
-    """Open the page in a window of its own; it must ask no other server."""
+    """Open the page in a window of its own; it must not contact other servers."""
     own = (demo.address, "data:", "blob:")
     foreign: list[str] = []
     with windows(browser) as open_window:
@@ -37,7 +37,7 @@ def visit(demo: Started, browser: Browser) -> Iterator[Open]:
     assert not foreign
 
 
-def test_an_example_is_explained_and_slid(visit: Open) -> None:
+def test_an_example_is_explained_with_a_slider(visit: Open) -> None:
     page = visit()
     heads = page.locator(".swin-head")
     expect(heads).to_have_text(["Image", *OURS])
@@ -54,8 +54,8 @@ def test_an_example_is_explained_and_slid(visit: Open) -> None:
     assert sides.evaluate_all("all => all.map(image => image.naturalWidth)") == [512, 512]
 
 
-def test_a_model_more_is_a_panel_more(visit: Open) -> None:
-    """Its classes are named like markup and do nothing but be shown (fault 8)."""
+def test_another_model_adds_a_heat_map(visit: Open) -> None:
+    """The class names of this model are markup, and are shown as text."""
     page = visit()
     page.get_by_label(HOSTILE[0], exact=True).check()
     expect(page.locator(".swin-head")).to_have_text(["Image", *OURS, HOSTILE[0]], timeout=PATIENCE)
@@ -63,7 +63,7 @@ def test_a_model_more_is_a_panel_more(visit: Open) -> None:
     assert page.locator("img[src='x']").count() == 0
 
 
-def test_an_upload_that_is_no_picture_is_said_so(visit: Open) -> None:
+def test_an_invalid_upload_is_reported(visit: Open) -> None:
     page = visit()
     page.get_by_label("Remove Image").click()
     expect(page.locator(".swin-notice")).to_contain_text("There is no image", timeout=PATIENCE)
@@ -74,9 +74,7 @@ def test_an_upload_that_is_no_picture_is_said_so(visit: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_nothing_is_cut_and_axe_finds_nothing_serious_at_either_width(
-    visit: Open, size: tuple[int, int], scheme: str
-) -> None:
+def test_layout_and_accessibility(visit: Open, size: tuple[int, int], scheme: str) -> None:
     page = visit(size, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")

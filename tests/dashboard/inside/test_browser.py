@@ -1,4 +1,4 @@
-"""The Inside page as a person meets it: the documented command, a real browser, a photo, a click on a token."""
+"""Tests of the Inside page in a browser."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
 
 
 def click_at(page: Page, selector: str, across: float, down: float) -> None:
-    """Click a place of a drawing, given as shares of its sides."""
+    """Click an image at a position given as fractions of its width and height."""
     page.locator(selector).scroll_into_view_if_needed()
     (box,) = boxes(page, f"{selector} .imagelayer image", 1)
     page.mouse.move(box["x"] + across * box["width"] - 3, box["y"] + down * box["height"] - 3)
@@ -55,13 +55,13 @@ def click_at(page: Page, selector: str, across: float, down: float) -> None:
 
 
 def in_address(page: Page, **values: str) -> None:
-    """Wait until the address holds these values."""
+    """Wait until the URL has these query parameters."""
     for key, value in values.items():
         page.wait_for_url(lambda url, key=key, value=value: parse_qs(urlsplit(url).query).get(key) == [value])
     at_rest(page)
 
 
-def test_a_shifted_block_and_a_token_are_chosen_by_clicks_and_by_keys(visit: Open) -> None:
+def test_block_and_token_are_chosen_by_mouse_and_keyboard(visit: Open) -> None:
     page = visit({"panel": "Attention", "block": "Stage 1 block 1"})
     squares = page.locator(".st-key-stages_chart .shapelayer path")
     assert squares.count() == 8
@@ -98,7 +98,7 @@ def test_a_shifted_block_and_a_token_are_chosen_by_clicks_and_by_keys(visit: Ope
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_pictures_are_square_and_the_page_does_not_scroll_sideways(visit: Open, size: tuple[int, int]) -> None:
+def test_images_are_square_and_the_page_does_not_scroll_sideways(visit: Open, size: tuple[int, int]) -> None:
     page = visit({"panel": "Windows", "block": "Stage 2 block 2"}, size, "dark")
     for name in ("windows_picture", "rolled_picture"):
         (box,) = boxes(page, f".st-key-{name} .imagelayer image", 1)
@@ -110,7 +110,7 @@ def test_pictures_are_square_and_the_page_does_not_scroll_sideways(visit: Open, 
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
-def test_the_equation_is_there_on_demand(visit: Open) -> None:
+def test_the_equation_opens(visit: Open) -> None:
     page = visit({"panel": "Cost"})
     page.get_by_role("button", name=re.compile("Equation")).click()
     shown = page.get_by_test_id("stPopoverBody")
@@ -119,7 +119,7 @@ def test_the_equation_is_there_on_demand(visit: Open) -> None:
     assert shown.locator(".katex-error").count() == 0
 
 
-def test_bad_values_of_the_address_are_named_and_ignored(visit: Open) -> None:
+def test_invalid_query_parameters_are_reported(visit: Open) -> None:
     page = visit({"panel": "Attention", "block": "Stage 7 block 1", "row": "99", "head": "x"})
     alert = page.get_by_test_id("stAlert")
     for words in ("block=Stage 7 block 1", "row=99", "head=x"):

@@ -1,4 +1,4 @@
-"""The Inside page without a browser: what it shows, keeps, refuses and survives; and what it draws."""
+"""Tests of the Inside page without a browser, and of its drawings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two small bundled models of random weights, the second one without attention."""
+    """A folder with two small bundled models of random weights; the second has no attention."""
     folder = tmp_path_factory.mktemp("assets")
     save_model(folder, "first", FLOWERS, 1)
     model = swin_core.build("swin_mlp_nano", num_classes=5, image_size=32)
@@ -50,13 +50,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two models are the bundled ones, and nothing is held from an earlier test."""
+    """Use these two models as the bundled ones, with empty caches."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
     empty_caches(monkeypatch, subject_module)
 
 
 def opened(**query: str | list[str]) -> AppTest:
-    """The Inside page at an address."""
+    """The Inside page with these query parameters."""
     app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
     app.switch_page("views/inside.py")
     for name, value in {"model": "first", **query}.items():
@@ -79,7 +79,7 @@ def image(figure: dict[str, Any]) -> str:
 # -- the page
 
 
-def test_first_view_has_the_windows_of_a_shifted_block_drawn_on_the_picture() -> None:
+def test_first_view_shows_the_windows_of_a_shifted_block() -> None:
     app = opened()
     assert app.title[0].value == "Inside the model"
     assert app.selectbox(key="block").value == "Stage 1 block 2"
@@ -120,7 +120,7 @@ def test_token_block_and_head_change_what_is_shown() -> None:
     assert "head 2" in said(app)
 
 
-def test_an_address_leads_back_to_the_view() -> None:
+def test_a_link_restores_the_view() -> None:
     query = {"panel": "Attention", "block": "Stage 2 block 2", "row": "7", "column": "2", "head": "3"}
     app = opened(**query)
     assert (app.number_input(key="row").value, app.number_input(key="column").value) == (7, 2)
@@ -164,7 +164,7 @@ def test_an_address_leads_back_to_the_view() -> None:
         ({"panel": "Relevance", "relevant": "unicorn"}, ["relevant=unicorn (possible: daisy"]),
     ],
 )
-def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]], named: list[str]) -> None:
+def test_invalid_query_parameters_are_reported(query: dict[str, str | list[str]], named: list[str]) -> None:
     app = opened(**query)
     (warning,) = app.warning
     line = warning.value.replace("\\", "")
@@ -173,7 +173,7 @@ def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]
     assert not app.error
 
 
-def test_a_token_stays_at_its_place_of_the_picture_when_the_grid_changes() -> None:
+def test_a_token_keeps_its_position_when_the_grid_changes() -> None:
     app = opened(row="13", column="4")
     app.selectbox(key="block").select("Stage 2 block 1")
     run(app)
@@ -184,7 +184,7 @@ def test_a_token_stays_at_its_place_of_the_picture_when_the_grid_changes() -> No
     assert not app.warning
 
 
-def test_a_model_without_attention_says_so_and_shows_the_rest() -> None:
+def test_a_model_without_attention_shows_the_other_panels() -> None:
     app = opened(model="mlp", panel="Attention")
     assert "no attention, mask or position bias to show" in app.info[0].value.replace("\\", "")
     assert "panel=Attention" in app.warning[0].value.replace("\\", "")
@@ -194,7 +194,7 @@ def test_a_model_without_attention_says_so_and_shows_the_rest() -> None:
     assert not app.error
 
 
-def test_another_model_gives_up_what_it_has_not_without_a_warning() -> None:
+def test_changing_the_model_drops_a_missing_panel_without_warning() -> None:
     app = opened(model=["first", "mlp"], panel="Attention")
     app.selectbox(key="inside").select("mlp")
     run(app)
@@ -225,13 +225,13 @@ def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.
         assert not app.warning
 
 
-def test_without_a_picture_or_with_a_broken_model_there_is_a_hint() -> None:
+def test_a_missing_image_or_invalid_model_is_reported() -> None:
     assert "Choose an image" in opened(sample=[""]).info[0].value
     (error,) = opened(model="../../etc/passwd").error
     assert "A model's name consists of letters" in error.value.replace("\\", "")
 
 
-def test_a_click_is_read_in_every_form_that_plotly_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clicks_are_read_as_lists_and_as_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     class State(dict[str, Any]):
         pass
 
@@ -249,7 +249,7 @@ def test_a_click_is_read_in_every_form_that_plotly_gives(monkeypatch: pytest.Mon
 # -- what the models have
 
 
-def test_panels_follow_the_model() -> None:
+def test_panels_depend_on_the_model() -> None:
     whole = [panel.title for panel in PANELS]
     assert [panel.title for panel in available_panels(anatomy(classifier(small())))] == whole
     assert describe_missing(anatomy(classifier(small()))) == ""
@@ -267,7 +267,7 @@ def test_panels_follow_the_model() -> None:
 
 
 @pytest.mark.parametrize("size", [32, 30, 18])
-def test_lines_run_exactly_between_pixels_of_different_windows(size: int) -> None:
+def test_edges_separate_pixels_of_different_windows(size: int) -> None:
     for block in anatomy(classifier(small(), size)).blocks:
         token = (2 * block.stage, 2 * block.stage)
         numbers = block.places().on_map(block.places().windows)
@@ -296,7 +296,7 @@ def test_lines_run_exactly_between_pixels_of_different_windows(size: int) -> Non
 
 
 @pytest.mark.parametrize("size", [32, 30, 56])
-def test_a_window_has_one_tint_wherever_its_parts_are_and_neighbours_have_another(size: int) -> None:
+def test_neighbouring_windows_have_different_tints(size: int) -> None:
     block = anatomy(classifier(small(), size)).blocks[1]
     numbers = block.places().on_map(block.places().windows)
     # In another order of numbers more of them compete for one tint.
@@ -315,7 +315,7 @@ def test_a_window_has_one_tint_wherever_its_parts_are_and_neighbours_have_anothe
 
 
 @pytest.mark.parametrize("size", [32, 30])
-def test_the_rolled_picture_is_the_picture_pixel_by_pixel(size: int) -> None:
+def test_the_rolled_view_equals_the_rolled_image(size: int) -> None:
     block = anatomy(classifier(small(), size)).blocks[1]
     places = block.places()
     view = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
@@ -330,7 +330,7 @@ def test_the_rolled_picture_is_the_picture_pixel_by_pixel(size: int) -> None:
         assert np.array_equal(laid[y, x], expected)
 
 
-def test_the_cost_curve_is_the_equations_and_marks_the_picture() -> None:
+def test_the_cost_curves_equal_the_equations() -> None:
     block = anatomy(classifier(small())).blocks[0]
     figure = cost_figure(block, 2, 4, [(32, "seen"), (300, "own")])
     lines = [trace for trace in figure.data if trace.mode == "lines"]
@@ -347,7 +347,7 @@ def test_the_cost_curve_is_the_equations_and_marks_the_picture() -> None:
 # -- what is held
 
 
-def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+def test_results_are_cached_until_the_weights_change(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     made: list[str] = []
     look_inside = subject_module.look_inside
     monkeypatch.setattr(subject_module, "look_inside", lambda *given: made.append("pass") or look_inside(*given))
@@ -369,7 +369,7 @@ def test_work_is_done_once_and_again_for_other_weights(monkeypatch: pytest.Monke
         (bundle / "first.safetensors").write_bytes(kept)
 
 
-def test_what_is_held_is_bounded() -> None:
+def test_caches_stay_within_their_limits() -> None:
     subject = Subject("first", picture())
     blocks = subject.anatomy().blocks
     for block in blocks:
@@ -379,7 +379,7 @@ def test_what_is_held_is_bounded() -> None:
     assert len(subject_module._attentions) <= subject_module._attentions.entries
 
 
-def test_four_sessions_at_once_see_what_one_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_sessions_get_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [picture(name, name) for name in ("tulip", "rose", "cat", "coffee")]
 
     def work(place: int) -> list[np.ndarray]:
@@ -402,6 +402,6 @@ def test_four_sessions_at_once_see_what_one_sees(monkeypatch: pytest.MonkeyPatch
     assert count_hooks(cache.classifier("first").model) == hooks == 0
 
 
-def test_a_model_that_is_not_there_is_named() -> None:
+def test_an_unknown_model_is_an_error() -> None:
     with pytest.raises(ModelError, match="There is no model nowhere"):
         Subject("nowhere", picture()).inside()

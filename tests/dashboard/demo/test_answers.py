@@ -1,4 +1,4 @@
-"""The demo without a server: names, what is drawn, the slider, its colours, and memory."""
+"""Tests of the demo without a server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _own_caches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight models, more than are held at once."""
+    """Eight models, more than the cache holds."""
     place = tmp_path_factory.mktemp("demo")
     random_models(place, **{name: OTHERS if name == "hostile" else FLOWERS for name in MANY})
     return place / "runs"
@@ -73,7 +73,7 @@ def tulip(demo: Demo, samples: dict[str, Path]) -> dict[str, Any]:
 
 
 class Tags(HTMLParser):
-    """What a browser makes of HTML: its tags with their attributes, and its text."""
+    """The tags of an HTML text, with their attributes, and its text."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -89,8 +89,8 @@ class Tags(HTMLParser):
         return "".join(self.texts)
 
 
-def test_names_of_classes_and_files_are_text_and_nothing_else(demo: Demo, samples: dict[str, Path]) -> None:
-    """Fault 8: a class and a file named like markup are shown as they are named."""
+def test_class_and_file_names_are_escaped(demo: Demo, samples: dict[str, Path]) -> None:
+    """A class and a file whose names are markup are shown as text."""
     sent = upload(demo, samples["tulip"].read_bytes()) | {"orig_name": '"><script>alert(1)</script>.jpg'}
     answer = demo.answer(sent, ["hostile", "model0"], OTHERS[4])
     page = Tags(heat_maps(answer))
@@ -126,8 +126,8 @@ def test_likeliest_classes_come_in_order(demo: Demo, tulip: dict[str, Any]) -> N
     assert answer.grid.rows[0].truth == "tulip"
 
 
-def test_the_slider_shows_one_part_of_the_picture_on_both_sides(samples: dict[str, Path]) -> None:
-    """Two models that crop differently: without a map over it, each side shows the same pixels as the other."""
+def test_both_sides_of_the_slider_show_the_same_part(samples: dict[str, Path]) -> None:
+    """Two models crop differently; without a map both sides show the same pixels."""
     image = swin_core.read_image(samples["mountain"])
     cells = []
     for crop in (1.0, 0.7):
@@ -169,13 +169,13 @@ def test_the_slider_shows_the_heat_maps_of_the_grid(demo: Demo, tulip: dict[str,
         assert np.abs(expected - np.asarray(side, float)).mean() < 1
 
 
-def test_without_a_map_there_is_no_slide(demo: Demo, tulip: dict[str, Any]) -> None:
+def test_without_a_map_there_is_no_slider(demo: Demo, tulip: dict[str, Any]) -> None:
     answer = demo.answer(tulip, ["model0", "hostile"], "daisy")
     assert slider_images(answer, None, None) is None
     assert slider_images(answer, "model0", IMAGE_ALONE) is not None
 
 
-def test_large_pictures_are_held_small(demo: Demo) -> None:
+def test_large_images_are_reduced(demo: Demo) -> None:
     steps = np.linspace(0, 255, 4096).astype(np.uint8)
     large = Image.fromarray(np.stack([np.tile(steps, (2300, 1))] * 3, 2))
     held = demo.picture(upload(demo, large)).pil
@@ -185,7 +185,7 @@ def test_large_pictures_are_held_small(demo: Demo) -> None:
     np.testing.assert_array_equal(np.asarray(demo.picture(upload(demo, small)).pil), np.asarray(small))
 
 
-def test_files_of_answers_lie_apart(demo: Demo) -> None:
+def test_files_of_answers_have_separate_folders(demo: Demo) -> None:
     first, second = demo.new_file("a.png"), demo.new_file("a.png")
     assert first != second
     assert first.parent.parent == second.parent.parent == demo.folder
@@ -194,7 +194,7 @@ def test_files_of_answers_lie_apart(demo: Demo) -> None:
 @pytest.mark.parametrize(
     "name", ["../model0", "/etc/passwd", "model0/../model1", "a\0b", "nobody", "timm/resnot50", ""]
 )
-def test_a_wrong_model_is_refused_in_one_line_before_the_start(
+def test_an_invalid_model_is_refused_before_the_start(
     demo: Demo, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ModelError):
@@ -207,7 +207,7 @@ def test_a_wrong_model_is_refused_in_one_line_before_the_start(
 
 
 @pytest.mark.parametrize("auth", ["guest", "guest:", ":secret", ":", ""])
-def test_a_wrong_login_is_refused_in_one_line(auth: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_login_is_refused_in_one_line(auth: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert gradio_demo.main(["--auth", auth]) == 1
     said = capsys.readouterr().err
     assert "a user and a password with a colon between them" in said
@@ -227,12 +227,12 @@ def test_damaged_weights_are_refused_before_the_start(
 
 
 @pytest.mark.parametrize("sent", [None, {}, {"path": None}, {"path": ""}, {"path": 3}, "photo.png"])
-def test_no_upload_is_said_so(demo: Demo, sent: Any) -> None:
+def test_a_missing_upload_is_reported(demo: Demo, sent: Any) -> None:
     with pytest.raises(ImageError, match="There is no image"):
         demo.picture(sent)
 
 
-def test_what_lies_outside_the_folder_is_not_opened(demo: Demo, samples: dict[str, Path]) -> None:
+def test_files_outside_the_folder_are_not_opened(demo: Demo, samples: dict[str, Path]) -> None:
     link = demo.new_file("link.jpg")
     link.symlink_to(samples["cat"])
     beside = demo.folder.parent / f"{demo.folder.name}2"
@@ -246,8 +246,8 @@ def test_what_lies_outside_the_folder_is_not_opened(demo: Demo, samples: dict[st
     assert demo.picture({"path": str(inside)}).truth == "cat"
 
 
-def test_a_hundred_changes_of_model_keep_memory(demo: Demo, samples: dict[str, Path]) -> None:
-    """Fault 19: eight models in turn, of which six are held, so that each change loads one."""
+def test_changing_models_does_not_leak_memory(demo: Demo, samples: dict[str, Path]) -> None:
+    """Use eight models in turn, of which six are cached, so that each change loads one."""
     sent = upload(demo, samples["cat"].read_bytes())
 
     def change(times: int) -> int:
@@ -260,14 +260,14 @@ def test_a_hundred_changes_of_model_keep_memory(demo: Demo, samples: dict[str, P
     assert change(100) - before < 100 * 2**20
 
 
-def test_one_palette_for_both_interfaces() -> None:
+def test_dashboard_and_demo_share_one_palette() -> None:
     config = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())["theme"]
     for palette, shown in ((LIGHT, config["light"]), (DARK, config["dark"])):
         assert {name: shown[name] for name in palette} == palette
 
 
 def test_the_space_is_complete() -> None:
-    """Front matter that a host understands, and requirements no older than those that the tests are run with."""
+    """The front matter is valid, and the requirements are the project's."""
     text = (ROOT / "docs" / "space" / "README.md").read_text()
     front = dict(line.split(": ", 1) for line in text.split("---\n")[1].splitlines())
     assert front["sdk"] == "gradio"
@@ -282,12 +282,12 @@ def test_the_space_is_complete() -> None:
     assert f"gradio>={front['sdk_version'].removesuffix('.0')}" in listed
 
 
-def test_errors_of_the_engine_stay_errors(demo: Demo) -> None:
+def test_errors_of_explain_are_raised(demo: Demo) -> None:
     with pytest.raises(SwinError, match="single colour"):
         demo.answer(upload(demo, Image.new("RGB", (50, 50), "red")), ["model0"])
 
 
-def test_the_same_bytes_are_one_picture(demo: Demo, tulip: dict[str, Any]) -> None:
+def test_equal_uploads_are_decoded_once(demo: Demo, tulip: dict[str, Any]) -> None:
     again = dict(tulip)
     assert demo.picture(tulip) is demo.picture(again)
     key = demo.picture(tulip).key
@@ -295,7 +295,7 @@ def test_the_same_bytes_are_one_picture(demo: Demo, tulip: dict[str, Any]) -> No
 
 
 def test_the_idle_queue_polls_twenty_times_a_second(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradio's loop itself, with the clock of asyncio replaced: every pause of it is the long one."""
+    """Run Gradio's own loop with a replaced `asyncio.sleep`: each pause is 50 ms."""
     pauses: list[float] = []
     queue = page(demo)._queue
 
