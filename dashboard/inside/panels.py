@@ -99,7 +99,7 @@ def _describe_sum(context: PanelContext, values: np.ndarray) -> str:
     rest, own = 1 - float(values.sum()), float(values[context.token])
     others = "padded tokens" if context.anatomy.has_windows else "the class token"
     elsewhere = f", {percent(rest)} goes to {others}" if rest > 5e-4 else ""
-    return f"all weights sum to 100 %, {percent(own)} stays with the token itself{elsewhere}."
+    return f"all weights sum to {percent(1)}, {percent(own)} stays with the token itself{elsewhere}."
 
 
 def _show_heads(images: Sequence[np.ndarray], chosen: int | None, notes: Sequence[str]) -> None:

@@ -131,7 +131,7 @@ def test_long_predictions_need_a_click(monkeypatch: pytest.MonkeyPatch) -> None:
     (button,) = (one for one in app.button if one.label.startswith("Predict 30 images"))
     button.click()
     assert sheet(settled(app))[0]["verdicts"]
-    # It is kept: nobody is asked again.
+    # The predictions are stored: no second click is needed.
     assert not [one for one in opened().button if one.label.startswith("Predict")]
 
 
