@@ -58,7 +58,7 @@ def notice(text: str) -> str:
 def heat_maps(answer: Answer) -> str:
     """Return the image and each model's heat map, with captions and likeliest classes, as one row that wraps."""
     row, grid = answer.grid.rows[0], answer.grid
-    notes = (f"it shows: {row.truth}",) if row.truth else ()
+    notes = (f"true class: {row.truth}",) if row.truth else ()
     cards = [_MapCard("Image", "Image", "", data_uri(row.thumbnail), f"The image {row.title}", row.title, notes)]
     for name, title, cell in zip(answer.models, grid.columns, answer.cells, strict=True):
         if cell.explanation is None or cell.map is None:

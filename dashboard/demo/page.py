@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LOGO = Path(__file__).parent.parent / "logo.svg"
 FIRST_SAMPLE = "rose"
-TOP1, BEST = "Top-1 class of each model", "Best method measured for each model"
+TOP1, BEST = "Top-1 class of each model", "Best for each model"
 QUEUE_LENGTH = 64
 CONCURRENT_ANSWERS = 2
 """A model answers one request at a time; another image may be decoded meanwhile."""
