@@ -1,4 +1,4 @@
-"""What is chosen stays chosen: from page to page, and in the address."""
+"""Choices survive a visit to another page, and are part of the URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Compare page without a browser: what it shows, keeps, refuses and survives."""
+"""The Compare page without a browser: its controls, caching, uploads, and names of models."""
 
 from __future__ import annotations
 

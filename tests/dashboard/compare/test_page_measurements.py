@@ -1,4 +1,4 @@
-"""The Compare page beyond plain maps: methods, stages, contrast, trust, a run's timeline, mean maps of a class."""
+"""The Compare page without a browser: methods, stages, contrast, trust, timelines and mean maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strip of a run's gaze as a person on a phone meets it: the chosen epoch is where it can be seen."""
+"""The timeline of a run in a browser: the chosen epoch is scrolled into view."""
 
 from __future__ import annotations
 

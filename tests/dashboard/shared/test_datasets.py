@@ -1,4 +1,4 @@
-"""Data sets of this machine and their images by name: what is offered, found, and refused before it is opened."""
+"""Data sets on this machine: which are offered, and which names of images are refused before a file is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Train page as a person meets it: a real run of two processes is started, watched, stopped, resumed and kept."""
+"""The Train page in a browser: a run on two ranks is started, watched, stopped and resumed."""
 
 from __future__ import annotations
 

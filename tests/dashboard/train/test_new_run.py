@@ -1,4 +1,4 @@
-"""The form of a new run: made from the settings' class, checked once, measured beside the page, and started."""
+"""The form of a new run: its widgets, validation, the check of memory and time, and the start."""
 
 from __future__ import annotations
 

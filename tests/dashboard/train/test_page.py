@@ -1,4 +1,4 @@
-"""The Train page without a browser: what it lists, draws, offers, starts, refuses and survives."""
+"""The Train page without a browser: the list of runs, the view of one, and its checkpoints."""
 
 from __future__ import annotations
 
