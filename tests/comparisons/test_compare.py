@@ -53,7 +53,7 @@ def test_a_strip_of_stages_has_a_row_for_each(small_classifier: swin_core.Classi
     picture = swin_core.read_image(samples["cat"])
     shallow = swin_core.build("swin_nano", num_classes=5, depths=(2, 2), num_heads=(2, 4))
     other = swin_core.Classifier(shallow, small_classifier.labels, (0.5,) * 3, (0.5,) * 3, 32, name="shallow")
-    columns = [small_classifier, other, Missing("far", "no model")]
+    columns: list[swin_core.Classifier | Missing] = [small_classifier, other, Missing("far", "no model")]
     drawn = compare([("cat", picture)], columns, ["daisy"], settings=ExplainSettings(layers=(STAGES,)))
     assert [row.title for row in drawn.rows] == ["cat: stage 1", "cat: stage 2", "cat: stage 3"]
     expected = swin_core.explain(small_classifier, picture, 0, layers=["layers.0", "layers.1", "layers.2"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import swin_core
 from swin_core.attribution.explanation import Explanation
@@ -118,8 +119,8 @@ def test_differences_are_reported_with_their_size(
 
 
 def test_cells_without_a_map_stay_as_they_are(small_classifier: swin_core.Classifier, tmp_path: Path) -> None:
-    pictures = [("a.png", noise_image()), Missing("b.png", "b.png is empty")]
-    drawn = compare(pictures, [small_classifier, Missing("gone", "there is no model gone")])
+    images: list[tuple[str, Image.Image] | Missing] = [("a.png", noise_image()), Missing("b.png", "b.png is empty")]
+    drawn = compare(images, [small_classifier, Missing("gone", "there is no model gone")])
     assert results_of(drawn, tmp_path, small_classifier) == [EQUAL]
 
 
