@@ -1,48 +1,41 @@
-"""The documents: links lead somewhere, and the commands that they name exist."""
+"""The code in the documentation runs: the blocks of docs/library.md in order, and the notebook docs/tour.ipynb."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted(
-    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("assets/*.md"))
-)
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 
-def anchors(text: str) -> set[str]:
-    """The anchors of a Markdown text's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def code_blocks(page: Path) -> list[tuple[int, str]]:
+    """The Python blocks of a Markdown page, each with the line before its first."""
+    text = page.read_text()
+    blocks = re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, block.start(1)), block.group(1)) for block in blocks]
 
 
-def missing(document: str) -> list[str]:
-    """Relative links and images of a document that lead nowhere, and scripts and folders that do not exist."""
-    path = ROOT / document
-    text = path.read_text(encoding="utf-8")
-    faults = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", link):
-            continue
-        target, _, anchor = link.partition("#")
-        file = path.parent / target if target else path
-        if not file.exists() or (anchor and anchor not in anchors(file.read_text(encoding="utf-8"))):
-            faults.append(link)
-    named = re.findall(r"\b(?:scripts|dashboard|swin_core|tests)/[\w/]+\.(?:py|md)", text)
-    return faults + [name for name in named if not (ROOT / name).exists()]
+def test_the_library_page_runs(samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(samples["rose"], tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    blocks = code_blocks(DOCS / "library.md")
+    assert len(blocks) > 8
+    namespace: dict[str, object] = {}
+    for line, block in blocks:
+        # Padded, so that an error names the line of the page.
+        exec(compile("\n" * line + block, str(DOCS / "library.md"), "exec"), namespace)
+    assert {"map.png", "map.npz", "grid.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
-def test_links_and_named_files_exist(document: str) -> None:
-    assert missing(document) == []
-
-
-def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
-    (tmp_path / "a.md").write_text(
-        "# Two words\n[a](b.md) [c](#two-words) [d](#gone) `scripts/gone.py` [e](https://x.org)"
-    )
-    assert missing("a.md") == ["b.md", "#gone", "scripts/gone.py"]
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(DOCS / "tour.ipynb", as_version=4)
+    assert not [cell for cell in notebook.cells if cell.get("outputs")], "clear the outputs before committing"
+    nbclient.NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    assert kinds.count("text/html") >= 5  # the explanations drew themselves

@@ -107,7 +107,7 @@ def test_notes_are_kept_whole(run: runs.Run) -> None:
         runs.write_notes(run, "too late")
 
 
-def test_stop_ends_all_processes(root: Path) -> None:
+def test_stop_ends_all_programs(root: Path) -> None:
     """Two ranks in sessions of their own end too."""
     run = started(root, ranks=2)
     family = programs(run)
@@ -129,7 +129,7 @@ def test_the_command_stops_a_run(how: list[str], root: Path) -> None:
     assert again(run).state == "stopped"
 
 
-def test_kill_ends_processes_that_ignore_sigterm(root: Path) -> None:
+def test_kill_ends_programs_that_ignore_sigterm(root: Path) -> None:
     run = started(root, ranks=2, deaf=True)
     family = programs(run)
     assert len(family) == 3
@@ -180,7 +180,7 @@ def test_changes_wait_for_orphaned_ranks_without_a_status(root: Path, monkeypatc
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_kill_spares_a_process_that_trained_inside_itself(root: Path) -> None:
+def test_kill_spares_a_program_that_trained_inside_itself(root: Path) -> None:
     """Such as a notebook whose identity is in the status of a run that is over."""
     notebook = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
@@ -197,7 +197,7 @@ def test_kill_spares_a_process_that_trained_inside_itself(root: Path) -> None:
         notebook.wait()
 
 
-def test_kill_spares_its_own_process(root: Path) -> None:
+def test_kill_spares_its_own_program(root: Path) -> None:
     """Such as a notebook that trains inside itself and kills the run; its other children are spared too."""
     folder = runs.create(SETTINGS, root)
     runs.write_launch(folder, devices=["cpu"])
@@ -225,7 +225,7 @@ def test_ranks_are_found_through_a_link_to_the_folder_of_runs(root: Path, tmp_pa
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_a_reused_process_id_is_never_signalled(root: Path) -> None:
+def test_a_reused_pid_is_never_signalled(root: Path) -> None:
     """The system gave the id to an unrelated process."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
@@ -248,7 +248,7 @@ def test_a_reused_process_id_is_never_signalled(root: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, True, "1", 1.0, None, 2**31, 2**80])
-def test_an_invalid_process_id_is_never_signalled(pid: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_pid_is_never_signalled(pid: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(number) if number else None)
     folder = runs.create(SETTINGS, root)

@@ -106,7 +106,7 @@ def state(root: Path, status: Any = None, launch: Any = None) -> tuple[str, bool
     return run.state, run.alive
 
 
-def test_states_after_the_processes_ended(root: Path) -> None:
+def test_states_after_the_programs_ended(root: Path) -> None:
     here = socket.gethostname()
     for said in ("stopped", "finished", "failed"):
         assert state(root, {"state": said}) == (said, False)
