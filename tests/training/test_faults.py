@@ -25,20 +25,20 @@ __all__ = ["pictures", "shell"]
 
 @pytest.fixture(scope="module")
 def config(pictures: Path) -> TrainConfig:
-    """Epochs enough that a run can be caught in the middle."""
+    """Return a config with enough epochs to interrupt the run."""
     return small(pictures, epochs=40)
 
 
 @pytest.fixture(scope="module")
 def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process that nothing disturbed."""
+    """Train without interruption on one rank; return the run's folder."""
     folder = runs.create(config.to_dict(), tmp_path_factory.mktemp("whole"))
     assert train(config, folder) == "finished"
     return folder
 
 
 def epochs_done(run: Path, count: int = 1) -> None:
-    """Wait until some epochs are over and saved."""
+    """Wait until some epochs are finished and saved."""
     eventually(
         lambda: runs.read_status(run).get("epoch", 0) >= count and (run / "checkpoints" / "last.pt").exists(), 120
     )
@@ -70,7 +70,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(shell: Shell, config: TrainConf
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_run_may_start_anew_after_a_death(rank: int, shell: Shell, config: TrainConfig, whole: Path) -> None:
+def test_a_run_restarts_after_a_rank_died(rank: int, shell: Shell, config: TrainConfig, whole: Path) -> None:
     run = shell.new_run(config, 2, restarts=1)
     launcher = shell.begin(TRAIN, "--run", str(run))
     epochs_done(run)
@@ -100,8 +100,8 @@ def test_a_rank_that_fails_says_why(shell: Shell, pictures: Path) -> None:
     assert f"swinlens train: {reason}" in shell.said()
 
 
-def test_two_ranks_stop_and_go_on_where_they_were(shell: Shell, config: TrainConfig, whole: Path) -> None:
-    """Stopped by a request, then by a signal; each time the step that was under way is saved."""
+def test_two_ranks_stop_and_resume(shell: Shell, config: TrainConfig, whole: Path) -> None:
+    """Stopped by a request, then by a signal; each time the current step is saved."""
     run = shell.new_run(config, 2)
     steps = 0
     for way in ("file", "signal"):
@@ -141,7 +141,7 @@ def test_nothing_outlives_a_launcher_that_was_killed(shell: Shell, config: Train
 
 
 def train_alone(config: TrainConfig, folder: Path) -> None:
-    """What a process of its own does until it is killed."""
+    """Train until the process is killed."""
     train(config, folder)
 
 
