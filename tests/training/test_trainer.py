@@ -354,7 +354,7 @@ def test_a_checkpoint_that_runs_code_is_refused_and_nothing_ran(finished: Path, 
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "cut short or damaged"),
         (lambda path: path.write_bytes(b""), "empty"),
         (lambda path: path.write_text("hello"), "neither safetensors nor a PyTorch file"),
-        (lambda path: torch.save({"weights": torch.zeros(2)}, path), "no checkpoint of this project"),
+        (lambda path: torch.save({"weights": torch.zeros(2)}, path), "not a checkpoint of this project"),
         (lambda path: torch.save([torch.zeros(2)], path), "holds list"),
         (lambda path: changed(path, place={"epoch": "one"}), "other settings, or damaged"),
         (lambda path: changed(path, model={}), "other settings, or damaged"),
@@ -377,13 +377,13 @@ def changed(path: Path, **parts: Any) -> None:
 @pytest.mark.parametrize("text", ["", "[1]", "3", '{"name": "x", "colour": 1}', '{"name": "--x"}', '{"lr": "high"}'])
 def test_a_damaged_config_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    refused(tmp_path, "no run that can be resumed")
+    refused(tmp_path, "not a run that can be resumed")
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, "no run that can be resumed")
-    refused(tmp_path / "none", "no run that can be resumed")
-    with pytest.raises(ConfigError, match="no run that can be resumed"):
+    refused(tmp_path, "not a run that can be resumed")
+    refused(tmp_path / "none", "not a run that can be resumed")
+    with pytest.raises(ConfigError, match="not a run that can be resumed"):
         resume(Path("a\0b"))
 
 
