@@ -121,13 +121,13 @@ class DataSet:
     def subset(self, indices: Sequence[int] | np.ndarray, split: str) -> "DataSet":
         """Return the images at `indices`, in that order, as the split named `split`."""
         chosen = np.asarray(indices, dtype=np.int64)
-        in_array = isinstance(self.sources, np.ndarray)
+        sources = self.sources
         return replace(
             self,
             split=split,
             labels=self.labels[chosen],
             names=tuple(self.names[index] for index in chosen),
-            sources=self.sources[chosen] if in_array else [self.sources[index] for index in chosen],
+            sources=sources[chosen] if isinstance(sources, np.ndarray) else [sources[index] for index in chosen],
             coarse_labels=None if self.coarse_labels is None else self.coarse_labels[chosen],
         )
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def evaluate_named(
     split: str | None = None,
     *,
     root: str | os.PathLike[str] | None = None,
-    runs_root: str | os.PathLike[str] = "runs",
+    runs_root: str | Path = "runs",
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks = SINGLE,
 ) -> Evaluation:

@@ -86,8 +86,9 @@ class Predictions:
         counted = self.counted
         if not counted.any():
             raise DataError("the model knows no class of these images; choose another model or data set.")
-        columns = (self.truth, self.predicted, self.top, self.loss)
-        return Metrics.of(*(column[counted] for column in columns), classes=len(self.labels))
+        return Metrics.of(
+            self.truth[counted], self.predicted[counted], self.top[counted], self.loss[counted], len(self.labels)
+        )
 
 
 def cached_predictions(

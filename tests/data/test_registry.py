@@ -75,7 +75,7 @@ def test_a_registered_data_set_is_offered_by_the_pages(root: Path) -> None:
     assert [(one.name, one.title, one.splits) for one in data_sets()] == [("toys", "Toys", ("test", "train"))]
     image = data_image("toys/test/1")
     assert (image.title, image.truth) == ("1.png", "cube")
-    assert image.image.getpixel((0, 0)) == tuple(toys(root, "test").sources[1][0, 0])
+    assert image.pil.getpixel((0, 0)) == tuple(toys(root, "test").sources[1][0, 0])
     # A changed file is another state of the data set.
     (root / "toys-test.txt").write_text("40")
     os.utime(root / "toys-test.txt", (1, 1))
