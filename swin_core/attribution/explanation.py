@@ -40,7 +40,6 @@ class Explanation:
         region: the part of the given image that the model saw, in pixels: left, top, right, bottom.
         against: contrast class of each target, K of them, or None.
         fused: how the maps of several layers were fused, "mean" or "max"; empty if they were not.
-        threads: PyTorch's threads during the computation; the last bits of the numbers depend on it.
     """
 
     model: str
@@ -58,7 +57,6 @@ class Explanation:
     region: Region = (0, 0, 1, 1)
     against: tuple[int, ...] | None = None
     fused: str = ""
-    threads: int = 1
 
     def __repr__(self) -> str:
         """Return one line: method, model, layers, targets with their probabilities, shape of the maps."""
