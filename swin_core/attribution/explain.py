@@ -313,7 +313,6 @@ class _Call:
             else torch.stack([distance[index] for distance in completeness]).float().cpu().numpy(),
             against=tuple(contrasts) or None,
             fused=self.fuse or "",
-            threads=torch.get_num_threads(),
         )
 
 
