@@ -44,7 +44,7 @@ def test_a_result_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "work", "given"),
     [
-        (bundle, "check_place", ["runs/one", "name", "--description", "one"]),
+        (bundle, "check_target", ["runs/one", "name", "--description", "one"]),
         (evaluate, "evaluate_named", ["swin_micro_flowers", "--data", "flowers"]),
         (explain, "load_or_missing", ["assets/samples/rose.jpg", "--models", "a", "--out", "grid.png"]),
         (figures, "open_split", ["sheet", "flowers", "--out", "sheet.png"]),

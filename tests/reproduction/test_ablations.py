@@ -166,7 +166,7 @@ def test_the_command_stops_and_goes_on(
 ) -> None:
     root, command = tmp_path / "runs", ["--settings", "full", "mlp", *small]
     launched: list[str] = []
-    bar = ablate.Bar
+    bar = ablate.TrainingBar
 
     def noted(begin: Callable[[Path, Any], str]) -> Callable[[Path, Any], str]:
         def launch(folder: Path, progress: Any) -> str:
@@ -188,7 +188,7 @@ def test_the_command_stops_and_goes_on(
 
     for name in ("launch", "launch_new"):
         monkeypatch.setattr(ablations, name, noted(getattr(ablations, name)))
-    monkeypatch.setattr(ablate, "Bar", Interrupting)
+    monkeypatch.setattr(ablate, "TrainingBar", Interrupting)
     assert ablate.main(command) == 1
     first, second = launched
     stopped = runs.find(second, root)

@@ -174,7 +174,7 @@ def test_the_command_bundles_a_run_of_a_folder_by_what_it_held_out(run: Path, tm
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, run: Path, found: Evaluation) -> None:
-    with pytest.raises(ModelError, match="is no run"):
+    with pytest.raises(ModelError, match="is not a run"):
         training_data(tmp_path)
     write_epochs(run, 1)
     with pytest.raises(ModelError, match="not a finished run: 1 of 2 epochs"):

@@ -252,7 +252,7 @@ def test_four_sessions_at_once_get_what_they_would_get_alone(
     shown = picture()
     no_hooks_left(cache.classifier("first").model)
     model = cache.classifier("first")
-    alone = [swin_core.explain(model, shown.image, [target], "gradcam").maps for target in range(4)]
+    alone = [swin_core.explain(model, shown.pil, [target], "gradcam").maps for target in range(4)]
     found: list[np.ndarray | None] = [None] * 4
 
     def session(target: int) -> None:
