@@ -24,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from swin_core import runs
+from swin_core.class_names import match_classes
 from swin_core.errors import ConfigError, RunError, SwinError, first_names
 from swin_core.images.preprocessing import normalise
 from swin_core.models.modes import evaluation_mode
@@ -259,13 +260,15 @@ def teacher_of(config: TrainConfig, classes: tuple[str, ...], ranks: Ranks, root
 
     Raises:
         ConfigError: the teacher does not know all classes.
+        TargetError: a class fits several of the teacher's labels.
         SwinError: it cannot be loaded.
     """
     classifier = load(config.teacher, runs_root=root)
-    missing = [name for name in classes if name not in classifier.labels]
+    matches = match_classes(classes, classifier.labels)
+    missing = [name for name, match in zip(classes, matches, strict=True) if match is None]
     if missing:
         raise ConfigError(f"the teacher {classifier.name} does not know {first_names(missing)}; choose another one.")
-    indices = torch.tensor([classifier.labels.index(name) for name in classes], device=ranks.device)
+    indices = torch.tensor(matches, device=ranks.device)
     classifier.model.to(ranks.device)
 
     def teacher(images: Tensor) -> Tensor:
