@@ -15,7 +15,7 @@ from dashboard.shared.cache import InputImage, read_input_image
 from swin_core.data.dataset import DataSet, data_root
 from swin_core.data.folders import image_folder
 from swin_core.data.public import PublicDataSet
-from swin_core.data.registry import DATA_SETS
+from swin_core.data.registry import DATA_SETS, own_splits
 from swin_core.errors import DataError
 from swin_core.images.read import IMAGE_SUFFIXES
 from swin_core.system.cache import LRUCache
@@ -51,7 +51,9 @@ def data_sets() -> list[DataSetEntry]:
     for public in DATA_SETS.values():
         if splits := tuple(split for split in public.splits if _files(public, root, split)):
             entries.append(DataSetEntry(public.name, public.title, splits))
-    return entries + [DataSetEntry(folder.name, folder.name, _folder_splits(folder)) for folder in _class_folders(root)]
+    for folder in _class_folders(root):
+        entries.append(DataSetEntry(folder.name, folder.name, tuple(_folder_splits(folder))))
+    return entries
 
 
 def image_name(data_set: str, split: str, index: int) -> str:
@@ -107,8 +109,7 @@ def open_split(data_set: str, split: str) -> DataSet:
         state = tuple(map(_stamp, _files(public, root, split)))
         return _splits.get((root, data_set, split, state), lambda: public.open(root, split))
     for folder in _class_folders(root):
-        if folder.name == data_set and split in _folder_splits(folder):
-            path = folder if split == "all" else folder / split
+        if folder.name == data_set and (path := _folder_splits(folder).get(split)):
             return _splits.get((root, data_set, split, _folder_state(path)), partial(image_folder, path))
     raise DataError(
         f"There is no data set {data_set[:80]} with a split {split[:80]} in {root}; "
@@ -132,9 +133,10 @@ def _class_folders(root: Path) -> Iterator[Path]:
             yield folder
 
 
-def _folder_splits(folder: Path) -> tuple[str, ...]:
-    own = tuple(split for split in ("val", "test", "train") if _has_classes(folder / split))
-    return own or (("all",) if _has_classes(folder) else ())
+def _folder_splits(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits that hold class folders, by the name of the split."""
+    own = {split: path for split, path in own_splits(folder).items() if _has_classes(path)}
+    return own or ({"all": folder} if _has_classes(folder) else {})
 
 
 def _has_classes(folder: Path) -> bool:

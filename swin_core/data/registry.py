@@ -19,7 +19,8 @@ DATA_SETS: dict[str, PublicDataSet] = {
 HOLDOUT = 0.02
 """Default share of the training images that is held out for validation."""
 
-_VALIDATION_FOLDERS = ("val", "valid", "validation", "test")
+_SPLIT_FOLDERS = {"val": ("val", "valid", "validation"), "test": ("test",), "train": ("train",)}
+"""Names of the folder of each split."""
 
 
 def trainable() -> list[str]:
@@ -49,17 +50,30 @@ def splits(
     folder = Path(data)
     if not has_own_split(folder):
         return holdout(open_folder(folder), share, seed)
-    name = next(name for name in _VALIDATION_FOLDERS if (folder / name).is_dir())
-    train, validation = open_folder(folder / "train"), open_folder(folder / name)
+    own = own_splits(folder)
+    validation_folder = own.get("val") or own["test"]
+    train, validation = open_folder(own["train"]), open_folder(validation_folder)
     if train.classes != validation.classes:
         different = sorted(set(train.classes) ^ set(validation.classes))
-        raise DataError(f"train and {name} of {folder} have different classes: {first_names(different)}.")
+        raise DataError(
+            f"train and {validation_folder.name} of {folder} have different classes: {first_names(different)}."
+        )
     return replace(train, name=folder.name, split="train"), replace(validation, name=folder.name, split="val")
+
+
+def own_splits(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits that a folder has: of "val", "test" and "train", in this order."""
+    splits = {}
+    for split, names in _SPLIT_FOLDERS.items():
+        if folders := [folder / name for name in names if (folder / name).is_dir()]:
+            splits[split] = folders[0]
+    return splits
 
 
 def has_own_split(folder: Path) -> bool:
     """Return whether a folder holds one folder for training and one for validation, each with the classes in it."""
-    return (folder / "train").is_dir() and any((folder / name).is_dir() for name in _VALIDATION_FOLDERS)
+    own = own_splits(folder)
+    return "train" in own and len(own) > 1
 
 
 def open_split(

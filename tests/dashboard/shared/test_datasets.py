@@ -46,7 +46,7 @@ def write_picture(file: Path, shade: int) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data root with CIFAR-100, flower_photos, four folders of class folders, and what is none."""
+    """A data root with CIFAR-100, flower_photos, five folders of class folders, and what is none."""
     place = tmp_path / "data"
     write_hub(place / "cifar100", small_cifar())
     for shade, name in enumerate(FLOWERS):
@@ -56,6 +56,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_picture(place / "photos" / file, 50 * shade)
     for split in ("train", "val"):
         write_picture(place / "own" / split / "a" / "1.png", 7)
+    for shade, split in enumerate(("train", "valid")):
+        write_picture(place / "valid" / split / "a" / f"{split}.png", shade)
     write_picture(place / "Fotos, ÄÖ & co" / "a" / "1.png", 7)
     write_picture(place / "two\nlines" / "a" / "1.png", 7)
     (place / "empty" / "folder").mkdir(parents=True)
@@ -73,7 +75,9 @@ def test_the_data_sets_that_are_there_are_offered(root: Path) -> None:
         "Fotos, ÄÖ & co": ("all",),
         "own": ("val", "train"),
         "photos": ("all",),
+        "valid": ("val", "train"),
     }
+    assert open_split("valid", "val").names == ("a/valid.png",)
     assert [one.name for one in data_sets()][:2] == ["cifar100", "flowers"]
 
 
