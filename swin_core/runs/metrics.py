@@ -3,11 +3,11 @@
 import json
 import math
 import os
-import threading
 from pathlib import Path
 from typing import Any, TypedDict
 
 from swin_core.runs.files import open_plain
+from swin_core.system.cache import LRUCache
 
 _FILES_KEPT = 100
 """Most files whose rows are cached."""
@@ -45,8 +45,7 @@ class StepMetrics(TypedDict):
     elapsed: float
 
 
-_cache: dict[tuple[str, str], tuple[tuple[int, ...], list[Any]]] = {}  # (path, key) -> file version, rows
-_lock = threading.Lock()
+_cache: LRUCache[tuple[tuple[int, ...], list[Any]]] = LRUCache(_FILES_KEPT)  # (path, key) -> file version, rows
 
 
 def read_rows(path: Path, key: str) -> list[Any]:
@@ -66,17 +65,12 @@ def read_rows(path: Path, key: str) -> list[Any]:
         with os.fdopen(open_plain(path), "rb") as file:
             facts = os.fstat(file.fileno())
             version = facts.st_mtime_ns, facts.st_size, facts.st_ino
-            with _lock:
-                known, rows = _cache.get((str(path), key), ((), []))
+            known, rows = _cache.peek((str(path), key)) or ((), [])
             if known != version:
                 rows = _parse(file.read(facts.st_size), key)
+                _cache.put((str(path), key), (version, rows))
     except OSError:
         return []
-    with _lock:
-        _cache.pop((str(path), key), None)
-        _cache[str(path), key] = version, rows  # the least recently used is first
-        while len(_cache) > _FILES_KEPT:
-            del _cache[next(iter(_cache))]
     return list(rows)
 
 

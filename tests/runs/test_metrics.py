@@ -13,6 +13,7 @@ import pytest
 
 from swin_core import runs
 from swin_core.runs import metrics
+from swin_core.system.cache import LRUCache
 from tests.fixtures.started import stopped_run
 
 
@@ -128,7 +129,7 @@ def test_a_file_is_read_once_until_it_changes(run: runs.Run, monkeypatch: pytest
 
 
 def test_memory_of_metrics_is_bounded(run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_FILES_KEPT", 2)
+    monkeypatch.setattr(metrics, "_cache", LRUCache(2))
     others = []
     for number in range(4):
         folder = runs.create({"name": f"r{number}"}, root)
