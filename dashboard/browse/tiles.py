@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
@@ -22,6 +22,7 @@ from swin_core.errors import DataError
 from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.text import percent
 from swin_core.system.cache import LRUCache
+from swin_core.system.progress import Progress
 
 _BATCH = 10
 """Images explained at once; progress is reported between batches."""
@@ -169,7 +170,7 @@ def heat_maps(
     targets: Sequence[int],
     model: str,
     look: Look,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[str]:
     """Draw the heat map of each image for its target class, by the method measured best for the model.
 

@@ -9,7 +9,6 @@ from swin_core.figures.grid import Row
 from swin_core.figures.plotly_grid import CONFIG, escaped_lines
 from swin_core.figures.text import percent, shorten
 
-TOP = 5
 NAME_COLUMNS = 22
 
 
@@ -64,7 +63,5 @@ def show_top_classes(row: Row, models: tuple[str, ...]) -> None:
             if cell.explanation is None:
                 st.caption(escape_markdown(cell.error))
                 continue
-            probabilities = cell.explanation.probabilities
-            for index in np.argsort(-probabilities, kind="stable")[:TOP]:
-                value, label = float(probabilities[index]), cell.explanation.labels[index]
+            for label, value in cell.explanation.top_classes():
                 st.progress(min(value, 1.0), escape_markdown(f"{label} · {percent(value)}"))

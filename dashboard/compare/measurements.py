@@ -16,10 +16,8 @@ from swin_core.data.registry import DATA_SETS
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Cell, Grid
 from swin_core.system.cache import LRUCache
+from swin_core.system.progress import Progress
 from swin_core.trust.assess import Trust, assess
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished steps and of all steps."""
 
 _trusts: LRUCache[Trust | str] = LRUCache(256)
 _timelines: LRUCache[Timeline] = LRUCache(4)

@@ -27,8 +27,6 @@ from swin_core.zoo.load import describe
 
 UPLOAD_BYTES = 20 * 2**20
 """Largest upload."""
-TOP_CLASSES = 5
-"""Number of likeliest classes named for each model."""
 _SHORTER_SIDE = 512
 """Large images are reduced to a shorter side of 2 to 4 times this, more than any model or cell shows."""
 _NAME_LENGTH = 60
@@ -182,11 +180,7 @@ def _check_text(value: object, what: str) -> str | None:
 
 def likeliest_classes(cell: Cell) -> list[tuple[str, float]]:
     """Return the five likeliest classes of a cell's model with their probabilities; none without an explanation."""
-    explanation = cell.explanation
-    if explanation is None:
-        return []
-    order = sorted(range(len(explanation.labels)), key=lambda index: (-explanation.probabilities[index], index))
-    return [(explanation.labels[index], float(explanation.probabilities[index])) for index in order[:TOP_CLASSES]]
+    return [] if cell.explanation is None else cell.explanation.top_classes()
 
 
 def _map_numbers(cell: Cell) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from dashboard.shared.formatting import duration
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import choose_recipe, choose_settings, label, validated
 from dashboard.train.preflight import PreflightCheck
-from dashboard.train.run_summary import changed_settings
 from dashboard.train.run_view import leave
 from swin_core import runs
 from swin_core.errors import ConfigError, SwinError
 from swin_core.runs import devices
 from swin_core.training import TrainConfig
+from swin_core.training.recipes import changed_settings
 
 
 def show_form() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from dashboard.shared.formatting import duration, rate, size
 from swin_core import runs
 from swin_core.errors import SwinError
-from swin_core.training import RECIPES, TrainConfig
+from swin_core.training import TrainConfig
+from swin_core.training.recipes import changed_settings
 
 TIMEOUT_SECONDS = 600
 """A check that takes longer is stopped."""
@@ -46,11 +47,8 @@ class Estimate:
 
 def command_line(recipe: str, config: TrainConfig) -> list[str]:
     """Return a recipe and the settings that differ from it as arguments of the trainer."""
-    usual = RECIPES[recipe].config.to_dict()
     words = [recipe]
-    for name, value in config.to_dict().items():
-        if value == usual[name]:
-            continue
+    for name, value in changed_settings(config.to_dict(), recipe, ignored=()).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

@@ -10,14 +10,11 @@ from typing import Any
 
 from dashboard.shared.formatting import ago
 from swin_core import runs
-from swin_core.training import RECIPES
+from swin_core.training.recipes import changed_settings, nearest_recipe
 from swin_core.zoo.load import available, weights_file
 
 BUNDLED = "bundled"
 """State of a model that comes with the project; it has no run folder here."""
-
-_OWN = ("name", "seed", "limit")
-"""Settings that do not tell recipes apart."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +130,3 @@ def _bundled(file: Path, _changed: int) -> RunSummary:
         elapsed += row["seconds"]
         epochs.append({**row, "elapsed": elapsed})
     return RunSummary(file.stem, card["name"], card["settings"], BUNDLED, epochs)
-
-
-def nearest_recipe(settings: Mapping[str, Any]) -> str:
-    """Return the recipe from which the fewest settings differ."""
-    return min(RECIPES, key=lambda name: len(changed_settings(settings, name)))
-
-
-def changed_settings(settings: Mapping[str, Any], recipe: str) -> dict[str, Any]:
-    """Return the settings that differ from a recipe's, without those in `_OWN`."""
-    usual = RECIPES[recipe].config.to_dict()
-    return {
-        name: value for name, value in settings.items() if name not in _OWN and name in usual and usual[name] != value
-    }

@@ -11,12 +11,13 @@ from dashboard.shared.formatting import UNKNOWN, ago, count, duration, share, si
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import fill, label
 from dashboard.train.run_list import REFRESH_SECONDS, show_curves, state_line
-from dashboard.train.run_summary import RunSummary, changed_settings, nearest_recipe, summarise_run
+from dashboard.train.run_summary import RunSummary, summarise_run
 from swin_core import runs
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import RunError
 from swin_core.runs import devices
 from swin_core.training import RECIPES
+from swin_core.training.recipes import changed_settings, nearest_recipe
 
 LOG_LINES = 60
 

@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import swin_core
 from swin_core.attribution.lrp import relevance
-from swin_core.attribution.rollout import rollout as attention_rollout
+from swin_core.attribution.rollout import gradient_rollout, plain_rollout
+from swin_core.attribution.targets import Target, batch_targets
 
 
 def rollout(rounds: int) -> list[dict[str, Any]]:
@@ -18,9 +19,9 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
     model = swin_core.build("swin_tiny").eval()
     x, target = torch.randn(1, 3, 224, 224), torch.tensor([0])
     calls: Contenders = {
-        "rollout": lambda: attention_rollout(model, x),
+        "rollout": lambda: plain_rollout(model, x, no_targets),
         "inference alone": inference(model, x),
-        "rollout x gradient": lambda: attention_rollout(model, x, target),
+        "rollout x gradient": lambda: gradient_rollout(model, x, batch_targets(target)),
         "relevance propagation": lambda: relevance(model, x, target),
     }
     result = measure("attention rollout, Swin-T, 224 px", calls, rounds, "inference alone")
@@ -31,7 +32,7 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
         image = torch.randn(1, 3, side, side)
         row = {
             "side": side,
-            "rollout_mb": peak_memory(partial(attention_rollout, model, image)),
+            "rollout_mb": peak_memory(partial(plain_rollout, model, image, no_targets)),
             "inference_mb": peak_memory(inference(model, image)),
         }
         row["bytes_a_pixel"] = row["rollout_mb"] * 1e6 / side**2
@@ -41,6 +42,11 @@ def rollout(rounds: int) -> list[dict[str, Any]]:
             f"   inference alone {row['inference_mb']:7.1f} MB"
         )
     return [result, {"title": "memory of attention rollout, Swin-T", "sizes": sizes}]
+
+
+def no_targets(logits: torch.Tensor) -> list[Target]:
+    """Select no class: plain rollout has one map for all of them."""
+    return []
 
 
 def peak_memory(call: Callable[[], object]) -> float:

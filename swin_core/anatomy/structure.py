@@ -43,9 +43,9 @@ class Places:
         rows, columns = (np.arange(size) // side for size, side in zip(self.tokens.shape, self.window, strict=True))
         return rows[:, None] * (self.tokens.shape[1] // self.window[1]) + columns
 
-    def on_map(self, values: np.ndarray, missing: int = PADDING) -> np.ndarray:
+    def on_map(self, values: np.ndarray) -> np.ndarray:
         """Put values of positions, `(H', W')`, back on the grid of tokens, `(H, W)`."""
-        out = np.full(self.grid[0] * self.grid[1], missing, values.dtype)
+        out = np.full(self.grid[0] * self.grid[1], PADDING, values.dtype)
         real = self.tokens != PADDING
         out[self.tokens[real]] = values[real]
         return out.reshape(self.grid)

@@ -20,7 +20,7 @@ from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 from swin_core.models.windows import Pair, fit_window, pad_to_windows, window_partition, window_reverse
 
-__all__ = ["AttentionBlock", "Windows", "attention_blocks", "watch_attention"]
+__all__ = ["AttentionBlock", "Windows", "attention_blocks", "is_instance", "watch_attention"]
 
 _SUPPORTED = {
     "swin_core.models.swin.Swin": "swin_core.models.swin.WindowAttention",
@@ -95,7 +95,7 @@ def attention_blocks(model: nn.Module) -> list[AttentionBlock]:
         LayerError: a model that is not supported, or one with a block without plain attention.
     """
     kind = type(model).__name__
-    attention_class = next((attention for known, attention in _SUPPORTED.items() if _is(model, known)), None)
+    attention_class = next((attention for known, attention in _SUPPORTED.items() if is_instance(model, known)), None)
     if attention_class is None:
         raise LayerError(
             f"the attention of {kind} cannot be read: only that of our Swin, timm's Swin and timm's ViTs; "
@@ -106,7 +106,7 @@ def attention_blocks(model: nn.Module) -> list[AttentionBlock]:
         if not re.search(r"(^|\.)blocks\.\d+$", name):
             continue
         attention: Any = getattr(module, "attn", None)
-        if not _is(attention, attention_class):
+        if not is_instance(attention, attention_class):
             mixer = "no attention" if attention is None else f"a {type(attention).__name__}"
             raise LayerError(f"block {name!r} of {kind} has {mixer}, which cannot be read; choose gradcam instead.")
         heads = attention.heads if hasattr(attention, "heads") else attention.num_heads
@@ -114,8 +114,8 @@ def attention_blocks(model: nn.Module) -> list[AttentionBlock]:
     return blocks
 
 
-def _is(module: object, path: str) -> bool:
-    """`isinstance` by the full name of a class."""
+def is_instance(module: object, path: str) -> bool:
+    """`isinstance` by the full name of a class, so that its package is not imported."""
     return any(f"{kind.__module__}.{kind.__qualname__}" == path for kind in type(module).__mro__)
 
 

@@ -9,7 +9,7 @@ all of them.
 
 from torch import nn
 
-from swin_core.attribution.attention import attention_blocks
+from swin_core.attribution.attention import attention_blocks, is_instance
 from swin_core.errors import LayerError
 from swin_core.models.swin import Swin
 from swin_core.zoo.classifier import Classifier
@@ -37,7 +37,7 @@ def default_method(classifier: Classifier, at_layer: bool = False) -> str:
 
 def _has_swin_attention(model: nn.Module) -> bool:
     """Return whether a model is a Swin V1 with attention that can be read; Swin-MLP has no attention."""
-    if not any(f"{kind.__module__}.{kind.__qualname__}" in _SWINS for kind in type(model).__mro__):
+    if not any(is_instance(model, name) for name in _SWINS):
         return False
     try:
         return bool(attention_blocks(model))

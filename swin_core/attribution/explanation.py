@@ -68,6 +68,11 @@ class Explanation:
         """Return the class name of the k-th target."""
         return self.labels[self.targets[k]]
 
+    def top_classes(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the most probable classes with their probabilities, in descending order."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.labels[index], float(self.probabilities[index])) for index in order]
+
     def magnitude(self, k: int, layer: int = 0) -> float:
         """Return the largest absolute value of the k-th target's map at a layer, in the map's own units."""
         return float(np.abs(self.maps[k, layer]).max())

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_core.attribution.layers import find_layout, prefix_tokens, target_modules
+from swin_core.attribution.layers import find_layout, no_tensor, prefix_tokens, target_modules
 from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector, image_targets
 from swin_core.errors import LayerError
@@ -73,9 +73,7 @@ def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Ite
             if threading.get_ident() != thread:
                 return None
             if not isinstance(output, Tensor):
-                raise LayerError(
-                    f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it."
-                )
+                raise no_tensor(name, output)
             if name in outputs:
                 raise LayerError(f"layer {name!r} runs more than once in a forward pass; choose another one.")
             if not output.requires_grad:

@@ -67,7 +67,7 @@ def find_layout(
         LayerError: no layout fits the output, or two do.
     """
     if not isinstance(output, Tensor):
-        raise LayerError(f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it.")
+        raise no_tensor(name, output)
     shape = tuple(output.shape)
     if "attn" in name and isinstance(module, nn.Dropout | nn.Softmax):
         raise LayerError(f"layer {name!r} returns attention matrices; choose a norm or a block.")
@@ -82,6 +82,11 @@ def find_layout(
         return layouts[0]
     why = "no layout has the image's grid" if not layouts else "channels first and last both fit"
     raise LayerError(f"layer {name!r} returns {shape}: {why}; choose another layer, or pass a reshape_transform.")
+
+
+def no_tensor(name: str, output: object) -> LayerError:
+    """Return the error for a layer whose output is no tensor."""
+    return LayerError(f"layer {name!r} returns {type(output).__name__}, no tensor; choose a layer inside it.")
 
 
 def _map_layouts(shape: tuple[int, ...], size: tuple[int, int], module: nn.Module) -> list[Layout]:
@@ -263,11 +268,6 @@ def _trace(classifier: Classifier) -> dict[str, Layout]:
             for hook in hooks:
                 hook.remove()
     return layouts
-
-
-def reshape_transform_for(classifier: Classifier, layer: str) -> Callable[[Tensor], Tensor]:
-    """A `reshape_transform` for pytorch-grad-cam, for images of the classifier's size."""
-    return layer_arrangement(classifier.model, layer, (classifier.image_size, classifier.image_size))
 
 
 def layer_arrangement(model: nn.Module, layer: str, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from swin_core.attribution.attention import AttentionBlock, Windows, attention_blocks, watch_attention
 from swin_core.attribution.layers import Layout, find_layout, prefix_tokens
 from swin_core.attribution.method import Method
-from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets, check_logits
+from swin_core.attribution.targets import Attribution, TargetSelector, check_logits
 from swin_core.errors import LayerError
 from swin_core.models.windows import pad_to_windows
 
@@ -29,32 +29,8 @@ __all__ = [
     "gradient_rollout",
     "on_grid",
     "plain_rollout",
-    "rollout",
     "walk_back",
 ]
-
-
-def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against: Tensor | None = None) -> Tensor:
-    """Attention rollout of each image of a batch, weighted by the gradient of a class if one is given.
-
-    Calls on one model must hold its `Classifier.lock`.
-
-    Args:
-        model: our Swin, timm's, or a timm ViT.
-        x: normalised images, `(B, channels, H, W)`.
-        targets: the class of each image, `(B,)`; None for attention alone.
-        against: contrast classes, `(B,)`: explain `logit[target] - logit[against]`.
-
-    Returns:
-        `(B, h, w)` on the grid of the first block, non-negative. See `plain_rollout` and `gradient_rollout`.
-
-    Raises:
-        LayerError: another model, or one whose pooling rollout does not support.
-        TargetError: a class outside the model's classes, or not one per image.
-    """
-    if targets is None:
-        return plain_rollout(model, x, lambda logits: []).maps[0][0]
-    return gradient_rollout(model, x, batch_targets(targets, against)).maps[0][0]
 
 
 def plain_rollout(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:

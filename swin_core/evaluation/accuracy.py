@@ -1,7 +1,7 @@
 """Metrics of any classifier on any data set, the same as those that training reports."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from swin_core.errors import DataError, first_names
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.evaluation.views import read_batches
 from swin_core.system.distributed import SINGLE, Ranks
+from swin_core.system.progress import Progress
 from swin_core.weights.files import read_metadata
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.load import load, weights_file
+from swin_core.zoo.timm_models import PREFIX
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ def evaluate_named(
     *,
     root: str | os.PathLike[str] | None = None,
     runs_root: str | Path = "runs",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     ranks: Ranks = SINGLE,
 ) -> Evaluation:
     """Evaluate a model of the zoo by its name.
@@ -74,7 +76,7 @@ def evaluate_named(
     classifier = load(name, runs_root=runs_root)
     if ranks.size > 1:
         classifier.model.to(ranks.device)
-    recorded = {} if name.startswith("timm/") else read_metadata(weights_file(name, runs_root)).get("training")
+    recorded = {} if name.startswith(PREFIX) else read_metadata(weights_file(name, runs_root)).get("training")
     training = recorded if isinstance(recorded, dict) else {}
     dataset = open_split(data, split, training.get("holdout", HOLDOUT), training.get("seed", 0), root)
     return evaluate_classifier(classifier, dataset, progress, ranks)
@@ -83,7 +85,7 @@ def evaluate_named(
 def evaluate_classifier(
     classifier: Classifier,
     dataset: DataSet,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     ranks: Ranks = SINGLE,
 ) -> Evaluation:
     """Evaluate a classifier on a split, with its own preprocessing.

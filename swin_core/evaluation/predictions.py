@@ -12,7 +12,6 @@ import os
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from swin_core.errors import DataError
 from swin_core.evaluation.metrics import TOP, Metrics, score_batch
 from swin_core.evaluation.views import read_batches
 from swin_core.system.atomic import atomic_write
+from swin_core.system.progress import Progress
 from swin_core.zoo.classifier import Classifier
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,6 @@ MAX_FILES, MAX_BYTES = 64, 256 * 2**20
 
 _FORMAT = 1
 _digests: "weakref.WeakKeyDictionary[DataSet, str]" = weakref.WeakKeyDictionary()
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

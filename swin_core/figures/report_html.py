@@ -19,7 +19,7 @@ from swin_core.attribution.overlay import bar_colors, data_uri, enlarged
 from swin_core.figures.grid import Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.reading_guide import CROP, TRUST, describe_brightness, describe_scale
-from swin_core.figures.report_json import machine, top_classes, versions
+from swin_core.figures.report_json import machine, versions
 from swin_core.figures.text import percent
 
 REPRODUCE = (
@@ -96,7 +96,7 @@ def _predictions(grid: Grid, row: Row) -> _Table:
     repeated = len(models) < sum(explanation is not None for _, explanation in explained)
     lines = [
         [explanation.model if repeated else column]
-        + [f"{label} · {percent(probability)}" for label, probability in top_classes(explanation)]
+        + [f"{label} · {percent(probability)}" for label, probability in explanation.top_classes()]
         for column, explanation in models.values()
     ]
     count = max(map(len, lines), default=1) - 1

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from swin_core.attribution.explanation import Explanation
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Cell, Grid
 from swin_core.trust.assess import Trust
@@ -31,8 +30,6 @@ BYTES_AT_MOST = 512 * 2**20
 """Maximum size of a report; larger ones are neither written nor read."""
 PIXELS_AT_MOST = 100_000_000
 """Maximum number of pixels of all images of a report together; noise takes four bytes of base64 a pixel."""
-TOP_CLASSES = 5
-"""Number of a model's most probable classes that are listed."""
 FUSED_JOIN = " + "
 """Separator of the layer names of a fused map."""
 PACKAGES = (
@@ -172,7 +169,7 @@ def _cell_content(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
         "probability": _number(probabilities[target]),
         "predicted": labels[predicted],
         "predicted_probability": _number(probabilities[predicted]),
-        "first_choices": [[label, _number(value)] for label, value in top_classes(explanation)],
+        "first_choices": [[label, _number(value)] for label, value in explanation.top_classes()],
         "rather_than": None if against is None else labels[against[cell.target]],
         "magnitude": _number(cell.magnitude),
         "top_of_scale": _number(grid.top(cell)),
@@ -196,12 +193,6 @@ def _cell_content(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
         "logits": _numbers(explanation.logits),
         "map": [_numbers(line) for line in cell.map],
     }
-
-
-def top_classes(explanation: Explanation) -> list[tuple[str, float]]:
-    """Return a model's most probable classes with their probabilities, in descending order."""
-    order = np.argsort(-explanation.probabilities, kind="stable")[:TOP_CLASSES]
-    return [(explanation.labels[index], float(explanation.probabilities[index])) for index in order]
 
 
 def _trust_content(trust: Trust) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of the channels of ImageNet."""
+
 _MAX_ASPECT = 16
 """Longest side over shortest above which an image is cropped first; resizing a strip of one pixel takes gigabytes."""
 

@@ -199,7 +199,7 @@ class SwinBlock(nn.Module):
                 position_bias=config.relative_position_bias,
             )
         else:
-            self.spatial_mlp = WindowMLP(dim, heads, config.window_size, shift)
+            self.spatial_mlp = WindowMLP(heads, config.window_size, shift)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))

@@ -14,7 +14,7 @@ class WindowMLP(nn.Module):
     are zeros and add nothing.
     """
 
-    def __init__(self, dim: int, heads: int, window: int, shift: int):
+    def __init__(self, heads: int, window: int, shift: int):
         super().__init__()
         self.heads, self.window, self.shift = heads, window, shift
         tokens = window * window

@@ -24,6 +24,7 @@ from swin_core.reports.read import FailedCell, Report, SavedCell, SavedTrust
 from swin_core.trust.assess import Trust
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.load import available, load
+from swin_core.zoo.timm_models import PREFIX
 
 EQUAL = "equal"
 TOLERANCE = 1e-3
@@ -32,7 +33,6 @@ TRUST_TOLERANCE = 0.01
 """Greatest absolute difference of the measures of trust, which are areas and differences of probabilities."""
 _NAME = re.compile(r"\w[\w.+-]{0,199}", re.ASCII)
 """A bundled model, a run, or the part after `timm/`: no folder, no `..`."""
-_TIMM = "timm/"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _load_by_name(cell: SavedCell, runs_root: str | Path) -> Classifier:
     """Load the model that a cell names, and check its weights."""
     name, saved_hash = cell.model, cell.weights_hash[:12]
     advice = f"name the weights file whose SHA-256 begins with {saved_hash}: --models FILE"
-    if name in available() or (name.startswith(_TIMM) and _NAME.fullmatch(name.removeprefix(_TIMM))):
+    if name in available() or (name.startswith(PREFIX) and _NAME.fullmatch(name.removeprefix(PREFIX))):
         source = name
     elif _NAME.fullmatch(name) and (Path(runs_root) / name / "model.safetensors").is_file():
         source = str(Path(runs_root) / name)

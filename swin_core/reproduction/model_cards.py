@@ -17,7 +17,7 @@ from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import build
 from swin_core.system.atomic import atomic_write
 from swin_core.training.config import TrainConfig
-from swin_core.training.recipes import RECIPES
+from swin_core.training.recipes import changed_settings, nearest_recipe
 from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
 
 FILE_BYTES, ALL_BYTES = 16_000_000, 60_000_000
@@ -184,15 +184,10 @@ def _finished(run: Path) -> tuple[TrainConfig, list[runs.EpochMetrics]]:
 
 def _command(config: TrainConfig) -> str:
     """Return the shortest command that gives these settings, apart from the run's name."""
-    given = config.to_dict()
-
-    def differing(recipe: str) -> dict[str, Any]:
-        default = RECIPES[recipe].config.to_dict()
-        return {key: value for key, value in given.items() if value != default[key] and key != "name"}
-
-    recipe = min(RECIPES, key=lambda name: len(differing(name)))
+    settings = config.to_dict()
+    recipe = nearest_recipe(settings)
     options = []
-    for key, value in differing(recipe).items():
+    for key, value in changed_settings(settings, recipe, ignored=("name",)).items():
         option = key.replace("_", "-")
         switch = isinstance(value, bool)
         options += [f"--{'' if value else 'no-'}{option}"] if switch else [f"--{option}", str(value)]

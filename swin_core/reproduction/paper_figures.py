@@ -226,7 +226,7 @@ def saved_models(models: Sequence[Trained]) -> Figure:
     tuned = [model for model in models if model.config.init]
     table, chart = 0.34 * (len(models) + 1) + 0.3, 2.9 if tuned else 0.0
     figure = Figure(figsize=(11, table + chart), facecolor="white")
-    _table(figure, [_facts(model) for model in models], table, table + chart)
+    _table(figure, [_facts(model) for model in models], table + chart)
     if tuned:
         shares = (0.065, 0.55), (0.6, 0.975)
         for (left, right), (key, title) in zip(shares, (("loss", "Loss"), ("top1", "Top-1, %")), strict=True):
@@ -268,7 +268,7 @@ def _number(value: float | None, scale: float, digits: str, unit: str = "") -> s
     return "" if value is None else f"{scale * value:{digits}}{unit}"
 
 
-def _table(figure: Figure, rows: Sequence[tuple[str, ...]], height: float, whole: float) -> None:
+def _table(figure: Figure, rows: Sequence[tuple[str, ...]], whole: float) -> None:
     for number, row in enumerate((HEADS, *rows)):
         y = 1 - (0.2 + 0.34 * number) / whole
         for x, text in zip(_COLUMN_POSITIONS, row, strict=True):

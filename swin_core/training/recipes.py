@@ -1,5 +1,6 @@
 """Recipes: named settings with their purpose, source, training time and accuracy."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,9 @@ class Recipe:
     result: str
     """Accuracy and on which images, or that it has not been measured."""
 
+
+OWN_SETTINGS = ("name", "seed", "limit")
+"""Settings of a run that do not tell recipes apart."""
 
 _NOT_MEASURED = "not yet measured here"
 
@@ -155,3 +159,17 @@ def recipe(name: str, /, **overrides: Any) -> TrainConfig:
     if name not in RECIPES:
         raise ConfigError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}.")
     return replace(RECIPES[name].config, **overrides)
+
+
+def nearest_recipe(settings: Mapping[str, Any]) -> str:
+    """Return the recipe from which the fewest settings differ."""
+    return min(RECIPES, key=lambda name: len(changed_settings(settings, name)))
+
+
+def changed_settings(
+    settings: Mapping[str, Any], recipe: str, ignored: Collection[str] = OWN_SETTINGS
+) -> dict[str, Any]:
+    """Return the settings that differ from a recipe's, without the ignored ones and those that recipes lack."""
+    usual = RECIPES[recipe].config.to_dict()
+    compared = usual.keys() - set(ignored)
+    return {name: value for name, value in settings.items() if name in compared and usual[name] != value}

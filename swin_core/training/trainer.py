@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
 from swin_core.evaluation.metrics import Metrics, evaluate
+from swin_core.images.preprocessing import IMAGENET
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import DropPath, Swin, build
 from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
@@ -37,8 +38,6 @@ from swin_core.weights.files import load_weights, read_metadata
 
 MAX_LINES_PER_EPOCH = 20
 """Most lines of an epoch in steps.jsonl."""
-
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def train(
@@ -409,7 +408,7 @@ def _normalisation(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]
     try:
         return tuple(map(float, metadata["mean"])), tuple(map(float, metadata["std"]))
     except (KeyError, TypeError, ValueError):
-        return _IMAGENET
+        return IMAGENET
 
 
 def _compiled(model: Swin) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 
 from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ModelError, WeightsError
+from swin_core.images.preprocessing import IMAGENET
 from swin_core.models.swin import build
 from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_config, read_metadata
@@ -17,7 +18,6 @@ from swin_core.zoo import timm_models
 from swin_core.zoo.classifier import Classifier, default_labels, no_head
 
 ASSETS = Path(str(files("swin_core") / "assets")).resolve()
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 _descriptions: LRUCache[str] = LRUCache(256)
 
@@ -141,8 +141,8 @@ def _from_file(file: Path, name: str) -> Classifier:
         return Classifier(
             model,
             labels,
-            [float(value) for value in metadata.get("mean", _IMAGENET[0])],
-            [float(value) for value in metadata.get("std", _IMAGENET[1])],
+            [float(value) for value in metadata.get("mean", IMAGENET[0])],
+            [float(value) for value in metadata.get("std", IMAGENET[1])],
             int(metadata.get("image_size", config.image_size)),
             name=file.parent.name if file.name == "model.safetensors" else Path(name).stem,
             crop_fraction=1.0 if metadata else 0.9,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import swin_core
 from swin_core.attribution.explain import explain
 from swin_core.attribution.gradcam import grad_cam, resize_maps
-from swin_core.attribution.layers import Layout, default_layer, find_layout, offered_layers, reshape_transform_for
+from swin_core.attribution.layers import Layout, default_layer, find_layout, layer_arrangement, offered_layers
 from swin_core.attribution.regions import common_parts
 from swin_core.attribution.targets import check_targets
 from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
@@ -251,7 +251,7 @@ def test_an_in_place_operation_behind_the_layer_is_harmless() -> None:
 
 def test_users_reshape_transform_is_taken(peer: swin_core.Classifier, cat: Image.Image) -> None:
     layer = TIMM[peer.name][0]
-    offered = reshape_transform_for(peer, layer)
+    offered = layer_arrangement(peer.model, layer, (peer.image_size, peer.image_size))
     with_own = explain(peer, cat, [1], layers=[layer], reshape_transform=offered)
     np.testing.assert_array_equal(with_own.maps, explain(peer, cat, [1], layers=[layer]).maps)
     with pytest.raises(LayerError, match="reshape_transform gives"):

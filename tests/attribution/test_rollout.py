@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import swin_core
 from swin_core.attribution import rollout as module
-from swin_core.attribution.rollout import gradient_rollout, plain_rollout, rollout
+from swin_core.attribution.rollout import gradient_rollout, plain_rollout
 from swin_core.attribution.targets import batch_targets
 from swin_core.errors import LayerError, TargetError
 from tests.fixtures.attention import softmaxes, timm_swin, timm_swin_v2, token_numbers, vit, whole
@@ -39,6 +39,13 @@ def merging(fine: tuple[int, int]) -> Tensor:
         for column in range(fine[1]):
             out[row // 2 * coarse[1] + column // 2, row * fine[1] + column] = 1
     return out / out.sum(1, keepdim=True)
+
+
+def rollout(model: nn.Module, x: Tensor, targets: Tensor | None = None, against: Tensor | None = None) -> Tensor:
+    """The map of each image of a batch, weighted by the gradient of a class if one is given."""
+    if targets is None:
+        return plain_rollout(model, x, lambda logits: []).maps[0][0]
+    return gradient_rollout(model, x, batch_targets(targets, against)).maps[0][0]
 
 
 def explicit_rollout(model: nn.Module, x: Tensor, targets: Tensor | None, rolls_first: bool = False) -> Tensor:

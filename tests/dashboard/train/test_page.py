@@ -12,11 +12,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard.train import new_run, run_list
-from dashboard.train.run_summary import nearest_recipe
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.runs.devices import Device
 from swin_core.training import RECIPES
+from swin_core.training.recipes import nearest_recipe
 from tests.fixtures.runs import epoch_line, make_run, write_lines
 
 ROOT = Path(__file__).resolve().parents[3]
