@@ -66,7 +66,7 @@ def show_confusion(data: BrowsedData, result: CatalogPredictions, ignored: list[
         st.header("True class (rows), predicted class (columns)")
         st.caption("Click a cell to see its images. Drag to zoom, double-click to reset.")
         st.caption(describe_colours(cells, diagonal))
-        top = ", ".join(f"{words[one.truth]} taken for {words[one.predicted]} {one.count}" for one in frequent[:5])
+        top = ", ".join(f"{words[pair.truth]} taken for {words[pair.predicted]} {pair.count}" for pair in frequent[:5])
         st.plotly_chart(
             confusion_figure(cells, [words[index] for index in columns], matrix.sum(1)[order], diagonal),
             config=CONFIG,

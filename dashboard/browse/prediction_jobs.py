@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 from dashboard.shared import cache
 from dashboard.shared.datasets import open_split
+from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import weights_state
 from swin_core.errors import SwinError
 from swin_core.evaluation.predictions import Predictions, cache_file, cached_predictions, data_state, read_cached
@@ -135,13 +136,13 @@ def _submit(job: Job) -> None:
     global _worker
     if _worker is None:
         # Not a ThreadPoolExecutor: Python would wait for its jobs before the server ends.
-        _worker = threading.Thread(target=_work, name="predictions", daemon=True)
+        _worker = threading.Thread(target=_run_jobs, name="predictions", daemon=True)
         _worker.start()
     job.poll()
     _queue.put(job)
 
 
-def _work() -> None:
+def _run_jobs() -> None:
     while True:
         _run(_queue.get())
 
@@ -162,7 +163,7 @@ def _run(job: Job) -> None:
         job.error = str(error)
     except Exception as error:
         log.exception("predicting with %s failed", job.model)
-        job.error = f"Predicting failed unexpectedly ({type(error).__name__}); see the server's log."
+        job.error = unexpected(error)
     with _guard:
         if not job.error:
             _jobs.pop(job.key, None)

@@ -123,7 +123,7 @@ def show_metrics(data: BrowsedData, models: ModelChoice, results: Sequence[Catal
                     key="mistakes_first",
                 )
     if "train" in data.splits and results:
-        st.caption("These are training images: for a model trained on them the metrics are too good.")
+        st.caption("These are training images: metrics of models trained on them are optimistic.")
 
 
 def show_comparison(results: Sequence[CatalogPredictions]) -> None:

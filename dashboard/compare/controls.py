@@ -5,7 +5,7 @@ from contextlib import suppress
 import streamlit as st
 
 from dashboard.shared.cache import FUSED, STAGES, InputImage, loaded_classifier, stages
-from dashboard.shared.comparison import Line, top_classes
+from dashboard.shared.comparison import ImageAndClass, top_classes
 from dashboard.shared.model_names import MAX_IMAGES, unique
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import unknown_values
@@ -95,23 +95,25 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     return None if layer == DEFAULT_LAYER else layer
 
 
-def choose_lines(rows: str, images: list[InputImage], models: list[str], method: str | None) -> list[Line]:
+def choose_lines(rows: str, images: list[InputImage], models: list[str], method: str | None) -> list[ImageAndClass]:
     """Draw the choice of classes for a key of `ROWS`; return the lines to compare."""
     labels = _labels(models)
     if rows == "classes":
         return _choose_classes(images, models, method)
     if rows == "top" or not labels:
-        return list(map(Line, images))
+        return list(map(ImageAndClass, images))
     lines = []
     with st.container(horizontal=True):
         for number, image in enumerate(images, 1):
             start = next(iter(candidates(labels, image.truth)), 0)
             key, title = f"class{number}", escape_markdown(image.title)
-            lines.append(Line(image, st.selectbox(title, labels, start, key=key, width=210, bind="query-params")))
+            lines.append(
+                ImageAndClass(image, st.selectbox(title, labels, start, key=key, width=210, bind="query-params"))
+            )
     return lines
 
 
-def _choose_classes(images: list[InputImage], models: list[str], method: str | None) -> list[Line]:
+def _choose_classes(images: list[InputImage], models: list[str], method: str | None) -> list[ImageAndClass]:
     """Return one line for each chosen class of one image; until one is chosen, for the models' top-1 classes."""
     titles = [image.title for image in images]
     left, right = st.columns([1, 3])
@@ -126,7 +128,7 @@ def _choose_classes(images: list[InputImage], models: list[str], method: str | N
         bind="query-params",
     )
     names = names or top_classes(image, models, method)
-    return [Line(image, name, name) for name in names[:MAX_IMAGES]] or [Line(image)]
+    return [ImageAndClass(image, name, name) for name in names[:MAX_IMAGES]] or [ImageAndClass(image)]
 
 
 def ignored_classes(rows: str, images: list[InputImage], models: list[str]) -> list[str]:

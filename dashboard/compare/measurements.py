@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
-from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import weights_state
 from swin_core.comparisons.class_mean import ClassMean, class_mean
 from swin_core.comparisons.timeline import Timeline, checkpoints_of, timeline
@@ -25,7 +25,7 @@ _means: LRUCache[ClassMean] = LRUCache(64)
 _data_sets: LRUCache[DataSet] = LRUCache(2)
 
 
-def _trust_key(line: Line, model: str, cell: Cell) -> Hashable:
+def _trust_key(line: ImageAndClass, model: str, cell: Cell) -> Hashable:
     explanation = cell.explanation
     if explanation is None:
         return None
@@ -43,12 +43,12 @@ def _trust_key(line: Line, model: str, cell: Cell) -> Hashable:
     )
 
 
-def cached_trust(line: Line, model: str, cell: Cell) -> Trust | str | None:
+def cached_trust(line: ImageAndClass, model: str, cell: Cell) -> Trust | str | None:
     """Return the result of `measure_trust` if it is cached; never wait."""
     return _trusts.peek(_trust_key(line, model, cell))
 
 
-def measure_trust(line: Line, model: str, cell: Cell, progress: Progress) -> Trust | str:
+def measure_trust(line: ImageAndClass, model: str, cell: Cell, progress: Progress) -> Trust | str:
     """Return the trust of a cell's map, or why it cannot be measured; cached."""
 
     def measure() -> Trust | str:

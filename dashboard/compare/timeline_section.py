@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.compare.measurements import TimelineRequest, cached_timeline, run_folder
 from dashboard.shared.cache import FUSED, STAGES
-from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.theme import SERIES, escape_markdown
 from swin_core.attribution.overlay import Look, data_uri
@@ -31,15 +31,15 @@ MARK = "#2F86C1"
 # The script scrolls the chosen epoch into view in a strip that is wider than the page.
 STRIP = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""
 <style>
-.gaze { position: relative; display: flex; gap: 8px; overflow-x: auto; padding: 3px 3px 8px; }
-.gaze figure { margin: 0; flex: 1 0 34px; max-width: 96px; text-align: center; font-size: 12px; line-height: 1.4; }
-.gaze img { display: block; width: 100%; height: auto; margin-bottom: 4px; border-radius: 4px; }
-.gaze img { outline: 3px solid transparent; }
-.gaze figure.here img { outline-color: {{ mark }}; }
-.gaze figure.here figcaption { font-weight: 650; }
-@media (max-width: 640px) { .gaze figure { flex-basis: 64px; } }
+.timeline { position: relative; display: flex; gap: 8px; overflow-x: auto; padding: 3px 3px 8px; }
+.timeline figure { margin: 0; flex: 1 0 34px; max-width: 96px; text-align: center; font-size: 12px; line-height: 1.4; }
+.timeline img { display: block; width: 100%; height: auto; margin-bottom: 4px; border-radius: 4px; }
+.timeline img { outline: 3px solid transparent; }
+.timeline figure.here img { outline-color: {{ mark }}; }
+.timeline figure.here figcaption { font-weight: 650; }
+@media (max-width: 640px) { .timeline figure { flex-basis: 64px; } }
 </style>
-<div class="gaze">
+<div class="timeline">
   {% for source, epoch, probability in maps %}
   <figure{% if loop.index0 == here %} class="here"{% endif %}>
     <img src="{{ source }}" alt="Heat map after epoch {{ epoch }}, {{ probability }}"
@@ -49,14 +49,14 @@ STRIP = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
   {% endfor %}
 </div>
 <script>
-for (const strip of document.querySelectorAll(".gaze")) {
+for (const strip of document.querySelectorAll(".timeline")) {
   const here = strip.querySelector(".here");
   strip.scrollLeft = here.offsetLeft - (strip.clientWidth - here.offsetWidth) / 2;
 }
 </script>""")
 
 
-def show_timeline(comparison: Comparison, line: Line, look: Look) -> None:
+def show_timeline(comparison: Comparison, line: ImageAndClass, look: Look) -> None:
     """Draw the section if one of the models is a run; compute the timeline when the section is opened."""
     runs = {model: folder for model in comparison.models if (folder := run_folder(model))}
     if not runs:
@@ -91,7 +91,7 @@ def show_timeline(comparison: Comparison, line: Line, look: Look) -> None:
         _show(timeline, line, look)
 
 
-def _show(timeline: Timeline, line: Line, look: Look) -> None:
+def _show(timeline: Timeline, line: ImageAndClass, look: Look) -> None:
     st.markdown(f"**{escape_markdown(timeline.label)}** in {escape_markdown(line.image.title)}")
     names = [f"epoch {epoch}" for epoch in timeline.epochs]
     name = st.select_slider("Epoch", names, names[-1], key="gaze_epoch", bind="query-params")
@@ -113,7 +113,7 @@ def _show(timeline: Timeline, line: Line, look: Look) -> None:
         ):
             st.caption(title)
             chart = _chart(timeline.epochs, values, colour, low, here)
-            st.plotly_chart(chart, config=CONFIG, key=f"gaze_{key}", alt=f"{title} by epoch")
+            st.plotly_chart(chart, config=CONFIG, key=f"timeline_{key}", alt=f"{title} by epoch")
 
 
 def _chart(epochs: tuple[int, ...], values: np.ndarray, colour: str, low: float, here: int) -> go.Figure:

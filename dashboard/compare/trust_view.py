@@ -10,6 +10,7 @@ from dashboard.shared.theme import SERIES, escape_markdown
 from swin_core.attribution.methods import METHODS
 from swin_core.figures.grid import Cell
 from swin_core.figures.plotly_grid import CONFIG
+from swin_core.figures.reading_guide import TRUST
 from swin_core.trust.assess import Measures, ProbabilityCurve, Trust
 
 # Colour, and the line's style in Plotly and in CSS.
@@ -24,10 +25,6 @@ CAPTIONS = {
     "insertion": "Insertion: pixels with the highest values are inserted first, into a blurred image. "
     "A fast rise is good.",
 }
-SRG = (
-    "SRG, the symmetric relevance gain, is the area between the first two curves: 0 for a map unrelated to the model, "
-    "higher is better. A map beats the baselines if its SRG is above that of random maps and of a blob in the middle."
-)
 
 
 @st.dialog("Does this map beat the baselines?", width="large")
@@ -55,7 +52,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
         "Insertion ↑": [f"{measure.insertion.area:.2f}" for measure in measures],
     }
     st.table(table, border="horizontal")
-    st.caption(SRG)
+    st.caption(TRUST)
     if explanation.completeness is not None:
         error = float(explanation.completeness[cell.target])
         st.caption(f"Completeness: the sum of the map differs by {error:.2g} from the value in theory; 0 is exact.")

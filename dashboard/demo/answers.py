@@ -16,7 +16,7 @@ from PIL import Image
 from dashboard.demo.request_limits import NOT_AN_UPLOAD
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
-from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import model_source, sample_images, sample_label
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
@@ -109,7 +109,7 @@ class Demo:
         method_name = _check_text(method, "method")
         if method_name is not None and method_name not in METHODS:
             raise ConfigError(f"There is no method {method_name[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
-        line = Line(self.picture(upload), _check_text(target, "target"))
+        line = ImageAndClass(self.picture(upload), _check_text(target, "target"))
         comparison = Comparison((line,), names, method_name)
         answer = Answer(names, Grid(tuple(comparison.rows()), comparison.columns))
         if all(cell.explanation is None for cell in answer.cells):

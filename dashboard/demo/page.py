@@ -14,6 +14,7 @@ from dashboard.demo.markup import IMAGE_ALONE, heat_maps, notice, slider_images
 from dashboard.demo.request_limits import INVALID_REQUEST, RequestLimits, refuse_urls
 from dashboard.demo.theme import CSS, theme
 from dashboard.shared.cache import loaded_classifier
+from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import sample_images, unique
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
@@ -74,7 +75,7 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, SwinError):
         return str(error)
     log.error("an answer failed", exc_info=error)
-    return f"This failed unexpectedly ({type(error).__name__}); see the server's log."
+    return unexpected(error)
 
 
 def page(demo: Demo) -> gr.Blocks:

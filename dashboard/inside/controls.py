@@ -35,6 +35,8 @@ class PanelContext:
     """Row and column on the block's grid, from 0."""
     head: int | None
     """From 0; None for the mean over heads."""
+    ignored: list[str]
+    """Receives warnings about invalid query parameters."""
 
     @property
     def block(self) -> Block:
@@ -74,9 +76,9 @@ def _clicked(key: str) -> list[Any] | None:
     return list(data.values()) if isinstance(data, dict) else data
 
 
-def choose_subject(pictures: Sequence[InputImage], models: Sequence[str], ignored: list[str]) -> Subject:
+def choose_subject(images: Sequence[InputImage], models: Sequence[str], ignored: list[str]) -> Subject:
     """Draw the selects of the image and the model, if there are several."""
-    titles = [picture.title for picture in pictures]
+    titles = [image.title for image in images]
     title, model = titles[0], models[0]
     _drop_stale("picture", titles, ignored)
     _drop_stale("inside", [display_name(name) for name in models], ignored, models)
@@ -84,7 +86,7 @@ def choose_subject(pictures: Sequence[InputImage], models: Sequence[str], ignore
         title = st.selectbox("Image", titles, key="picture", width=190, bind="query-params")
     if len(models) > 1:
         model = st.selectbox("Model", models, format_func=display_name, key="inside", width=260, bind="query-params")
-    return Subject(model, pictures[titles.index(title)])
+    return Subject(model, images[titles.index(title)])
 
 
 def choose_panel(panels: Sequence[Panel], ignored: list[str]) -> Panel:

@@ -7,12 +7,12 @@ import base64
 import io
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image
 
 from dashboard.shared.theme import DIVERGING
 from swin_core.anatomy.structure import PADDING, Places
+from swin_core.attribution.overlay import Look, colors
 from swin_core.figures.palette import SERIES
 from swin_core.models.windows import Pair
 
@@ -112,7 +112,7 @@ def heat_overlay(image: np.ndarray, values: np.ndarray, top: float, visible: np.
     """
     fraction = np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape)
     weight = (0.15 + 0.75 * np.sqrt(fraction))[..., None]
-    blended = image * (1 - weight) + 255 * colormaps["viridis"](fraction)[..., :3] * weight
+    blended = image * (1 - weight) + 255 * colors(Look(), fraction, signed=False) * weight
     if visible is not None:
         blended = np.where(visible[..., None], blended, image * DIMMED)
     return np.rint(blended).astype(np.uint8)
@@ -179,7 +179,7 @@ def png_uri(image: np.ndarray) -> str:
 def sequential_colours(values: np.ndarray, top: float) -> np.ndarray:
     """Map values from 0 to `top` to colours, `(..., 3)` uint8."""
     fraction = np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape)
-    return np.rint(255 * colormaps["viridis"](fraction)[..., :3]).astype(np.uint8)
+    return np.rint(255 * colors(Look(), fraction, signed=False)).astype(np.uint8)
 
 
 def signed_colours(values: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ class Panel:
     source: str
     """Section, equation or figure of the paper."""
     equation: tuple[str, ...]
-    """LaTeX formulas, one a line."""
+    """LaTeX formulas, one per line."""
     symbols: str
     """The meaning of the symbols."""
 

@@ -37,10 +37,10 @@ PAPER_WINDOW = 7
 """Window side used for comparison with a model without windows."""
 
 
-def show_panel(panel: Panel, context: PanelContext, ignored: list[str]) -> None:
-    """Draw a panel with its sentence; append warnings about invalid query parameters to `ignored`."""
+def show_panel(panel: Panel, context: PanelContext) -> None:
+    """Draw a panel with its sentence."""
     st.markdown(panel.sentence)
-    _DRAW[panel.title](context, ignored)
+    _DRAW[panel.title](context)
 
 
 def show_equation(panel: Panel) -> None:
@@ -52,7 +52,7 @@ def show_equation(panel: Panel) -> None:
         st.caption(panel.symbols)
 
 
-def _show_attention(context: PanelContext, ignored: list[str]) -> None:
+def _show_attention(context: PanelContext) -> None:
     attention = context.subject.token_attention(context.block, context.token, context.head)
     size, token = context.size, context.token_size
     image = enlarge(context.inside.view)
@@ -110,7 +110,7 @@ def _show_heads(images: Sequence[np.ndarray], chosen: int | None, notes: Sequenc
     show_strip("heads", "Heads", items)
 
 
-def _show_bias(context: PanelContext, ignored: list[str]) -> None:
+def _show_bias(context: PanelContext) -> None:
     maps = bias_maps(context.block)
     if maps is None:
         st.info("This block has no relative position bias.", icon=":material/info:")
@@ -130,7 +130,7 @@ def _show_bias(context: PanelContext, ignored: list[str]) -> None:
         _show_heads([signed_colours(head) for head in maps], context.head, notes)
 
 
-def _show_features(context: PanelContext, ignored: list[str]) -> None:
+def _show_features(context: PanelContext) -> None:
     view = context.inside.view
     title = "Model input"
     items = [strip_item({title: view}, title, f"{view.shape[0]} x {view.shape[1]} pixels")]
@@ -149,9 +149,9 @@ def _show_features(context: PanelContext, ignored: list[str]) -> None:
     show_strip("wide", "Stages", items)
 
 
-def _show_relevance(context: PanelContext, ignored: list[str]) -> None:
+def _show_relevance(context: PanelContext) -> None:
     labels = context.subject.classifier().labels
-    target = choose_target(labels, int(context.inside.logits.argmax()), ignored)
+    target = choose_target(labels, int(context.inside.logits.argmax()), context.ignored)
     relevance = context.subject.relevance(target)
     names = ["Pixels", *(f"Stage {number}" for number in range(1, len(relevance.maps)))]
     view = enlarge(context.inside.view, 256)
@@ -170,10 +170,10 @@ def _show_relevance(context: PanelContext, ignored: list[str]) -> None:
     )
 
 
-def _show_cost(context: PanelContext, ignored: list[str]) -> None:
+def _show_cost(context: PanelContext) -> None:
     block, token = context.block, context.token_size[0]
     window = max(block.windows.window) if context.anatomy.has_windows else PAPER_WINDOW
-    left, top, right, bottom = context.subject.classifier().region(context.subject.picture.pil)
+    left, top, right, bottom = context.subject.classifier().region(context.subject.image.pil)
     model_side, own_side = context.size[0], min(right - left, bottom - top)
     marks = [(model_side, "seen")] + ([(own_side, "own")] if own_side > model_side else [])
     note = "" if context.anatomy.has_windows else f"; it has no windows, {window} x {window} is for comparison"
@@ -211,7 +211,7 @@ def _large_number(count: int) -> str:
     return f"{count:,}"
 
 
-_DRAW: dict[str, Callable[[PanelContext, list[str]], None]] = {
+_DRAW: dict[str, Callable[[PanelContext], None]] = {
     "Windows": show_windows,
     "Attention": _show_attention,
     "Position bias": _show_bias,

@@ -48,7 +48,7 @@ class Subject:
     """One image in one model. All methods raise `SwinError` if the model cannot be loaded."""
 
     model: str
-    picture: InputImage
+    image: InputImage
 
     def classifier(self) -> Classifier:
         """The loaded model."""
@@ -61,7 +61,7 @@ class Subject:
     def inside(self) -> Inside:
         """The results of one forward pass."""
         classifier = self.classifier()
-        return _insides.get(self._key(classifier), lambda: look_inside(classifier, self.picture.pil))
+        return _insides.get(self._key(classifier), lambda: look_inside(classifier, self.image.pil))
 
     def attention(self, block: Block) -> BlockAttention:
         """The attention of all tokens of a block."""
@@ -87,4 +87,4 @@ class Subject:
         return _relevances.get((*self._key(classifier), target), lambda: relevance_of_stages(classifier, view, target))
 
     def _key(self, classifier: Classifier) -> tuple[object, ...]:
-        return self.model, classifier.weights_hash, self.picture.key
+        return self.model, classifier.weights_hash, self.image.key

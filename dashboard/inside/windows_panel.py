@@ -27,11 +27,11 @@ LABELS_AT_MOST = 64
 """Windows up to which each shows its number."""
 
 
-def show_windows(context: PanelContext, ignored: list[str]) -> None:
+def show_windows(context: PanelContext) -> None:
     """Draw the panel."""
     block, places = context.block, context.block.places()
     size, token = context.size, context.token_size
-    layers = choose_layers(block, ignored)
+    layers = choose_layers(block, context.ignored)
     windows = places.on_map(places.windows)
     count = int(windows.max()) + 1
     tints = tint_indices(windows)
@@ -52,7 +52,7 @@ def show_windows(context: PanelContext, ignored: list[str]) -> None:
     with left:
         st.markdown(f"**On the image**: {_describe_windows(context, count)}")
         figure = image_figure(image, size, lines, labels, block.grid, token, hover)
-        alt = f"{context.subject.picture.title} with the windows of {block.title}"
+        alt = f"{context.subject.image.title} with the windows of {block.title}"
         show_image(figure, "windows_picture", alt, clickable=True)
     with right:
         if "Shift" in layers and block.shifted:

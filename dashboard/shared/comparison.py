@@ -21,7 +21,7 @@ _DEFAULT_STAGES = 4
 
 
 @dataclass(frozen=True)
-class Line:
+class ImageAndClass:
     """An image and the class to explain on it."""
 
     image: InputImage
@@ -35,11 +35,10 @@ class Line:
 class Comparison:
     """Lines and models to compare.
 
-    A row is a line and a column is a model. With the layer `STAGES`, a row is a line and a model, and a column is a
-    stage.
+    Rows: image and class; columns: models. With `STAGES`, rows also split by model and columns are stages.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[ImageAndClass, ...]
     models: tuple[str, ...]
     method: str | None = None
     """None for the method that was measured to be best for each model."""
@@ -64,7 +63,7 @@ class Comparison:
         count = len(layers) - pixels if layers else _DEFAULT_STAGES
         return (*(["Pixels"] if pixels else []), *(f"Stage {number + 1}" for number in range(count)))
 
-    def line_and_model(self, row: int, column: int) -> tuple[Line, str]:
+    def line_and_model(self, row: int, column: int) -> tuple[ImageAndClass, str]:
         """Return the line and the model of a cell."""
         if self.layer != STAGES:
             return self.lines[row], self.models[column]
@@ -90,7 +89,7 @@ class Comparison:
         return rows
 
     def _stage_cells(self, cell: Cell) -> list[Cell]:
-        """Split a cell with the maps of all stages into one cell a column."""
+        """Split a cell with the maps of all stages into one cell per column."""
         explanation = cell.explanation
         if explanation is None:
             return [cell] * len(self.columns)
@@ -110,7 +109,7 @@ class Comparison:
             cells.append(replace(cell, layer=index, note=note))
         return cells
 
-    def _is_cached(self, line: Line, model: str) -> bool:
+    def _is_cached(self, line: ImageAndClass, model: str) -> bool:
         if cache.load_failure(model):
             return True
         if cache.loaded_classifier(model) is None:
@@ -121,7 +120,7 @@ class Comparison:
             return True
         return cache.is_explained(request)
 
-    def _request(self, line: Line, model: str) -> Request:
+    def _request(self, line: ImageAndClass, model: str) -> Request:
         """Return the request whose explanation contains the cell.
 
         All classes asked of an image are explained together, from one forward pass. With a contrast class each is
@@ -143,7 +142,7 @@ class Comparison:
             targets = {indices[0]: None for indices in matches if len(indices) == 1}
         return Request(model, line.image, tuple(targets), self.method, self.layer, against)
 
-    def _cell(self, line: Line, model: str, wait: bool) -> Cell:
+    def _cell(self, line: ImageAndClass, model: str, wait: bool) -> Cell:
         if not wait and not self._is_cached(line, model):
             loaded = cache.loaded_classifier(model) is not None
             return Cell(None, error="Explaining ..." if loaded else "Loading the model ...")
@@ -167,5 +166,5 @@ def _class_index(model: str, name: str) -> int:
 
 def top_classes(image: InputImage, models: Sequence[str], method: str | None) -> list[str]:
     """Return the top-1 class of each model that could be explained, without repetitions."""
-    row = Comparison((Line(image),), tuple(models), method).rows()[0]
+    row = Comparison((ImageAndClass(image),), tuple(models), method).rows()[0]
     return list(dict.fromkeys(cell.explanation.label(0) for cell in row.cells if cell.explanation is not None))

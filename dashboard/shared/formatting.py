@@ -62,5 +62,5 @@ def count(done: object, whole: object) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """Return what the page shows of a fault in the program itself; log it in full beforehand."""
-    return f"This failed unexpectedly ({type(error).__name__}); the server's log says more."
+    """Return the message for an unexpected exception; the caller logs it."""
+    return f"This failed unexpectedly ({type(error).__name__}); see the server's log."

@@ -30,7 +30,7 @@ from swin_core.images.read import read_image
 from swin_core.zoo.load import available
 
 FIRST_SAMPLE = "tulip"
-"""Shown at first so that no page is empty; it makes room for any other image."""
+"""Shown at first so that no page is empty; removed when another image is chosen."""
 SHOW_IMAGES_KEY = "show_pictures"
 """Query parameter of links to this page: names of images that replace those in the tray."""
 FIRST_MODELS = 2

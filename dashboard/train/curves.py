@@ -140,10 +140,10 @@ def chart_figure(chart: Chart, curves: Sequence[RunCurves], position: str, smoot
                 continue
             drawn = smooth(x, y, smoothing * (x[-1] - x[0]))
             if smoothing and len(x) > 2 and field != "lr":
-                traces.append(_trace(chart, curve, x, y, unit) | {"opacity": 0.3, "hoverinfo": "skip"})
+                traces.append(_trace(curve, x, y, unit) | {"opacity": 0.3, "hoverinfo": "skip"})
             else:
                 drawn = y
-            trace = _trace(chart, curve, x, drawn, unit)
+            trace = _trace(curve, x, drawn, unit)
             trace["line"]["width"] = 1 if word == "training" else 2.5
             trace["name"] = escaped_lines(f"{curve.name} {word}".strip(), _NAME_COLUMNS)
             trace["hovertemplate"] = f"%{{y:{'.2%' if chart.percent else '.4g'}}}"
@@ -167,7 +167,7 @@ def _range(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"range": [0, 2 * max(values)]} if len(values) == 1 and max(values) > 0 else {}
 
 
-def _trace(chart: Chart, curve: RunCurves, x: np.ndarray, y: np.ndarray, unit: float) -> dict[str, Any]:
+def _trace(curve: RunCurves, x: np.ndarray, y: np.ndarray, unit: float) -> dict[str, Any]:
     x, y = decimate(x, y)
     alone = np.isfinite(y).sum() == 1
     return {

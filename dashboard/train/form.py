@@ -101,7 +101,14 @@ def choose_recipe() -> str:
     if f"{_KEY}name" not in st.session_state:
         asked = st.query_params.get("new")
         start_from_recipe(asked if asked in RECIPES else names[0])
-    name = st.pills("Recipe", names, required=True, key="recipe", on_change=_fill_from_recipe, persist_state="session")
+    name = st.pills(
+        "Recipe",
+        names,
+        required=True,
+        key="recipe",
+        on_change=lambda: fill(RECIPES[st.session_state.recipe].config.to_dict()),
+        persist_state="session",
+    )
     name = name if name in RECIPES else names[0]
     entry = RECIPES[name]
     st.markdown(escape_markdown(entry.purpose))
@@ -114,10 +121,6 @@ def start_from_recipe(name: str) -> None:
     """Choose a recipe and set the widgets to its settings; call it before they are drawn, or in a callback."""
     st.session_state.recipe = name
     fill(RECIPES[name].config.to_dict())
-
-
-def _fill_from_recipe() -> None:
-    fill(RECIPES[st.session_state.recipe].config.to_dict())
 
 
 def choose_settings() -> dict[str, Any]:

@@ -57,21 +57,21 @@ def show_form() -> None:
 
 def _choose_devices() -> tuple[tuple[str, ...], int]:
     """Draw the choice of devices; return their names and the number of processes."""
-    found = {device.name: device for device in devices.list_devices()}
+    offered = {device.name: device for device in devices.list_devices()}
     st.header("Devices")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         # The free memory changes between runs of the page, so it cannot be part of an option.
         chosen = st.pills(
             "Train on",
-            list(found),
+            list(offered),
             selection_mode="multi",
-            default=list(found)[-1:],
-            format_func=lambda name: name if name == "cpu" or name not in found else f"{name} {found[name].title}",
+            default=list(offered)[-1:],
+            format_func=lambda name: name if name == "cpu" or name not in offered else f"{name} {offered[name].title}",
             key="devices",
             persist_state="session",
             width="content",
         )
-        chosen = [name for name in chosen if name in found]
+        chosen = [name for name in chosen if name in offered]
         on_cpu = chosen == ["cpu"]
         processes = st.number_input(
             "Processes",
@@ -83,10 +83,10 @@ def _choose_devices() -> tuple[tuple[str, ...], int]:
             key="processes" if on_cpu else f"processes {len(chosen)}",
             width=150,
         )
-    used = runs.busy(list(found))
+    used = runs.busy(list(offered))
     texts = [
         f"{name}: {device}" + (f", in use by {used[name].name}" if name in used else "")
-        for name, device in found.items()
+        for name, device in offered.items()
     ]
     st.caption(escape_markdown("; ".join(texts)))
     return tuple(chosen), int(processes)

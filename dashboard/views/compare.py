@@ -24,7 +24,7 @@ from dashboard.compare.measurements import with_trust
 from dashboard.compare.reading_guide import how_to_read
 from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
-from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import sample_images
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
@@ -95,7 +95,7 @@ def main() -> None:
 def _comparison_while_loading(images: list[InputImage], models: list[str], method: str | None) -> Comparison:
     """Return what the grid shows while a model loads: as far as possible, what it showed before."""
     before: Comparison | None = st.session_state.get("before")
-    lines = tuple(map(Line, images))
+    lines = tuple(map(ImageAndClass, images))
     if before and {line.image.key for line in before.lines} <= {image.key for image in images}:
         lines = before.lines
     if before and before.method == method:

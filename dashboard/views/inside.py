@@ -66,7 +66,7 @@ def main() -> None:
         if block and panel.title in ("Attention", "Position bias"):
             head = choose_head(block.heads, ignored)
         try:
-            show_panel(panel, PanelContext(subject, anatomy, inside, block, token, head), ignored)
+            show_panel(panel, PanelContext(subject, anatomy, inside, block, token, head, ignored))
         except SwinError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
     show_ignored(ignored, ignored_box)

@@ -203,7 +203,7 @@ def test_a_link_holds_every_picture_and_model(visit: Open) -> None:
     assert sorted(parse_qsl(urlsplit(link).query)) == sorted([*values, ("trust", "false")])
 
 
-def test_what_the_address_asks_in_vain_is_named(visit: Open) -> None:
+def test_invalid_query_parameters_are_reported(visit: Open) -> None:
     page = visit("?sample=tulip&sample=nothing")
     expect(page.get_by_test_id("stAlert")).to_contain_text("sample=nothing")
 

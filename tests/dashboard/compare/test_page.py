@@ -20,7 +20,7 @@ import swin_core
 from dashboard.shared import cache, theme
 from dashboard.shared import model_names as choices
 from dashboard.shared.cache import InputImage, Request
-from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.comparison import Comparison, ImageAndClass
 from swin_core.errors import ModelError
 from swin_core.figures.files import KINDS, encode
 from swin_core.figures.grid import Grid
@@ -150,7 +150,7 @@ def test_an_address_with_nonsense_shows_the_page(query: dict[str, str | list[str
         ({"model": ["first", "second", "a", "b", "c"]}, "model=c", "up to 4 models"),
     ],
 )
-def test_what_the_address_asks_in_vain_is_named(query: dict[str, str | list[str]], named: str, possible: str) -> None:
+def test_invalid_query_parameters_are_reported(query: dict[str, str | list[str]], named: str, possible: str) -> None:
     (warning,) = opened(**query).warning
     line = warning.value.replace("\\", "")
     assert named in line
@@ -201,7 +201,7 @@ def test_nothing_chosen_says_what_to_do(page: AppTest) -> None:
 
 
 def test_a_column_that_is_not_ready_says_so_and_the_others_stay() -> None:
-    comparison = Comparison((Line(picture()),), ("first", "second"), "gradcam", None)
+    comparison = Comparison((ImageAndClass(picture()),), ("first", "second"), "gradcam", None)
     assert comparison.slow_models() == ["first", "second"]
     first, second = comparison.rows(waiting=["second"])[0].cells
     assert first.map is not None
@@ -211,7 +211,9 @@ def test_a_column_that_is_not_ready_says_so_and_the_others_stay() -> None:
     assert comparison.rows()[0].cells[1].map is not None
     assert comparison.slow_models() == []
     # Nothing is taken back when another image is added.
-    more = Comparison((Line(picture()), Line(picture("rose", "another"))), ("second",), "gradcam", None)
+    more = Comparison(
+        (ImageAndClass(picture()), ImageAndClass(picture("rose", "another"))), ("second",), "gradcam", None
+    )
     assert [row.cells[0].map is None for row in more.rows(waiting=["second"])] == [False, True]
 
 
@@ -314,7 +316,7 @@ def test_files_of_the_grid_hold_nothing_of_the_uploads_metadata() -> None:
     content = photo(exif=place)
     assert b"1999:12:31" in content
     image = swin_core.read_image(content)
-    line = Line(InputImage("key", "mine.jpg", image, np.asarray(image)))
+    line = ImageAndClass(InputImage("key", "mine.jpg", image, np.asarray(image)))
     drawn = Grid(tuple(Comparison((line,), ("first",), "gradcam", None).rows()), ("first",))
     for kind in KINDS:
         written = encode(drawn, kind)

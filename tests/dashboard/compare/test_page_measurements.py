@@ -21,7 +21,7 @@ from dashboard.compare.timeline_section import WITHOUT_CONTRAST
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
 from dashboard.shared.cache import STAGES
-from dashboard.shared.comparison import Comparison, Line
+from dashboard.shared.comparison import Comparison, ImageAndClass
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
@@ -109,7 +109,7 @@ def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str]) -> 
     button.click()
     run(app)
     assert len(app.get("plotly_chart")) == charts + 3
-    line = Line(cache._images.get((choices.sample_images()["tulip"], "tulip.jpg"), lambda: picture()))
+    line = ImageAndClass(cache._images.get((choices.sample_images()["tulip"], "tulip.jpg"), lambda: picture()))
     cell = Comparison((line,), ("first",)).rows()[0].cells[0]
     found = measure_trust(line, "first", cell, lambda done, count: None)
     assert isinstance(found, Trust)
@@ -129,7 +129,7 @@ def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: p
 
 
 def test_files_hold_the_trust_that_is_known(measured: list[str]) -> None:
-    line = Line(picture())
+    line = ImageAndClass(picture())
     comparison = Comparison((line,), ("first", "second"), "gradcam")
     drawn = Grid(tuple(comparison.rows()), comparison.columns)
     assert with_trust(comparison, drawn).rows[0].cells[0].trust is None
@@ -192,7 +192,7 @@ def test_all_stages_stand_side_by_side() -> None:
 
 
 def test_each_cell_of_a_strip_knows_its_line_and_model() -> None:
-    lines = (Line(picture()), Line(picture("rose", "another")))
+    lines = (ImageAndClass(picture()), ImageAndClass(picture("rose", "another")))
     comparison = Comparison(lines, ("first", "second"), "gradcam", STAGES)
     for number, row in enumerate(comparison.rows()):
         line, model = comparison.line_and_model(number, 1)
@@ -216,7 +216,7 @@ def test_relevance_at_one_stage_can_be_chosen() -> None:
 
 
 def test_relevance_says_what_each_stage_hands_on() -> None:
-    comparison = Comparison((Line(picture()),), ("first",), "relevance", STAGES)
+    comparison = Comparison((ImageAndClass(picture()),), ("first",), "relevance", STAGES)
     row = comparison.rows()[0]
     assert comparison.columns == ("Pixels", "Stage 1", "Stage 2", "Stage 3")
     for cell in row.cells:
@@ -333,13 +333,13 @@ def test_a_timeline_is_there_for_runs_only_and_computed_when_it_is_opened(
     assert WITHOUT_CONTRAST not in words(app)
     folder = choices.ROOT / "runs" / a_run
     expected = timeline(checkpoints_of(folder), swin_core.read_image(choices.sample_images()["tulip"]))
-    strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
+    strip = next(element.value for element in app.html if 'class="timeline"' in element.value)
     assert strip.count("<img") == 3
     for epoch, sure in zip(expected.epochs, expected.probabilities, strict=True):
         assert f"Heat map after epoch {epoch}, {100 * sure:.0f}" in strip
     app.select_slider(key="gaze_epoch").set_value("epoch 1")
     run(app)
-    strip = next(element.value for element in app.html if 'class="gaze"' in element.value)
+    strip = next(element.value for element in app.html if 'class="timeline"' in element.value)
     assert re.search(r'<figure class="here">(?:(?!</figure>).)*<figcaption>1<br>', strip, re.DOTALL)
     app.selectbox(key="against").set_value(RUNNER_UP)
     assert WITHOUT_CONTRAST in words(run(app))  # the strip stays what it was, and says so

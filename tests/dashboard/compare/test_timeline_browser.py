@@ -16,7 +16,7 @@ __all__ = ["browser"]
 EPOCHS = 12
 RUN = "20260101-120000-mine"
 INSIDE = """() => {
-    const strip = document.querySelector(".gaze");
+    const strip = document.querySelector(".timeline");
     const frame = strip.getBoundingClientRect(), here = strip.querySelector(".here").getBoundingClientRect();
     return [frame.left, here.left, here.right, frame.right, strip.scrollWidth - strip.clientWidth];
 }"""
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def expect_epoch_in_view(page: Page, epoch: int) -> None:
-    caption = page.locator(".gaze .here figcaption")
+    caption = page.locator(".timeline .here figcaption")
     expect(caption).to_have_text(re.compile(rf"^{epoch}\s"), use_inner_text=True, timeout=PATIENCE)
     at_rest(page)
     left, start, end, right, hidden = page.evaluate(INSIDE)
