@@ -43,7 +43,7 @@ def visit(dashboard: Server, window: BrowserContext) -> Iterator[Open]:
         page = window.new_page()
         pages.append(page)
         page.set_default_timeout(PATIENCE)
-        page.goto(f"{dashboard.shared.url_state}/{path}")
+        page.goto(f"{dashboard.address}/{path}")
         visible(page.get_by_role("heading", level=1).first)
         at_rest(page)
         return page

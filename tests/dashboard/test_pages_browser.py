@@ -39,7 +39,7 @@ def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
             page = open_window(size, scheme)
             if not trust:
                 query = f"{query}&trust=false" if query else "?trust=false"
-            page.goto(f"{dashboard.shared.url_state}/{query}")
+            page.goto(f"{dashboard.address}/{query}")
             visible(page.locator(".st-key-grid .annotation-text").first)
             at_rest(page)
             return page
