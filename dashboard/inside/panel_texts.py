@@ -76,8 +76,8 @@ PANELS = (
     ),
     Panel(
         "Relevance",
-        "The logit of the class is propagated back layer by layer: orange positions raised it, blue ones lowered it. A "
-        "stage's sum differs from the logit by what the biases of later layers absorb.",
+        "The logit of the class is propagated back layer by layer: orange positions raised it, blue ones lowered it. "
+        "The sum of a stage is the logit minus the relevance absorbed by later biases.",
         "Layer-wise relevance propagation, Bach et al. (2015)",
         (r"\sum_i R_i = y_c - \text{biases}, \qquad R_i = \sum_j \frac{d_{ij}}{\sum_i d_{ij}} R_j",),
         "R is the relevance of a position, y the logit of class c, d the contributions by the gamma rule, which gives "

@@ -242,7 +242,7 @@ class StageRelevance:
     maps: tuple[np.ndarray, ...]
     """Signed maps of the pixels and then of each stage, `(h, w)` float32."""
     sums: tuple[float, ...]
-    """Sums of the maps: the logit minus what the later biases absorb."""
+    """Sums of the maps: the logit minus the relevance absorbed by later biases."""
 
 
 def relevance_of_stages(classifier: Classifier, view: np.ndarray, target: int) -> StageRelevance:

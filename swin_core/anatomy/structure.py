@@ -136,7 +136,7 @@ class Anatomy:
 
     @property
     def has_windows(self) -> bool:
-        """Whether it partitions its tokens into windows, be it a single one."""
+        """Whether it partitions its tokens into windows, even if only one."""
         return any(block.windowed for block in self.blocks)
 
     def token_size(self, block: Block) -> Pair:

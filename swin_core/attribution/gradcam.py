@@ -136,7 +136,7 @@ def shared_forward(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Iterat
         with forward_to_layers(model, x, layers) as activations:
             yield activations
         return
-    known = next((one for one in shared.passes if one.outputs.keys() >= set(layers)), None)
+    known = next((activations for activations in shared.passes if activations.outputs.keys() >= set(layers)), None)
     if known is None:
         with forward_to_layers(model, x, list(dict.fromkeys([*layers, *shared.layers]))) as known:
             shared.passes.append(known)

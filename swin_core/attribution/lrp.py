@@ -46,7 +46,7 @@ class Relevance:
     stages: list[Tensor]
     """Relevance of each cell of each stage's output, `(B, h, w)`, from the first stage to the last."""
     sums: Tensor
-    """`(B, stages + 1)`: sums of the maps, pixels first; each is the logit minus what the later biases absorb."""
+    """`(B, stages + 1)`: sums of the maps, pixels first: the logit minus the relevance absorbed by later biases."""
     logits: Tensor
     """`(B,)`: the explained logit, or difference of logits."""
 

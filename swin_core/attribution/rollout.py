@@ -72,11 +72,11 @@ ROLLOUT = Method(
 def gradient_rollout(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
     """Rollout of the attention that raises a class score, from one forward pass for all targets.
 
-    `W = max(0, mean over heads of A * dy/dA)` is what a token passes on beside the 1 of its residual connection (Chefer
-    et al. 2021, eq. 5, with normalised rows): `v <- v (1 + W) / (1 + sum W)`.
+    In each block `v <- v (1 + W) / (1 + sum W)` (Chefer et al. 2021, eq. 5, with normalised rows).
+    `W = max(0, mean over heads of A * dy/dA)`: weight that a token passes on; its residual connection has weight 1.
 
-    The gradients are small compared with 1, so most of each share comes down the residual connections and is the same
-    for each image. The map is what a cell gains beyond that: the attention it receives minus the attention it pays.
+    The gradients are small compared with 1, so the residual connections dominate and are the same for each image. The
+    map keeps only the change due to attention: received minus given.
 
     Returns:
         `(B, h, w)` for each target, non-negative, in units of the score.

@@ -47,7 +47,7 @@ def explain_stages(
 
     Returns:
         An explanation at `strip_layers`. The relevance of a cell is spread evenly over its pixels, so that the sum of
-        each map stays the logit minus what the later biases absorb.
+        each map stays the logit minus the relevance absorbed by later biases.
 
     Raises:
         LayerError: a method without maps at stages, or a model that relevance does not support; and what `explain`

@@ -141,7 +141,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     equal = sum(result.equal for result in again.results)
     print(f"{equal} of {len(again.results)} cells are equal within {TOLERANCE:.1%} of their greatest value.")
     if not again.equal:
-        print(f"Other than when the report was made: {'; '.join(again.changed) or 'nothing that is known'}.")
+        print(f"Environment changes since the report: {'; '.join(again.changed) or 'none'}.")
     return 0 if again.equal else 1
 
 

@@ -49,11 +49,11 @@ def cifar100(root: str | os.PathLike[str] | None = None, split: str = "train") -
         DataError: the files are missing or malformed, or would run code.
     """
     if split not in DATA_SET.splits:
-        raise ConfigError(f"CIFAR-100 has the splits train and test, not {split!r}")
+        raise ConfigError(f"CIFAR-100 has the splits train and test, not {split!r}.")
     files = find_layout(data_root(root), split)
     if not files:
         raise DataError(
-            f"CIFAR-100 ({split}) is not in {data_root(root)}; run swinlens data cifar100, or set SWIN_DATA_ROOT"
+            f"CIFAR-100 ({split}) is not in {data_root(root)}; run swinlens data cifar100, or set SWIN_DATA_ROOT."
         )
     encoded = files[0].suffix == ".parquet"
     columns = _read_parquet(files) if encoded else _read_pickles(files[0])
@@ -121,7 +121,7 @@ def _read_parquet(shards: Sequence[Path]) -> _Columns:
         coarse_labels = table.column("coarse_label").to_numpy().astype(np.int64)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({_first_line(error)}); {_ADVICE}"
+            f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({_first_line(error)}); {_ADVICE}."
         ) from error
     return _checked(_Columns(names, images, labels, coarse_labels, classes, coarse_classes), shards[0])
 
@@ -145,7 +145,7 @@ def _read_pickles(path: Path) -> _Columns:
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path} or the meta beside it is not of CIFAR-100 ({_first_line(error)}); {_ADVICE}"
+            f"{path} or the meta beside it is not of CIFAR-100 ({_first_line(error)}); {_ADVICE}."
         ) from error
     return _checked(columns, path)
 
@@ -153,10 +153,10 @@ def _read_pickles(path: Path) -> _Columns:
 def _checked(columns: _Columns, path: Path) -> _Columns:
     count = len(columns.labels)
     if count == 0 or any(len(column) != count for column in columns[:4]):
-        raise DataError(f"{path} holds columns of different lengths, or none; {_ADVICE}")
+        raise DataError(f"{path} holds columns of different lengths, or none; {_ADVICE}.")
     for labels, classes in ((columns.labels, columns.classes), (columns.coarse_labels, columns.coarse_classes)):
         if labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(classes):
-            raise DataError(f"{path} holds a label outside its {len(classes)} classes; {_ADVICE}")
+            raise DataError(f"{path} holds a label outside its {len(classes)} classes; {_ADVICE}.")
     return columns
 
 
@@ -218,19 +218,19 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _load(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_PICKLE:
-            raise DataError(f"{path} is far larger than a file of CIFAR-100; {_ADVICE}")
+            raise DataError(f"{path} is far larger than a file of CIFAR-100; {_ADVICE}.")
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"{path} is refused: a pickle of CIFAR-100 holds arrays and lists only ({error}); {_ADVICE}"
+            f"{path} is refused: a pickle of CIFAR-100 holds arrays and lists only ({error}); {_ADVICE}."
         ) from error
     except (OSError, EOFError, MemoryError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({error or type(error).__name__}); {_ADVICE}") from error
+        raise DataError(f"{path} cannot be read ({error or type(error).__name__}); {_ADVICE}.") from error
     except (AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path} is not a pickle of CIFAR-100; {_ADVICE}") from error
+        raise DataError(f"{path} is not a pickle of CIFAR-100; {_ADVICE}.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} is not a pickle of CIFAR-100; {_ADVICE}")
+        raise DataError(f"{path} is not a pickle of CIFAR-100; {_ADVICE}.")
     return {_text(key): value for key, value in content.items()}
 
 

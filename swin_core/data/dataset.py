@@ -76,7 +76,7 @@ class DataSet:
         image = self._read(index, shorter_side)
         if isinstance(image, np.ndarray):
             channels = image.shape[2]
-            raise DataError(f"{self.names[index]} is an array of {channels} channels; read it by array()")
+            raise DataError(f"{self.names[index]} is an array of {channels} channels; read it by array().")
         return image
 
     def array(self, size: int | None = None) -> np.ndarray:
@@ -111,7 +111,7 @@ class DataSet:
                 shapes = {row.shape for row in decoded}
                 if len(shapes) != 1:
                     listed = ", ".join(str(shape) for shape in sorted(shapes)[:3])
-                    raise DataError(f"{self.name} has images of different shapes ({listed}); give them one shape")
+                    raise DataError(f"{self.name} has images of different shapes ({listed}); give them one shape.")
                 stacked = np.stack(decoded)
                 stacked.setflags(write=False)
                 self._decoded.clear()
@@ -137,7 +137,7 @@ class DataSet:
         except ImageError as error:
             # The error already names a path, but not an image in memory.
             on_disk = isinstance(self.sources[index], Path)
-            raise DataError(str(error) if on_disk else f"{self.names[index]}: {error}") from error
+            raise DataError(f"{error}." if on_disk else f"{self.names[index]}: {error}.") from error
 
 
 def _square(image: Image.Image | np.ndarray, size: int | None) -> np.ndarray:
@@ -162,7 +162,7 @@ def holdout(dataset: DataSet, fraction: float, seed: int) -> tuple[DataSet, Data
         ConfigError: `fraction` is not between 0 and 1.
     """
     if not 0 < fraction < 1:
-        raise ConfigError(f"the share held out must lie between 0 and 1, not {fraction}")
+        raise ConfigError(f"the share held out must lie between 0 and 1, not {fraction}.")
     digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in dataset.names]
     held_out = np.zeros(len(dataset), dtype=bool)
     for label in range(len(dataset.classes)):

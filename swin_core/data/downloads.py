@@ -52,30 +52,30 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
     public, folder = downloadable()[name], data_root(root)
     archive = public.archive
     assert archive is not None
-    if found := public.folder(folder):
-        return found, False
+    if existing := public.folder(folder):
+        return existing, False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{archive.file}.lock", timeout=0):
             _fetch_and_unpack(archive, folder)
     except Timeout:
-        raise DownloadError(f"{name} is being downloaded into {folder} already; wait until that is done") from None
+        raise DownloadError(f"{name} is being downloaded into {folder} already; wait until that is done.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         reason = getattr(error, "strerror", None) or error
-        raise DownloadError(f"{folder} cannot be written ({reason}); free it or name another folder") from error
+        raise DownloadError(f"{folder} cannot be written ({reason}); free it or name another folder.") from error
     return folder / archive.folder, True
 
 
 def _fetch_and_unpack(archive: Archive, root: Path) -> None:
     final, by_hand, part = root / archive.folder, root / archive.file, root / f"{archive.file}.part"
     if final.exists():
-        raise DownloadError(f"{final} is there but is not the whole data set; move it away and run this again")
+        raise DownloadError(f"{final} is there but is not the whole data set; move it away and run this again.")
     free, needed = shutil.disk_usage(root).free, archive.size + archive.unpacked
     if free < needed:
-        raise DownloadError(f"{root} has {free / 1e6:.0f} MB free of {needed / 1e6:.0f} MB needed; make room")
+        raise DownloadError(f"{root} has {free / 1e6:.0f} MB free of {needed / 1e6:.0f} MB needed; make room.")
     if by_hand.is_file():
         if not _intact(by_hand, archive):
-            raise DownloadError(f"{by_hand} is damaged (wrong checksum); delete it and run this again")
+            raise DownloadError(f"{by_hand} is damaged (wrong checksum); delete it and run this again.")
         _unpack(by_hand, archive, final)
         return
     resumed = _fetch(archive, part)
@@ -85,7 +85,7 @@ def _fetch_and_unpack(archive: Archive, root: Path) -> None:
         _fetch(archive, part)
     if not _intact(part, archive):
         part.unlink()
-        raise DownloadError(f"{archive.url} arrived damaged (wrong checksum) and was deleted; run this again")
+        raise DownloadError(f"{archive.url} arrived damaged (wrong checksum) and was deleted; run this again.")
     _unpack(part, archive, final)
     part.unlink()
 
@@ -115,7 +115,7 @@ def _fetch(archive: Archive, part: Path) -> bool:
     if archive.sha256 and received < archive.size:
         raise DownloadError(
             f"the connection broke after {received / 1e6:.1f} of {archive.size / 1e6:.1f} MB of {archive.url}; "
-            "run this again to go on from there"
+            "run this again to go on from there."
         )
     return start > 0
 
@@ -147,7 +147,7 @@ def _unreachable(archive: Archive, part: Path, reason: str) -> DownloadError:
     by_hand = part.with_suffix("")
     return DownloadError(
         f"{archive.url} could not be fetched ({reason}); check the network and run this again, "
-        f"or put the file at {by_hand} from another machine"
+        f"or put the file at {by_hand} from another machine."
     )
 
 
@@ -169,10 +169,10 @@ def _unpack(path: Path, archive: Archive, final: Path) -> None:
                     _extract(tar, member, unfinished)
         _count(unfinished / archive.folder, archive)
         if not (unfinished / archive.folder).is_dir():
-            raise DownloadError(f"{archive.url} holds no folder {archive.folder}")
+            raise DownloadError(f"{archive.url} holds no folder {archive.folder}.")
         (unfinished / archive.folder).rename(final)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DownloadError(f"{archive.url} cannot be unpacked ({error}); nothing was kept") from error
+        raise DownloadError(f"{archive.url} cannot be unpacked ({error}); nothing was kept.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -198,7 +198,7 @@ def _count(folder: Path, archive: Archive) -> None:
         if count < least:
             raise DownloadError(
                 f"{archive.url} holds {count} images of {kind!r} instead of at least {least}, so it is not the "
-                "expected data set; nothing was kept"
+                "expected data set; nothing was kept."
             )
 
 

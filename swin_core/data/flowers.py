@@ -24,15 +24,15 @@ def flower_photos(root: str | os.PathLike[str] | None = None, split: str = "trai
         DataError: a class folder is missing.
     """
     if split not in DATA_SET.splits:
-        raise ConfigError(f"flower_photos has the splits train and val, not {split!r}")
-    found = _find(data_root(root), split)
-    if not found:
+        raise ConfigError(f"flower_photos has the splits train and val, not {split!r}.")
+    paths = _find(data_root(root), split)
+    if not paths:
         raise DataError(
-            f"flower_photos is not in {data_root(root)}; run swinlens data flower_photos, or set SWIN_DATA_ROOT"
+            f"flower_photos is not in {data_root(root)}; run swinlens data flower_photos, or set SWIN_DATA_ROOT."
         )
-    dataset = image_folder(found[0], split, seed=0)
+    dataset = image_folder(paths[0], split, seed=0)
     if dataset.classes != CLASSES:
-        raise DataError(f"{found[0]} has other class folders than flower_photos; read it by image_folder")
+        raise DataError(f"{paths[0]} has other class folders than flower_photos; read it by image_folder.")
     return replace(dataset, name="flower_photos")
 
 

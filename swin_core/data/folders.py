@@ -75,9 +75,9 @@ def _class_folders(
     seed: int,
 ) -> DataSet:
     if split not in (None, "train", "val"):
-        raise ConfigError(f"a folder has the splits train and val, not {split!r}")
+        raise ConfigError(f"a folder has the splits train and val, not {split!r}.")
     if not path.is_dir():
-        raise DataError(f"there is no folder {str(path)!r}; name one that holds one folder for each class")
+        raise DataError(f"there is no folder {str(path)!r}; name one that holds one folder for each class.")
     root = path.resolve()
     names: list[str] = []
     labels: list[int] = []
@@ -90,7 +90,7 @@ def _class_folders(
             labels += [len(classes)] * len(files)
             classes.append(folder.name)
     if not names:
-        raise DataError(f"{path} has no class folders with files of the kinds {' '.join(suffixes)}")
+        raise DataError(f"{path} has no class folders with files of the kinds {' '.join(suffixes)}.")
     dataset = DataSet(
         name=root.name,
         split="all",
@@ -112,5 +112,5 @@ def _entries(folder: Path, root: Path) -> Iterator[Path]:
             continue
         # Not entry.resolve(), which raises RuntimeError for a link to itself.
         if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(root):
-            raise DataError(f"{entry} is a link that leaves {root}; put the file itself there")
+            raise DataError(f"{entry} is a link that leaves {root}; put the file itself there.")
         yield entry

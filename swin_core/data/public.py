@@ -50,8 +50,8 @@ class PublicDataSet:
 
     def folder(self, root: Path) -> Path | None:
         """Return the folder that holds all splits in a data root, or None."""
-        found = [self.find(root, split) for split in self.splits]
-        if not all(found):
+        paths = [self.find(root, split) for split in self.splits]
+        if not all(paths):
             return None
-        first = found[-1][0]
+        first = paths[-1][0]
         return first if first.is_dir() else first.parent

@@ -55,9 +55,9 @@ def most_frequent(matrix: np.ndarray, at_most: int) -> list[Mistake]:
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / matrix.sum(1, keepdims=True))
     order = np.lexsort((-shares.ravel(), -counts.ravel()))[:at_most]
-    places = zip(*np.unravel_index(order, counts.shape), strict=True)
-    found = [Mistake(int(i), int(j), int(counts[i, j]), float(shares[i, j])) for i, j in places]
-    return [mistake for mistake in found if mistake.count]
+    pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
+    mistakes = [Mistake(int(i), int(j), int(counts[i, j]), float(shares[i, j])) for i, j in pairs]
+    return [mistake for mistake in mistakes if mistake.count]
 
 
 def worst_classes(matrix: np.ndarray) -> np.ndarray:

@@ -202,7 +202,7 @@ def read_cached(file: Path, classifier: Classifier, dataset: DataSet) -> Predict
     types = {"predicted": np.int64, "top": np.int64, "probabilities": np.float32, "loss": np.float32}
     fits = all(columns[name].shape == shapes[name] and columns[name].dtype == types[name] for name in shapes)
     if not fits or any(((columns[name] < -1) | (columns[name] >= classes)).any() for name in ("predicted", "top")):
-        log.warning("%s holds other predictions than it should, and is computed again", file)
+        log.warning("%s has the wrong shape or classes and is computed again", file)
         return None
     return Predictions(classifier.labels, _truth(classifier, dataset), **columns)
 

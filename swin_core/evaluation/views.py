@@ -75,7 +75,7 @@ def _read(
             return None
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
-        found = list(pool.map(view, rows.tolist()))
-    views = [view for view in found if view is not None]
-    readable = [place for place, view in enumerate(found) if view is not None]
+        decoded = list(pool.map(view, rows.tolist()))
+    views = [view for view in decoded if view is not None]
+    readable = [index for index, view in enumerate(decoded) if view is not None]
     return rows[readable], np.stack(views) if views else np.zeros((0, size, size, 3), np.uint8)

@@ -32,7 +32,7 @@ TEXT_PIXELS, BADGE_GAP_PIXELS = 16.9, 2
 REASON_COLUMNS, REASON_FONT_PIXELS, REASON_LINE_PIXELS = 24, 11, 15
 """The same as `CAPTION_COLUMNS`, `FONT_PIXELS` and `LINE_PIXELS`, for the reason in a cell without a map."""
 POINTER_CELLS, LEVELS = 64, 127
-"""A map with more values a side is quantised to 8 bits for drawing, and the pointer reads it on a coarser grid."""
+"""Maps larger than 64 x 64 are quantised to 8 bits; hover values come from a 64 x 64 grid."""
 GAP = 0.014
 """Space between two cells, as a fraction of the figure's width."""
 HEAD_PIXELS, CAPTION_GAP_PIXELS, PADDING_PIXELS = 10, 16, 9
@@ -212,7 +212,7 @@ def _map_traces(grid: Grid, row: Row, j: int, name: str) -> list[Spec]:
     coarse = trace | pointer | {"zsmooth": "best"} | _pixels(height, width)
     if (height, width) == values.shape:
         return [coarse | {"z": values} | ({} if j else {"opacity": 0})]
-    # One byte a value is enough for the eye; an invisible coarse trace answers the pointer.
+    # One byte per value is enough for the eye; an invisible coarse trace answers the pointer.
     quantised = np.rint(np.clip(values / top, -1, 1) * LEVELS).astype(np.int8)
     fine = trace | {"z": quantised, "zmin": -LEVELS if grid.signed else 0, "zmax": LEVELS, "hoverinfo": "skip"}
     fine |= _pixels(*values.shape)
@@ -260,10 +260,10 @@ def _caption_lines(grid: Grid, row: Row, cell: Cell) -> tuple[list[str], list[st
 
 
 def _column_titles(grid: Grid) -> list[Spec]:
-    place = LEFT_ALIGNED | {"yref": "paper", "y": 1, "yanchor": "bottom", "xshift": -1, "yshift": 2}
+    position = LEFT_ALIGNED | {"yref": "paper", "y": 1, "yanchor": "bottom", "xshift": -1, "yshift": 2}
     titles = ["Image", *map(shorten, grid.columns)] if grid.rows else []
     return [
-        place | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
+        position | {"xref": f"x{j + 1 if j else ''} domain", "text": f"<b>{escaped_lines(title, CAPTION_COLUMNS)}</b>"}
         for j, title in enumerate(titles)
     ]
 

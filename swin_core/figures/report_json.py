@@ -29,7 +29,7 @@ FORMAT = 1
 BYTES_AT_MOST = 512 * 2**20
 """Maximum size of a report; larger ones are neither written nor read."""
 PIXELS_AT_MOST = 100_000_000
-"""Maximum number of pixels of all images of a report together; noise takes four bytes of base64 a pixel."""
+"""Maximum number of pixels of all images of a report together; noise takes four bytes of base64 per pixel."""
 FUSED_JOIN = " + "
 """Separator of the layer names of a fused map."""
 PACKAGES = (

@@ -45,14 +45,14 @@ def compose(
     for kind, (data, name) in CLASSES.items():
         folder = downloadable()[data].folder(parent)
         if folder is None:
-            raise DataError(f"{data} is not in {parent}; run swinlens data {data}, or set SWIN_DATA_ROOT")
+            raise DataError(f"{data} is not in {parent}; run swinlens data {data}, or set SWIN_DATA_ROOT.")
         sources[kind] = folder / name
     counts = {kind: len(_images(folder)) for kind, folder in sources.items()}
     if empty := [kind for kind, count in counts.items() if not count]:
-        raise DataError(f"{sources[empty[0]]} holds no images; download it again with swinlens data")
+        raise DataError(f"{sources[empty[0]]} holds no images; download it again with swinlens data.")
     if target.exists():
         if {kind: len(_images(target / kind)) for kind in CLASSES} != counts:
-            raise DataError(f"{target} is there but is not the whole data set; move it away and run this again")
+            raise DataError(f"{target} is there but is not the whole data set; move it away and run this again.")
         return target, counts
     unfinished = target.with_name(f".{target.name}.unfinished")
     try:
@@ -63,7 +63,7 @@ def compose(
                 _link(image, unfinished / kind / image.name)
         unfinished.rename(target)
     except OSError as error:
-        raise DataError(f"{target} cannot be written ({error.strerror}); name another folder by --out") from error
+        raise DataError(f"{target} cannot be written ({error.strerror}); name another folder by --out.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target, counts

@@ -173,12 +173,12 @@ def _check_metrics(before: Metrics, after: Metrics) -> None:
 def _finished(run: Path) -> tuple[TrainConfig, list[runs.EpochMetrics]]:
     """Return the settings of a finished run and the metrics of its epochs."""
     try:
-        config, found = TrainConfig.of_run(run), runs.find(run.absolute().name, run.absolute().parent)
+        config, listed = TrainConfig.of_run(run), runs.find(run.absolute().name, run.absolute().parent)
     except SwinError as error:
         raise ModelError(str(error)) from error
-    epochs = found.metrics()
-    if found.state != "finished" or len(epochs) != config.epochs:
-        raise ModelError(f"{run} is not a finished run: {len(epochs)} of {config.epochs} epochs, state {found.state}.")
+    epochs = listed.metrics()
+    if listed.state != "finished" or len(epochs) != config.epochs:
+        raise ModelError(f"{run} is not a finished run: {len(epochs)} of {config.epochs} epochs, state {listed.state}.")
     return config, epochs
 
 
@@ -228,7 +228,7 @@ Top-1: **{metrics.top1:.2%}**.{top5} Cross-entropy: **{metrics.loss:.4f}** nats.
 
 ## Curve
 
-Validation is on what the recipe holds out; losses of training have label smoothing and augmentation in them.
+Validation uses the recipe's hold-out. Training losses include label smoothing and augmentation.
 
 | epoch | training loss | validation loss | top-1 | top-5 |
 |---|---|---|---|---|
@@ -253,7 +253,7 @@ def _confusion(metrics: Metrics, labels: Sequence[str]) -> str:
     wrong = metrics.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(wrong, axis=None)[::-1][:_CONFUSIONS]
-    pairs = [np.unravel_index(place, wrong.shape) for place in order]
+    pairs = [np.unravel_index(index, wrong.shape) for index in order]
     rows = [f"| {labels[right]} | {labels[taken]} | {wrong[right, taken]} |" for right, taken in pairs]
     head = "| right class | taken for | images |\n|---|---|---|"
     return "\n".join(

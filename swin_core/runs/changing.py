@@ -28,8 +28,7 @@ def reread(folder: Path) -> Run:
 def programs_of(run: Run) -> list[psutil.Process]:
     """Return the processes of a run on this machine, the launcher first.
 
-    For a run that is over, return only processes started for it: a run that trained inside a larger process, such as a
-    notebook, must not end that process.
+    For an ended run, return only processes started for it, so that a notebook that trained in-process is not killed.
     """
     named = family(run.launch, run.status) if run.alive else []
     return list(dict.fromkeys([*named, *trainers_in(run.folder)]))

@@ -26,12 +26,12 @@ from swin_core.runs.liveness import is_here, living
 from swin_core.runs.metrics import EpochMetrics, StepMetrics, read_rows
 
 STATES = ("starting", "running", "stopping", "stopped", "finished", "failed", "died")
-"""States of a run. "died": its status says that it runs, but none of its processes lives."""
+"""States of a run. "died": the status is "running", but no process is alive."""
 
 _REMOTE_TIMEOUT = 30.0
 """Seconds after its last status for which a run on another machine counts as alive."""
 _SILENCE = 60.0
-"""Seconds without a new status that are reported for a run whose processes live."""
+"""Seconds without a new status that are reported for a run whose processes are alive."""
 _START_TIMEOUT = 60.0
 """Seconds that a launcher has until its first status."""
 _TIME = re.compile(r"(\d{8}-\d{6})-(.+)")

@@ -241,7 +241,7 @@ def _failure(error: ChildFailedError) -> str:
     if failure.exitcode < 0:
         return (
             f"process {rank} of {max(len(error.failures), rank + 1)} was killed by "
-            f"{signal.Signals(-failure.exitcode).name}, perhaps for want of memory; "
+            f"{signal.Signals(-failure.exitcode).name}, possibly out of memory; "
             "resume the run from its last checkpoint."
         )
     message: Any = failure.message  # torchrun's own text, or what `report_error` recorded

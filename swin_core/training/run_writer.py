@@ -102,7 +102,7 @@ class RunWriter:
                 log.warning("the status of %s could not be written: %s", self.folder.name, error)
 
     def step(self, metrics: dict[str, Any]) -> None:
-        """Take the metrics of a step; the next status update writes its number."""
+        """Record a step; its number appears in the next status update."""
         with self._lock:
             self._status |= {"step": metrics["step"], "steps": metrics["steps"]}
         self._on_metrics(metrics)

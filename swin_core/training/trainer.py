@@ -384,7 +384,7 @@ def steps_per_epoch(images: int, config: TrainConfig, ranks: int) -> int:
 def new_model(config: TrainConfig, data: TrainingData) -> Swin:
     """Return a model of the config's shape for the data's classes and channels, initialised from the seed.
 
-    A setting cannot switch on what a variant lacks, such as a ViT's shift, nor switch off its position embedding.
+    Shift and bias stay off if the variant has none; its absolute embedding stays on.
     """
     torch.manual_seed(config.seed)
     variant = VARIANTS[config.variant]

@@ -184,8 +184,8 @@ def _sentence(label: str, srg: float, chance: float, centred: float) -> str:
         )
     if srg <= centred:
         return (
-            f"This map marks pixels that matter for {label!r}, but no better than the centre of the image does "
-            f"({numbers}): it says little that a guess would not."
+            f"This map marks pixels that matter for {label!r}, but it is no better than guessing the centre of the "
+            f"image ({numbers})."
         )
     return (
         f"Removing what this map marks lowers {label!r} more than removing the centre of the image or random pixels "

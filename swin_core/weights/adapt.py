@@ -125,7 +125,7 @@ class Adapter:
         grid = _wide(table).t().reshape(1, heads, side, side)
         if stored < full:
             grid = F.pad(grid, (full - stored,) * 4, mode="replicate")
-            _add_once(self.adapted, f"bias tables of maps of {stored} tokens a side set into those of window {full}")
+            _add_once(self.adapted, f"bias tables padded from window {stored} to {full}")
         if full != window:
             grid = F.interpolate(grid, (2 * window - 1,) * 2, mode="bicubic", align_corners=False)
             _add_once(self.adapted, f"bias tables from window {full} to {window}")

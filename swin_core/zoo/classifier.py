@@ -69,7 +69,7 @@ class Classifier:
         weights_hash: str = "",
     ):
         if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std, default=0) <= 0:
-            raise ConfigError("mean and std need one number a channel, and each std must be above 0.")
+            raise ConfigError("mean and std need one number per channel, and each std must be above 0.")
         if not 1 <= image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 2:
             raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 2].")
         if interpolation not in _RESAMPLING:

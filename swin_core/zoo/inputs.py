@@ -27,7 +27,7 @@ class PreparedImage:
     view: np.ndarray
     """The pixels that the model sees, `(H, W, 3)` uint8."""
     image: np.ndarray
-    """The same part of the image at its own resolution, at most 512 pixels a side, `(h0, w0, 3)` uint8."""
+    """The same part of the image at its own resolution, at most 512 pixels per side, `(h0, w0, 3)` uint8."""
     region: tuple[int, int, int, int]
     """The part of the image that the model sees, in pixels: left, top, right, bottom."""
 
@@ -77,11 +77,11 @@ def prepare(classifier: Classifier, image: ImageInput) -> PreparedImage:
         assert isinstance(image, Tensor)
         prepared = _from_normalised(classifier, image)
     else:
-        picture = as_image(image)
-        view = classifier.view(picture)
-        crop = classifier.crop(picture).copy()  # thumbnail() changes the image in place
+        rgb = as_image(image)
+        view = classifier.view(rgb)
+        crop = classifier.crop(rgb).copy()  # thumbnail() changes the image in place
         crop.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
-        prepared = PreparedImage(classifier.tensor(view), view, np.asarray(crop), classifier.region(picture))
+        prepared = PreparedImage(classifier.tensor(view), view, np.asarray(crop), classifier.region(rgb))
     if (prepared.view == prepared.view[:1, :1]).all():
         raise ImageError("the image has a single colour, so there is nothing to explain; choose another one.")
     return prepared

@@ -136,7 +136,8 @@ def _from_file(file: Path, name: str) -> Classifier:
         raise WeightsError(f"{file.name!r} takes {config.in_chans} channels; images here have 3.")
     labels = metadata.get("labels") or default_labels(config.num_classes)
     if not (isinstance(labels, list) and len(labels) == config.num_classes):
-        raise WeightsError(f"{file.name!r} names other labels than the {config.num_classes} classes of its head.")
+        count = len(labels) if isinstance(labels, list) else "no list of"
+        raise WeightsError(f"{file.name!r} has {count} labels for {config.num_classes} classes.")
     try:
         return Classifier(
             model,

@@ -110,7 +110,7 @@ def test_what_is_missing_or_in_the_way_is_one_line(
         compose(root, out)
     (root / "cats_dogs").rename(root / "elsewhere")
     assert run_script("four-classes", "--data-root", str(root)) == 1
-    line = f"four-classes: cats_dogs is not in {root}; run swinlens data cats_dogs, or set SWIN_DATA_ROOT\n"
+    line = f"four-classes: cats_dogs is not in {root}; run swinlens data cats_dogs, or set SWIN_DATA_ROOT.\n"
     assert capsys.readouterr() == ("", line)
     assert left_over(root) == {"elsewhere", "flower_photos"}
 

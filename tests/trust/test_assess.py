@@ -90,7 +90,7 @@ def test_better_than_chance_but_not_than_the_middle(red: Classifier) -> None:
     (found,) = assess(red, view, near, 0)
     assert found.chance < found.srg < found.centred.srg
     assert not found.better
-    assert "no better than the centre" in found.sentence
+    assert "no better than guessing the centre" in found.sentence
 
 
 def test_one_view_of_many_maps_equals_many_views(red: Classifier, scene: np.ndarray) -> None:

@@ -73,7 +73,7 @@ def test_tables_that_timm_shrank_to_small_maps_give_timms_logits(size: int, tmp_
     x = torch.randn(2, 3, size, size)
     with torch.inference_mode():
         assert relative_error(model(x), theirs(x)) < 1e-5
-    assert report.adapted[-1].startswith("bias tables of maps of")
+    assert report.adapted[-1].startswith("bias tables padded from")
     assert read_config(tmp_path / "small.pth").window_size == 7
     # What no token of that size reads continues the border, so that larger images see nothing foreign.
     table = model.layers[3].blocks[0].attn.relative_position_bias_table.view(13, 13, 4)
@@ -93,7 +93,7 @@ def test_small_tables_are_set_in_before_the_window_changes(tmp_path: Path) -> No
     torch.testing.assert_close(state[key].view(23, 23, 3), expected[0].permute(1, 2, 0))
     assert report.adapted == (
         "bias tables from window 7 to 12",
-        "bias tables of maps of 2 tokens a side set into those of window 7",
+        "bias tables padded from window 2 to 7",
     )
 
 
