@@ -1,11 +1,14 @@
 """Explain a classifier's predictions: one image, several questions about one image, or many images."""
 
-from collections.abc import Callable, Iterator, Sequence
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from swin_core.attribution.defaults import default_method
@@ -15,9 +18,9 @@ from swin_core.attribution.gradcam import SharedPasses, resize_maps, share_passe
 from swin_core.attribution.layers import default_layer
 from swin_core.attribution.targets import RUNNER_UP, Against, Attribution, Target, TargetSelector, image_targets
 from swin_core.class_names import find_class
-from swin_core.errors import ConfigError, TargetError, first_names
+from swin_core.errors import ConfigError, ImageError, TargetError, first_names
 from swin_core.zoo.classifier import Classifier
-from swin_core.zoo.inputs import ImageInput, PreparedImage, as_classifier, prepare
+from swin_core.zoo.inputs import ImageInput, PreparedImage, as_classifier, is_normalised, prepare
 
 FUSIONS = ("mean", "max")
 """Ways to fuse the maps of several layers into one."""
@@ -98,8 +101,7 @@ def explaining(
     """
     model = as_classifier(classifier, image)
     if device is not None:
-        with model.lock:
-            model.model.to(device)
+        model.to(device)
     session = ExplanationSession(model, prepare(model, image), layers)
     try:
         yield session
@@ -188,12 +190,18 @@ def explain_batch(
     Raises:
         As `explain`; TargetError also if the number of classes is not that of the images.
     """
+    if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable):
+        raise ImageError("explain_batch takes a list of images; explain takes one.")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
+    images = images if isinstance(images, Tensor) else list(images)
     if not len(images):
         return []
-    model = as_classifier(classifier, images if isinstance(images, Tensor) else images[0])
+    # A bare module without preprocessing is refused if any of the images needs some.
+    unprepared = () if isinstance(images, Tensor) else (image for image in images if not is_normalised(image))
+    model = as_classifier(classifier, images if isinstance(images, Tensor) else next(iter(unprepared), images[0]))
     if device is not None:
-        with model.lock:
-            model.model.to(device)
+        model.to(device)
     call = _Call(model, method, layers, reshape_transform, against, fuse)
     chosen = _one_each(call.indices(targets), len(images))
     contrasts = _one_each(call.against(against), len(images))
@@ -205,6 +213,18 @@ def explain_batch(
         attribution = call.run(torch.cat([image.x for image in prepared]), select)
         explanations += [call.explanation(attribution, index, image) for index, image in enumerate(prepared)]
     return explanations
+
+
+def _is_single(classes: object) -> bool:
+    """Return whether this names one class: a text, or a number, also of NumPy or PyTorch."""
+    return isinstance(classes, str | bytes | int | float) or getattr(classes, "ndim", None) == 0
+
+
+def _listed(classes: Any) -> list[Any]:
+    """Return classes as a list, also if there is only one."""
+    if not _is_single(classes) and not isinstance(classes, Iterable):
+        raise TargetError(f"name a class by its index or its name, not by {classes!r}.")
+    return [classes] if _is_single(classes) else list(classes)
 
 
 def _one_each(classes: Against, count: int) -> list[int | str | None]:
@@ -258,21 +278,21 @@ class _Call:
         """Return the indices of target classes; None for the most likely one."""
         if targets is None:
             return None
-        return [self._index(target) for target in ([targets] if isinstance(targets, str | int) else targets)]
+        return [self._index(target) for target in _listed(targets)]
 
     def against(self, against: Against) -> Against:
         """Return the contrast classes by index; the runner-up is known only with the logits."""
         if against is None or against == RUNNER_UP:
             return against
-        if isinstance(against, int | str):
-            return self._index(against)
-        return [other if other == RUNNER_UP else self._index(other) for other in against]
+        others = [other if other == RUNNER_UP else self._index(other) for other in _listed(against)]
+        return others[0] if _is_single(against) else others
 
-    def _index(self, target: int | str) -> int:
+    def _index(self, target: object) -> int:
         if not isinstance(target, str):
-            if target != int(target):
-                raise TargetError(f"name a class by its index or its name, not by {target}.")
-            return int(target)
+            try:
+                return operator.index(target)  # type: ignore[arg-type]
+            except TypeError as error:
+                raise TargetError(f"name a class by its index or its name, not by {target!r}.") from error
         labels = self.classifier.labels
         index = find_class(labels, target)
         if index is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from swin_core.class_names import unique_labels
-from swin_core.errors import ConfigError, ModelError
+from swin_core.errors import ConfigError, ImageError, ModelError
 from swin_core.images.preprocessing import crop_region, crop_square, normalise, to_float
 from swin_core.models.modes import evaluation_mode
 
@@ -116,6 +116,25 @@ class Classifier:
             description=f"{architecture} from timm, {settings.get('tag') or 'no pretrained tag'}",
         )
 
+    def __repr__(self) -> str:
+        """Return one line: name, number of classes, image size, device."""
+        return f"<Classifier: {self.name}, {self.num_classes} classes, {self.image_size} pixels, on {self.device}>"
+
+    def to(self, device: str | torch.device) -> "Classifier":
+        """Move the model to a device and return this classifier.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (AssertionError, RuntimeError, TypeError) as error:
+            here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+            raise ConfigError(f"there is no device {str(device)[:40]!r} here; available: {', '.join(here)}.") from error
+        with self.lock:
+            self.model.to(device)
+        return self
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""
@@ -171,6 +190,8 @@ class Classifier:
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return the class probabilities of images, `(N, classes)` float32."""
+        if isinstance(images, Image.Image | str | bytes) or not all(isinstance(image, Image.Image) for image in images):
+            raise ImageError("predict takes a list of PIL images; swin_core.read_image reads one from a file.")
         if not images:
             return np.zeros((0, self.num_classes), np.float32)
         batch = torch.cat([self.tensor(self.view(image)) for image in images])

@@ -47,12 +47,14 @@ def as_classifier(model: Classifier | nn.Module, image: ImageInput) -> Classifie
         raise ConfigError(f"explain takes a Classifier or a torch module, not {type(model).__name__}.")
     if getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None):
         return Classifier.from_timm(model)
-    if not _is_normalised(image):
+    if not is_normalised(image):
         raise ConfigError(
             f"{type(model).__name__} brings no preprocessing, so an image cannot be normalised for it: wrap it in "
             "swin_core.Classifier(model, labels, mean, std, image_size), or pass a normalised tensor."
         )
     assert isinstance(image, Tensor)
+    if image.dim() not in (3, 4) or not image.numel():
+        raise ImageError(f"a tensor of shape {tuple(image.shape)} is no image (C, H, W).")
     # The view spreads the tensor's own range over 0 to 255, as its normalisation is unknown.
     low, high = float(image.min()), float(image.max())
     scale = 1 / (high - low) if high > low else 1.0
@@ -73,7 +75,7 @@ def prepare(classifier: Classifier, image: ImageInput) -> PreparedImage:
         ImageError: not an image, or one of a single colour.
         ConfigError: a tensor whose channels are not the model's.
     """
-    if _is_normalised(image):
+    if is_normalised(image):
         assert isinstance(image, Tensor)
         prepared = _from_normalised(classifier, image)
     else:
@@ -100,7 +102,8 @@ def as_image(image: ImageInput) -> Image.Image:
     return image.convert("RGB")
 
 
-def _is_normalised(image: ImageInput) -> bool:
+def is_normalised(image: ImageInput) -> bool:
+    """Return whether an image is a tensor that needs no preprocessing."""
     return isinstance(image, Tensor) and image.is_floating_point()
 
 
@@ -130,6 +133,8 @@ def _from_normalised(classifier: Classifier, tensor: Tensor) -> PreparedImage:
         raise ImageError(
             f"a tensor of shape {tuple(tensor.shape)} is no single image (C, H, W); explain_batch takes several."
         )
+    if not x.isfinite().all():
+        raise ImageError("the tensor contains NaN or infinity.")
     channels = len(classifier.mean)
     if x.shape[1] != channels:
         raise ConfigError(f"{classifier.name} takes {channels} channels; the tensor has {x.shape[1]}.")

@@ -12,6 +12,7 @@ from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ModelError, WeightsError
 from swin_core.images.preprocessing import IMAGENET
 from swin_core.models.swin import build
+from swin_core.runs import files as run_files
 from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_config, read_metadata
 from swin_core.zoo import timm_models
@@ -27,7 +28,7 @@ def load(
     labels: Sequence[str] | None = None,
     device: str | torch.device | None = None,
     *,
-    runs_root: str | Path = "runs",
+    runs_root: str | Path | None = None,
 ) -> Classifier:
     """Return a classifier with its weights, in evaluation mode.
 
@@ -35,7 +36,7 @@ def load(
         name: a bundled model, a run, a weights file, or `timm/<model>` for any classifier of timm.
         labels: class names that replace those of the file.
         device: where to put the model; by default a GPU if there is one.
-        runs_root: folder of the runs.
+        runs_root: folder of the runs; by default `SWIN_RUNS_ROOT`, else `runs`.
 
     Raises:
         ModelError: an unknown name, or weights that cannot be downloaded.
@@ -48,11 +49,13 @@ def load(
     else:
         classifier = _from_file(weights_file(name, runs_root), name)
     if labels is not None:
+        if isinstance(labels, str | bytes):
+            raise ConfigError("labels must be a list of class names, not one text.")
         if len(labels) != classifier.num_classes:
             raise ConfigError(f"{name} has {classifier.num_classes} classes; {len(labels)} labels were given.")
         classifier.labels = unique_labels(labels)
-    classifier.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    return classifier
+    classifier.model.eval()
+    return classifier.to(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 
 
 def available() -> dict[str, str]:
@@ -60,7 +63,7 @@ def available() -> dict[str, str]:
     return {file.stem: _description(file) for file in _bundled()}
 
 
-def describe(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> str:
+def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) -> str:
     """Return one line about a model, for names as in `load`; loads no weights and uses no network.
 
     Raises:
@@ -74,13 +77,13 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path = "runs") -> st
     return " ".join(_description(file).split()) or f"weights file {file.name}"
 
 
-def weights_file(name: str, runs_root: str | Path = "runs") -> Path:
+def weights_file(name: str, runs_root: str | Path | None = None) -> Path:
     """Return the weights file of a model.
 
     Args:
         name: a bundled model; a run's folder, or its name under `runs_root`; a weights file; or `timm/<model>`, whose
             weights are downloaded if no cache has them.
-        runs_root: folder of the runs.
+        runs_root: folder of the runs; by default `SWIN_RUNS_ROOT`, else `runs`.
 
     Raises:
         ModelError: an unknown name, or a run that has saved no weights yet.
@@ -90,7 +93,7 @@ def weights_file(name: str, runs_root: str | Path = "runs") -> Path:
     bundled = {file.stem: file for file in _bundled()}
     if name in bundled:
         return bundled[name]
-    for path in (Path(name), Path(runs_root) / name) if name else ():
+    for path in (Path(name), run_files.runs_root(runs_root) / name) if name else ():
         if _is_file(path / "model.safetensors"):
             return path / "model.safetensors"
         if _is_file(path):
