@@ -60,7 +60,7 @@ def test_images_of_a_batch_do_not_mix() -> None:
 @pytest.mark.parametrize("grid", [(8, 8), (9, 13), (4, 11), (3, 10), (1, 1)])
 @pytest.mark.parametrize("shift", [0, 2, 1])
 def test_window_mlp_equals_a_loop(grid: tuple[int, int], shift: int) -> None:
-    module = WindowMLP(6, 3, 4, shift).double()
+    module = WindowMLP(3, 4, shift).double()
     randomise(module)
     x = torch.randn(*grid, 6, dtype=torch.float64)
     assert relative_error(module(x[None])[0].detach(), torch.from_numpy(naive_window_mlp(module, x.numpy()))) < 1e-12
@@ -68,7 +68,7 @@ def test_window_mlp_equals_a_loop(grid: tuple[int, int], shift: int) -> None:
 
 @pytest.mark.parametrize("shift", [0, 3])
 def test_window_mlp_equals_the_authors_grouped_convolution(shift: int) -> None:
-    module = WindowMLP(12, 3, 7, shift).double()
+    module = WindowMLP(3, 7, shift).double()
     randomise(module)
     x = torch.randn(2, 14, 21, 12, dtype=torch.float64)
     with torch.no_grad():

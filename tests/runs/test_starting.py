@@ -155,4 +155,6 @@ def test_signals_to_a_server_do_not_reach_its_runs(root: Path) -> None:
     run = started(root)
     assert os.getpgid(run.launch["pid"]) != os.getpgid(0)
     assert psutil.Process(run.launch["pid"]).status() != psutil.STATUS_ZOMBIE
-    assert signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, None)
+    # A DataLoader of an earlier test leaves a handler of PyTorch's, which only watches its workers.
+    handler = signal.getsignal(signal.SIGCHLD)
+    assert handler in (signal.SIG_DFL, None) or getattr(handler, "__module__", "").startswith("torch.")
