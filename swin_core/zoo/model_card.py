@@ -27,8 +27,8 @@ SUFFIX = ".card.toml"
 _BYTES_AT_MOST = 16 * 2**20
 
 Label = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
-Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
-Std = Annotated[float, Field(gt=0, le=1e6)]
+Mean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Std = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class ModelCard(BaseModel):
