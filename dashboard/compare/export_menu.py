@@ -5,8 +5,10 @@ from functools import partial
 
 import streamlit as st
 
+from dashboard.shared.theme import escape_markdown
 from swin_core.figures.files import KINDS, encode
 from swin_core.figures.grid import Grid
+from swin_core.figures.matplotlib_grid import fonts_of
 from swin_core.figures.report_json import too_large
 
 NAMES = {
@@ -27,6 +29,7 @@ def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
     """
     with st.popover("Export", icon=":material/download:", disabled=not grid.rows):
         fault = too_large(grid)  # checked here, since Streamlit cannot show why a download failed
+        font_fault = fonts_of(grid).fault
         for kind, name in NAMES.items():
             st.download_button(
                 name,
@@ -40,6 +43,8 @@ def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
             )
         if fault:
             st.caption(f"Without JSON: {fault}")
+        if font_fault:
+            st.caption(escape_markdown(f"In PNG and PDF, {font_fault}"))
 
 
 def _encode_latest(latest: Callable[[], Grid], kind: str) -> bytes:

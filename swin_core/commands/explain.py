@@ -21,6 +21,7 @@ from swin_core.comparisons.compare import MODELS_AT_MOST, ExplainSettings, Missi
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, kind_of, save
 from swin_core.figures.grid import Grid
+from swin_core.figures.matplotlib_grid import fonts_of
 from swin_core.images.read import read_image
 from swin_core.reports.read import read_report
 from swin_core.reports.reproduce import TOLERANCE, find_models, reproduce
@@ -159,6 +160,8 @@ def _draw(options: argparse.Namespace) -> int:
     if print_failed(drawn):
         raise SwinError(f"No cell could be explained, so {options.out} was not written; see the lines above.")
     save(drawn, options.out)
+    if kind_of(options.out) in ("png", "pdf") and (fault := fonts_of(drawn).fault):
+        print(fault, file=sys.stderr)
     print(options.out)
     return 0
 

@@ -1,10 +1,10 @@
 """The grid of heat maps for print, drawn with matplotlib."""
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from swin_core.attribution.overlay import bar_colors, enlarged, overlay
+from swin_core.figures.fonts import Fonts, fonts_for
 from swin_core.figures.grid import Cell, Grid
 from swin_core.figures.text import shorten, wrap
 
@@ -14,8 +14,6 @@ CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
 BAR = 1.2
 """Length of the colour bar, in inches."""
 DOTS_PER_INCH = 200
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
-"""Matplotlib's own font, then fonts with Chinese characters; those that are installed are used."""
 
 
 def matplotlib_figure(grid: Grid) -> Figure:
@@ -29,9 +27,13 @@ def matplotlib_figure(grid: Grid) -> Figure:
         for title, cells in zip(titles, captions, strict=True)
     ]
     width = 2 * MARGIN + len(heads) * CELL + (len(heads) - 1) * GAP
-    foot = wrap(f"{grid.scale_name}; {_settings(grid)}", int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS))
+    fonts = fonts_of(grid)
+    foot_columns = int((width - BAR - 3 * MARGIN) / CELL * CAPTION_COLUMNS)
+    foot = [
+        line for text in (f"{grid.scale_name}; {_settings(grid)}", fonts.fault) for line in wrap(text, foot_columns)
+    ]
     height = 2 * MARGIN + LINE * (head_lines + 1.5 + len(foot)) + sum(CELL + LINE * (n + 1) for n in lines_below)
-    page = _Page(Figure(figsize=(width, height), facecolor="white"))
+    page = _Page(Figure(figsize=(width, height), facecolor="white"), fonts)
     y = MARGIN
     for j, head in enumerate(heads):
         page.text(MARGIN + j * (CELL + GAP), y, head, bold=True)
@@ -58,11 +60,9 @@ def matplotlib_figure(grid: Grid) -> Figure:
 class _Page:
     """A figure with coordinates in inches from the upper left corner."""
 
-    def __init__(self, figure: Figure) -> None:
-        self.figure = figure
+    def __init__(self, figure: Figure, fonts: Fonts) -> None:
+        self.figure, self.fonts = figure, fonts
         self.width, self.height = figure.get_size_inches()
-        installed = set(font_manager.get_font_names())
-        self.fonts = [name for name in FONTS if name in installed]
 
     def text(self, x: float, y: float, lines: list[str], bold: bool = False) -> None:
         """Draw lines of plain text; dollar signs and braces are not read as mathematics."""
@@ -70,9 +70,9 @@ class _Page:
             self.figure.text(
                 x / self.width,
                 1 - (y + LINE * (number + 0.8)) / self.height,
-                line,
+                self.fonts.drawable(line),
                 fontsize=FONT_POINTS,
-                fontfamily=self.fonts,
+                fontfamily=list(self.fonts.families),
                 fontweight="bold" if bold else "normal",
                 parse_math=False,
             )
@@ -92,6 +92,16 @@ class _Page:
 
     def _rectangle(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
         return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
+
+def fonts_of(grid: Grid) -> Fonts:
+    """Return the fonts that the names in a drawing of the grid need."""
+    texts = [*grid.columns, *(row.title for row in grid.rows), grid.scale_name, _settings(grid)]
+    for row in grid.rows:
+        for cell in row.cells:
+            caption = grid.caption(row, cell)
+            texts += [caption.headline, caption.badge, *caption.notes, cell.error]
+    return fonts_for(texts)
 
 
 def cell_overlay(grid: Grid, cell: Cell) -> np.ndarray:

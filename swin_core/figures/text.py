@@ -24,7 +24,8 @@ def shorten(text: str, length: int = 40) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Return the whole text in lines of at most `width` columns; a wide (East Asian) character takes two columns.
+    """Return the whole text in lines of at most `width` columns; a wide (East Asian) character takes two columns, an
+    accent that combines with the character before it none.
 
     Lines break at spaces and after `_ - . / ,`, and inside a word only if it is longer than a line.
     """
@@ -43,4 +44,5 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _columns(text: str) -> int:
+    text = "".join(character for character in text if unicodedata.category(character) not in ("Mn", "Me", "Cf"))
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
