@@ -5,7 +5,9 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.shared.model_names import resolve_models_once
+from dashboard.shared.notices import set_notice
 from dashboard.shared.page_heading import PAGES
+from dashboard.shared.url_state import IGNORED
 
 HERE = Path(__file__).parent
 
@@ -36,5 +38,6 @@ page = st.navigation(
 )
 if st.session_state.get("visited") != page.url_path:
     # A run of another page that was interrupted may have left these behind.
-    st.session_state.visited, st.session_state.settled, st.session_state.came_back = page.url_path, False, False
+    st.session_state.visited, st.session_state.settled = page.url_path, False
+    set_notice(IGNORED, "")
 page.run()

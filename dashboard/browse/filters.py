@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard.browse.tiles import BrowsedData, spaced
 from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
 from dashboard.shared.model_names import MAX_IMAGES, column_titles
+from dashboard.shared.notices import set_notice
 from dashboard.shared.sidebar import set_tray
 from dashboard.shared.url_state import unknown_values
 from swin_core.data.catalog import Catalog
@@ -135,10 +136,12 @@ def show_images(truth: str = ANY, predicted: str = ANY, show: str = SHOWN[0], so
 def toggle_in_tray(name: str) -> None:
     """Put an image into the tray, or remove it."""
     picked = list(st.session_state.get("picked") or [])
+    full = ""
     if name in picked:
         picked.remove(name)
     elif len(picked) < MAX_IMAGES:
         picked.append(name)
     else:
-        st.session_state.tray_full = True
+        full = f"The tray holds {MAX_IMAGES} images: remove one first."
+    set_notice("tray", full)
     set_tray(picked)

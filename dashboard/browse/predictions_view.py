@@ -93,7 +93,6 @@ def _show_progress(jobs: Sequence[Job], title: str) -> None:
     """Show the progress of the first job; rerun the page when it has ended."""
     job = jobs[0]
     if job.ended.is_set():
-        st.session_state.came_back = True
         st.rerun()
     for shown in jobs:
         shown.poll()

@@ -14,6 +14,7 @@ from dashboard.browse.tiles import BrowsedData, Tile, add_predictions, class_wor
 from dashboard.shared import cache
 from dashboard.shared.datasets import find_image
 from dashboard.shared.model_names import MAX_IMAGES
+from dashboard.shared.notices import notice, show_notice
 from dashboard.shared.sidebar import SHOW_IMAGES_KEY
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import invalid_number
@@ -52,8 +53,8 @@ def show_tray() -> None:
     picked = st.session_state.get("picked") or []
     st.html(_STYLE)
     with st.container(horizontal=True, vertical_alignment="center", key="tray"):
-        if st.session_state.pop("tray_full", False):
-            st.warning(f"The tray holds {MAX_IMAGES} images: remove one first.", icon=":material/info:")
+        if notice("tray"):
+            show_notice("tray")
         elif picked:
             st.markdown(f"**{_count_images(len(picked))} in the tray**")
         else:

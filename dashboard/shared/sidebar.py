@@ -21,6 +21,7 @@ from dashboard.shared.model_names import (
     sample_label,
     unique,
 )
+from dashboard.shared.notices import set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import choose_uploads
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
@@ -42,6 +43,7 @@ def choose_images() -> tuple[list[InputImage], list[str]]:
     """Draw the choice of images; return them, uploads first, and a line for each that cannot be shown."""
     st.header("Images")
     linked = _take_from_link()
+    show_notice("images")
     uploads = choose_uploads(_remove_first_sample)
     known = sample_images()
     samples = st.pills(
@@ -56,7 +58,7 @@ def choose_images() -> tuple[list[InputImage], list[str]]:
     tray = choose_data_images(always=bool(linked))
     if linked and not st.session_state.settled:
         tray, samples = linked[:MAX_IMAGES], [] if samples == [FIRST_SAMPLE] else samples
-    faults = _left_out(len(linked))
+    faults: list[str] = []
     # Cache key, file name, true class and content.
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
         (upload.digest, upload.name, "", upload.content) for upload in uploads
@@ -93,6 +95,8 @@ def _take_from_link() -> list[str]:
     before.
     """
     names = unique([st.query_params.get_all(SHOW_IMAGES_KEY)])
+    if names:
+        set_notice("images", " ".join(_left_out(len(names))))
     if names and st.session_state.settled:
         set_tray(names[:MAX_IMAGES])
         del st.query_params[SHOW_IMAGES_KEY]
@@ -163,8 +167,7 @@ def choose_models() -> list[str]:
         key="more",
         on_change=_add_model,
     )
-    if refused := st.session_state.pop("refused_model", ""):
-        st.warning(f"Up to {MODELS_AT_MOST} models: remove one first, then add {escape_markdown(refused)}.")
+    show_notice("models")
     # The display name of a run that was deleted is not an option, so Streamlit returns it as it is.
     return unique([list(map(from_display_name, chosen))])[:MODELS_AT_MOST]
 
@@ -172,11 +175,13 @@ def choose_models() -> list[str]:
 def _add_model() -> None:
     name = st.session_state.more.strip()
     models = list(st.session_state.get("model", []))
+    refused = ""
     if name and name not in models:
         if len(models) < MODELS_AT_MOST:
             st.session_state.model = [*models, name]
         else:
-            st.session_state.refused_model = name
+            refused = f"Up to {MODELS_AT_MOST} models: remove one first, then add {name}."
+    set_notice("models", refused)
     st.session_state.more = ""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.shared.model_names import MAX_IMAGES
+from dashboard.shared.notices import set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from swin_core.figures.text import shorten
 from swin_core.images.read import IMAGE_SUFFIXES
@@ -52,11 +53,7 @@ def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
         on_change=_keep,
         args=(number, on_first),
     )
-    if left_out := st.session_state.pop("left_out_uploads", ""):
-        st.warning(
-            f"Left out: {escape_markdown(left_out)}. Up to {MAX_IMAGES} uploads with {MAX_BYTES // 2**20} MiB "
-            "together are kept: remove one first."
-        )
+    show_notice("uploads")
     kept = kept_uploads()
     if kept:
         with st.container(horizontal=True, gap="xsmall", key="kept_uploads_list"):
@@ -88,4 +85,5 @@ def _keep(number: int, on_first: Callable[[], None]) -> None:
         else:
             left_out.append(file.name)
     st.session_state.uploader_number = number + 1
-    st.session_state.left_out_uploads = ", ".join(left_out)
+    room = f"Up to {MAX_IMAGES} uploads with {MAX_BYTES // 2**20} MiB together are kept: remove one first."
+    set_notice("uploads", f"Left out: {', '.join(left_out)}. {room}" if left_out else "")

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.shared.model_names import unique
-from dashboard.shared.theme import escape_markdown
+from dashboard.shared.notices import notice, set_notice, show_notice
 from swin_core.comparisons.compare import MODELS_AT_MOST
 
 ON_OFF = ("true", "false")
 """Values of a toggle."""
 LISTED_VALUES = 12
 """Accepted values that a warning lists."""
+IGNORED = "ignored"
+"""Key of the notice about ignored values."""
 
 _second_run = st.components.v2.component(
     "swinlens_settler", js="export default ({ setTriggerValue }) => setTriggerValue('settled', true)"
@@ -52,19 +54,26 @@ def settle(ignored: list[str]) -> None:
         ignored: warnings of this run, which `show_ignored` repeats in the second one.
     """
     if not st.session_state.settled and len(st.query_params):
-        st.session_state.ignored = ignored
+        _keep(ignored)
         with st.sidebar:
             _second_run(key="settler", on_settled_change=_on_second_run)
 
 
 def _on_second_run() -> None:
-    st.session_state.settled = st.session_state.came_back = True
+    st.session_state.settled = True
 
 
 def show_ignored(ignored: list[str], container: st.delta_generator.DeltaGenerator) -> None:
-    """Show the warnings of this run, and those of the first run when this is the second one, which follows at once."""
-    before = st.session_state.get("ignored", []) if st.session_state.pop("came_back", False) else []
+    """Show the warnings of this run, after those of earlier runs of the page that were not dismissed."""
+    _keep(ignored)
+    with container:
+        show_notice(IGNORED)
+
+
+def _keep(ignored: list[str]) -> None:
+    # Streamlit corrects the URL, so that only the first run of the page sees what was wrong.
+    before = st.session_state.get("ignored", []) if notice(IGNORED) else []
     st.session_state.ignored = unique([before, ignored])
     if st.session_state.ignored:
         values = "; ".join(st.session_state.ignored)
-        container.warning(escape_markdown(f"These values in the URL were ignored: {values}."))
+        set_notice(IGNORED, f"These values in the URL were ignored: {values}.")

@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.shared.formatting import duration
+from dashboard.shared.notices import set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import choose_recipe, choose_settings, label, validated
 from dashboard.train.preflight import PreflightCheck
@@ -12,6 +13,7 @@ from dashboard.train.run_view import leave
 from swin_core import runs
 from swin_core.errors import ConfigError, SwinError
 from swin_core.runs import devices
+from swin_core.runs.locks import in_use
 from swin_core.training import TrainConfig
 from swin_core.training.recipes import changed_settings
 
@@ -45,6 +47,7 @@ def show_form() -> None:
             disabled=bool(fault) or not chosen,
             help="Trains a few steps with these settings and measures them; nothing is saved.",
         )
+    show_notice("start", "error")
     if config is None or not chosen:
         return
     if check:
@@ -83,12 +86,9 @@ def _choose_devices() -> tuple[tuple[str, ...], int]:
             key="processes" if on_cpu else f"processes {len(chosen)}",
             width=150,
         )
-    used = runs.busy(list(offered))
-    texts = [
-        f"{name}: {device}" + (f", in use by {used[name].name}" if name in used else "")
-        for name, device in offered.items()
-    ]
-    st.caption(escape_markdown("; ".join(texts)))
+    st.caption(escape_markdown("; ".join(f"{name}: {device}" for name, device in offered.items())))
+    for name, run in runs.busy(list(offered)).items():
+        st.caption(escape_markdown(str(in_use(name, run))))
     return tuple(chosen), int(processes)
 
 
@@ -143,8 +143,9 @@ def _start(config: TrainConfig, chosen: tuple[str, ...], processes: int) -> None
         with st.spinner("Starting ..."):
             run = runs.start(config.to_dict(), devices=chosen, processes=processes)
     except SwinError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
-        return
+        set_notice("start", str(error))
+        st.rerun()
+    set_notice("start", "")
     leave()
     st.query_params["run"] = run.name
     st.rerun()

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.shared.formatting import UNKNOWN, ago, count, duration, share, size
+from dashboard.shared.notices import notice, set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import fill, label
 from dashboard.train.run_list import REFRESH_SECONDS, show_curves, state_line
@@ -52,8 +53,7 @@ def _show(name: str, was_alive: bool) -> None:
     title.title(escape_markdown(summary.title))
     with actions.container(horizontal=True, horizontal_alignment="right"):
         _show_actions(run, summary)
-    if fault := st.session_state.pop("run_fault", ""):
-        st.error(escape_markdown(fault), icon=":material/error:")
+    show_notice(f"run {run.name}", "error")
     st.markdown(state_line(summary))
     _show_progress(run, summary)
     show_curves([summary], live=summary.alive)
@@ -79,12 +79,13 @@ def _show(name: str, was_alive: bool) -> None:
         _show_settings(summary)
 
 
-def _attempt(action: Callable[[], Any]) -> Any:
-    """Return what an action returns; if it is refused, the next run of the page shows the reason."""
+def _attempt(run: runs.Run, action: Callable[..., Any], *args: Any) -> Any:
+    """Return `action(run, *args)`; if it is refused, return None and keep the reason as a notice."""
+    set_notice(f"run {run.name}", "")
     try:
-        return action()
+        return action(run, *args)
     except RunError as error:
-        st.session_state.run_fault = str(error)
+        set_notice(f"run {run.name}", str(error))
         return None
 
 
@@ -96,7 +97,7 @@ def _show_actions(run: runs.Run, summary: RunSummary) -> None:
             help="The run finishes its step and saves. This ends it at once and loses what it did since the last save.",
         ):
             with st.spinner("Ending ..."):
-                _attempt(partial(runs.kill, run, grace=2))  # it was already asked to stop
+                _attempt(run, partial(runs.kill, grace=2))  # it was already asked to stop
             st.rerun()
         return
     if summary.alive:
@@ -106,12 +107,12 @@ def _show_actions(run: runs.Run, summary: RunSummary) -> None:
             type="primary",
             help="The run finishes its step and saves; it can be resumed without losing a step.",
             on_click=_attempt,
-            args=(partial(runs.request_stop, run),),
+            args=(run, runs.request_stop),
         )
         return
     if summary.state != "finished" and st.button("Resume", icon=":material/play_arrow:", type="primary"):
         with st.spinner("Starting ..."):
-            _attempt(partial(runs.resume, run))
+            _attempt(run, runs.resume)
         st.rerun()
     with st.popover("Rename", icon=":material/edit:"), st.form("rename", border=False):
         st.text_input("Name", run.title, max_chars=64, key=f"new name {run.name}")
@@ -124,21 +125,21 @@ def _show_actions(run: runs.Run, summary: RunSummary) -> None:
 
 
 def _rename(run: runs.Run) -> None:
-    renamed = _attempt(partial(runs.rename, run, st.session_state[f"new name {run.name}"].strip()))
+    renamed = _attempt(run, runs.rename, st.session_state[f"new name {run.name}"].strip())
     if renamed is not None:
         st.query_params["run"] = renamed.name
         st.rerun()
 
 
 def _delete(run: runs.Run) -> None:
-    _attempt(partial(runs.delete, run))
-    if "run_fault" not in st.session_state:
+    _attempt(run, runs.delete)
+    if not notice(f"run {run.name}"):
         leave()
         st.rerun()
 
 
 def _write_notes(run: runs.Run) -> None:
-    _attempt(partial(runs.write_notes, run, st.session_state[f"notes {run.name}"]))
+    _attempt(run, runs.write_notes, st.session_state[f"notes {run.name}"])
 
 
 def _show_progress(run: runs.Run, summary: RunSummary) -> None:

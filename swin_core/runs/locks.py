@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shlex
 import stat
 import tempfile
 import time
@@ -44,7 +45,11 @@ def device_locks(devices: Sequence[str], folder: Path) -> Iterator[None]:
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     with ExitStack() as stack:
         if not _acquire(stack, locks / f"run-{digest}.lock"):
-            raise RunError(f"run {folder.name} is already running; stop it first.", busy=True)
+            raise RunError(
+                f"run {folder.name} is already running in {folder.parent}; stop it first: "
+                f"swinlens runs stop {shlex.quote(str(folder))}",
+                busy=True,
+            )
         # Every run takes its locks in the same order, so that one of two competing runs gets all of its devices.
         for key, device in sorted({lock_key(device): device for device in devices}.items()):
             if not _acquire(stack, _file(locks, key, "lock")):
@@ -84,8 +89,13 @@ def check_devices(devices: Sequence[str], names: re.Pattern[str] = _DEVICE) -> N
 
 def in_use(device: str, run: Path | None) -> RunError:
     """Return the error for a device that a run uses."""
-    user = f"run {run.name}; stop it or wait" if run is not None else "another run; try again in a moment"
-    return RunError(f"{device} is in use by {user}.", busy=True)
+    if run is None:
+        return RunError(f"{device} is in use by another run; try again in a moment.", busy=True)
+    return RunError(
+        f"{device} is in use by run {run.name} in {run.parent}; wait for it, or stop it: "
+        f"swinlens runs stop {shlex.quote(str(run))}",
+        busy=True,
+    )
 
 
 def _acquire(stack: ExitStack, path: Path) -> bool:

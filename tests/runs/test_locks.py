@@ -45,7 +45,8 @@ def test_ten_launches_at_once(root: Path) -> None:
     assert [listed.name for listed in runs.list_runs(root)] == [run.name]
     assert [path.name for path in root.iterdir()] == [run.name]
     refused = [str(outcome) for outcome in outcomes if isinstance(outcome, RunError)]
-    assert refused == [f"cpu is in use by run {run.name}; stop it or wait."] * 9
+    line = f"cpu is in use by run {run.name} in {root}; wait for it, or stop it: swinlens runs stop {run.folder}"
+    assert refused == [line] * 9
 
 
 def test_ten_launchers_at_once(root: Path) -> None:
@@ -68,7 +69,7 @@ def test_ten_launchers_at_once(root: Path) -> None:
         else:
             assert launcher.returncode == starting.BUSY
         _, said = launcher.communicate()
-        assert launcher.returncode < 0 or f"is in use by run {alive[0].name}; stop it or wait." in said
+        assert launcher.returncode < 0 or f"stop it: swinlens runs stop {alive[0]}" in said
 
 
 def test_a_device_in_use_refuses_a_resume_and_leaves_the_folder(root: Path) -> None:

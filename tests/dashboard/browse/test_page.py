@@ -306,7 +306,7 @@ def test_the_tray_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(MAX_IMAGES + 3):
         filters.toggle_in_tray(f"cifar100/test/{number}")
     assert len(state["picked"]) == MAX_IMAGES
-    assert state["tray_full"]
+    assert "remove one first" in state["notices"]["tray"]
     assert state["sample"] == []
     filters.toggle_in_tray("cifar100/test/0")
     assert "cifar100/test/0" not in state["picked"]

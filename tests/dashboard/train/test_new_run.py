@@ -246,13 +246,15 @@ def test_a_device_that_is_in_use_is_named_and_the_refusal_is_one_line(
     monkeypatch.setattr(runs, "busy", lambda names: {"cpu": root / MINE})
 
     def start(config: dict[str, Any], **options: Any) -> runs.Run:
-        raise RunError(f"cpu is in use by run {MINE}; stop it or wait.", busy=True)
+        raise RunError(f"cpu is in use by run {MINE}; stop it.", busy=True)
 
     monkeypatch.setattr(runs, "start", start)
     app = opened()
-    assert f"in use by {MINE}" in words(app)
+    assert f"in use by run {MINE}" in words(app)
     (error,) = click(app, "Start").error
-    assert "stop it or wait" in error.value
+    assert "stop it" in error.value
+    (error,) = run(app).error  # until it is dismissed
+    assert not click(app, "Dismiss").error
     assert app.title[0].value == "New run"
 
 
