@@ -9,6 +9,7 @@ import numpy as np
 
 from swin_core.figures.palette import SERIES
 from swin_core.figures.plotly_grid import escaped_lines
+from swin_core.system.numbers import is_number
 
 POINTS_AT_MOST = 400
 """Points of one line in the browser, about as many as it has pixels."""
@@ -72,9 +73,7 @@ def _column(lines: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return math.nan
+    return float(value) if is_number(value) else math.nan
 
 
 def smooth(x: np.ndarray, y: np.ndarray, width: float) -> np.ndarray:

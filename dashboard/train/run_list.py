@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard.shared.formatting import UNKNOWN, count, duration
+from dashboard.shared.formatting import UNKNOWN, count, duration, percent
 from dashboard.shared.legend import show_legend
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.theme import escape_markdown
@@ -102,7 +102,7 @@ def table(summaries: Sequence[RunSummary]) -> pd.DataFrame:
             "state": [[summary.state] for summary in summaries],
             "seen": [summary.last_update for summary in summaries],
             "epoch": [count(summary.epochs_done, summary.epochs_planned) for summary in summaries],
-            "best": pd.Series([_percent(summary.best) for summary in summaries], dtype="float64"),
+            "best": pd.Series([percent(summary.best) for summary in summaries], dtype="float64"),
             "curve": [_spark(summary.values("top1")) for summary in summaries],
             "speed": pd.Series([summary.speed for summary in summaries], dtype="float64"),
             "left": ["" if summary.seconds_left is None else duration(summary.seconds_left) for summary in summaries],
@@ -111,10 +111,6 @@ def table(summaries: Sequence[RunSummary]) -> pd.DataFrame:
             "devices": [", ".join(summary.devices) or UNKNOWN for summary in summaries],
         }
     )
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
 
 
 def _spark(values: list[float]) -> list[float]:

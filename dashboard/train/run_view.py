@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.shared.formatting import UNKNOWN, ago, count, duration, share, size
+from dashboard.shared.formatting import UNKNOWN, ago, count, duration, percent, share, size
 from dashboard.shared.notices import notice, set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import fill, label
@@ -234,18 +234,14 @@ def _weights(run: runs.Run, summary: RunSummary) -> list[dict[str, Any]]:
                 "model": checkpoint.model,
                 "file": checkpoint.file.name,
                 "epoch": checkpoint.epoch,
-                "top1": _percent(line.get("top1")),
-                "top5": _percent(line.get("top5")),
+                "top1": percent(line.get("top1")),
+                "top5": percent(line.get("top5")),
                 "loss": line.get("loss"),
                 "size": size(checkpoint.size),
                 "age": ago(checkpoint.age),
             }
         )
     return rows
-
-
-def _percent(value: Any) -> float | None:
-    return 100 * value if isinstance(value, int | float) else None
 
 
 def _start_from(summary: RunSummary, model: str) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from swin_core import runs
 from swin_core.commands import shell
 from swin_core.errors import SwinError
+from swin_core.system.numbers import duration, is_number
 
 EXAMPLES = """examples:
   swinlens runs                                    all runs, newest first
@@ -55,14 +55,14 @@ def parser() -> argparse.ArgumentParser:
 def list_entry(run: runs.Run) -> dict[str, Any]:
     """Return the entries of the list for a run; None for unknown values."""
     status, metrics = run.status, run.metrics()
-    top1 = [row["top1"] for row in metrics if _known(row.get("top1"))]
+    top1 = [row["top1"] for row in metrics if is_number(row.get("top1"))]
     updated = _number(status, "updated")
     return {
         "name": run.name,
         "folder": str(run.folder),
         "state": run.state,
         "reason": run.reason,
-        "epoch": _number(status, "epoch") if _known(status.get("epoch")) else len(metrics),
+        "epoch": _number(status, "epoch") if is_number(status.get("epoch")) else len(metrics),
         "epochs": _number(run.config, "epochs"),
         "best_top1": max(top1, default=None),
         "images_per_second": _number(status, "images_per_second") if run.alive else None,
@@ -72,12 +72,8 @@ def list_entry(run: runs.Run) -> dict[str, Any]:
     }
 
 
-def _known(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _number(values: Mapping[str, Any], name: str) -> Any:
-    return values.get(name) if _known(values.get(name)) else None
+    return values.get(name) if is_number(values.get(name)) else None
 
 
 def table(entries: list[dict[str, Any]]) -> str:
@@ -85,6 +81,7 @@ def table(entries: list[dict[str, Any]]) -> str:
     rows = [("RUN", "STATE", "EPOCH", "BEST TOP-1", "IMAGES/S", "LEFT", "LAST SIGN", "")]
     for facts in entries:
         best, speed = facts["best_top1"], facts["images_per_second"]
+        left, silent = facts["seconds_left"], facts["seconds_since_last_sign"]
         rows.append(
             (
                 _plain(facts["name"]),
@@ -92,8 +89,8 @@ def table(entries: list[dict[str, Any]]) -> str:
                 f"{facts['epoch']} / {'?' if facts['epochs'] is None else facts['epochs']}",
                 "" if best is None else f"{best:.2%}",
                 "" if speed is None else f"{speed:.0f}",
-                duration(facts["seconds_left"]),
-                duration(facts["seconds_since_last_sign"], " ago"),
+                "" if left is None else duration(left),
+                "" if silent is None else f"{duration(silent)} ago",
                 _plain(facts["reason"]),
             )
         )
@@ -101,20 +98,6 @@ def table(entries: list[dict[str, Any]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def duration(seconds: float | None, after: str = "") -> str:
-    """Return seconds in the two largest units: "2 h 05 min"."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    days, hours_left = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours_left:02} h{after}"
-    if hours:
-        return f"{hours} h {minutes_left:02} min{after}"
-    return f"{minutes} min {rest:02} s{after}" if minutes else f"{rest} s{after}"
 
 
 def _plain(text: str) -> str:

@@ -24,6 +24,7 @@ from swin_core.runs.files import (
 )
 from swin_core.runs.liveness import is_here, living
 from swin_core.runs.metrics import EpochMetrics, StepMetrics, read_rows
+from swin_core.system.numbers import duration, is_number
 
 STATES = ("starting", "running", "stopping", "stopped", "finished", "failed", "died")
 """States of a run. "died": the status is "running", but no process is alive."""
@@ -188,17 +189,11 @@ def _state(launch: dict[str, Any], status: dict[str, Any]) -> tuple[str, str, bo
 
 def _seconds_since(moment: object) -> float:
     """Return the seconds since a Unix time, infinite if there is none. Another machine's clock may be ahead."""
-    known = isinstance(moment, int | float) and not isinstance(moment, bool) and math.isfinite(moment)
-    return abs(time.time() - moment) if known else math.inf  # type: ignore[operator]
+    return abs(time.time() - moment) if is_number(moment) else math.inf
 
 
 def _span(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return duration(seconds) if math.isfinite(seconds) else "an unknown time"
 
 
 def _start_time(folder: Path) -> tuple[float, str]:

@@ -1,13 +1,13 @@
 """The metrics of a run: `metrics.jsonl` has a line for each epoch, `steps.jsonl` one for every few steps."""
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any, TypedDict
 
 from swin_core.runs.files import open_plain
 from swin_core.system.cache import LRUCache
+from swin_core.system.numbers import is_number
 
 _FILES_KEPT = 100
 """Most files whose rows are cached."""
@@ -82,7 +82,7 @@ def _parse(text: bytes, key: str) -> list[Any]:
         except (ValueError, RecursionError):
             continue
         position = row.get(key) if isinstance(row, dict) else None
-        if isinstance(position, bool) or not isinstance(position, int | float) or not math.isfinite(position):
+        if not is_number(position):
             continue
         while rows and rows[-1][key] >= position:
             rows.pop()

@@ -54,7 +54,7 @@ def test_the_shell_lists_runs(run: runs.Run, root: Path) -> None:
     assert heading.split("  ")[0] == "RUN"
     cells = [[cell for cell in row.split("  ") if cell] for row in rows]
     by_name = {row[0]: [cell.strip() for cell in row[1:]] for row in cells}
-    assert by_name[other.name][:4] == ["running", "4 / 10", "512", "1 h 02 min"]
+    assert by_name[other.name][:4] == ["running", "4 / 10", "512", "1 h 2 min"]
     assert by_name[run.name][:3] == ["stopped", "2 / 3", "20.00%"]
     assert by_name["?[2J<img onerror=x>"] == ["stopped", "0 / ?"]
     assert "\x1b" not in out

@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.shared.formatting import UNKNOWN, ago, count, duration, rate, share, size
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (86_400 * 2, "2 d")],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+from dashboard.shared.formatting import UNKNOWN, ago, count, duration, percent, rate, share, size
 
 
 @pytest.mark.parametrize("words", [duration, ago, size, share, rate])
@@ -28,4 +20,6 @@ def test_other_quantities() -> None:
     assert (ago(-5), ago(61), ago(7300)) == ("0 s ago", "1 min ago", "2 h ago")
     assert (size(10_712_345), size(999), size(8e9), size(1e6)) == ("10.7 MB", "999 B", "8.0 GB", "1.0 MB")
     assert (share(0.64601), rate(412.3), rate(7.5)) == ("64.60 %", "412 images/s", "7.5 images/s")
+    assert (duration(7500), duration(-1)) == ("2 h 5 min", UNKNOWN)
+    assert (percent(0.5), percent(None), percent(math.nan)) == (50, None, None)
     assert (count(3, 16), count(None, math.nan)) == ("3 / 16", f"0 / {UNKNOWN}")
