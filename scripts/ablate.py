@@ -19,7 +19,7 @@ from swin_core.reproduction.ablations import (
     ABLATIONS,
     MAIN,
     RANDOM,
-    Result,
+    AblationResult,
     ablation_config,
     bundled_training,
     find_run,
@@ -98,7 +98,7 @@ def plan(given: argparse.Namespace, root: Path) -> Iterator[tuple[str, TrainConf
         yield RANDOM, finetuning_config(RANDOM, ablation_config("full", seed, **before), "", folder, **own)
 
 
-def read(out: Path) -> list[Result]:
+def read(out: Path) -> list[AblationResult]:
     """Read the results of earlier calls; refuse a file with other content, since it would be replaced."""
     try:
         rows = json.loads(out.read_text())
@@ -112,7 +112,7 @@ def read(out: Path) -> list[Result]:
     return known
 
 
-def write(results: list[Result], out: Path) -> None:
+def write(results: list[AblationResult], out: Path) -> None:
     """Write the results."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def compare(given: argparse.Namespace) -> str:
         return evaluate_named(str(run.folder), data, evaluated_split(data), root=given.data_root, runs_root=root)
 
     configs = list(plan(given, root))
-    results: list[Result] = []
+    results: list[AblationResult] = []
     known = read(out)
     write(known, out)  # fails before the training if the file cannot be written
     for number, (setting, config) in enumerate(configs, 1):

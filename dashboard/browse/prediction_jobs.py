@@ -40,7 +40,7 @@ _predictions: LRUCache[Predictions] = LRUCache(16)
 
 
 @dataclass(eq=False)
-class Job:
+class PredictionJob:
     """Predictions that are queued, being computed, or have failed."""
 
     model: str
@@ -85,13 +85,13 @@ class _Cancelled(Exception):
     """Raised to cancel a job that no page shows while a page waits for another one."""
 
 
-_jobs: dict[Hashable, Job] = {}
-_queue: SimpleQueue[Job] = SimpleQueue()
+_jobs: dict[Hashable, PredictionJob] = {}
+_queue: SimpleQueue[PredictionJob] = SimpleQueue()
 _guard = threading.Lock()
 _worker: threading.Thread | None = None
 
 
-def predictions_or_job(model: str, collection: str, split: str, allow_long: bool = True) -> Predictions | Job | None:
+def predictions_or_job(model: str, collection: str, split: str, allow_long: bool = True) -> Predictions | PredictionJob | None:
     """Return a model's predictions for a split, or the job that computes them.
 
     Unless `allow_long`, no job is started that would take minutes: the result is None instead.
@@ -112,7 +112,7 @@ def predictions_or_job(model: str, collection: str, split: str, allow_long: bool
         if job is None:
             if len(data) * classifier.image_size**2 > LONG_PIXELS and not allow_long:
                 return None
-            job = _jobs[key] = Job(model, collection, split, key, len(data))
+            job = _jobs[key] = PredictionJob(model, collection, split, key, len(data))
             _submit(job)
         if not job.error:
             job.poll()
@@ -132,7 +132,7 @@ def _drop_old_failures() -> None:
         del _jobs[job.key]
 
 
-def _submit(job: Job) -> None:
+def _submit(job: PredictionJob) -> None:
     global _worker
     if _worker is None:
         # Not a ThreadPoolExecutor: Python would wait for its jobs before the server ends.
@@ -147,7 +147,7 @@ def _run_jobs() -> None:
         _run(_queue.get())
 
 
-def _run(job: Job) -> None:
+def _run(job: PredictionJob) -> None:
     def progress(done: int, count: int) -> None:
         job.mark(done)
         if done < count:
@@ -170,7 +170,7 @@ def _run(job: Job) -> None:
     job.ended.set()
 
 
-def _cancel_unless_needed(job: Job) -> None:
+def _cancel_unless_needed(job: PredictionJob) -> None:
     with _guard:
         waiting = any(other.is_shown for other in _jobs.values() if not other.error and other is not job)
     if waiting and not job.is_shown:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.browse.filters import ModelChoice, show_images
-from dashboard.browse.prediction_jobs import Job, predictions_or_job
+from dashboard.browse.prediction_jobs import PredictionJob, predictions_or_job
 from dashboard.browse.tiles import BrowsedData
 from dashboard.shared import cache
 from dashboard.shared.formatting import duration
@@ -59,7 +59,7 @@ def _load_model_predictions(data: BrowsedData, model: str, title: str) -> list[P
     with st.spinner(escape_markdown(f"Loading {title} ...")):
         cache.classifier(model)
     ready: list[Predictions] = []
-    jobs: list[Job] = []
+    jobs: list[PredictionJob] = []
     for request in requests:
         result = predictions_or_job(*request, allow_long=request in st.session_state.get("predict", []))
         if result is None:
@@ -72,7 +72,7 @@ def _load_model_predictions(data: BrowsedData, model: str, title: str) -> list[P
                 key=f"predict {model}",
             )
             return None
-        if isinstance(result, Job):
+        if isinstance(result, PredictionJob):
             jobs.append(result)
         else:
             ready.append(result)
@@ -89,7 +89,7 @@ def _allow_long_jobs(requests: list[tuple[str, str, str]]) -> None:
     st.session_state.predict = [*st.session_state.get("predict", []), *requests][-16:]
 
 
-def _show_progress(jobs: Sequence[Job], title: str) -> None:
+def _show_progress(jobs: Sequence[PredictionJob], title: str) -> None:
     """Show the progress of the first job; rerun the page when it has ended."""
     job = jobs[0]
     if job.ended.is_set():

@@ -185,7 +185,7 @@ def _add_heat_maps(
     except SwinError as error:
         status.error(escape_markdown(str(error)), icon=":material/error:")
         return
-    method = METHODS[default_method(cache.classifier(model))]
+    method = METHODS[default_method(cache.classifier(model))].title
     scale = "one scale for the page" if look.scale == "shared" else "each on its own scale"
     status.caption(
         escape_markdown(

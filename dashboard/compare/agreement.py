@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.shared.theme import DIVERGING, INK, escape_markdown
+from dashboard.shared.theme import DIVERGING_SCALE, INK, escape_markdown
 from swin_core.figures.grid import Row
 from swin_core.figures.plotly_grid import CONFIG, escaped_lines
 from swin_core.figures.text import percent, shorten
@@ -33,7 +33,7 @@ def show_agreement(matrix: np.ndarray, models: tuple[str, ...]) -> None:
         "textfont": {"size": 14, "color": INK},
         "zmin": -1,
         "zmax": 1,
-        "colorscale": [list(stop) for stop in DIVERGING],
+        "colorscale": [list(stop) for stop in DIVERGING_SCALE],
         "showscale": False,
         "xgap": 3,
         "ygap": 3,

@@ -10,7 +10,7 @@ from dashboard.shared.model_names import MAX_IMAGES, unique
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import unknown_values
 from swin_core.attribution.layers import offered_layers
-from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
+from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.stages import has_stages
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.class_names import candidates
@@ -44,7 +44,7 @@ def choose_method() -> str | None:
     method = st.selectbox(
         "Method",
         [BEST_METHOD, *METHODS],
-        format_func=lambda name: METHODS.get(name, BEST_TITLE),
+        format_func=lambda name: METHODS[name].title if name in METHODS else BEST_TITLE,
         help="\n".join(["Methods that are not offered, and why:", *(f"- {reason}" for reason in NOT_OFFERED.values())]),
         key="method",
         width=230,
@@ -55,8 +55,8 @@ def choose_method() -> str | None:
 
 def choose_against(models: list[str], method: str | None) -> str | None:
     """Draw the choice of the contrast class; return its name, `RUNNER_UP`, or None."""
-    if method and not METHOD_FACTS[method].by_class:
-        reason = f"{METHODS[method]} gives the same map for every class."
+    if method and not METHODS[method].by_class:
+        reason = f"{METHODS[method].title} gives the same map for every class."
         st.selectbox("Contrast with", [CONTRASTS[NO_CONTRAST]], disabled=True, key="no_other", width=190, help=reason)
         return None
     against = st.selectbox(
@@ -75,7 +75,7 @@ def choose_against(models: list[str], method: str | None) -> str | None:
 def choose_layer(models: list[str], method: str | None) -> str | None:
     """Draw the choice of the target layer; return a name, `STAGES`, a key of `FUSED`, or None for the default."""
     names = LAYERS
-    if method is None or METHOD_FACTS[method].kind == "layer":
+    if method is None or METHODS[method].kind == "layer":
         offered = [DEFAULT_LAYER, STAGES, *FUSED, *unique(map(_layers, models))]
     elif has_stages(method):
         names = LAYERS | {DEFAULT_LAYER: "The pixels"}

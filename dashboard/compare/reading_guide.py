@@ -1,7 +1,7 @@
 """How to read the heat maps, given the chosen method and look."""
 
 from dashboard.shared.theme import escape_markdown
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
 from swin_core.figures.reading_guide import BEST, describe_brightness, describe_scale
 
@@ -11,7 +11,7 @@ def how_to_read(method: str | None, look: Look) -> str:
     guide = f"{describe_brightness(method)} {describe_scale(look)}  \n"
     if method is None:
         return guide + BEST
-    facts = METHOD_FACTS[method]
+    facts = METHODS[method]
     slow = " It takes many forward passes." if facts.cost == "many passes" else ""
     title, summary = escape_markdown(facts.title), escape_markdown(facts.summary)
     return f"{guide}**{title}:** {summary}{slow}"

@@ -34,7 +34,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
     if explanation is None:
         return
     layer = "" if explanation.layers[cell.layer] == "input" else f" at {explanation.layers[cell.layer]}"
-    method, label = METHODS[explanation.method], explanation.labels[trust.target]
+    method, label = METHODS[explanation.method].title, explanation.labels[trust.target]
     st.caption(escape_markdown(f"{model}: {method}{layer}, for {label}"))
     st.markdown(escape_markdown(trust.sentence))
     show_legend([(name, colour, css) for name, (colour, _, css) in STYLES.items()])

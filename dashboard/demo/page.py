@@ -148,7 +148,7 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
             )
             target = gr.Dropdown([(TOP1, "")], value="", label="Class")
             method = gr.Dropdown(
-                [(BEST, ""), *((title, name) for name, title in METHODS.items())], value="", label="Method"
+                [(BEST, ""), *((method.title, name) for name, method in METHODS.items())], value="", label="Method"
             )
         with gr.Column(scale=3, min_width=320):
             maps = gr.HTML(notice("Loading the models and explaining the first image ..."))

@@ -10,11 +10,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard.inside.panel_texts import Panel
-from dashboard.inside.subject import Subject
+from dashboard.inside.inspection import Inspection
 from dashboard.shared.cache import InputImage
 from dashboard.shared.model_names import display_name
 from dashboard.shared.url_state import invalid_number, unknown_values
-from swin_core.anatomy.internals import Inside
+from swin_core.anatomy.internals import Internals
 from swin_core.anatomy.structure import Anatomy, Block
 from swin_core.models.windows import Pair
 
@@ -26,9 +26,9 @@ LAYERS = ("Patches", "Windows", "Shift", "Mask")
 class PanelContext:
     """Everything that a panel is drawn from."""
 
-    subject: Subject
+    inspection: Inspection
     anatomy: Anatomy
-    inside: Inside
+    internals: Internals
     chosen_block: Block | None
     """None for a model without blocks, which has feature maps only."""
     token: Pair
@@ -52,7 +52,7 @@ class PanelContext:
     @property
     def size(self) -> Pair:
         """Size of the model's input in pixels, `(height, width)`."""
-        return self.inside.view.shape[0], self.inside.view.shape[1]
+        return self.internals.view.shape[0], self.internals.view.shape[1]
 
 
 def choose_clicked_token(key: str) -> None:
@@ -76,7 +76,7 @@ def _clicked(key: str) -> list[Any] | None:
     return list(data.values()) if isinstance(data, dict) else data
 
 
-def choose_subject(images: Sequence[InputImage], models: Sequence[str], ignored: list[str]) -> Subject:
+def choose_inspection(images: Sequence[InputImage], models: Sequence[str], ignored: list[str]) -> Inspection:
     """Draw the selects of the image and the model, if there are several."""
     titles = [image.title for image in images]
     title, model = titles[0], models[0]
@@ -86,7 +86,7 @@ def choose_subject(images: Sequence[InputImage], models: Sequence[str], ignored:
         title = st.selectbox("Image", titles, key="picture", width=190, bind="query-params")
     if len(models) > 1:
         model = st.selectbox("Model", models, format_func=display_name, key="inside", width=260, bind="query-params")
-    return Subject(model, images[titles.index(title)])
+    return Inspection(model, images[titles.index(title)])
 
 
 def choose_panel(panels: Sequence[Panel], ignored: list[str]) -> Panel:

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image
 
-from dashboard.shared.theme import DIVERGING
-from swin_core.anatomy.structure import PADDING, Places
+from dashboard.shared.theme import DIVERGING_SCALE
+from swin_core.anatomy.structure import PADDING, WindowPositions
 from swin_core.attribution.overlay import Look, colors
 from swin_core.figures.palette import SERIES
 from swin_core.models.windows import Pair
@@ -25,7 +25,7 @@ PADDED = (127, 127, 127)
 DIMMED = 0.42
 """Brightness kept outside the token's window."""
 LEAST_CELL_IMAGE = 96
-_SIGNED = LinearSegmentedColormap.from_list("signed", list(DIVERGING))
+_SIGNED = LinearSegmentedColormap.from_list("signed", list(DIVERGING_SCALE))
 
 Segments = tuple[list[float | None], list[float | None]]
 """x and y of lines, with None between two lines."""
@@ -54,16 +54,16 @@ def over_tokens(values: np.ndarray, token: Pair, size: Pair, scale: int = 1) -> 
     return values[np.minimum(rows, len(values) - 1)][:, np.minimum(columns, values.shape[1] - 1)]
 
 
-def rolled_view(view: np.ndarray, places: Places, token: Pair) -> np.ndarray:
+def rolled_view(view: np.ndarray, positions: WindowPositions, token: Pair) -> np.ndarray:
     """Roll and pad the image as the block does before it cuts windows: `(H' t_h, W' t_w, 3)` uint8."""
-    height, width = places.grid
+    height, width = positions.grid
     canvas = np.zeros((height * token[0], width * token[1], 3), np.uint8)
     cropped = view[: canvas.shape[0], : canvas.shape[1]]
     canvas[: cropped.shape[0], : cropped.shape[1]] = cropped  # the last tokens may reach beyond the image
     tiles = canvas.reshape(height, token[0], width, token[1], 3).swapaxes(1, 2).reshape(height * width, *token, 3)
-    rolled = tiles[places.tokens]  # (H', W', t_h, t_w, 3)
-    rolled[places.tokens == PADDING] = PADDED
-    rows, columns = places.tokens.shape
+    rolled = tiles[positions.tokens]  # (H', W', t_h, t_w, 3)
+    rolled[positions.tokens == PADDING] = PADDED
+    rows, columns = positions.tokens.shape
     return rolled.swapaxes(1, 2).reshape(rows * token[0], columns * token[1], 3)
 
 

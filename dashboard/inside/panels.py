@@ -53,12 +53,12 @@ def show_equation(panel: Panel) -> None:
 
 
 def _show_attention(context: PanelContext) -> None:
-    attention = context.subject.token_attention(context.block, context.token, context.head)
+    attention = context.inspection.token_attention(context.block, context.token, context.head)
     size, token = context.size, context.token_size
-    image = enlarge(context.inside.view)
+    image = enlarge(context.internals.view)
     scale = image.shape[0] // size[0]
-    places = context.block.places()
-    windows = places.on_map(places.windows)
+    positions = context.block.positions()
+    windows = positions.on_map(positions.windows)
     mark = token_outline(context.token, token, size)
     name = "mean of all heads" if context.head is None else f"head {context.head + 1}"
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
@@ -85,7 +85,7 @@ def _show_attention(context: PanelContext) -> None:
         figure = image_figure(drawn, size, [mark], (), first.grid, first_token, hover)
         show_image(figure, "rolled_out", "Attention rollout of the marked token")
     st.markdown("**Each head** within the window, as the block computes it; one scale for all heads.")
-    row, column = places.place_of(context.token)
+    row, column = positions.position_of(context.token)
     cell = (row % attention.in_window.shape[1], column % attention.in_window.shape[2])
     top = float(attention.in_window.max())
     _show_heads(
@@ -131,10 +131,10 @@ def _show_bias(context: PanelContext) -> None:
 
 
 def _show_features(context: PanelContext) -> None:
-    view = context.inside.view
+    view = context.internals.view
     title = "Model input"
     items = [strip_item({title: view}, title, f"{view.shape[0]} x {view.shape[1]} pixels")]
-    for number, stage in enumerate(context.inside.stages, 1):
+    for number, stage in enumerate(context.internals.stages, 1):
         title = f"Stage {number}" if context.anatomy.has_windows or not context.anatomy.blocks else stage.layer
         height, width = stage.magnitude.shape
         magnitude = sequential_colours(stage.magnitude, float(stage.magnitude.max()))
@@ -150,11 +150,11 @@ def _show_features(context: PanelContext) -> None:
 
 
 def _show_relevance(context: PanelContext) -> None:
-    labels = context.subject.classifier().labels
-    target = choose_target(labels, int(context.inside.logits.argmax()), context.ignored)
-    relevance = context.subject.relevance(target)
+    labels = context.inspection.classifier().labels
+    target = choose_target(labels, int(context.internals.logits.argmax()), context.ignored)
+    relevance = context.inspection.relevance(target)
     names = ["Pixels", *(f"Stage {number}" for number in range(1, len(relevance.maps)))]
-    view = enlarge(context.inside.view, 256)
+    view = enlarge(context.internals.view, 256)
     items = []
     for name, values, total in zip(names, relevance.maps, relevance.sums, strict=True):
         drawn = overlay(view, values, float(np.quantile(np.abs(values), 0.995)), Look(opacity=0.9), signed=True)
@@ -173,7 +173,7 @@ def _show_relevance(context: PanelContext) -> None:
 def _show_cost(context: PanelContext) -> None:
     block, token = context.block, context.token_size[0]
     window = max(block.windows.window) if context.anatomy.has_windows else PAPER_WINDOW
-    left, top, right, bottom = context.subject.classifier().region(context.subject.image.pil)
+    left, top, right, bottom = context.inspection.classifier().region(context.inspection.image.pil)
     model_side, own_side = context.size[0], min(right - left, bottom - top)
     marks = [(model_side, "seen")] + ([(own_side, "own")] if own_side > model_side else [])
     note = "" if context.anatomy.has_windows else f"; it has no windows, {window} x {window} is for comparison"

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.inside.drawing import MARK, Segments, enlarge, outline
-from dashboard.shared.theme import DIVERGING
+from dashboard.shared.theme import DIVERGING_SCALE
 from swin_core.anatomy.structure import Block
 from swin_core.attribution.overlay import data_uri
 from swin_core.figures.palette import INK, SERIES
@@ -192,7 +192,7 @@ def bias_figure(values: np.ndarray) -> go.Figure:
         "hovertemplate": "%{text}: %{z:+.3f}<extra></extra>",
         "zmin": -top,
         "zmax": top,
-        "colorscale": [list(stop) for stop in DIVERGING],
+        "colorscale": [list(stop) for stop in DIVERGING_SCALE],
         # In pixels: a bar relative to the figure would be higher than the map, which is only as high as it is wide.
         "colorbar": {"thickness": 12, "outlinewidth": 0, "tickformat": "+.2g", "len": BAR_PIXELS, "lenmode": "pixels"}
         | {"y": 1, "yanchor": "top", "ypad": 0},

@@ -16,7 +16,7 @@ from dashboard.inside.drawing import (
 )
 from dashboard.inside.layout import show_image, show_strip, strip_item
 from dashboard.inside.plotly_figures import Lines, image_figure, token_outline
-from swin_core.anatomy.structure import PADDING, Places
+from swin_core.anatomy.structure import PADDING, WindowPositions
 from swin_core.figures.text import percent
 from swin_core.models.windows import Pair
 
@@ -29,13 +29,13 @@ LABELS_AT_MOST = 64
 
 def show_windows(context: PanelContext) -> None:
     """Draw the panel."""
-    block, places = context.block, context.block.places()
+    block, positions = context.block, context.block.positions()
     size, token = context.size, context.token_size
     layers = choose_layers(block, context.ignored)
-    windows = places.on_map(places.windows)
+    windows = positions.on_map(positions.windows)
     count = int(windows.max()) + 1
     tints = tint_indices(windows)
-    image = enlarge(context.inside.view)
+    image = enlarge(context.internals.view)
     lines, labels = [], []
     if "Patches" in layers:
         strength = (0.8, "rgba(255,255,255,0.75)", 1.9)
@@ -52,15 +52,15 @@ def show_windows(context: PanelContext) -> None:
     with left:
         st.markdown(f"**On the image**: {_describe_windows(context, count)}")
         figure = image_figure(image, size, lines, labels, block.grid, token, hover)
-        alt = f"{context.subject.image.title} with the windows of {block.title}"
+        alt = f"{context.inspection.image.title} with the windows of {block.title}"
         show_image(figure, "windows_picture", alt, clickable=True)
     with right:
         if "Shift" in layers and block.shifted:
-            _show_rolled(context, places, tints if "Windows" in layers else None, "Mask" in layers)
+            _show_rolled(context, positions, tints if "Windows" in layers else None, "Mask" in layers)
         else:
-            _show_own_window(context, places)
+            _show_own_window(context, positions)
     if "Mask" in layers:
-        _show_masks(context, places)
+        _show_masks(context, positions)
 
 
 def _token_edges(grid: Pair, token: Pair, size: Pair) -> Segments:
@@ -79,16 +79,16 @@ def _describe_windows(context: PanelContext, count: int) -> str:
     return text
 
 
-def _show_rolled(context: PanelContext, places: Places, tints: np.ndarray | None, mask: bool) -> None:
+def _show_rolled(context: PanelContext, positions: WindowPositions, tints: np.ndarray | None, mask: bool) -> None:
     """Draw the feature map as the block computes on it, with the regions that the mask separates."""
     token, attention = context.token_size, context.block.mixer == "attention"
-    rolled = rolled_view(context.inside.view, places, token)
+    rolled = rolled_view(context.internals.view, positions, token)
     size = (rolled.shape[0], rolled.shape[1])
     image = enlarge(rolled)
     scale = image.shape[0] // size[0]
-    real = places.tokens != PADDING
+    real = positions.tokens != PADDING
     if tints is not None:
-        rolled_tints = np.where(real, tints.ravel()[np.maximum(places.tokens, 0)], 0)
+        rolled_tints = np.where(real, tints.ravel()[np.maximum(positions.tokens, 0)], 0)
         image = tint(image, over_tokens(rolled_tints, token, size, scale), over_tokens(real, token, size, scale))
     text = "**As it is computed**: the map shifted by padding at the top and left, without a roll"
     if attention:
@@ -96,23 +96,23 @@ def _show_rolled(context: PanelContext, places: Places, tints: np.ndarray | None
         text = f"**As it is computed**: the map rolled {shift[0]} tokens up and {shift[1]} to the left"
     lines = []
     if mask and attention:
-        own = np.zeros(places.tokens.shape, bool)
-        window = places.window_of(context.token)
-        own[window] = places.regions[window] == places.regions[places.place_of(context.token)]
+        own = np.zeros(positions.tokens.shape, bool)
+        window = positions.window_of(context.token)
+        own[window] = positions.regions[window] == positions.regions[positions.position_of(context.token)]
         image = np.where(over_tokens(own, token, size, scale)[..., None], image, (image * 0.5).astype(np.uint8))
-        lines.append(Lines(edges(places.regions + 4 * places.windows, token, size), 1.4, "#FFC933", 3))
+        lines.append(Lines(edges(positions.regions + 4 * positions.windows, token, size), 1.4, "#FFC933", 3))
         text += "; no token attends across a yellow line, and what the marked token sees is bright"
-    lines.append(Lines(edges(places.windows, token, size)))
-    lines.append(token_outline(places.place_of(context.token), token, size))
+    lines.append(Lines(edges(positions.windows, token, size)))
+    lines.append(token_outline(positions.position_of(context.token), token, size))
     st.markdown(f"{text}{'' if real.all() else '; grey is padding'}.")
-    labels = window_labels(places.windows, token) if places.windows.max() < LABELS_AT_MOST else []
+    labels = window_labels(positions.windows, token) if positions.windows.max() < LABELS_AT_MOST else []
     show_image(image_figure(image, size, lines, labels), "rolled_picture", "The rolled feature map")
 
 
-def _show_masks(context: PanelContext, places: Places) -> None:
+def _show_masks(context: PanelContext, positions: WindowPositions) -> None:
     """Draw the distinct masks with the windows that use each; the query token's own is framed."""
-    own, items = places.mask(context.token), []
-    for allowed, windows in places.masks():
+    own, items = positions.mask(context.token), []
+    for allowed, windows in positions.masks():
         image = np.where(allowed[..., None], ALLOWED, MASKED).astype(np.uint8)
         title = f"window {windows[0] + 1}" + (f" and {len(windows) - 1} more" if len(windows) > 1 else "")
         text = f"{percent(float(allowed.mean()))} of pairs"
@@ -124,19 +124,19 @@ def _show_masks(context: PanelContext, places: Places) -> None:
     show_strip("heads", "Masks", items)
 
 
-def _show_own_window(context: PanelContext, places: Places) -> None:
+def _show_own_window(context: PanelContext, positions: WindowPositions) -> None:
     """Draw the query token's window alone, as large as the image."""
     token = context.token_size
-    rows, columns = places.window_of(context.token)
-    rolled = rolled_view(context.inside.view, places, token)
+    rows, columns = positions.window_of(context.token)
+    rolled = rolled_view(context.internals.view, positions, token)
     window = rolled[rows.start * token[0] : rows.stop * token[0], columns.start * token[1] : columns.stop * token[1]]
-    row, column = places.place_of(context.token)
+    row, column = positions.position_of(context.token)
     size = (window.shape[0], window.shape[1])
     lines = [
-        Lines(_token_edges(places.window, token, size), 0.7, "rgba(255,255,255,0.75)", 1.9),
+        Lines(_token_edges(positions.window, token, size), 0.7, "rgba(255,255,255,0.75)", 1.9),
         token_outline((row - rows.start, column - columns.start), token, size),
     ]
-    one_window = places.windows.max() == 0
+    one_window = positions.windows.max() == 0
     st.markdown(
         "**What the marked token sees**: the whole feature map."
         if one_window

@@ -18,7 +18,7 @@ from dashboard.shared.model_names import model_source, weights_state
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.layers import stage_layers
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.attribution.stages import explain_stages, has_stages, strip_layers
 from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
@@ -179,9 +179,9 @@ def explanation(request: Request) -> Explanation:
 def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Failure:
     image, targets, method, against = request.image.pil, request.targets, request.method, request.against
     layer = request.layer
-    if method is not None and METHOD_FACTS[method].kind != "layer" and layer != STAGES:
+    if method is not None and METHODS[method].kind != "layer" and layer != STAGES:
         # The layer may have been chosen for another method, before this one was.
-        layer = layer if METHOD_FACTS[method].staged and layer not in FUSED else None
+        layer = layer if METHODS[method].staged and layer not in FUSED else None
     try:
         if layer == STAGES:
             return explain_stages(model, image, targets, method, against=against)

@@ -8,7 +8,7 @@ from dashboard.shared import cache
 from dashboard.shared.cache import STAGES, InputImage, Request
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import column_titles
-from swin_core.attribution.methods import METHOD_FACTS, METHODS
+from swin_core.attribution.methods import METHODS
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.class_names import candidates, find_class
 from swin_core.errors import SwinError, TargetError
@@ -100,7 +100,7 @@ class Comparison:
                 continue
             layer = explanation.layers[index]
             note = f"{cell.note} at {layer}" if cell.note else layer
-            if self.method and METHOD_FACTS[self.method].staged:
+            if self.method and METHODS[self.method].staged:
                 total = float(explanation.maps[cell.target, index].sum(dtype=float))
                 score = float(explanation.logits[explanation.targets[cell.target]])
                 if explanation.against is not None:
@@ -154,7 +154,7 @@ class Comparison:
         except Exception as error:  # shown in its cell, so that the other cells stay
             log.exception("explaining with %s failed", model)
             return Cell(None, error=unexpected(error))
-        return Cell(explanation, target=target, note=METHODS[explanation.method] if self.method is None else "")
+        return Cell(explanation, target=target, note=METHODS[explanation.method].title if self.method is None else "")
 
 
 def _class_index(model: str, name: str) -> int:

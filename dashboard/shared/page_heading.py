@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-__all__ = ["PAGES", "Page", "show_heading"]
+__all__ = ["PAGES", "PageTexts", "show_heading"]
 
 
 @dataclass(frozen=True)
-class Page:
+class PageTexts:
     """Texts of a page."""
 
     link: str
@@ -22,25 +22,25 @@ class Page:
 
 
 PAGES = {
-    "compare": Page(
+    "compare": PageTexts(
         "Compare",
         "compare",
         "Compare models",
         "Choose images and up to four models in the sidebar: each heat map shows what a model looked at.",
     ),
-    "browse": Page(
+    "browse": PageTexts(
         "Browse",
         "photo_library",
         "Browse predictions",
         "Choose a data set and a model to see right and wrong predictions, confusions and accuracy by class.",
     ),
-    "train": Page(
+    "train": PageTexts(
         "Train",
         "model_training",
         "Training runs",
         "Start a run, watch its curves, stop and resume it, and open its checkpoints.",
     ),
-    "inside": Page(
+    "inside": PageTexts(
         "Inside",
         "grid_view",
         "Inside the model",

@@ -2,9 +2,9 @@
 
 from swin_core.figures.palette import INK, SERIES
 
-__all__ = ["DARK", "DIVERGING", "INK", "LIGHT", "SERIES", "escape_markdown"]
+__all__ = ["DARK", "DIVERGING_SCALE", "INK", "LIGHT", "SERIES", "escape_markdown"]
 
-DIVERGING = ((0.0, SERIES[4]), (0.5, "#EDEFF2"), (1.0, SERIES[1]))
+DIVERGING_SCALE = ((0.0, SERIES[4]), (0.5, "#EDEFF2"), (1.0, SERIES[1]))
 """Colour scale from -1 to 1, blue to orange as in signed maps, light enough for text in `INK`."""
 
 # By Streamlit's names.

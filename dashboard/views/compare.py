@@ -45,7 +45,8 @@ def main() -> None:
     """Draw the page."""
     ignored = unknown_values("sample", list(sample_images())) + surplus_models()
     ignored += unknown_values("rows", list(ROWS.values())) + unknown_values("scale", list(SCALE_NAMES.values()))
-    ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", [BEST_TITLE, *METHODS.values()])
+    method_titles = [BEST_TITLE, *(method.title for method in METHODS.values())]
+    ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", method_titles)
     with st.sidebar:
         images, faults = choose_images()
         models = choose_models()

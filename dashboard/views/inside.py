@@ -7,7 +7,7 @@ from dashboard.inside.controls import (
     choose_block,
     choose_head,
     choose_panel,
-    choose_subject,
+    choose_inspection,
     choose_token,
 )
 from dashboard.inside.layout import STYLE, show_stages
@@ -41,11 +41,11 @@ def main() -> None:
         return
     controls = st.container(horizontal=True)
     with controls:
-        subject = choose_subject(images, models, ignored)
-    loaded = loaded_classifier(subject.model) is not None
+        inspection = choose_inspection(images, models, ignored)
+    loaded = loaded_classifier(inspection.model) is not None
     try:
-        with st.spinner("Running the model" if loaded else f"Loading {display_name(subject.model)}", show_time=True):
-            anatomy, inside = subject.anatomy(), subject.inside()
+        with st.spinner("Running the model" if loaded else f"Loading {display_name(inspection.model)}", show_time=True):
+            anatomy, internals = inspection.anatomy(), inspection.internals()
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
@@ -66,7 +66,7 @@ def main() -> None:
         if block and panel.title in ("Attention", "Position bias"):
             head = choose_head(block.heads, ignored)
         try:
-            show_panel(panel, PanelContext(subject, anatomy, inside, block, token, head, ignored))
+            show_panel(panel, PanelContext(inspection, anatomy, internals, block, token, head, ignored))
         except SwinError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
     show_ignored(ignored, ignored_box)

@@ -35,8 +35,8 @@ class StageMap:
 
 
 @dataclass(frozen=True, eq=False)
-class Inside:
-    """What `look_inside` recorded in one forward pass."""
+class Internals:
+    """What `read_internals` recorded in one forward pass."""
 
     view: np.ndarray
     """The image as the model sees it, `(S, S, 3)` uint8."""
@@ -47,7 +47,7 @@ class Inside:
     """Mean attention of each block over its heads, for `token_rollout`."""
 
 
-def look_inside(classifier: Classifier, image: Image.Image) -> Inside:
+def read_internals(classifier: Classifier, image: Image.Image) -> Internals:
     """Run a model once and record its feature maps and attention.
 
     The model's lock is held; hooks are removed and modes restored on exit.
@@ -84,7 +84,7 @@ def look_inside(classifier: Classifier, image: Image.Image) -> Inside:
             for hook in hooks:
                 hook.remove()
     stages = tuple(_stage_map(name, maps[name].double().numpy()) for name in parts.stages)
-    return Inside(view, logits[0].float().cpu().numpy(), stages, tuple(transitions))
+    return Internals(view, logits[0].float().cpu().numpy(), stages, tuple(transitions))
 
 
 def _stage_map(layer: str, values: np.ndarray) -> StageMap:
@@ -209,7 +209,7 @@ def token_rollout(
     keeps half of its share for the residual connection. See `rollout` for shift, padding and merging.
 
     Args:
-        transitions: those of the blocks before the token's own, from the first on, as in `Inside.transitions`.
+        transitions: those of the blocks before the token's own, from the first on, as in `Internals.transitions`.
         attention: the token's own block.
         token: row and column on its grid.
         head: the head, counted from 0; None for the mean over heads.

@@ -24,7 +24,7 @@ PADDING = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class WindowPositions:
     """Positions of a block's tokens on the rolled and padded map that is partitioned into windows."""
 
     grid: Pair
@@ -50,14 +50,14 @@ class Places:
         out[self.tokens[real]] = values[real]
         return out.reshape(self.grid)
 
-    def place_of(self, token: Pair) -> Pair:
+    def position_of(self, token: Pair) -> Pair:
         """Position of the token at a row and column of the grid."""
         ((row, column),) = np.argwhere(self.tokens == token[0] * self.grid[1] + token[1])
         return int(row), int(column)
 
     def window_of(self, token: Pair) -> tuple[slice, slice]:
         """Positions of the window that holds a token."""
-        row, column = self.place_of(token)
+        row, column = self.position_of(token)
         height, width = self.window
         top, left = row // height * height, column // width * width
         return slice(top, top + height), slice(left, left + width)
@@ -109,9 +109,9 @@ class Block:
         """Whether its windows are shifted on this grid."""
         return any(self.windows.shift)
 
-    def places(self) -> Places:
+    def positions(self) -> WindowPositions:
         """Positions of its tokens in the windows."""
-        return _mlp_places(self.windows) if self.mixer == "mlp" else _attention_places(self.windows)
+        return _mlp_positions(self.windows) if self.mixer == "mlp" else _attention_positions(self.windows)
 
 
 @dataclass(frozen=True)
@@ -228,23 +228,23 @@ def _block(classifier: Classifier, name: str, module: Any, shape: torch.Size, he
     )
 
 
-def _attention_places(windows: Windows) -> Places:
+def _attention_positions(windows: Windows) -> WindowPositions:
     """Positions from the block's own partition, and the regions of its mask."""
     count = windows.grid[0] * windows.grid[1]
     numbers = torch.arange(1, count + 1).view(1, *windows.grid, 1)  # from 1, since padding is 0
     tokens = window_reverse(windows.cut(numbers), windows.window, windows.padded)[0, :, :, 0] - 1
     regions = shift_regions(windows.padded, windows.shift)
-    return Places(windows.grid, windows.window, tokens.numpy(), regions.numpy())
+    return WindowPositions(windows.grid, windows.window, tokens.numpy(), regions.numpy())
 
 
-def _mlp_places(windows: Windows) -> Places:
+def _mlp_positions(windows: Windows) -> WindowPositions:
     """Swin-MLP shifts by padding at the top and left; it rolls nothing and needs no mask."""
     rows, columns = windows.grid
     top, left = (side - step if step else 0 for side, step in zip(windows.window, windows.shift, strict=True))
     padded = [-(-used // side) * side for used, side in zip((rows + top, columns + left), windows.window, strict=True)]
     tokens = np.full(padded, PADDING)
     tokens[top : top + rows, left : left + columns] = np.arange(rows * columns).reshape(rows, columns)
-    return Places(windows.grid, windows.window, tokens, np.zeros_like(tokens))
+    return WindowPositions(windows.grid, windows.window, tokens, np.zeros_like(tokens))
 
 
 def bias_maps(block: Block) -> np.ndarray | None:

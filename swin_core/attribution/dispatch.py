@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from swin_core.attribution.gradcam import resize_maps
 from swin_core.attribution.layers import default_layer
-from swin_core.attribution.methods import INPUT, METHOD_FACTS, NOT_OFFERED, Method
+from swin_core.attribution.methods import INPUT, METHODS, NOT_OFFERED, Method
 from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets
 from swin_core.errors import ConfigError, LayerError
 from swin_core.zoo.classifier import Classifier
@@ -69,10 +69,10 @@ def chosen_method(name: str, compares: bool = False) -> Method:
     Raises:
         ConfigError: an unknown method, or contrast classes for a method that does not depend on the class.
     """
-    if name not in METHOD_FACTS:
+    if name not in METHODS:
         reason = NOT_OFFERED.get(name)
-        raise ConfigError(reason or f"unknown method {name[:80]!r}; known are {', '.join(METHOD_FACTS)}.")
-    method = METHOD_FACTS[name]
+        raise ConfigError(reason or f"unknown method {name[:80]!r}; known are {', '.join(METHODS)}.")
+    method = METHODS[name]
     if compares and not method.by_class:
         raise ConfigError(f"{method.title} is the same for every class; choose another method to compare two.")
     return method

@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from swin_core import attribution
 from swin_core.attribution.method import INPUT, Method
 
-__all__ = ["INPUT", "METHODS", "METHOD_FACTS", "NOT_OFFERED", "Method"]
+__all__ = ["INPUT", "METHODS", "NOT_OFFERED", "Method"]
 
 _READERS = {"dispatch", "explain", "methods", "stages"}
 """Files that read this table, and so cannot be imported to fill it; they declare no methods."""
@@ -19,14 +19,11 @@ def _declared() -> Iterator[Method]:
             yield from (value for value in vars(import_module(module.name)).values() if isinstance(value, Method))
 
 
-METHOD_FACTS: dict[str, Method] = {
+METHODS: dict[str, Method] = {
     method.name: method
     for method in sorted(_declared(), key=lambda method: (method.kind, method.cost != "one pass", method.title.lower()))
 }
 """The methods by name, in the order in which they are offered: layer methods, then pixel methods; fast ones first."""
-
-METHODS: dict[str, str] = {name: method.title for name, method in METHOD_FACTS.items()}
-"""The title of each method by its name."""
 
 NOT_OFFERED: dict[str, str] = {
     "guidedbackprop": "Guided backprop changes the backward pass of ReLU; a transformer has no ReLU, so the result "

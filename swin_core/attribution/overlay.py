@@ -15,7 +15,7 @@ from swin_core.errors import ConfigError
 COLORMAPS = ("viridis", "cividis", "inferno", "magma")
 """Perceptually uniform colour maps of rising lightness, readable with colour blindness and in grey print."""
 
-DIVERGING = LinearSegmentedColormap.from_list(
+SIGNED_COLORMAP = LinearSegmentedColormap.from_list(
     "against and for",
     [(0.0, "#08306B"), (0.3, "#0F5EA8"), (0.5, "#8C8C8C"), (0.7, "#E69F00"), (1.0, "#FFC933")],
 )
@@ -79,9 +79,11 @@ def scale_top(values: np.ndarray) -> float:
 def colors(look: Look, fraction: np.ndarray, signed: bool) -> np.ndarray:
     """Return the RGB colours `(..., 3)`, in [0, 1], of fractions of the scale.
 
-    Fractions are 0 to 1, or -1 to 1 for signed maps, which use `DIVERGING` instead of the look's colour map.
+    Fractions are 0 to 1, or -1 to 1 for signed maps, which use `SIGNED_COLORMAP` instead of the look's colour map.
     """
-    return DIVERGING((fraction + 1) / 2)[..., :3] if signed else matplotlib.colormaps[look.colormap](fraction)[..., :3]
+    if signed:
+        return SIGNED_COLORMAP((fraction + 1) / 2)[..., :3]
+    return matplotlib.colormaps[look.colormap](fraction)[..., :3]
 
 
 def color_scale(look: Look, stops: int = 48, signed: bool = False) -> list[tuple[float, str]]:

@@ -12,7 +12,7 @@ from swin_core.attribution.explain import explain
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.lrp import relevance, relevance_layers
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.zoo.classifier import Classifier
 
 __all__ = ["explain_stages", "has_stages", "spread_evenly", "strip_layers"]
@@ -20,7 +20,7 @@ __all__ = ["explain_stages", "has_stages", "spread_evenly", "strip_layers"]
 
 def has_stages(method: str) -> bool:
     """Whether a method has a map at each stage."""
-    return METHOD_FACTS[method].kind == "layer" or METHOD_FACTS[method].staged
+    return METHODS[method].kind == "layer" or METHODS[method].staged
 
 
 def strip_layers(classifier: Classifier, method: str) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def strip_layers(classifier: Classifier, method: str) -> tuple[str, ...]:
     Raises:
         LayerError: no layer of the model has a grid.
     """
-    return relevance_layers(classifier.model) if METHOD_FACTS[method].staged else stage_layers(classifier)
+    return relevance_layers(classifier.model) if METHODS[method].staged else stage_layers(classifier)
 
 
 def explain_stages(
@@ -54,7 +54,7 @@ def explain_stages(
             raises.
     """
     method = method or default_method(classifier, at_layer=True)
-    if not METHOD_FACTS[method].staged:
+    if not METHODS[method].staged:
         return explain(classifier, image, targets, method, stage_layers(classifier), against=against)
     base = explain(classifier, image, targets, method, against=against)
     contrast = None if base.against is None else torch.tensor(base.against, device=classifier.device)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from swin_core.attribution.dispatch import chosen_method
 from swin_core.attribution.explain import FUSIONS
-from swin_core.attribution.methods import METHOD_FACTS, NOT_OFFERED
+from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.commands import shell
@@ -36,7 +36,7 @@ T = TypeVar("T")
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     bundled = "\n".join(f"  {name}: {line}" for name, line in available().items()) or "  none"
-    methods = "\n".join(f"  {name}: {method.summary}" for name, method in METHOD_FACTS.items())
+    methods = "\n".join(f"  {name}: {method.summary}" for name, method in METHODS.items())
     left_out = "\n".join(f"  {name}: {reason}" for name, reason in NOT_OFFERED.items())
     result = argparse.ArgumentParser(
         prog="swinlens explain",

@@ -7,7 +7,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.commands import shell
 from swin_core.data.registry import DATA_SETS, open_split
 from swin_core.runs import runs_root
@@ -19,7 +19,7 @@ from swin_core.zoo.load import load
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    methods = "\n".join(f"  {name} ({facts.cost})" for name, facts in METHOD_FACTS.items())
+    methods = "\n".join(f"  {name} ({facts.cost})" for name, facts in METHODS.items())
     result = argparse.ArgumentParser(
         prog="swinlens trust",
         description=f"{__doc__}\n\nmethods:\n{methods}",

@@ -1,6 +1,6 @@
 """Sentences that explain how to read heat maps, depending on what is shown."""
 
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
 
 BEST = (
@@ -17,7 +17,7 @@ TRUST = (
 
 def describe_brightness(method: str | None) -> str:
     """Return what a bright area means for a method; None for the best one of each model."""
-    facts = METHOD_FACTS[method] if method else None
+    facts = METHODS[method] if method else None
     if facts is not None and facts.signed:
         return "Orange areas raised the score of the class named under the image, blue areas lowered it."
     if facts is not None and not facts.by_class:

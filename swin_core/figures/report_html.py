@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 
 from swin_core.attribution.explanation import Explanation
-from swin_core.attribution.methods import INPUT, METHOD_FACTS
+from swin_core.attribution.methods import INPUT, METHODS
 from swin_core.attribution.overlay import bar_colors, data_uri, enlarged
 from swin_core.figures.grid import Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
@@ -129,7 +129,7 @@ def _settings(grid: Grid, explanations: list[Explanation]) -> list[_Table]:
     """Return the tables of models, methods, look and versions."""
     models = {explanation.weights_hash: explanation.model for explanation in explanations}
     methods = dict.fromkeys(
-        (explanation.model, METHOD_FACTS[explanation.method].title, "the pixels" if layer == INPUT else layer)
+        (explanation.model, METHODS[explanation.method].title, "the pixels" if layer == INPUT else layer)
         for explanation in explanations
         for layer in explanation.layers
     )

@@ -6,7 +6,6 @@ same weights the logits equal those of timm and torchvision.
 """
 
 from collections import OrderedDict
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from swin_core.errors import ConfigError
-from swin_core.models.config import VARIANTS, SwinConfig
+from swin_core.models.config import SwinConfig
 from swin_core.models.linear import Linear, linear_gelu
 from swin_core.models.swin_mlp import WindowMLP
 from swin_core.models.windows import (
@@ -27,27 +26,6 @@ from swin_core.models.windows import (
     window_partition,
     window_reverse,
 )
-
-
-def build(variant: str | SwinConfig, **overrides: Any) -> "Swin":
-    """Return a Swin with random weights.
-
-    Args:
-        variant: a key of `VARIANTS`, or a config.
-        overrides: fields of `SwinConfig` to replace, such as `num_classes=5` or `window_size=8`.
-
-    Raises:
-        ConfigError: the variant or a field is unknown, or a value is out of range.
-    """
-    if isinstance(variant, str):
-        if variant not in VARIANTS:
-            raise ConfigError(f"unknown variant {variant!r}; known are {', '.join(VARIANTS)}.")
-        variant = VARIANTS[variant]
-    unknown = sorted(set(overrides) - set(SwinConfig.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(SwinConfig.__dataclass_fields__)
-        raise ConfigError(f"unknown model setting {unknown[0]!r}; known are {known}.")
-    return Swin(replace(variant, **overrides))
 
 
 _MAX_CACHED = 2**24

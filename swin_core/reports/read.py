@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
 from swin_core.errors import ConfigError, ImageError, ReportError
 from swin_core.figures.report_json import BYTES_AT_MOST, FORMAT, PIXELS_AT_MOST, checksum
@@ -105,7 +105,7 @@ class SavedCell(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.method not in METHOD_FACTS:
+        if self.method not in METHODS:
             raise ValueError(f"unknown method {self.method[:40]!r}")
         if len({len(line) for line in self.map}) != 1:
             raise ValueError("the rows of the map differ in length")

@@ -45,7 +45,7 @@ ABLATIONS = {
 
 
 @dataclass(frozen=True)
-class Result:
+class AblationResult:
     """Metrics of one run."""
 
     setting: str
@@ -162,8 +162,8 @@ def find_run(config: TrainConfig, root: Path) -> runs.Run | None:
 
 
 def run_result(
-    setting: str, run: runs.Run, known: Iterable[Result], evaluate: Callable[[runs.Run], Evaluation]
-) -> Result:
+    setting: str, run: runs.Run, known: Iterable[AblationResult], evaluate: Callable[[runs.Run], Evaluation]
+) -> AblationResult:
     """Evaluate a finished run, unless an earlier result has the same weights.
 
     Args:
@@ -177,7 +177,7 @@ def run_result(
         if (result.setting, result.run, result.weights_hash) == (setting, run.name, classifier.weights_hash):
             return result
     evaluation = evaluate(run)
-    return Result(
+    return AblationResult(
         setting=setting,
         seed=int(run.config["seed"]),
         run=run.name,
@@ -192,14 +192,14 @@ def run_result(
     )
 
 
-def markdown_table(results: Sequence[Result], paper: bool) -> str:
+def markdown_table(results: Sequence[AblationResult], paper: bool) -> str:
     """Return results as a Markdown table: mean over the seeds, and half of the range between lowest and highest.
 
     Args:
         results: results of any settings and seeds.
         paper: whether to add the paper's results, and whether ours agree with them.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[AblationResult]] = {}
     for result in results:
         groups.setdefault(result.setting, []).append(result)
     head = ["model", "seeds", "top-1", "top-5", "loss", "parameters", "minutes"]
@@ -225,7 +225,7 @@ def _spread(values: Sequence[float], digits: int, unit: str = "") -> str:
     return f"{mean} ± {(max(values) - min(values)) / 2:.{digits}f}{unit}" if len(values) > 1 else f"{mean}{unit}"
 
 
-def _compare_with_paper(setting: str, groups: Mapping[str, Sequence[Result]]) -> list[str]:
+def _compare_with_paper(setting: str, groups: Mapping[str, Sequence[AblationResult]]) -> list[str]:
     """Return a setting's difference to the full model in top-1, the paper's top-1, and whether the two agree.
 
     The seeds decide only if the ranges of the two settings do not overlap.
@@ -246,14 +246,14 @@ def _compare_with_paper(setting: str, groups: Mapping[str, Sequence[Result]]) ->
     return [difference, paper, "yes" if gap * paper_gap > 0 else "no"]
 
 
-def read_results(rows: Sequence[object]) -> list[Result]:
+def read_results(rows: Sequence[object]) -> list[AblationResult]:
     """Return the results among values read from JSON; other values are left out."""
-    names = set(Result.__dataclass_fields__)
+    names = set(AblationResult.__dataclass_fields__)
     complete = [row for row in rows if isinstance(row, dict) and set(row) == names]
-    return [Result(**row) for row in complete if isinstance(row["setting"], str) and isinstance(row["run"], str)]
+    return [AblationResult(**row) for row in complete if isinstance(row["setting"], str) and isinstance(row["run"], str)]
 
 
-def merge_results(results: Sequence[Result], known: Iterable[Result]) -> list[Result]:
+def merge_results(results: Sequence[AblationResult], known: Iterable[AblationResult]) -> list[AblationResult]:
     """Return `results` and those of `known` from other runs, such as trials of fewer epochs."""
     done = {(result.setting, result.run) for result in results}
     return [*results, *(result for result in known if (result.setting, result.run) not in done)]

@@ -14,7 +14,7 @@ from swin_core.data.registry import DATA_SETS
 from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.evaluation.accuracy import Evaluation
 from swin_core.evaluation.metrics import Metrics
-from swin_core.models.swin import build
+from swin_core.models.swin import Swin
 from swin_core.system.atomic import atomic_write
 from swin_core.training.config import TrainConfig
 from swin_core.training.recipes import changed_settings, nearest_recipe
@@ -90,7 +90,7 @@ def bundle(
         "name": name,
         "description": description,
         "command": _command(config),
-        "parameters": sum(parameter.numel() for parameter in build(read_config(weights)).parameters()),
+        "parameters": sum(parameter.numel() for parameter in Swin(read_config(weights)).parameters()),
         "training_minutes": round(sum(epoch["seconds"] for epoch in epochs) / 60, 1),
         "machine": runs.read_status(run).get("machine", "not recorded"),
         "precision": "float16" if evaluate_half else "float32",
@@ -126,7 +126,7 @@ def _store(
     Returns:
         The metrics of the stored weights, and the bytes of the file.
     """
-    model = build(read_config(weights))
+    model = Swin(read_config(weights))
     load_weights(model, weights)
     metadata = read_metadata(weights)
     metadata.pop("config")

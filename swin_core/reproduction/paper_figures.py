@@ -34,7 +34,7 @@ _MAX_CLASS_ROWS = 10
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model and the record of its training."""
 
     name: str
@@ -46,7 +46,7 @@ class Trained:
     """Metrics on the test split; of a run, which has none, those of its last epoch."""
 
 
-def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
+def trained_model(name: str, runs_root: str | Path = "runs") -> TrainedModel:
     """Read a bundled model's card or a run's folder.
 
     Args:
@@ -60,7 +60,7 @@ def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
     card = weights.with_suffix(".json")
     if weights.parent == ASSETS and card.is_file():
         facts = json.loads(card.read_text())
-        return Trained(name, weights, TrainConfig.from_dict(facts["settings"]), facts["epochs"], facts["evaluation"])
+        return TrainedModel(name, weights, TrainConfig.from_dict(facts["settings"]), facts["epochs"], facts["evaluation"])
     folder = weights.parent.absolute()  # "." has no name
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name[:80]!r} is neither a bundled model nor a run, so its training is not recorded.")
@@ -68,7 +68,7 @@ def trained_model(name: str, runs_root: str | Path = "runs") -> Trained:
     epochs = run.metrics()
     if not epochs:
         raise ModelError(f"the run {run.name} has no finished epoch yet; wait for its first one.")
-    return Trained(run.title, weights, TrainConfig.of_run(folder), epochs, {**epochs[-1], "split": "held out"})
+    return TrainedModel(run.title, weights, TrainConfig.of_run(folder), epochs, {**epochs[-1], "split": "held out"})
 
 
 def kind_of(path: Path, kinds: Sequence[str] = KINDS) -> str:
@@ -148,7 +148,7 @@ def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:
     return figure
 
 
-def curves(models: Sequence[Trained]) -> Figure:
+def curves(models: Sequence[TrainedModel]) -> Figure:
     """Draw loss, top-1 and top-5 over the epochs of one or several models (figure 9).
 
     For models on CIFAR-100, dashed lines show the report's metrics after its 150 epochs.
@@ -177,7 +177,7 @@ def curves(models: Sequence[Trained]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, model: Trained, key: str, scale: float, colour: str, label: str, style: str) -> None:
+def _draw(axes: Axes, model: TrainedModel, key: str, scale: float, colour: str, label: str, style: str) -> None:
     known = [(line["epoch"], scale * line[key]) for line in model.epochs if line.get(key) is not None]
     if known:
         x, y = zip(*known, strict=True)
@@ -213,7 +213,7 @@ def _plain(axes: Axes, title: str) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
 
 
-def saved_models(models: Sequence[Trained]) -> Figure:
+def saved_models(models: Sequence[TrainedModel]) -> Figure:
     """Draw a table of saved models, and the curves of the fine-tuned ones (figure 10).
 
     The table has each file's parameters, size, hash and metrics.
@@ -246,7 +246,7 @@ HEADS = ("model", "starts from", "parameters", "file", "SHA-256", "top-1", "top-
 _COLUMN_POSITIONS = (0.012, 0.2, 0.345, 0.44, 0.53, 0.65, 0.725, 0.8, 0.865)
 
 
-def _facts(model: Trained) -> tuple[str, ...]:
+def _facts(model: TrainedModel) -> tuple[str, ...]:
     """Return a model's row of the table, in the order of `HEADS`."""
     classifier = load(str(model.weights))
     metrics = model.evaluation

@@ -20,14 +20,14 @@ from swin_core.runs.files import (
     write_launch,
     write_status,
 )
-from swin_core.runs.listing import STATES, Run, SavedWeights, find, list_runs
+from swin_core.runs.listing import RUN_STATES, Run, SavedWeights, find, list_runs
 from swin_core.runs.liveness import identity
 from swin_core.runs.locks import busy, device_locks, lock_key
 from swin_core.runs.metrics import EpochMetrics, StepMetrics
 from swin_core.runs.starting import TRAINER, resume, start
 
 __all__ = [
-    "STATES",
+    "RUN_STATES",
     "TRAINER",
     "EpochMetrics",
     "Run",

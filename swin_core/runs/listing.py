@@ -26,7 +26,7 @@ from swin_core.runs.liveness import is_here, living
 from swin_core.runs.metrics import EpochMetrics, StepMetrics, read_rows
 from swin_core.system.numbers import duration, is_number
 
-STATES = ("starting", "running", "stopping", "stopped", "finished", "failed", "died")
+RUN_STATES = ("starting", "running", "stopping", "stopped", "finished", "failed", "died")
 """States of a run. "died": the status is "running", but no process is alive."""
 
 _REMOTE_TIMEOUT = 30.0
@@ -67,7 +67,7 @@ class Run:
     launch: dict[str, Any] = field(repr=False)
     status: dict[str, Any] = field(repr=False)
     state: str
-    """One of `STATES`."""
+    """One of `RUN_STATES`."""
     reason: str
     """Why it is in that state, in one line; may be empty."""
     alive: bool

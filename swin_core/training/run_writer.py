@@ -126,7 +126,7 @@ class RunWriter:
         is_kept = every and (number % every == 0 or number == self.config.epochs)
         line["saved"] = f"epoch-{number:04}.safetensors" if is_kept else ""
         metadata = {**self.metadata, "training": {**self.config.to_dict(), "epochs_done": number}}
-        metadata["figures"] = {
+        metadata["metrics"] = {
             "train_loss": line["train_loss"],
             "loss": line["loss"],
             "top1": line["top1"],

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.images.preprocessing import IMAGENET
 from swin_core.models.config import VARIANTS
-from swin_core.models.swin import DropPath, Swin, build
+from swin_core.models.swin import DropPath, Swin
 from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.checkpoint import read_checkpoint
@@ -388,8 +388,8 @@ def new_model(config: TrainConfig, data: TrainingData) -> Swin:
     """
     torch.manual_seed(config.seed)
     variant = VARIANTS[config.variant]
-    return build(
-        config.variant,
+    config_of_model = replace(
+        variant,
         num_classes=len(data.classes),
         in_chans=data.channels,
         image_size=config.image_size,
@@ -400,6 +400,7 @@ def new_model(config: TrainConfig, data: TrainingData) -> Swin:
         absolute_embedding=config.absolute_embedding or variant.absolute_embedding,
         drop_path=config.drop_path,
     )
+    return Swin(config_of_model)
 
 
 def _normalisation(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -168,7 +168,7 @@ def deletion(probe: Probe, maps: Tensor, steps: int, largest_first: bool = True)
         largest_first: remove the most important pixels first, or the least important ones.
     """
     values = enlarge(maps, probe.size)
-    order, counts = ranks(values, largest_first), step_counts(values[0].numel(), steps)
+    order, counts = pixel_ranks(values, largest_first), step_counts(values[0].numel(), steps)
     inner = probe.curve(probe.images, probe.blank, order, counts)
     return torch.cat([probe.whole_probability[:, None], inner, probe.blank_probability[:, None]], 1)
 
@@ -179,7 +179,7 @@ def insertion(probe: Probe, maps: Tensor, steps: int) -> Tensor:
     As in Petsiuk et al. 2018 (section 3.2), except that the width of the blur is proportional to the image's side.
     """
     values = enlarge(maps, probe.size)
-    order, counts = ranks(values, largest_first=True), step_counts(values[0].numel(), steps)
+    order, counts = pixel_ranks(values, largest_first=True), step_counts(values[0].numel(), steps)
     inner = probe.curve(probe.blurred, probe.images, order, counts)
     return torch.cat([probe.blurred_probability[:, None], inner, probe.whole_probability[:, None]], 1)
 
@@ -215,7 +215,7 @@ def road(probe: Probe, maps: Tensor, shares: Sequence[float] = ROAD_SHARES, seed
     removed = torch.tensor([round(share * values[0].numel()) for share in shares], device=maps.device)
     generator = torch.Generator().manual_seed(seed)
     noise = _NOISE * torch.randn(probe.images.shape[1:], generator=generator).to(probe.images)
-    orders = torch.stack([ranks(values, False), ranks(values, True)], 1).flatten(0, 1)  # (2M, H, W)
+    orders = torch.stack([pixel_ranks(values, False), pixel_ranks(values, True)], 1).flatten(0, 1)  # (2M, H, W)
     points = len(shares)
 
     def make(indices: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ def road(probe: Probe, maps: Tensor, shares: Sequence[float] = ROAD_SHARES, seed
     return (least_first - most_first) / 2
 
 
-def ranks(values: Tensor, largest_first: bool) -> Tensor:
+def pixel_ranks(values: Tensor, largest_first: bool) -> Tensor:
     """Rank of each pixel by its value, from 0, `(M, H, W)`, int32; equal pixels in reading order."""
     order = values.flatten(1).argsort(dim=1, descending=largest_first, stable=True)
     positions = torch.arange(order.shape[1], dtype=torch.int32, device=values.device).expand_as(order)

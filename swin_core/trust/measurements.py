@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from swin_core.attribution.dispatch import attribute
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.models.modes import evaluation_mode
@@ -85,7 +85,7 @@ def _standard_error(count: float, total: float, squares: float) -> float:
     return float(np.sqrt(max(0.0, squares - total**2 / count) / (count - 1) / count))
 
 
-class Survey:
+class RankingMeasurements:
     """The images of a ranking, and the measurements on them.
 
     Args:
@@ -179,7 +179,7 @@ class Survey:
             sums = measured(candidate, maps)
             better, _ = beats(gains[candidate], gains["random", f"{high} x {wide}"][:, None], gains["centred", "input"])
             similarity = float(len(maps))  # if a method does not depend on the class, both maps are equal
-            if METHOD_FACTS[candidate[0]].by_class:
+            if METHODS[candidate[0]].by_class:
                 similarity = float(random_logit(self.classifier, batch, maps, contrast, *candidate).sum())
             rows.append([*sums, float(better.sum()), similarity, seconds])
         return torch.tensor([*rows, *baseline_rows], dtype=torch.float64)

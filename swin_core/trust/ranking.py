@@ -11,13 +11,13 @@ from typing import Any
 from swin_core.attribution.dispatch import attribute, chosen_method
 from swin_core.attribution.layers import offered_layers
 from swin_core.attribution.lrp import relevance_layers
-from swin_core.attribution.methods import INPUT, METHOD_FACTS, METHODS, Method
+from swin_core.attribution.methods import INPUT, METHODS, Method
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, SwinError
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
 from swin_core.trust.baselines import BASELINES
-from swin_core.trust.measurements import Candidate, GridSize, RankingSums, Survey
+from swin_core.trust.measurements import Candidate, GridSize, RankingSums, RankingMeasurements
 from swin_core.zoo.classifier import Classifier
 
 
@@ -89,7 +89,7 @@ class Ranking:
         lines = [f"| {' | '.join([*heads, 'ms'])} |", "|---" * 2 + "|--:" * (len(heads) - 1) + "|"]
         for row in self.rows:
             cells = [
-                METHODS.get(row.method) or BASELINES[row.method],
+                METHODS[row.method].title if row.method in METHODS else BASELINES[row.method],
                 row.layer,
                 f"{row.srg:+.3f} +- {row.srg_error:.3f}",
                 number(row.better, "{:.0%}"),
@@ -117,7 +117,7 @@ def candidates(classifier: Classifier, methods: Sequence[str] = (), layers: Sequ
         ConfigError: an unknown method, or one that is not offered.
     """
     pairs: list[Candidate] = []
-    for entry in methods or [name for name, facts in METHOD_FACTS.items() if facts.cost == "one pass"]:
+    for entry in methods or [name for name, facts in METHODS.items() if facts.cost == "one pass"]:
         name, _, layer = entry.partition("@")
         method = chosen_method(name)
         pairs += [(name, target) for target in ([layer] if layer else _layers_of(classifier, method, layers))]
@@ -167,34 +167,34 @@ def rank(
         raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
     if pictures is not None and pictures < 1:
         raise ConfigError(f"a ranking needs at least 1 image, not {pictures}.")
-    survey = Survey(classifier, dataset, pictures, seed)
-    grids, left_out = _able(survey, candidates(classifier, methods, layers))
+    measurements = RankingMeasurements(classifier, dataset, pictures, seed)
+    grids, left_out = _able(measurements, candidates(classifier, methods, layers))
     if not grids:
         raise ConfigError(f"no method can explain {classifier.name}: {next(iter(left_out.values()))}")
-    sums = survey.run(grids, steps, quick, ranks, progress)
+    sums = measurements.run(grids, steps, quick, ranks, progress)
     rows = [_row(sums, candidate) for candidate in sums.candidates]
     return Ranking(
         model=classifier.name,
         weights_hash=classifier.weights_hash,
         data=dataset.name,
         split=dataset.split,
-        pictures=len(survey.order),
+        pictures=len(measurements.order),
         steps=steps,
-        mosaics=len(survey.scenes),
-        parts=survey.parts,
+        mosaics=len(measurements.scenes),
+        parts=measurements.parts,
         rows=tuple(sorted(rows, key=lambda row: -row.srg)),
         left_out=left_out,
     )
 
 
-def _able(survey: Survey, pairs: Sequence[Candidate]) -> tuple[dict[Candidate, GridSize], dict[str, str]]:
+def _able(measurements: RankingMeasurements, pairs: Sequence[Candidate]) -> tuple[dict[Candidate, GridSize], dict[str, str]]:
     """Try each method at its layer on one image: the grids of the maps, and the errors of those that fail."""
     grids: dict[Candidate, GridSize] = {}
     left_out: dict[str, str] = {}
-    batch, targets = survey.explained(survey.order[:1])
+    batch, targets = measurements.explained(measurements.order[:1])
     for method, layer in pairs:
         try:
-            shape = attribute(survey.classifier, batch, targets, method, layer).shape
+            shape = attribute(measurements.classifier, batch, targets, method, layer).shape
         except SwinError as error:
             left_out[f"{method} {layer}"] = str(error)
         else:

@@ -1,15 +1,17 @@
 """Build a Swin, with random or pretrained weights."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
-from swin_core.models import swin
-from swin_core.models.config import SwinConfig
+from swin_core.errors import ConfigError
+from swin_core.models.config import VARIANTS, SwinConfig
+from swin_core.models.swin import Swin
 from swin_core.weights.files import load_weights
 from swin_core.zoo.load import weights_file
 
 
-def build(variant: str | SwinConfig, pretrained: str | os.PathLike[str] | None = None, **overrides: Any) -> swin.Swin:
+def build(variant: str | SwinConfig, pretrained: str | os.PathLike[str] | None = None, **overrides: Any) -> Swin:
     """Return a Swin with random weights, or with pretrained weights that are adapted to it.
 
     `load_weights` says how weights for another image size, window, patch size or number of channels are adapted. With
@@ -26,7 +28,18 @@ def build(variant: str | SwinConfig, pretrained: str | os.PathLike[str] | None =
         ModelError: there is no model of the name `pretrained`.
         WeightsError: the weights are of another variant, or damaged.
     """
-    model = swin.build(variant, **overrides)
+    config = VARIANTS.get(variant) if isinstance(variant, str) else variant
+    if not isinstance(config, SwinConfig):
+        raise ConfigError(f"unknown variant {variant!r:.80}; known are {', '.join(VARIANTS)}.")
+    if not isinstance(pretrained, str | os.PathLike | None):
+        raise ConfigError(
+            f'pretrained={pretrained!r:.40} names no weights; give a name, such as "timm/swin_tiny_patch4_window7_224".'
+        )
+    known = SwinConfig.__dataclass_fields__
+    for name in overrides:
+        if name not in known:
+            raise ConfigError(f"unknown model setting {name!r}; known are {', '.join(known)}.")
+    model = Swin(replace(config, **overrides))
     if pretrained is not None:
-        load_weights(model, weights_file(str(pretrained)))
+        load_weights(model, weights_file(os.fspath(pretrained)))
     return model

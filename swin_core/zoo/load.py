@@ -11,7 +11,7 @@ import torch
 from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ModelError, WeightsError
 from swin_core.images.preprocessing import IMAGENET
-from swin_core.models.swin import build
+from swin_core.models.swin import Swin
 from swin_core.runs import files as run_files
 from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_config, read_metadata
@@ -131,7 +131,7 @@ def _from_file(file: Path, name: str) -> Classifier:
     """Return the classifier that a weights file holds; its metadata may be any JSON."""
     metadata = read_metadata(file)
     config = read_config(file)
-    model = build(config)
+    model = Swin(config)
     report = load_weights(model, file)
     if not config.num_classes:
         raise no_head(name)

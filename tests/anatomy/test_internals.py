@@ -17,12 +17,12 @@ from torch import Tensor, nn
 import swin_core
 from swin_core.anatomy.internals import (
     block_attention,
-    look_inside,
+    read_internals,
     principal_colours,
     relevance_of_stages,
     token_rollout,
 )
-from swin_core.anatomy.structure import PADDING, Places, anatomy, bias_maps
+from swin_core.anatomy.structure import PADDING, WindowPositions, anatomy, bias_maps
 from swin_core.errors import LayerError
 from swin_core.models.windows import shift_mask, window_partition
 from tests.attribution.test_rollout import merging
@@ -70,18 +70,18 @@ def test_places_equal_a_loop_over_tokens(size: int, shift: bool) -> None:
         assert grid == (-(-size // 2 // block.stage),) * 2
         step = 2 if shift and block.number == 2 else 0
         expected = token_numbers(grid, 4, step, rolls_first=False)
-        places = block.places()
+        positions = block.positions()
         for number, tokens in enumerate(expected):
-            found = places.tokens[places.windows == number]
+            found = positions.tokens[positions.windows == number]
             assert [PADDING if token is None else token for token in tokens] == found.tolist()
-        on_map = places.on_map(places.windows)
+        on_map = positions.on_map(positions.windows)
         for number, tokens in enumerate(expected):
             for token in tokens:
                 if token is not None:
                     row, column = divmod(token, grid[1])
                     assert on_map[row, column] == number
-                    assert places.tokens[places.place_of((row, column))] == token
-                    assert places.tokens[places.window_of((row, column))].ravel().tolist() == [
+                    assert positions.tokens[positions.position_of((row, column))] == token
+                    assert positions.tokens[positions.window_of((row, column))].ravel().tolist() == [
                         PADDING if one is None else one for one in tokens
                     ]
 
@@ -89,17 +89,17 @@ def test_places_equal_a_loop_over_tokens(size: int, shift: bool) -> None:
 @pytest.mark.parametrize("size", [32, 24, 16])
 def test_masks_equal_swin_cores_and_a_loop_over_pairs(size: int) -> None:
     for block in anatomy(classifier(small(), size)).blocks:
-        places = block.places()
+        positions = block.positions()
         windows = block.windows
         core = shift_mask(windows.padded, windows.window, windows.shift)
         for row, column in np.ndindex(*block.grid):
-            number = places.on_map(places.windows)[row, column]
-            found = places.mask((row, column))
+            number = positions.on_map(positions.windows)[row, column]
+            found = positions.mask((row, column))
             assert np.array_equal(found, np.ones_like(found) if core is None else (core[number] == 0).numpy())
-            numbers = places.tokens[places.windows == number].tolist()
+            numbers = positions.tokens[positions.windows == number].tolist()
             assert agrees(found, numbers, block.grid[1], windows.window)
-        together = [number for _, numbers in places.masks() for number in numbers]
-        assert sorted(together) == list(range(int(places.windows.max()) + 1))
+        together = [number for _, numbers in positions.masks() for number in numbers]
+        assert sorted(together) == list(range(int(positions.windows.max()) + 1))
 
 
 def test_a_masked_pair_has_no_attention_and_every_other_has(no_hooks_left: Watch) -> None:
@@ -109,11 +109,11 @@ def test_a_masked_pair_has_no_attention_and_every_other_has(no_hooks_left: Watch
         view = subject.view(photo())
         for block in anatomy(subject).blocks:
             attention = block_attention(subject, view, block.name).matrix
-            places = block.places()
+            positions = block.positions()
             for token in [(0, 0), (block.grid[0] - 1, block.grid[1] - 1), (block.grid[0] // 2, 1)]:
-                row, column = places.place_of(token)
-                number = places.windows[row, column]
-                assert np.array_equal((attention[number].mean(0) > 1e-20).numpy(), places.mask(token))
+                row, column = positions.position_of(token)
+                number = positions.windows[row, column]
+                assert np.array_equal((attention[number].mean(0) > 1e-20).numpy(), positions.mask(token))
 
 
 @pytest.mark.parametrize("window", [4, 5])
@@ -123,11 +123,11 @@ def test_a_swin_mlp_is_cut_by_padding_at_the_top_and_left(window: int) -> None:
     assert not parts.has_attention
     assert parts.own
     block = parts.blocks[1]
-    places = block.places()
+    positions = block.positions()
     # A token changes what comes out at the tokens of its own window, and nowhere else.
     x = torch.randn(1, *block.grid, block.channels)
     mlp = model.layers[0].blocks[1].spatial_mlp
-    numbers = places.on_map(places.windows)
+    numbers = positions.on_map(positions.windows)
     with torch.no_grad():
         before = mlp(x)
         for token in [(0, 0), (1, 9), (15, 15), (2, 2)]:
@@ -142,7 +142,7 @@ def test_what_is_no_transformer_of_ours_has_stages_only() -> None:
     parts = anatomy(resnet)
     assert (parts.kind, parts.blocks, parts.patch) == ("ResNet", (), None)
     assert parts.stages == ("layer1", "layer2", "layer3", "layer4")
-    found = look_inside(resnet, photo(64))
+    found = read_internals(resnet, photo(64))
     assert [one.magnitude.shape for one in found.stages] == [(56, 56), (28, 28), (14, 14), (7, 7)]
     assert found.transitions == ()
 
@@ -231,7 +231,7 @@ def explicit(model: nn.Module, x: Tensor, block: int, token: int, head: int | No
 @pytest.mark.parametrize("head", [None, 1])
 def test_rolling_out_a_token_equals_the_explicit_product(size: int, head: int | None) -> None:
     subject = classifier(small(), size)
-    found = look_inside(subject, photo())
+    found = read_internals(subject, photo())
     x = subject.tensor(found.view)
     for number, block in enumerate(anatomy(subject).blocks):
         token = (block.grid[0] - 1, 2)
@@ -246,7 +246,7 @@ def test_rolling_out_a_token_equals_the_explicit_product(size: int, head: int | 
 def test_a_vits_token_draws_on_the_product_of_its_matrices() -> None:
     model = vit(reg_tokens=4)
     subject = classifier(model)
-    found = look_inside(subject, photo())
+    found = read_internals(subject, photo())
     seen = softmaxes(model, subject.tensor(found.view))
     row = torch.zeros(1, 5 + 16)
     row[0, 5 + 6] = 1
@@ -275,7 +275,7 @@ def test_faults_are_named() -> None:
 def test_stage_maps_are_the_mean_size_of_the_stages_outputs() -> None:
     model = small()
     subject = classifier(model)
-    found = look_inside(subject, photo())
+    found = read_internals(subject, photo())
     maps = model.pyramid(subject.tensor(found.view))
     np.testing.assert_allclose(found.logits, model(subject.tensor(found.view))[0].detach().numpy(), rtol=1e-4)
     for one, values in zip(found.stages, maps.values(), strict=True):
@@ -336,7 +336,7 @@ def test_four_threads_see_what_one_sees_and_leave_no_hook(no_hooks_left: Watch) 
     names = [block.name for block in anatomy(subject).blocks]
 
     def work(place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = look_inside(subject, pictures[place])
+        found = read_internals(subject, pictures[place])
         attention = block_attention(subject, found.view, names[place])
         rolled = token_rollout(found.transitions[:place], attention, (1, 2))
         return found.stages[1].magnitude, attention.of((1, 2)), rolled
@@ -363,14 +363,14 @@ def test_hooks_are_removed_when_the_model_fails(no_hooks_left: Watch, monkeypatc
     no_hooks_left(model)
     monkeypatch.setattr(model.head, "forward", lambda x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        look_inside(subject, photo())
+        read_internals(subject, photo())
     with pytest.raises(ZeroDivisionError):
         block_attention(subject, subject.view(photo()), "layers.0.blocks.0")
 
 
 def test_places_put_values_back_on_the_map() -> None:
-    places: Places = anatomy(classifier(small(), 30)).blocks[1].places()
-    numbers = torch.from_numpy(places.tokens)[None, :, :, None]
-    cut = window_partition(numbers, places.window)[..., 0]
+    positions: WindowPositions = anatomy(classifier(small(), 30)).blocks[1].positions()
+    numbers = torch.from_numpy(positions.tokens)[None, :, :, None]
+    cut = window_partition(numbers, positions.window)[..., 0]
     assert cut.shape == (16, 16)
-    assert np.array_equal(places.on_map(places.tokens), np.arange(15 * 15).reshape(15, 15))
+    assert np.array_equal(positions.on_map(positions.tokens), np.arange(15 * 15).reshape(15, 15))

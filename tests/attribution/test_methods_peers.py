@@ -24,7 +24,7 @@ from swin_core.attribution.cam_formulas import peak_up
 from swin_core.attribution.dispatch import run_method
 from swin_core.attribution.gradcam import forward_to_layers
 from swin_core.attribution.layers import layer_arrangement
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.attribution.pixel_gradients import smooth_grad
 from swin_core.attribution.targets import batch_targets, image_targets
 
@@ -88,7 +88,7 @@ def bare(name: str) -> object:
 
 def formula(method: str) -> Callable[[Tensor, Tensor], Tensor]:
     """From activations and gradients to the map of a CAM method, before the ReLU."""
-    return METHOD_FACTS[method].function.keywords["formula"].weigh
+    return METHODS[method].function.keywords["formula"].weigh
 
 
 @pytest.mark.parametrize("method", PEERS)
@@ -109,7 +109,7 @@ def test_formulas_equal_pytorch_grad_cam(method: str) -> None:
 def test_maps_equal_pytorch_grad_cam_on_tokens(swin: nn.Module, x: Tensor, method: str, layer: str) -> None:
     """The whole way from the image, on channels last and on tokens, for another class in each image."""
     classes = torch.tensor([4, 1])
-    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS[method], [layer]).maps[0][0].numpy()
+    ours = run_method(swin, x, batch_targets(classes), METHODS[method], [layer]).maps[0][0].numpy()
     with getattr(pytorch_grad_cam, PEERS[method])(swin, [swin.get_submodule(layer)], channels_first) as cam:
         theirs = raw_map(cam, x, [ClassifierOutputTarget(k) for k in classes.tolist()])
     swin.zero_grad()
@@ -145,24 +145,24 @@ def test_the_sign_of_a_component_follows_a_rule(method: str) -> None:
 
 def test_layers_equal_captum(resnet: nn.Module, swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([5, 0])
-    ours = run_method(resnet, x, batch_targets(classes), METHOD_FACTS["gradcam"], ["layer3"]).maps[0][0]
+    ours = run_method(resnet, x, batch_targets(classes), METHODS["gradcam"], ["layer3"]).maps[0][0]
     theirs = LayerGradCam(resnet, resnet.layer3).attribute(x, classes, relu_attributions=True)[:, 0]
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
-    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS["hirescam"], ["layers.1"]).maps[0][0]
+    ours = run_method(swin, x, batch_targets(classes), METHODS["hirescam"], ["layers.1"]).maps[0][0]
     theirs = LayerGradientXActivation(swin, swin.layers[1]).attribute(x, classes).sum(-1).relu()
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
 def test_input_gradient_equals_captum(swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([3, 2])
-    ours = run_method(swin, x, batch_targets(classes), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
+    ours = run_method(swin, x, batch_targets(classes), METHODS["gradient"], ["input"]).maps[0][0]
     theirs = Saliency(swin).attribute(x.clone().requires_grad_(), classes).amax(1)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_integrated_gradients_equal_captum(swin: nn.Module, x: Tensor) -> None:
     classes = torch.tensor([3, 2])
-    found = run_method(swin, x, batch_targets(classes), METHOD_FACTS["integrated"], ["input"])
+    found = run_method(swin, x, batch_targets(classes), METHODS["integrated"], ["input"])
     theirs, missing = IntegratedGradients(swin).attribute(
         x, target=classes, n_steps=32, method="gausslegendre", return_convergence_delta=True
     )
@@ -180,7 +180,7 @@ def test_integrated_gradients_are_exact_for_a_polynomial() -> None:
             return torch.stack([total, total**3], 1)
 
     x = torch.randn(1, 2, 4, 4)
-    found = run_method(Cubic(), x, image_targets([1]), METHOD_FACTS["integrated"], ["input"])
+    found = run_method(Cubic(), x, image_targets([1]), METHODS["integrated"], ["input"])
     torch.testing.assert_close(found.maps[0][0][0], (x * x.sum() ** 2).sum(1)[0], rtol=1e-4, atol=1e-5)
     assert float(found.completeness[0]) < 1e-4
 
@@ -201,7 +201,7 @@ def test_smooth_grad_equals_captum_with_the_same_noise(
 
 def test_smooth_grad_without_noise_is_the_gradient(swin: nn.Module, x: Tensor) -> None:
     smooth = smooth_grad(swin, x, batch_targets(torch.tensor([1, 1])), samples=3, noise=0).maps[0][0]
-    plain = run_method(swin, x, batch_targets(torch.tensor([1, 1])), METHOD_FACTS["gradient"], ["input"]).maps[0][0]
+    plain = run_method(swin, x, batch_targets(torch.tensor([1, 1])), METHODS["gradient"], ["input"]).maps[0][0]
     torch.testing.assert_close(smooth, plain, rtol=1e-4, atol=1e-7)
 
 
@@ -212,7 +212,7 @@ def test_wrapped_methods_equal_pytorch_grad_cam_alone(resnet: nn.Module, x: Tens
     x, layer = x[:1], "layer1"
     logits = resnet(x).detach()
     target = int(logits.argmax())
-    ours = run_method(resnet, x, image_targets([target]), METHOD_FACTS[method], [layer]).maps[0][0][0].numpy()
+    ours = run_method(resnet, x, image_targets([target]), METHODS[method], [layer]).maps[0][0][0].numpy()
     targets = [ClassifierOutputTarget(target)]
     if method == "finercam":
         cam = pytorch_grad_cam.FinerCAM(resnet, [resnet.layer1])
@@ -256,7 +256,7 @@ def test_ablation_on_tokens_equals_a_slow_loop(swin: nn.Module, x: Tensor) -> No
             weights.append(logits[target] - swin(x).detach()[0, target])
             hook.remove()
         slow = (kept[0][0] @ torch.stack(weights)).relu().unflatten(0, (8, 8))
-        ours = run_method(swin, x, image_targets([target]), METHOD_FACTS["ablationcam"], [layer]).maps[0][0][0]
+        ours = run_method(swin, x, image_targets([target]), METHODS["ablationcam"], [layer]).maps[0][0][0]
         torch.testing.assert_close(ours, slow, rtol=1e-2, atol=1e-3 * float(slow.max()))
 
 
@@ -270,7 +270,7 @@ def test_score_cam_on_tokens_equals_a_slow_loop(swin: nn.Module, x: Tensor) -> N
         mask = (mask - mask.min()) / (mask.max() - mask.min() + 1e-8)
         scores.append(swin(x * mask).detach()[0, 3])
     slow = torch.einsum("chw,c->hw", activations, torch.stack(scores).softmax(0)).relu()
-    ours = run_method(swin, x, image_targets([3]), METHOD_FACTS["scorecam"], [layer]).maps[0][0][0]
+    ours = run_method(swin, x, image_targets([3]), METHODS["scorecam"], [layer]).maps[0][0][0]
     torch.testing.assert_close(ours, slow, rtol=1e-3, atol=1e-5)
 
 
@@ -301,6 +301,6 @@ def test_shapley_cam_on_tokens_equals_second_derivatives_by_hand(swin: nn.Module
         slow = (activations @ weights).relu().unflatten(0, (8, 8)).float()
     finally:
         swin.float()
-    ours = run_method(swin, x.float(), image_targets([target]), METHOD_FACTS["shapleycam"], [layer]).maps[0][0][0]
+    ours = run_method(swin, x.float(), image_targets([target]), METHODS["shapleycam"], [layer]).maps[0][0][0]
     assert float(slow.max()) > 0
     torch.testing.assert_close(ours, slow, rtol=1e-2, atol=1e-3 * float(slow.max()))

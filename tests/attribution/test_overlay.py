@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from swin_core.attribution.overlay import COLORMAPS, DIVERGING, Look, color_scale, overlay
+from swin_core.attribution.overlay import COLORMAPS, SIGNED_COLORMAP, Look, color_scale, overlay
 from swin_core.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def test_negative_values_are_blue_and_zero_leaves_the_image() -> None:
     look = Look(opacity=0.5, threshold=0.4)
     for value in (-1.0, -0.41, -0.39, 0.0, 0.39, 0.41, 1.0):
         drawn = overlay(image, np.full((2, 2), 3 * value), 3, look, signed=True)[0, 0]
-        color = 255 * np.array(DIVERGING((1 + value) / 2)[:3])
+        color = 255 * np.array(SIGNED_COLORMAP((1 + value) / 2)[:3])
         share = 0.5 * abs(value) if abs(value) > 0.4 else 0
         np.testing.assert_allclose(drawn, 100 * (1 - share) + color * share, atol=1)
         if share:
@@ -45,7 +45,7 @@ def test_negative_values_are_blue_and_zero_leaves_the_image() -> None:
 
 def test_lightness_of_every_colour_map_rises() -> None:
     """So that grey printing and colour blindness keep the order."""
-    for name in (*COLORMAPS, DIVERGING):
+    for name in (*COLORMAPS, SIGNED_COLORMAP):
         colors = matplotlib.colormaps[name] if isinstance(name, str) else name
         luminance = colors(np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
         assert (np.diff(luminance) > 0).all(), name
@@ -75,7 +75,7 @@ def test_plotly_scale_has_the_same_colours_of_both_signs() -> None:
     for position, text in stops:
         r, g, b, alpha = map(float, re.findall(r"[\d.]+", text))
         fraction = 2 * position - 1
-        np.testing.assert_allclose([r, g, b], 255 * np.array(DIVERGING(position)[:3]), atol=3)
+        np.testing.assert_allclose([r, g, b], 255 * np.array(SIGNED_COLORMAP(position)[:3]), atol=3)
         at_the_edge = abs(abs(fraction) - 0.3) < 1e-9  # where it jumps, there is a stop on either side
         assert at_the_edge or alpha == pytest.approx(0.7 * abs(fraction) if abs(fraction) > 0.3 else 0, abs=1e-3)
     near = sorted(round(2 * position - 1, 6) for position in positions if abs(abs(2 * position - 1) - 0.3) < 1e-9)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.shared.page_heading import PAGES, Page
+from dashboard.shared.page_heading import PAGES, PageTexts
 from swin_core.figures import report_json
 from tests.fixtures.pages import ROOT, opened, run
 
@@ -28,7 +28,7 @@ def app() -> AppTest:
 
 
 @pytest.mark.parametrize(("name", "page"), PAGES.items())
-def test_each_page_starts_with_its_heading_and_a_sentence(app: AppTest, name: str, page: Page) -> None:
+def test_each_page_starts_with_its_heading_and_a_sentence(app: AppTest, name: str, page: PageTexts) -> None:
     run(app.switch_page(f"views/{name}.py"))
     assert [title.value for title in app.title] == [page.heading]
     assert app.main.caption[0].value == page.sentence
@@ -42,7 +42,7 @@ def test_a_page_is_one_view_and_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     view = "import streamlit as st\nfrom dashboard.shared.page_heading import show_heading\n"
     view += "with show_heading('toy'):\n    st.button('Play')\nst.write('A toy.')\n"
     (tmp_path / "app" / "views" / "toy.py").write_text(view)
-    monkeypatch.setitem(PAGES, "toy", Page("Toy", "toys", "Play with the toy", "Press the button."))
+    monkeypatch.setitem(PAGES, "toy", PageTexts("Toy", "toys", "Play with the toy", "Press the button."))
     app = run(AppTest.from_file(str(tmp_path / "app" / "app.py"), default_timeout=120).switch_page("views/toy.py"))
     assert app.title[0].value == "Play with the toy"
     assert [text.value for text in (*app.caption, *app.markdown)] == ["Press the button.", "A toy."]

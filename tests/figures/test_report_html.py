@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 import swin_core
-from swin_core.attribution.methods import METHOD_FACTS
+from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import Missing, compare
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Grid
@@ -101,7 +101,7 @@ def test_the_page_says_what_was_measured_with_what(small_classifier: swin_core.C
         assert re.search(rf"{label} · [<\d.]+", text), (label, probability)
     for words in (
         small_classifier.weights_hash,
-        METHOD_FACTS[explanation.method].title,
+        METHODS[explanation.method].title,
         trust.sentence,
         f"{trust.srg:+.2f}",
         torch.__version__.split("+")[0],

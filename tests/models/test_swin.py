@@ -17,7 +17,8 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS, SwinConfig
-from swin_core.models.swin import Swin, build
+from swin_core.models.swin import Swin
+from swin_core.zoo.build import build
 from swin_core.weights.key_layouts import convert
 from tests.fixtures.reference import SMALL, randomise, relative_error, small
 

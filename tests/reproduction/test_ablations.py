@@ -18,11 +18,12 @@ from PIL import Image
 from scripts import ablate
 from swin_core import runs
 from swin_core.errors import ConfigError, ModelError
-from swin_core.models.swin import Swin, build
+from swin_core.models.swin import Swin
+from swin_core.zoo.build import build
 from swin_core.reproduction import ablations
 from swin_core.reproduction.ablations import (
     ABLATIONS,
-    Result,
+    AblationResult,
     ablation_config,
     finetuning_config,
     markdown_table,
@@ -99,8 +100,8 @@ def test_unknown_names_are_one_line(tmp_path: Path) -> None:
 # -- the verdict
 
 
-def result(setting: str, seed: int, top1: float, **changes: Any) -> Result:
-    plain = Result(setting, seed, f"{setting}{seed}", "00", "cifar100", "test", top1, None, 2.0, 3.0, 1_000_000)
+def result(setting: str, seed: int, top1: float, **changes: Any) -> AblationResult:
+    plain = AblationResult(setting, seed, f"{setting}{seed}", "00", "cifar100", "test", top1, None, 2.0, 3.0, 1_000_000)
     return replace(plain, **changes)
 
 

@@ -102,7 +102,7 @@ def state(root: Path, status: Any = None, launch: Any = None) -> tuple[str, bool
         if content is not None:
             (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
     run = runs.find(folder.name, root)
-    assert run.state in runs.STATES
+    assert run.state in runs.RUN_STATES
     return run.state, run.alive
 
 

@@ -22,7 +22,7 @@ from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, DataError, RunError, SwinError
 from swin_core.evaluation.accuracy import evaluate_named
 from swin_core.models.config import VARIANTS
-from swin_core.models.swin import build
+from swin_core.zoo.build import build
 from swin_core.training import RECIPES, TrainConfig, train
 from swin_core.training.data import MEAN, STD, LabelledImages, TrainingData
 from swin_core.training.preflight import preflight
@@ -238,12 +238,12 @@ def test_kept_epochs_load_and_carry_their_figures(pictures: Path, tmp_path: Path
         file = run / "checkpoints" / line["saved"]
         metadata = read_metadata(file)
         assert metadata["training"]["epochs_done"] == line["epoch"]
-        assert metadata["figures"] == {key: line[key] for key in ("train_loss", "loss", "top1", "top5")}
+        assert metadata["metrics"] == {key: line[key] for key in ("train_loss", "loss", "top1", "top5")}
         found = evaluate_named(str(file), str(pictures), "val", runs_root=tmp_path).metrics
         assert (found.loss, found.top1) == pytest.approx((line["loss"], line["top1"]), abs=1e-6)
     best = max(told, key=lambda line: (line["top1"], -line["loss"]))
     metadata = read_metadata(run / "checkpoints" / "best.safetensors")
-    assert (metadata["training"]["epochs_done"], metadata["figures"]["loss"]) == (best["epoch"], best["loss"])
+    assert (metadata["training"]["epochs_done"], metadata["metrics"]["loss"]) == (best["epoch"], best["loss"])
     assert runs.read_status(run)["best_top1"] == best["top1"]
     last = run / "checkpoints" / told[-1]["saved"]
     state, kept = read_state(run / "model.safetensors"), read_state(last)

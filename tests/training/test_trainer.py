@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from swin_core import runs
 from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, SwinError, WeightsError
-from swin_core.models.swin import build
+from swin_core.zoo.build import build
 from swin_core.training import RECIPES, TrainConfig, recipe
 from swin_core.training import train as train_in
 from swin_core.training.checkpoint import read_checkpoint, write_checkpoint

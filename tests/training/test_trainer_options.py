@@ -21,7 +21,8 @@ import swin_core
 from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS
 from swin_core.models.linear import linear
-from swin_core.models.swin import DropPath, build
+from swin_core.models.swin import DropPath
+from swin_core.zoo.build import build
 from swin_core.system.distributed import SINGLE
 from swin_core.training import TrainConfig
 from swin_core.training.augment import augment

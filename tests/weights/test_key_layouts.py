@@ -12,7 +12,8 @@ import timm
 import torch
 
 from swin_core.errors import WeightsError
-from swin_core.models.swin import Swin, build
+from swin_core.models.swin import Swin
+from swin_core.zoo.build import build
 from swin_core.weights import key_layouts
 from swin_core.weights.files import load_weights
 from swin_core.weights.key_layouts import LAYOUTS, KeyLayout, config_of, convert

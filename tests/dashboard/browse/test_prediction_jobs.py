@@ -69,7 +69,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         cache.classifier(model)
 
 
-def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job | None:
+def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.PredictionJob | None:
     """Poll until the predictions are ready or the time is over."""
     end = time.monotonic() + seconds
     while not isinstance(found := prediction_jobs.predictions_or_job(model, "cifar100", "test"), Predictions):
@@ -82,7 +82,7 @@ def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Job | 
 @pytest.mark.usefixtures("slow")
 def test_a_hidden_job_is_cancelled_for_a_shown_one() -> None:
     left = ask("first", 0)
-    assert isinstance(left, prediction_jobs.Job)
+    assert isinstance(left, prediction_jobs.PredictionJob)
     time.sleep(0.6)
     assert not left.ended.is_set()
     assert isinstance(ask("second"), Predictions)
@@ -94,8 +94,8 @@ def test_a_hidden_job_is_cancelled_for_a_shown_one() -> None:
 @pytest.mark.usefixtures("slow")
 def test_a_hidden_job_continues_if_no_page_waits() -> None:
     first, second = ask("first", 0), ask("second", 0)
-    assert isinstance(first, prediction_jobs.Job)
-    assert isinstance(second, prediction_jobs.Job)
+    assert isinstance(first, prediction_jobs.PredictionJob)
+    assert isinstance(second, prediction_jobs.PredictionJob)
     assert first.ended.wait(60)
     assert second.ended.wait(60)
     assert (first.done, second.done) == (first.count, second.count)
@@ -104,8 +104,8 @@ def test_a_hidden_job_continues_if_no_page_waits() -> None:
 @pytest.mark.usefixtures("slow")
 def test_a_shown_job_finishes_before_the_next() -> None:
     first, second = ask("first", 0), ask("second", 0)
-    assert isinstance(first, prediction_jobs.Job)
-    assert isinstance(second, prediction_jobs.Job)
+    assert isinstance(first, prediction_jobs.PredictionJob)
+    assert isinstance(second, prediction_jobs.PredictionJob)
     while not first.ended.wait(0.02):
         first.poll()
         second.poll()
@@ -153,7 +153,7 @@ def test_caches_stay_within_their_limits(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_time_left_ignores_the_slow_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    job = prediction_jobs.Job("first", "cifar100", "test", "key", 10_000)
+    job = prediction_jobs.PredictionJob("first", "cifar100", "test", "key", 10_000)
     told = []
     # The first batch takes six seconds, the others half a second each; after the fiftieth they take twice as long.
     for batch in range(1, 101):

@@ -24,7 +24,7 @@ from dashboard.shared.cache import STAGES
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.layers import stage_layers
-from swin_core.attribution.methods import METHOD_FACTS, METHODS, NOT_OFFERED
+from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.comparisons.class_mean import class_mean
 from swin_core.comparisons.timeline import checkpoints_of, timeline
@@ -147,10 +147,10 @@ def test_files_hold_the_trust_that_is_known(measured: list[str]) -> None:
     "method", ["hirescam", "eigencam", "scorecam", "gradient", "integrated", "rollout", "relevance"]
 )
 def test_every_kind_of_method_is_offered_and_shown_with_its_summary(method: str) -> None:
-    facts = METHOD_FACTS[method]
-    app = opened(method=METHODS[method], model="first", sample="tulip")
+    facts = METHODS[method]
+    app = opened(method=METHODS[method].title, model="first", sample="tulip")
     assert app.selectbox(key="method").value == method
-    assert app.selectbox(key="method").options == [BEST_TITLE, *METHODS.values()]
+    assert app.selectbox(key="method").options == [BEST_TITLE, *(method.title for method in METHODS.values())]
     assert all(reason in app.selectbox(key="method").help for reason in NOT_OFFERED.values())
     assert facts.summary in words(app)
     assert "failed" not in texts(app)
@@ -172,7 +172,7 @@ def test_each_model_starts_with_its_own_best_method_and_names_it(monkeypatch: py
     monkeypatch.setattr(swin_core, "load", fixed)
     app = opened(model=["first", "timm/resnet18"], sample="tulip")
     for name, title in (("first", "Relevance of patches"), ("timm/resnet18", "Grad-CAM")):
-        assert METHODS[default_method(fixed(name))] == title
+        assert METHODS[default_method(fixed(name))].title == title
         assert title in texts(app)
     app.selectbox(key="layer").set_value(STAGES)
     assert "HiResCAM at layers.2" in texts(run(app))
@@ -206,13 +206,13 @@ def test_each_cell_of_a_strip_knows_its_line_and_model() -> None:
 
 
 def test_relevance_at_one_stage_can_be_chosen() -> None:
-    app = opened(method=METHODS["relevance"], layer="layers.0", model="first", sample="tulip")
+    app = opened(method=METHODS["relevance"].title, layer="layers.0", model="first", sample="tulip")
     stages = stage_layers(swin_core.load("first"))
     assert app.selectbox(key="layer").options == ["The pixels", "All stages, side by side", *stages]
     model, image = swin_core.load("first"), swin_core.read_image(choices.sample_images()["tulip"])
     expected = swin_core.explain(model, image, method="relevance", layers="layers.0")
     assert f"magnitude {expected.maps.max():.3g}" in texts(app)
-    assert f"magnitude {expected.maps.max():.3g}" not in texts(opened(method=METHODS["relevance"], model="first"))
+    assert f"magnitude {expected.maps.max():.3g}" not in texts(opened(method=METHODS["relevance"].title, model="first"))
 
 
 def test_relevance_says_what_each_stage_hands_on() -> None:

@@ -14,12 +14,12 @@ import timm
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard.inside import subject as subject_module
+from dashboard.inside import inspection as inspection_module
 from dashboard.inside.controls import _clicked
 from dashboard.inside.drawing import TINTS, edges, over_tokens, rolled_view, tint_indices, window_labels
 from dashboard.inside.panel_texts import PANELS, available_panels, describe_missing
 from dashboard.inside.plotly_figures import cost_figure
-from dashboard.inside.subject import Subject
+from dashboard.inside.inspection import Inspection
 from dashboard.shared import cache
 from swin_core.anatomy.structure import PADDING, anatomy
 from swin_core.errors import ModelError
@@ -52,7 +52,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use these two models as the bundled ones, with empty caches."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch, subject_module)
+    empty_caches(monkeypatch, inspection_module)
 
 
 def opened(**query: str | list[str]) -> AppTest:
@@ -270,7 +270,7 @@ def test_panels_depend_on_the_model() -> None:
 def test_edges_separate_pixels_of_different_windows(size: int) -> None:
     for block in anatomy(classifier(small(), size)).blocks:
         token = (2 * block.stage, 2 * block.stage)
-        numbers = block.places().on_map(block.places().windows)
+        numbers = block.positions().on_map(block.positions().windows)
         pixels = np.zeros((size, size), int)
         windows = token_numbers(block.grid, 4, 2 if block.number == 2 else 0, rolls_first=False)
         where = {one: number for number, tokens in enumerate(windows) for one in tokens if one is not None}
@@ -298,7 +298,7 @@ def test_edges_separate_pixels_of_different_windows(size: int) -> None:
 @pytest.mark.parametrize("size", [32, 30, 56])
 def test_neighbouring_windows_have_different_tints(size: int) -> None:
     block = anatomy(classifier(small(), size)).blocks[1]
-    numbers = block.places().on_map(block.places().windows)
+    numbers = block.positions().on_map(block.positions().windows)
     # In another order of numbers more of them compete for one tint.
     numbers = np.random.default_rng(0).permutation(numbers.max() + 1)[numbers]
     tints = tint_indices(numbers)
@@ -317,15 +317,15 @@ def test_neighbouring_windows_have_different_tints(size: int) -> None:
 @pytest.mark.parametrize("size", [32, 30])
 def test_the_rolled_view_equals_the_rolled_image(size: int) -> None:
     block = anatomy(classifier(small(), size)).blocks[1]
-    places = block.places()
+    positions = block.positions()
     view = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
-    laid = rolled_view(view, places, (2, 2))
-    height, width = places.tokens.shape
+    laid = rolled_view(view, positions, (2, 2))
+    height, width = positions.tokens.shape
     assert laid.shape == (2 * height, 2 * width, 3)
     for y, x in np.ndindex(2 * height, 2 * width):
         row, column = (y // 2 + 2) % height, (x // 2 + 2) % width
         inside = row < size // 2 and column < size // 2
-        assert inside == (places.tokens[y // 2, x // 2] != PADDING)
+        assert inside == (positions.tokens[y // 2, x // 2] != PADDING)
         expected = view[2 * row + y % 2, 2 * column + x % 2] if inside else [127, 127, 127]
         assert np.array_equal(laid[y, x], expected)
 
@@ -349,46 +349,46 @@ def test_the_cost_curves_equal_the_equations() -> None:
 
 def test_results_are_cached_until_the_weights_change(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     made: list[str] = []
-    look_inside = subject_module.look_inside
-    monkeypatch.setattr(subject_module, "look_inside", lambda *given: made.append("pass") or look_inside(*given))
-    subject = Subject("first", picture())
-    block = subject.anatomy().blocks[1]
-    one = subject.token_attention(block, (3, 4), 1)
-    assert subject.token_attention(block, (3, 4), 1) is one
-    assert Subject("first", picture(key="an image")).inside() is subject.inside()
+    read_internals = inspection_module.read_internals
+    monkeypatch.setattr(inspection_module, "read_internals", lambda *given: made.append("pass") or read_internals(*given))
+    inspection = Inspection("first", picture())
+    block = inspection.anatomy().blocks[1]
+    one = inspection.token_attention(block, (3, 4), 1)
+    assert inspection.token_attention(block, (3, 4), 1) is one
+    assert Inspection("first", picture(key="an image")).internals() is inspection.internals()
     assert made == ["pass"]
-    Subject("first", picture("cat", "another")).inside()
+    Inspection("first", picture("cat", "another")).internals()
     assert made == ["pass"] * 2
     kept = (bundle / "first.safetensors").read_bytes()
     monkeypatch.setattr(cache, "_classifiers", LRUCache(6))  # a bundled model's file is not watched
     try:
         save_model(bundle, "first", FLOWERS, 9)
-        assert not np.array_equal(subject.token_attention(block, (3, 4), 1).heads, one.heads)
+        assert not np.array_equal(inspection.token_attention(block, (3, 4), 1).heads, one.heads)
         assert made == ["pass"] * 3
     finally:
         (bundle / "first.safetensors").write_bytes(kept)
 
 
 def test_caches_stay_within_their_limits() -> None:
-    subject = Subject("first", picture())
-    blocks = subject.anatomy().blocks
+    inspection = Inspection("first", picture())
+    blocks = inspection.anatomy().blocks
     for block in blocks:
         for token in np.ndindex(*block.grid):
-            subject.token_attention(block, token, None)
-    assert len(subject_module._token_attentions) == subject_module._token_attentions.entries
-    assert len(subject_module._attentions) <= subject_module._attentions.entries
+            inspection.token_attention(block, token, None)
+    assert len(inspection_module._token_attentions) == inspection_module._token_attentions.entries
+    assert len(inspection_module._attentions) <= inspection_module._attentions.entries
 
 
 def test_concurrent_sessions_get_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [picture(name, name) for name in ("tulip", "rose", "cat", "coffee")]
 
     def work(place: int) -> list[np.ndarray]:
-        subject = Subject("first", pictures[place])
-        attention = subject.token_attention(subject.anatomy().blocks[place], (1, 2), None)
-        return [attention.heads, attention.rollout, *subject.relevance(place).maps, subject.inside().logits]
+        inspection = Inspection("first", pictures[place])
+        attention = inspection.token_attention(inspection.anatomy().blocks[place], (1, 2), None)
+        return [attention.heads, attention.rollout, *inspection.relevance(place).maps, inspection.internals().logits]
 
     alone = [work(place) for place in range(4)]
-    empty_caches(monkeypatch, subject_module)
+    empty_caches(monkeypatch, inspection_module)
     hooks = count_hooks(cache.classifier("first").model)
     start = threading.Barrier(4)
 
@@ -404,4 +404,4 @@ def test_concurrent_sessions_get_the_same_results(monkeypatch: pytest.MonkeyPatc
 
 def test_an_unknown_model_is_an_error() -> None:
     with pytest.raises(ModelError, match="There is no model nowhere"):
-        Subject("nowhere", picture()).inside()
+        Inspection("nowhere", picture()).internals()

@@ -50,4 +50,4 @@ def test_both_themes_can_be_read(mode: str) -> None:
     for ground in ("backgroundColor", "secondaryBackgroundColor"):
         assert contrast(colors["textColor"], colors[ground]) > 7
     assert contrast(colors["linkColor"], colors["backgroundColor"]) > 4.5
-    assert all(contrast(theme.INK, color) > 4.5 for _, color in theme.DIVERGING)
+    assert all(contrast(theme.INK, color) > 4.5 for _, color in theme.DIVERGING_SCALE)

@@ -9,10 +9,10 @@ from dashboard.shared.cache import InputImage
 from swin_core import Classifier
 from swin_core.anatomy.internals import (
     BlockAttention,
-    Inside,
+    Internals,
     StageRelevance,
     block_attention,
-    look_inside,
+    read_internals,
     relevance_of_stages,
     token_rollout,
 )
@@ -21,7 +21,7 @@ from swin_core.models.windows import Pair
 from swin_core.system.cache import LRUCache
 
 # The results of a forward pass of a large model take some 20 MB, and so does the attention of one of its blocks.
-_insides: LRUCache[Inside] = LRUCache(6)
+_internals: LRUCache[Internals] = LRUCache(6)
 _attentions: LRUCache[BlockAttention] = LRUCache(8)
 _relevances: LRUCache[StageRelevance] = LRUCache(32)
 _token_attentions: LRUCache["TokenAttention"] = LRUCache(128)
@@ -44,7 +44,7 @@ class TokenAttention:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Inspection:
     """One image in one model. All methods raise `SwinError` if the model cannot be loaded."""
 
     model: str
@@ -58,14 +58,14 @@ class Subject:
         """The structure of the model."""
         return anatomy(self.classifier())
 
-    def inside(self) -> Inside:
+    def internals(self) -> Internals:
         """The results of one forward pass."""
         classifier = self.classifier()
-        return _insides.get(self._key(classifier), lambda: look_inside(classifier, self.image.pil))
+        return _internals.get(self._key(classifier), lambda: read_internals(classifier, self.image.pil))
 
     def attention(self, block: Block) -> BlockAttention:
         """The attention of all tokens of a block."""
-        classifier, view = self.classifier(), self.inside().view
+        classifier, view = self.classifier(), self.internals().view
         return _attentions.get(
             (*self._key(classifier), block.name), lambda: block_attention(classifier, view, block.name)
         )
@@ -76,14 +76,14 @@ class Subject:
         def compute() -> TokenAttention:
             attention = self.attention(block)
             earlier = [other.name for other in self.anatomy().blocks].index(block.name)
-            rollout = token_rollout(self.inside().transitions[:earlier], attention, token, head)
+            rollout = token_rollout(self.internals().transitions[:earlier], attention, token, head)
             return TokenAttention(attention.of(token), attention.within_window(token), rollout)
 
         return _token_attentions.get((*self._key(self.classifier()), block.name, token, head), compute)
 
     def relevance(self, target: int) -> StageRelevance:
         """The relevance of a class's logit at the pixels and at each stage."""
-        classifier, view = self.classifier(), self.inside().view
+        classifier, view = self.classifier(), self.internals().view
         return _relevances.get((*self._key(classifier), target), lambda: relevance_of_stages(classifier, view, target))
 
     def _key(self, classifier: Classifier) -> tuple[object, ...]:
