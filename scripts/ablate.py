@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from swin_core.reproduction.ablations import (
     run_result,
 )
 from swin_core.reproduction.model_cards import evaluated_split
-from swin_core.system.atomic import atomic_write
+from swin_core.system.atomic import check_writable, write_file
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training import TrainConfig
 from swin_core.training.launch import choose_devices
@@ -114,12 +115,7 @@ def read(out: Path) -> list[AblationResult]:
 
 def write(results: list[AblationResult], out: Path) -> None:
     """Write the results."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out) as file:
-            file.write(json.dumps([asdict(result) for result in results], indent=1).encode())
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror or error}; name another by --json.") from error
+    write_file(out, json.dumps([asdict(result) for result in results], indent=1).encode())
 
 
 def compare(given: argparse.Namespace) -> str:
@@ -135,7 +131,9 @@ def compare(given: argparse.Namespace) -> str:
     configs = list(plan(given, root))
     results: list[AblationResult] = []
     known = read(out)
-    write(known, out)  # fails before the training if the file cannot be written
+    with suppress(OSError):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     for number, (setting, config) in enumerate(configs, 1):
         print(f"{number} of {len(configs)}: {config.name}", file=sys.stderr)
         run = finish_run(

@@ -26,7 +26,9 @@ from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
+from swin_core.errors import SwinError
 from swin_core.figures.report_json import machine
+from swin_core.system.atomic import check_writable
 from swin_core.system.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,7 +118,6 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "page": page,
     "train_page": training.train_page,
     "browse": browse.browse,
-    "layers": explanations.layers,
     "rollout": rollout.rollout,
     "trust": trust.trust,
     "demo": demo.demo,
@@ -139,6 +140,11 @@ def main() -> None:
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads must be at least 1")
     torch.set_num_threads(arguments.threads)
+    if arguments.json:
+        try:
+            check_writable(arguments.json)
+        except SwinError as error:
+            parser.error(str(error))
     host = machine()
     environment = {
         "processor": f"{host['processor']} ({host['instructions']})",

@@ -14,13 +14,14 @@ from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.commands import shell
 from swin_core.commands.explain import load_or_missing, print_failed
 from swin_core.comparisons.compare import ExplainSettings, class_grid
-from swin_core.data.registry import DATA_SETS, open_split, trainable
+from swin_core.data.registry import DATA_SETS, open_split, public_data_set
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.files import KINDS, save
 from swin_core.figures.matplotlib_grid import matplotlib_figure
 from swin_core.images.read import read_image
 from swin_core.reproduction import paper_figures
 from swin_core.runs import runs_root
+from swin_core.system.atomic import check_writable
 from swin_core.system.memory import keep_freed_memory
 from swin_core.system.progress import ProgressBar
 
@@ -98,10 +99,12 @@ def draw(given: argparse.Namespace) -> int:
     root = runs_root(given.runs_root)
     kinds = GRID_KINDS if given.figure == "classes" else paper_figures.KINDS
     paper_figures.kind_of(given.out, kinds)  # refuse a wrong suffix before minutes of work
+    check_writable(given.out)
     if given.figure == "classes":
         _class_grid(given, root)
     elif given.figure == "sheet":
-        split = given.split or ("train" if given.data in trainable() else "all")
+        public = public_data_set(given.data)
+        split = given.split or ("train" if public and "train" in public.splits else "all")
         paper_figures.save(paper_figures.sample_sheet(open_split(given.data, split, root=given.data_root)), given.out)
     else:
         models = [paper_figures.trained_model(name, root) for name in given.models]

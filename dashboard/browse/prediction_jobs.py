@@ -91,7 +91,9 @@ _guard = threading.Lock()
 _worker: threading.Thread | None = None
 
 
-def predictions_or_job(model: str, collection: str, split: str, allow_long: bool = True) -> Predictions | PredictionJob | None:
+def predictions_or_job(
+    model: str, collection: str, split: str, allow_long: bool = True
+) -> Predictions | PredictionJob | None:
     """Return a model's predictions for a split, or the job that computes them.
 
     Unless `allow_long`, no job is started that would take minutes: the result is None instead.

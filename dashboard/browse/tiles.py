@@ -1,6 +1,5 @@
 """The tiles of the sample sheet: thumbnails, heat maps, labels and predictions."""
 
-import base64
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.overlay import Look, overlay, scale_top
 from swin_core.data.catalog import Catalog
-from swin_core.data.thumbnails import SIDE, encode, thumbnails
+from swin_core.data.thumbnails import SIDE, thumbnails
 from swin_core.errors import DataError
 from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.text import percent
+from swin_core.images.data_uri import data_uri, image_uri
 from swin_core.system.cache import LRUCache
 from swin_core.system.progress import Progress
 
@@ -114,7 +114,7 @@ def plain_tiles(data: BrowsedData, rows: Sequence[int]) -> list[Tile]:
             if isinstance(thumbnail, str):
                 faults[row] = thumbnail
             else:
-                sources[row] = _data_uri(*thumbnail)
+                sources[row] = data_uri(*thumbnail)
                 _thumbnails.put(keys[row], sources[row])
     tiles = []
     for row in rows:
@@ -132,10 +132,6 @@ def plain_tiles(data: BrowsedData, rows: Sequence[int]) -> list[Tile]:
             )
         )
     return tiles
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def add_predictions(tile: Tile, row: int, results: Sequence[CatalogPredictions]) -> None:
@@ -217,5 +213,5 @@ def heat_maps(
     for i, view in views.items():
         # Enlarge the view first: on an image of 32 pixels the cells of a map would be blocks.
         image = np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-        results[i] = _data_uri(*encode(Image.fromarray(overlay(image, maps[i], tops[i], look))))
+        results[i] = image_uri(overlay(image, maps[i], tops[i], look))
     return results

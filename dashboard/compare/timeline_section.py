@@ -12,11 +12,12 @@ from dashboard.shared.cache import FUSED, STAGES
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.theme import SERIES, escape_markdown
-from swin_core.attribution.overlay import Look, data_uri
+from swin_core.attribution.overlay import Look
 from swin_core.comparisons.timeline import Timeline
 from swin_core.errors import SwinError
 from swin_core.figures.plotly_grid import CONFIG
 from swin_core.figures.text import percent
+from swin_core.images.data_uri import image_uri
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _show(timeline: Timeline, line: ImageAndClass, look: Look) -> None:
     names = [f"epoch {epoch}" for epoch in timeline.epochs]
     name = st.select_slider("Epoch", names, names[-1], key="gaze_epoch", bind="query-params")
     here = names.index(name) if name in names else len(names) - 1
-    sources = map(data_uri, timeline.draw(look, SMALL_PIXELS))
+    sources = map(image_uri, timeline.draw(look, SMALL_PIXELS))
     probabilities = [percent(float(value)) for value in timeline.probabilities]
     maps = zip(sources, timeline.epochs, probabilities, strict=True)
     st.html(STRIP.render(maps=maps, here=here, pixels=SMALL_PIXELS, mark=MARK), unsafe_allow_javascript=True)

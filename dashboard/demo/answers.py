@@ -77,7 +77,7 @@ class Demo:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise ConfigError("The demo needs a model: name one after --models.")
+            raise ConfigError("the demo needs a model: name one after --models.")
         self.descriptions  # noqa: B018  refuse a wrong name now, not at the first request
 
     @cached_property
@@ -108,7 +108,7 @@ class Demo:
         names = self._check_models(models)
         method_name = _check_text(method, "method")
         if method_name is not None and method_name not in METHODS:
-            raise ConfigError(f"There is no method {method_name[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
+            raise ConfigError(f"there is no method {method_name[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
         line = ImageAndClass(self.picture(upload), _check_text(target, "target"))
         comparison = Comparison((line,), names, method_name)
         answer = Answer(names, Grid(tuple(comparison.rows()), comparison.columns))
@@ -119,15 +119,15 @@ class Demo:
     def _check_models(self, models: object) -> tuple[str, ...]:
         names = [models] if isinstance(models, str) else models
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ModelError(f"Name one to {MODELS_AT_MOST} models: the demo offers {first_names(self.models)}.")
+            raise ModelError(f"name one to {MODELS_AT_MOST} models: the demo offers {first_names(self.models)}.")
         for name in names:
             if name not in self.models:
                 raise ModelError(
-                    f"There is no model {name[:_NAME_LENGTH]!r} here; the demo offers {first_names(self.models)}."
+                    f"there is no model {name[:_NAME_LENGTH]!r} here; the demo offers {first_names(self.models)}."
                 )
         unique = tuple(dict.fromkeys(names))
         if len(unique) > MODELS_AT_MOST:
-            raise ModelError(f"A request may name up to {MODELS_AT_MOST} models, not {len(unique)}.")
+            raise ModelError(f"a request may name up to {MODELS_AT_MOST} models, not {len(unique)}.")
         return unique
 
     def picture(self, upload: object) -> InputImage:
@@ -146,7 +146,7 @@ class Demo:
     def _read_upload(self, upload: object) -> bytes:
         path = upload.get("path") if isinstance(upload, dict) else None
         if not isinstance(path, str) or not path:
-            raise ImageError("There is no image: upload one, or choose an example.")
+            raise ImageError("there is no image: upload one, or choose an example.")
         # Resolve links before the check: they may lead out of the folder.
         if "\0" in path or not Path(path).resolve().is_relative_to(self.folder.resolve()):
             raise ImageError(NOT_AN_UPLOAD)
@@ -154,7 +154,7 @@ class Demo:
             with open(path, "rb") as file:
                 return file.read(UPLOAD_BYTES + 1)
         except OSError as error:
-            raise ImageError("The upload is gone, since uploads are deleted after an hour: send it again.") from error
+            raise ImageError("the upload is gone, since uploads are deleted after an hour: send it again.") from error
 
     def new_file(self, name: str) -> Path:
         """Return the path of a new file of an answer, in a folder whose name cannot be guessed."""
@@ -174,7 +174,7 @@ def _check_text(value: object, what: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise ConfigError(f"The {what} must be a name, not {type(value).__name__}.")
+        raise ConfigError(f"the {what} must be a name, not {type(value).__name__}.")
     return value[:200]
 
 

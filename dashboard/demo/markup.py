@@ -11,11 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from dashboard.demo.answers import Answer, likeliest_classes
-from swin_core.attribution.overlay import bar_colors, data_uri, enlarged
+from swin_core.attribution.overlay import bar_colors, enlarged
 from swin_core.attribution.regions import Region, common_parts
 from swin_core.figures.grid import Cell
 from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.text import percent, shorten
+from swin_core.images.data_uri import image_uri
 
 IMAGE_ALONE = "The image alone"
 """Choice of the slider in place of a model."""
@@ -59,7 +60,7 @@ def heat_maps(answer: Answer) -> str:
     """Return the image and each model's heat map, with captions and likeliest classes, as one row that wraps."""
     row, grid = answer.grid.rows[0], answer.grid
     notes = (f"true class: {row.truth}",) if row.truth else ()
-    cards = [_MapCard("Image", "Image", "", data_uri(row.thumbnail), f"The image {row.title}", row.title, notes)]
+    cards = [_MapCard("Image", "Image", "", image_uri(row.thumbnail), f"The image {row.title}", row.title, notes)]
     for name, title, cell in zip(answer.models, grid.columns, answer.cells, strict=True):
         if cell.explanation is None or cell.map is None:
             cards.append(_MapCard(shorten(title), name, cell.error))
@@ -69,7 +70,7 @@ def heat_maps(answer: Answer) -> str:
             _MapCard(
                 shorten(title),
                 name,
-                image=data_uri(cell_overlay(grid, cell)),
+                image=image_uri(cell_overlay(grid, cell)),
                 alt=f"Heat map of {cell.explanation.model} for {caption.headline}",
                 headline=caption.headline,
                 notes=tuple(caption.notes),

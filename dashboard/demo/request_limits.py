@@ -13,7 +13,7 @@ from swin_core.errors import ImageError
 log = logging.getLogger(__name__)
 
 INVALID_REQUEST = "Invalid request; see the API page."
-NOT_AN_UPLOAD = "The image must be an upload: send the file itself, not a path or a URL."
+NOT_AN_UPLOAD = "the image must be an upload: send the file itself, not a path or a URL."
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -9,8 +9,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.inside.panel_texts import Panel
 from dashboard.inside.inspection import Inspection
+from dashboard.inside.panel_texts import Panel
 from dashboard.shared.cache import InputImage
 from dashboard.shared.model_names import display_name
 from dashboard.shared.url_state import invalid_number, unknown_values

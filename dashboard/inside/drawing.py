@@ -3,16 +3,12 @@
 Sizes are `(height, width)`; a position is `(x, y)` in pixels of the model's input.
 """
 
-import base64
-import io
-
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
-from PIL import Image
 
 from dashboard.shared.theme import DIVERGING_SCALE
 from swin_core.anatomy.structure import PADDING, WindowPositions
-from swin_core.attribution.overlay import Look, colors
+from swin_core.attribution.overlay import Look, colors, overlay
 from swin_core.figures.palette import SERIES
 from swin_core.models.windows import Pair
 
@@ -110,12 +106,10 @@ def heat_overlay(image: np.ndarray, values: np.ndarray, top: float, visible: np.
         top: the value at the top of the scale.
         visible: where the token can attend, `(h, w)` bool; None for everywhere.
     """
-    fraction = np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape)
-    weight = (0.15 + 0.75 * np.sqrt(fraction))[..., None]
-    blended = image * (1 - weight) + 255 * colors(Look(), fraction, signed=False) * weight
+    drawn = overlay(image, values, top, Look())
     if visible is not None:
-        blended = np.where(visible[..., None], blended, image * DIMMED)
-    return np.rint(blended).astype(np.uint8)
+        drawn = np.where(visible[..., None], drawn, np.rint(image * DIMMED).astype(np.uint8))
+    return drawn
 
 
 def edges(windows: np.ndarray, token: Pair, size: Pair) -> Segments:
@@ -167,13 +161,6 @@ def window_labels(windows: np.ndarray, token: Pair) -> list[tuple[float, float, 
         remaining[row : bottom + 1, column : right + 1] = PADDING
         labels.append(((column + right + 1) / 2 * token[1], (row + bottom + 1) / 2 * token[0], window))
     return labels
-
-
-def png_uri(image: np.ndarray) -> str:
-    """Encode an image, `(h, w, 3)` uint8, as a PNG data URI: lossless, since the page enlarges its pixels."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def sequential_colours(values: np.ndarray, top: float) -> np.ndarray:

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.inside.controls import choose_clicked_block, choose_clicked_token
-from dashboard.inside.drawing import png_uri
 from dashboard.inside.plotly_figures import stages_figure
 from swin_core.anatomy.structure import Block
 from swin_core.figures.plotly_grid import CONFIG
+from swin_core.images.data_uri import image_uri
 
 SIDE, BLOCK_PIXELS = 520, 38
 STYLE = f"""<style>
@@ -80,6 +80,6 @@ def show_strip(kind: str, name: str, items: Sequence[str]) -> None:
 
 def strip_item(images: dict[str, np.ndarray], title: str, text: str, chosen: bool = False) -> str:
     """Return the HTML of one item of a strip: images, `(h, w, 3)` uint8, by alternative text, above a caption."""
-    tags = "".join(f'<img src="{png_uri(image)}" alt="{escape(alt)}">' for alt, image in images.items())
+    tags = "".join(f'<img src="{image_uri(image, "PNG")}" alt="{escape(alt)}">' for alt, image in images.items())
     caption = f'<span class="title">{escape(title)}</span><br>{escape(text)}'
     return f"<figure{' class=here' if chosen else ''}>{tags}<figcaption>{caption}</figcaption></figure>"

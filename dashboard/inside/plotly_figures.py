@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from dashboard.inside.drawing import MARK, Segments, enlarge, outline
 from dashboard.shared.theme import DIVERGING_SCALE
 from swin_core.anatomy.structure import Block
-from swin_core.attribution.overlay import data_uri
 from swin_core.figures.palette import INK, SERIES
+from swin_core.images.data_uri import image_uri
 from swin_core.models.complexity import msa_complexity, window_msa_complexity
 from swin_core.models.windows import Pair
 
@@ -70,7 +70,7 @@ def image_figure(
     image = enlarge(image)
     dy, dx = size[0] / image.shape[0], size[1] / image.shape[1]
     traces: list[dict[str, Any]] = [
-        {"type": "image", "source": data_uri(image), "hoverinfo": "skip"}
+        {"type": "image", "source": image_uri(image), "hoverinfo": "skip"}
         | {"y0": dy / 2, "dy": dy, "x0": dx / 2, "dx": dx}
     ]
     for line in lines:

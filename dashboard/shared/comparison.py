@@ -96,7 +96,7 @@ class Comparison:
         cells = []
         for index, column in enumerate(self.columns):
             if index >= len(explanation.layers):
-                cells.append(Cell(None, error=f"This model has no {column.lower()}."))
+                cells.append(Cell(None, error=f"this model has no {column.lower()}."))
                 continue
             layer = explanation.layers[index]
             note = f"{cell.note} at {layer}" if cell.note else layer
@@ -160,7 +160,7 @@ class Comparison:
 def _class_index(model: str, name: str) -> int:
     index = find_class(cache.classifier(model).labels, name)
     if index is None:
-        raise TargetError(f"This model has no class {name}.")
+        raise TargetError(f"this model has no class {name}.")
     return index
 
 

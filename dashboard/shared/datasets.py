@@ -90,10 +90,10 @@ def find_image(name: str) -> tuple[DataSet, int]:
     """
     match = NAME_PATTERN.fullmatch(name)
     if match is None:
-        raise DataError(f"There is no image {name[:80]!r}: an image of a data set has a name like cifar100/test/1234.")
+        raise DataError(f"there is no image {name[:80]!r}: an image of a data set has a name like cifar100/test/1234.")
     data, index = open_split(match["set"], match["split"]), int(match["index"])
     if index >= len(data):
-        raise DataError(f"There is no image {name}: this split has {len(data)} of them, counted from 0.")
+        raise DataError(f"there is no image {name}: this split has {len(data)} of them, counted from 0.")
     return data, index
 
 
@@ -112,7 +112,7 @@ def open_split(data_set: str, split: str) -> DataSet:
         if folder.name == data_set and (path := _folder_splits(folder).get(split)):
             return _splits.get((root, data_set, split, _folder_state(path)), partial(image_folder, path))
     raise DataError(
-        f"There is no data set {data_set[:80]} with a split {split[:80]} in {root}; "
+        f"there is no data set {data_set[:80]} with a split {split[:80]} in {root}; "
         "run swinlens data, or set SWIN_DATA_ROOT to the folder that holds it."
     )
 

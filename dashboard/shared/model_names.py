@@ -107,7 +107,7 @@ def model_source(name: str) -> str:
     """
     if not _SAFE.fullmatch(name) or len(name) > 200:
         raise ModelError(
-            "A model's name consists of letters, digits and . _ + - and of folders inside the project: "
+            "a model's name consists of letters, digits and . _ + - and of folders inside the project: "
             "give a bundled name, timm/<model>, a run, or a weights file such as runs/mine/model.safetensors."
         )
     if name.startswith("timm/") or name in available():
@@ -120,7 +120,7 @@ def model_source(name: str) -> str:
             path = _inside(folder, file) if file else folder
     if path is None:
         raise ModelError(
-            f"There is no model {name}: it is no bundled model and no file or run in the project's folder. "
+            f"there is no model {name}: it is no bundled model and no file or run in the project's folder. "
             "For a model of timm write timm/ before its name."
         )
     return str(path)

@@ -185,7 +185,7 @@ def validated(values: Mapping[str, Any]) -> TrainConfig:
         if value is None:
             raise ConfigError(f"{label(name)} is empty: give a value.")
     if not values.get("data"):
-        raise ConfigError("Data set is empty: choose one, or enter a folder that contains one folder per class.")
+        raise ConfigError("the data set is empty: choose one, or enter a folder that contains one folder per class.")
     config = TrainConfig.from_dict(values)
     models: dict[str, Any] = {}
     for name in ("init", "teacher"):

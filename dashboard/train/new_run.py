@@ -30,7 +30,7 @@ def show_form() -> None:
     try:
         config = validated(values)
         if "cpu" in chosen and len(chosen) > 1:
-            raise ConfigError("A run trains on the CPU or on GPUs, not on both: choose one kind of device.")
+            raise ConfigError("a run trains on the CPU or on GPUs, not on both: choose one kind of device.")
     except SwinError as error:
         fault = str(error)
     if not values.get("data"):

@@ -110,7 +110,7 @@ class PreflightCheck:
             if self.seconds <= TIMEOUT_SECONDS:
                 return None
             self.stop()
-            raise SwinError(f"The check took longer than {duration(TIMEOUT_SECONDS)}: try a smaller batch.")
+            raise SwinError(f"the check took longer than {duration(TIMEOUT_SECONDS)}: try a smaller batch.")
         if code:
             raise SwinError(_last_line(_content(self._errors)) or f"The check ended with code {code}.")
         try:
@@ -123,7 +123,7 @@ class PreflightCheck:
                 fits=bool(metrics["fits"]),
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise SwinError("The check returned no metrics; run swinlens train --check in a shell.") from error
+            raise SwinError("the check returned no metrics; run swinlens train --check in a shell.") from error
 
     def stop(self) -> None:
         """Stop it if it is under way."""

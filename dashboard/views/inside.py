@@ -6,8 +6,8 @@ from dashboard.inside.controls import (
     PanelContext,
     choose_block,
     choose_head,
-    choose_panel,
     choose_inspection,
+    choose_panel,
     choose_token,
 )
 from dashboard.inside.layout import STYLE, show_stages

@@ -13,8 +13,9 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import swin_core
-from swin_core.attribution.gradcam import grad_cam
+from swin_core.attribution.gradcam import GRAD_CAM
 from swin_core.attribution.overlay import overlay
+from swin_core.attribution.targets import image_targets
 from swin_core.comparisons.compare import ExplainSettings, compare
 from swin_core.figures.plotly_grid import plotly_figure
 
@@ -33,7 +34,7 @@ def gradcam(rounds: int) -> list[dict[str, Any]]:
         targets = list(range(classes))
 
         def mine(targets: list[int] = targets) -> object:
-            return grad_cam(ours, x, targets, [layer])
+            return GRAD_CAM.function(ours, x, image_targets(targets), [layer])
 
         def peer(targets: list[int] = targets) -> object:
             return cam(x.expand(len(targets), -1, -1, -1), [ClassifierOutputTarget(k) for k in targets])
@@ -101,18 +102,3 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
         measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),
         measure(f"{title}, as the page's figure", shown | others, rounds, peers),
     ]
-
-
-def layers(rounds: int) -> list[dict[str, Any]]:
-    """Focus of Grad-CAM by target layer on mosaics of flower_photos' validation split, with 20 mosaics a round."""
-    from swin_core.attribution.layers import offered_layers
-    from swin_core.data.flowers import flower_photos
-    from swin_core.trust.mosaics import layer_focus, mosaics
-
-    classifier = swin_core.load("swin_micro_flowers")
-    scenes = list(mosaics(classifier, flower_photos(split="val"), 20 * rounds))
-    focus = layer_focus(classifier, offered_layers(classifier), scenes)
-    print(f"focus of {classifier.name} on {len(scenes)} mosaics; chance is 0.5, higher is better")
-    for row in sorted(focus, key=lambda row: -row.mean):
-        print(f"    {row.layer:32s} {row.mean:.3f} +- {row.error:.3f}   empty maps: {row.empty}")
-    return [{"title": "focus by layer", "mosaics": len(scenes), "layers": [vars(row) for row in focus]}]

@@ -1,13 +1,12 @@
 """Internals of a model for one image: feature maps and relevance of its stages, and the attention of its tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from swin_core.anatomy.structure import anatomy
 from swin_core.attribution.attention import AttentionBlock, Windows, attention_blocks, watch_attention
@@ -15,7 +14,7 @@ from swin_core.attribution.layers import Layout, layer_arrangement, target_modul
 from swin_core.attribution.lrp import relevance
 from swin_core.attribution.rollout import Transition, attention_transition, first_layout, on_grid, walk_back
 from swin_core.errors import LayerError
-from swin_core.models.modes import evaluation_mode
+from swin_core.models.modes import evaluation_mode, watch_outputs
 from swin_core.models.windows import Pair
 from swin_core.zoo.classifier import Classifier
 
@@ -55,34 +54,26 @@ def read_internals(classifier: Classifier, image: Image.Image) -> Internals:
     parts = anatomy(classifier)
     view = classifier.view(image)
     model = classifier.model
+    size = (view.shape[0], view.shape[1])
+    arrange = {name: layer_arrangement(model, name, size) for name in parts.stages}
     maps: dict[str, Tensor] = {}
     transitions: list[Transition] = []
 
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        arrange = layer_arrangement(model, name, (view.shape[0], view.shape[1]))
-
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            maps[name] = arrange(output)[0].detach().float().cpu()
-
-        return hook
+    def record(name: str, output: Tensor) -> None:
+        maps[name] = arrange[name](output)[0].detach().float().cpu()
 
     def read(block: AttentionBlock, windows: Windows, attention: Tensor) -> None:
         transitions.append(attention_transition(windows, attention.mean(2)))
 
-    with classifier.lock:
+    modules = target_modules(model, parts.stages) if parts.stages else {}
+    with classifier.lock, watch_outputs(modules, record):
         x = classifier.tensor(view)
-        modules = target_modules(model, parts.stages) if parts.stages else {}
-        hooks = [module.register_forward_hook(record(name)) for name, module in modules.items()]
-        try:
-            if parts.has_attention:
-                with watch_attention(model, x, attention_blocks(model), read) as logits:
-                    pass
-            else:
-                with evaluation_mode(model), torch.inference_mode():
-                    logits = model(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        if parts.has_attention:
+            with watch_attention(model, x, attention_blocks(model), read) as logits:
+                pass
+        else:
+            with evaluation_mode(model), torch.inference_mode():
+                logits = model(x)
     stages = tuple(_stage_map(name, maps[name].double().numpy()) for name in parts.stages)
     return Internals(view, logits[0].float().cpu().numpy(), stages, tuple(transitions))
 

@@ -2,7 +2,6 @@
 
 import re
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from swin_core.attribution.attention import Windows, attention_blocks
 from swin_core.attribution.layers import Layout, find_layout, prefix_tokens, stage_layers
 from swin_core.errors import LayerError
-from swin_core.models.modes import evaluation_mode
+from swin_core.models.modes import evaluation_mode, watch_outputs
 from swin_core.models.swin import Swin
 from swin_core.models.windows import Pair, fit_window, shift_regions, window_reverse
 from swin_core.zoo.classifier import Classifier
@@ -168,7 +167,7 @@ def _find(classifier: Classifier) -> Anatomy:
     if not heads and not isinstance(model, Swin):
         return Anatomy(type(model).__name__, False, None, (), stages)
     modules = {name: module for name, module in model.named_modules() if re.search(r"(^|\.)blocks\.\d+$", name)}
-    shapes = _input_shapes(classifier, modules)
+    shapes = _token_shapes(classifier, modules)
     blocks = tuple(_block(classifier, name, modules[name], shapes[name], heads.get(name)) for name in shapes)
     patch = (classifier.image_size // blocks[0].grid[0], classifier.image_size // blocks[0].grid[1])
     if blocks[0].windowed:  # its last patches may be padded
@@ -177,24 +176,16 @@ def _find(classifier: Classifier) -> Anatomy:
     return Anatomy(type(model).__name__, isinstance(model, Swin), patch, blocks, stages)
 
 
-def _input_shapes(classifier: Classifier, modules: dict[str, nn.Module]) -> dict[str, torch.Size]:
-    """Input shape of each module, in the order of the calls."""
+def _token_shapes(classifier: Classifier, modules: dict[str, nn.Module]) -> dict[str, torch.Size]:
+    """Shape of the tokens of each block, in the order of the calls; input and output have the same."""
     shapes: dict[str, torch.Size] = {}
 
-    def record(name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(module: nn.Module, inputs: Any) -> None:
-            shapes[name] = inputs[0].shape
-
-        return hook
+    def record(name: str, output: Tensor) -> None:
+        shapes[name] = output.shape
 
     model, size = classifier.model, classifier.image_size
-    with classifier.lock, evaluation_mode(model), torch.inference_mode():
-        hooks = [module.register_forward_pre_hook(record(name)) for name, module in modules.items()]
-        try:
-            model(torch.zeros(1, len(classifier.mean), size, size, device=classifier.device, dtype=classifier.dtype))
-        finally:
-            for hook in hooks:
-                hook.remove()
+    with classifier.lock, evaluation_mode(model), torch.inference_mode(), watch_outputs(modules, record):
+        model(torch.zeros(1, len(classifier.mean), size, size, device=classifier.device, dtype=classifier.dtype))
     return shapes
 
 

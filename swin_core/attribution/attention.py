@@ -7,7 +7,7 @@ where it calls the fused kernel, which returns none, the same attention is compu
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,17 +143,13 @@ def watch_attention(
         The logits.
     """
     watcher = _Watcher(read, graph)
-    hooks = []
     # Inference tensors cannot have gradients, and autocast would round the gradients to half precision.
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        with evaluation_mode(model):
-            try:
-                hooks = [block.module.register_forward_pre_hook(watcher.entering(block)) for block in blocks]
-                with watcher:
-                    logits = model(x.clone() if x.is_inference() else x)
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        with evaluation_mode(model), ExitStack() as hooks:
+            for block in blocks:
+                hooks.enter_context(block.module.register_forward_pre_hook(watcher.entering(block)))
+            with watcher:
+                logits = model(x.clone() if x.is_inference() else x)
         yield logits
 
 

@@ -1,6 +1,6 @@
 """Check and run an attribution method: maps of a batch of images, as tensors on the model's device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from torch import Tensor, nn
@@ -69,10 +69,10 @@ def chosen_method(name: str, compares: bool = False) -> Method:
     Raises:
         ConfigError: an unknown method, or contrast classes for a method that does not depend on the class.
     """
-    if name not in METHODS:
-        reason = NOT_OFFERED.get(name)
-        raise ConfigError(reason or f"unknown method {name[:80]!r}; known are {', '.join(METHODS)}.")
-    method = METHODS[name]
+    method = METHODS.get(name) if isinstance(name, str) else None
+    if method is None:
+        reason = NOT_OFFERED.get(str(name))
+        raise ConfigError(reason or f"unknown method {name!r:.80}; known are {', '.join(METHODS)}.")
     if compares and not method.by_class:
         raise ConfigError(f"{method.title} is the same for every class; choose another method to compare two.")
     return method
@@ -86,14 +86,16 @@ def chosen_layers(classifier: Classifier, method: Method, layers: Layers) -> tup
     """
     if layers is None:
         layers = INPUT if method.kind == "pixels" else default_layer(classifier)
-    given = [layers] if isinstance(layers, str | nn.Module) else layers
+    given = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str | nn.Module) else [layers]
     names = tuple(layer if isinstance(layer, str) else _name_of(classifier, layer) for layer in given)
     if method.kind == "pixels" and not method.staged and names != (INPUT,):
         raise LayerError(f"{method.title} takes no layer; leave it out, or choose another method.")
     return names
 
 
-def _name_of(classifier: Classifier, layer: nn.Module) -> str:
+def _name_of(classifier: Classifier, layer: object) -> str:
+    if not isinstance(layer, nn.Module):
+        raise LayerError(f"name a layer by a text such as 'layers.1', or by its module, not by {layer!r:.80}.")
     name = next((name for name, module in classifier.model.named_modules() if module is layer), None)
     if not name:
         raise LayerError(f"the {type(layer).__name__} given as a layer is not inside {classifier.name}.")

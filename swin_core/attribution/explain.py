@@ -18,7 +18,7 @@ from swin_core.attribution.gradcam import SharedPasses, resize_maps, share_passe
 from swin_core.attribution.layers import default_layer
 from swin_core.attribution.targets import RUNNER_UP, Against, Attribution, Target, TargetSelector, image_targets
 from swin_core.class_names import find_class
-from swin_core.errors import ConfigError, ImageError, TargetError, first_names
+from swin_core.errors import ConfigError, ImageError, SwinError, TargetError, first_names
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.inputs import ImageInput, PreparedImage, as_classifier, is_normalised, prepare
 
@@ -209,6 +209,8 @@ def explain_batch(
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         prepared = [prepare(model, image) for image in images[part]]
+        if len(sizes := {tuple(image.x.shape[2:]) for image in prepared}) > 1:
+            raise ImageError(f"the tensors of a batch must have one size, not {' and '.join(map(str, sorted(sizes)))}.")
         select = _select_each(chosen[part], contrasts[part], model.labels)
         attribution = call.run(torch.cat([image.x for image in prepared]), select)
         explanations += [call.explanation(attribution, index, image) for index, image in enumerate(prepared)]
@@ -295,6 +297,10 @@ class _Call:
                 raise TargetError(f"name a class by its index or its name, not by {target!r}.") from error
         labels = self.classifier.labels
         index = find_class(labels, target)
+        if (
+            index is None and target.isdecimal() and len(target) < 10
+        ):  # a shell has no numbers; a class named by one was found above
+            index = int(target)
         if index is not None:
             return index
         known = f"it knows {first_names(labels)}" if labels else "its classes have no names, so use an index"
@@ -302,9 +308,17 @@ class _Call:
 
     def run(self, x: Tensor, select: TargetSelector, passes: SharedPasses | None = None) -> Attribution:
         """Run the method, with the forward passes of a session if it has some."""
-        model = self.classifier.model
-        with self.classifier.lock, share_passes(passes):
-            return run_method(model, x, select, self.method, self.layers, self.reshape_transform)
+        classifier = self.classifier
+        with classifier.lock, share_passes(passes):
+            try:
+                return run_method(classifier.model, x, select, self.method, self.layers, self.reshape_transform)
+            except (AssertionError, RuntimeError, ValueError) as error:
+                height, width = x.shape[2:]
+                fits = height == width == classifier.image_size and not isinstance(error, AssertionError)
+                if fits or isinstance(error, SwinError | torch.OutOfMemoryError):
+                    raise
+                reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+                raise ImageError(f"{classifier.name} cannot take {height} x {width} pixels: {reason}.") from error
 
     def explanation(self, attribution: Attribution, index: int, image: PreparedImage) -> Explanation:
         """Return the explanation of one image of the batch."""

@@ -1,7 +1,6 @@
 """The result of an explanation, from which figures, pages and exports are drawn."""
 
 import io
-from base64 import b64encode
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,8 +11,10 @@ from PIL import Image
 
 from swin_core.attribution.overlay import Look, enlarged, overlay, scale_top
 from swin_core.attribution.regions import Region
-from swin_core.errors import ConfigError, TargetError
-from swin_core.system.atomic import atomic_write
+from swin_core.class_names import find_class
+from swin_core.errors import ConfigError, TargetError, first_names
+from swin_core.images.data_uri import image_uri
+from swin_core.system.atomic import write_file
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -77,36 +78,39 @@ class Explanation:
         """Return the largest absolute value of the k-th target's map at a layer, in the map's own units."""
         return float(np.abs(self.maps[k, layer]).max())
 
-    def overlay(self, target: int = 0, layer: int = 0, look: Look | None = None) -> Image.Image:
+    def overlay(self, target: int | str = 0, layer: int | str = 0, look: Look | None = None) -> Image.Image:
         """Return the image with the map of one target and layer drawn over it.
 
         Args:
-            target: index into `targets`.
-            layer: index into `layers`.
+            target: index into `targets`, or the name of one of these classes.
+            layer: index into `layers`, or one of these names.
             look: colour map, opacity and threshold.
 
         Raises:
             TargetError: no such target or layer.
         """
-        if not (0 <= target < len(self.targets) and 0 <= layer < len(self.layers)):
+        targets = [self.label(k) for k in range(len(self.targets))]
+        k: Any = find_class(targets, target) if isinstance(target, str) else target
+        number: Any = self.layers.index(layer) if layer in self.layers else layer
+        if k not in range(len(targets)) or number not in range(len(self.layers)):
             raise TargetError(
-                f"there is no map {target} at layer {layer}: this explanation has {len(self.targets)} targets and "
-                f"{len(self.layers)} layers, counted from 0."
+                f"there is no map of target {target!r} at layer {layer!r}: this explanation has the targets "
+                f"{first_names(targets)} and the layers {first_names(self.layers)}; name them, or count from 0."
             )
-        values = self.maps[target, layer]
+        values = self.maps[k, number]
         signed = bool((self.maps < 0).any())
         return Image.fromarray(overlay(enlarged(self.image), values, scale_top(values), look or Look(), signed))
 
-    def save(self, path: str | Path, target: int = 0, layer: int = 0) -> None:
+    def save(self, path: str | Path, target: int | str = 0, layer: int | str = 0) -> None:
         """Write the overlay as an image (.png, .jpg, .webp), or the arrays of all targets and layers (.npz).
 
         Args:
             path: the file; its suffix selects the format.
-            target: of the overlay; index into `targets`.
-            layer: of the overlay; index into `layers`.
+            target: of the overlay, as for `overlay`.
+            layer: of the overlay, as for `overlay`.
 
         Raises:
-            ConfigError: another suffix.
+            ConfigError: another suffix, or the file cannot be written.
             TargetError: no such target or layer.
         """
         suffix, stream = Path(path).suffix.lower(), io.BytesIO()
@@ -118,8 +122,7 @@ class Explanation:
             np.savez_compressed(stream, **arrays)
         else:
             raise ConfigError(f"an explanation is saved as {', '.join(_FORMATS)} or .npz, not as {Path(path).name!r}.")
-        with atomic_write(path) as file:
-            file.write(stream.getvalue())
+        write_file(path, stream.getvalue())
 
     def _repr_png_(self) -> bytes:
         """Return the overlay of the first target at the first layer, for notebooks."""
@@ -132,12 +135,10 @@ class Explanation:
         figures = []
         for k, index in enumerate(self.targets):
             for layer, name in enumerate(self.layers):
-                stream = io.BytesIO()
-                self.overlay(k, layer).save(stream, "PNG")
                 caption = f"{self.label(k)} {self.probabilities[index]:.1%} · {self.method} at {name}"
                 figures.append(
                     '<figure style="display:inline-block;margin:4px">'
-                    f'<img alt="{escape(caption)}" src="data:image/png;base64,{b64encode(stream.getvalue()).decode()}">'
+                    f'<img alt="{escape(caption)}" src="{image_uri(self.overlay(k, layer), "PNG")}">'
                     f"<figcaption>{escape(caption)}</figcaption></figure>"
                 )
         return f"<div><p>{escape(self.model)}</p>{''.join(figures)}</div>"

@@ -5,7 +5,6 @@ taken from the logits to the outputs of the target layers only, not to parameter
 layers and images share the forward pass.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,18 +17,16 @@ from torch import Tensor, nn
 
 from swin_core.attribution.layers import find_layout, no_tensor, prefix_tokens, target_modules
 from swin_core.attribution.method import Method
-from swin_core.attribution.targets import Attribution, Target, TargetSelector, image_targets
+from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.errors import LayerError
-from swin_core.models.modes import evaluation_mode
+from swin_core.models.modes import evaluation_mode, watch_outputs
 
 __all__ = [
     "GRAD_CAM",
     "Activations",
     "CamFormula",
-    "GradCam",
     "ReshapeTransform",
     "forward_to_layers",
-    "grad_cam",
     "layer_maps",
     "mean_gradient",
     "resize_maps",
@@ -66,34 +63,22 @@ def forward_to_layers(model: nn.Module, x: Tensor, layers: Sequence[str]) -> Ite
     """
     modules = target_modules(model, layers)
     outputs: dict[str, Tensor] = {}
-    thread = threading.get_ident()
 
-    def capture(name: str) -> Callable[[nn.Module, object, object], Tensor | None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> Tensor | None:
-            if threading.get_ident() != thread:
-                return None
-            if not isinstance(output, Tensor):
-                raise no_tensor(name, output)
-            if name in outputs:
-                raise LayerError(f"layer {name!r} runs more than once in a forward pass; choose another one.")
-            if not output.requires_grad:
-                output = output.detach().requires_grad_()
-                torch.set_grad_enabled(True)  # the graph starts here; the outer no_grad() restores the mode
-            outputs[name] = output
-            return output.clone()  # a later in-place operation must not change the captured output
+    def capture(name: str, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise no_tensor(name, output)
+        if name in outputs:
+            raise LayerError(f"layer {name!r} runs more than once in a forward pass; choose another one.")
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+            torch.set_grad_enabled(True)  # the graph starts here; the outer no_grad() restores the mode
+        outputs[name] = output
+        return output.clone()  # a later in-place operation must not change the captured output
 
-        return hook
-
-    hooks = []
     # Inference tensors cannot have gradients, and autocast would round the gradients to half precision.
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        with evaluation_mode(model):
-            try:
-                hooks = [module.register_forward_hook(capture(name)) for name, module in modules.items()]
-                logits = model(x.clone() if x.is_inference() else x)
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        with evaluation_mode(model), watch_outputs(modules, capture):
+            logits = model(x.clone() if x.is_inference() else x)
         for name in layers:
             if name not in outputs:
                 raise LayerError(f"layer {name!r} does not run in a forward pass; choose another one.")
@@ -227,50 +212,6 @@ GRAD_CAM = Method(
 )
 
 
-@dataclass(frozen=True)
-class GradCam:
-    """Maps of K classes at L layers of one image."""
-
-    logits: Tensor
-    """`(classes,)`."""
-    targets: tuple[int, ...]
-    """The explained classes, K of them."""
-    maps: list[list[Tensor]]
-    """For each class and layer the map `(h, w)`, non-negative, at the layer's own resolution."""
-    completeness: Tensor | None
-    """`(K,)`: |sum of activation x gradient + bias - logit| at the first layer; 0 in theory. None if the model is not
-    linear behind that layer."""
-
-
-def grad_cam(
-    model: nn.Module,
-    x: Tensor,
-    targets: Sequence[int] | None,
-    layers: Sequence[str],
-    reshape_transform: ReshapeTransform | None = None,
-) -> GradCam:
-    """Grad-CAM of each class at each layer of one image, from one forward pass (Selvaraju et al. 2017, eq. 1 and 2).
-
-    Args:
-        model: any classifier.
-        x: one normalised image, `(1, channels, H, W)`.
-        targets: class indices; None for the top-1 class.
-        layers: target layers by name.
-        reshape_transform: from a layer's output to `(B, C, h, w)`; by default the layout is detected.
-
-    Raises:
-        TargetError: a class outside the model's classes.
-        LayerError: a layer that cannot be explained.
-    """
-    attribution = GRAD_CAM.function(model, x, image_targets(targets), layers, reshape_transform)
-    return GradCam(
-        attribution.logits[0],
-        tuple(int(target.classes[0]) for target in attribution.targets),
-        [[batch[0] for batch in row] for row in attribution.maps],
-        None if attribution.completeness is None else torch.cat(attribution.completeness),
-    )
-
-
 def _gradient(name: str, gradient: Tensor | None, arrange: ReshapeTransform) -> Tensor:
     """The gradient at a layer as `(B, C, h, w)`."""
     if gradient is None:
@@ -309,9 +250,10 @@ def _arrangements(
     """For each layer, the function from its output to `(B, C, h, w)`."""
     if reshape_transform is not None:
         for name, output in outputs.items():
-            shape = tuple(reshape_transform(output.detach()).shape)
-            if len(shape) != 4 or shape[0] != len(x):
-                raise LayerError(f"the reshape_transform gives {shape} for layer {name!r}, not (B, C, h, w).")
+            arranged: object = reshape_transform(output.detach())
+            given = tuple(arranged.shape) if isinstance(arranged, Tensor) else type(arranged).__name__
+            if not isinstance(arranged, Tensor) or arranged.dim() != 4 or len(arranged) != len(x):
+                raise LayerError(f"the reshape_transform gives {given} for layer {name!r}, not (B, C, h, w).")
         return dict.fromkeys(outputs, reshape_transform)
     modules = target_modules(model, list(outputs))
     size = (x.shape[2], x.shape[3])

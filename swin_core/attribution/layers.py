@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_core.errors import LayerError, first_names
-from swin_core.models.modes import evaluation_mode
+from swin_core.models.modes import evaluation_mode, watch_outputs
 from swin_core.zoo.classifier import Classifier
 
 _PREFIXES = (0, 1, 2, 5)
@@ -178,7 +178,7 @@ def offered_layers(classifier: Classifier) -> tuple[str, ...]:
 
     The default is the last layer with a grid, such as the last stage of a ResNet or ConvNeXt. In transformers whose
     blocks start with a norm it is that norm of the last block: on mosaics its Grad-CAM locates the target class far
-    better than that of the last norm (`scripts/benchmark.py layers` measures it). The last norm is offered too, as the
+    better than that of the last norm (`swinlens trust` measures it). The last norm is offered too, as the
     layer where the map sums to the logit. Where only a class token is pooled, as in most ViTs, patches have no gradient
     behind that norm; the first norms of the other blocks are offered instead.
 
@@ -247,26 +247,19 @@ def stage_layers(classifier: Classifier) -> tuple[str, ...]:
 def _trace(classifier: Classifier) -> dict[str, Layout]:
     """The layout of each layer whose output has a grid, in the order in which the layers finish."""
     model, size = classifier.model, (classifier.image_size, classifier.image_size)
+    modules = {name: module for name, module in model.named_modules() if name}
     layouts: dict[str, Layout] = {}
 
-    def record(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            try:
-                layout = find_layout(name, module, output, size, prefix=prefix_tokens(model))
-            except LayerError:
-                return
-            layouts.pop(name, None)
-            layouts[name] = layout
-
-        return hook
-
-    with classifier.lock, evaluation_mode(model), torch.inference_mode():
-        hooks = [module.register_forward_hook(record(name)) for name, module in model.named_modules() if name]
+    def record(name: str, output: object) -> None:
         try:
-            model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device, dtype=classifier.dtype))
-        finally:
-            for hook in hooks:
-                hook.remove()
+            layout = find_layout(name, modules[name], output, size, prefix=prefix_tokens(model))
+        except LayerError:
+            return
+        layouts.pop(name, None)
+        layouts[name] = layout
+
+    with classifier.lock, evaluation_mode(model), torch.inference_mode(), watch_outputs(modules, record):
+        model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device, dtype=classifier.dtype))
     return layouts
 
 

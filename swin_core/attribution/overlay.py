@@ -1,13 +1,10 @@
 """Draw attribution maps over images: colour maps, opacity and scale."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from PIL import Image
 
 from swin_core.attribution.regions import bilinear
 from swin_core.errors import ConfigError
@@ -51,13 +48,13 @@ class Look:
 
     def __post_init__(self) -> None:
         if self.colormap not in COLORMAPS:
-            raise ConfigError(f"Unknown colour map {self.colormap!r}: choose one of {', '.join(COLORMAPS)}.")
+            raise ConfigError(f"unknown colour map {self.colormap!r}: choose one of {', '.join(COLORMAPS)}.")
         if self.scale not in SCALES:
-            raise ConfigError(f"Unknown scale {self.scale!r}: choose one of {', '.join(SCALES)}.")
+            raise ConfigError(f"unknown scale {self.scale!r}: choose one of {', '.join(SCALES)}.")
         if not 0 <= self.opacity <= 1:
-            raise ConfigError(f"Opacity {self.opacity} is outside 0 to 1.")
+            raise ConfigError(f"opacity {self.opacity} is outside 0 to 1.")
         if not 0 <= self.threshold < 1:
-            raise ConfigError(f"Threshold {self.threshold} is outside 0 to 1, 1 excluded.")
+            raise ConfigError(f"threshold {self.threshold} is outside 0 to 1, 1 excluded.")
 
     def weight(self, fraction: np.ndarray) -> np.ndarray:
         """Return the weight of the colour, in [0, 1], for fractions of the scale in [-1, 1] of any shape."""
@@ -127,10 +124,3 @@ def enlarged(image: np.ndarray) -> np.ndarray:
     """Return a small image with each pixel repeated, so that a map drawn over it is smooth."""
     times = max(1, LEAST_PIXELS // min(image.shape[:2]))
     return image.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Return an image `(H, W, 3)` uint8 as a JPEG data URI for HTML and Plotly."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -5,8 +5,7 @@ which is imported in the functions because it loads pyplot and scikit-learn.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,7 +27,7 @@ from swin_core.attribution.layers import layer_arrangement
 from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.errors import LayerError, TargetError
-from swin_core.models.modes import evaluation_mode, frozen_parameters
+from swin_core.models.modes import evaluation_mode, frozen_parameters, watch_outputs
 
 _BATCH = 32
 """Channels whose scores are computed in one forward pass."""
@@ -146,22 +145,16 @@ def _ablation_cam(query: _Query) -> Tensor:
             if arranged.untyped_storage().data_ptr() != ablated.untyped_storage().data_ptr():
                 raise LayerError("the reshape_transform must return a view of the layer's output for Ablation-CAM.")
             arranged[torch.arange(len(channels), device=output.device), channels] = 0
-            with _replaced(query.module, ablated):
+            with watch_outputs({query.layer: query.module}, partial(_replaced, ablated)):
                 images = query.x[number : number + 1].expand(len(channels), -1, -1, -1)
                 scores.append(query.scores(number, query.model(images)))
         weights.append(query.scores(number, query.logits[number : number + 1]) - torch.cat(scores))
     return torch.einsum("bchw,bc->bhw", activations, torch.stack(weights))
 
 
-@contextmanager
-def _replaced(module: nn.Module, output: Tensor) -> Iterator[None]:
-    """Make a layer return `output` in this thread, whatever its input."""
-    thread = threading.get_ident()
-    hook = module.register_forward_hook(lambda *_: output if threading.get_ident() == thread else None)
-    try:
-        yield
-    finally:
-        hook.remove()
+def _replaced(output: Tensor, *_: object) -> Tensor:
+    """Return `output` in place of a layer's own."""
+    return output
 
 
 ABLATION_CAM = Method(
@@ -262,15 +255,13 @@ def _sess(query: _Query) -> Tensor:
 
     # In float32, since NumPy has no bfloat16.
     cam = PeerSess(query.model, [query.module], lambda output: query.arrange(output).float(), num_scales=_SCALES)
-    # A later in-place operation must not change the captured output.
-    hook = query.module.register_forward_hook(lambda _module, _inputs, output: output.clone())
+    cam.base_cam.compute_input_gradient = True  # the parameters are frozen
     try:
-        cam.base_cam.compute_input_gradient = True  # the parameters are frozen
-        with torch.enable_grad():
+        # A later in-place operation must not change the captured output.
+        with torch.enable_grad(), watch_outputs({query.layer: query.module}, lambda _name, output: output.clone()):
             maps = [cam.forward_single_image(image, score_of(n)) for n, image in enumerate(query.x.split(1))]
         return torch.from_numpy(np.asarray(maps, np.float32)).to(query.x.device)
     finally:
-        hook.remove()
         # Its own release() fails if a captured tensor is a view.
         cam.base_cam.activations_and_grads.activations = []
         cam.base_cam.activations_and_grads.gradients = []

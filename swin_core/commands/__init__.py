@@ -6,6 +6,7 @@ The modules parse arguments and call the library. Nothing else in swin_core impo
 import argparse
 import sys
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 COMMANDS = {
     "dashboard": "open the dashboard in a browser",
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="`swinlens COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"swinlens {_version()}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     given = sys.argv[1:] if arguments is None else arguments
@@ -46,3 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     return int(command.main(options.arguments))
+
+
+def _version() -> str:
+    try:
+        return version("swinlens")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "(not installed)"

@@ -6,9 +6,10 @@
 import argparse
 import sys
 
+from swin_core.commands import shell
 from swin_core.data.dataset import data_root
 from swin_core.data.downloads import downloadable, prepare
-from swin_core.data.registry import trainable
+from swin_core.data.registry import DATA_SETS, trainable
 from swin_core.errors import SwinError
 from swin_core.reproduction.four_classes import compose
 
@@ -18,7 +19,7 @@ FOUR_CLASSES = "four-classes"
 def main(arguments: list[str] | None = None) -> int:
     """Download, check and unpack data sets; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="swinlens data", description="Download the public data sets, check and unpack them."
+        prog=shell.program("data"), description="Download the public data sets, check and unpack them."
     )
     archives = downloadable()
     default = [name for name, public in archives.items() if public.name in trainable()]
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", help=f"the folder that {FOUR_CLASSES} makes (default: four_classes in the data root)")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in (*archives, FOUR_CLASSES)]:
+    if unknown := [name for name in options.names if name not in (*archives, *DATA_SETS, FOUR_CLASSES)]:
         parser.error(f"unknown data set {unknown[0]!r}: choose from {', '.join((*archives, FOUR_CLASSES))}")
     if options.out is not None and FOUR_CLASSES not in options.names:
         parser.error(f"--out is for {FOUR_CLASSES}; the other data sets go to --data-root")

@@ -13,7 +13,7 @@ from swin_core.runs import runs_root
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     result = argparse.ArgumentParser(
-        prog="swinlens evaluate", description="Cross-entropy, top-1, top-5 and the accuracy of each class."
+        prog=shell.program("evaluate"), description="Cross-entropy, top-1, top-5 and the accuracy of each class."
     )
     result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
     result.add_argument(
@@ -60,4 +60,4 @@ def main(arguments: list[str] | None = None) -> int:
         root=options.data_root,
         runs_root=runs_root(options.runs_root),
     )
-    return shell.measure("swinlens evaluate", options.json, evaluate, lines, "images")
+    return shell.measure(shell.program("evaluate"), options.json, evaluate, lines, "images")

@@ -26,6 +26,7 @@ from swin_core.images.read import read_image
 from swin_core.reports.read import read_report
 from swin_core.reports.reproduce import TOLERANCE, find_models, reproduce
 from swin_core.runs import runs_root
+from swin_core.system.atomic import check_writable
 from swin_core.system.memory import keep_freed_memory
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.load import available, load
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     methods = "\n".join(f"  {name}: {method.summary}" for name, method in METHODS.items())
     left_out = "\n".join(f"  {name}: {reason}" for name, reason in NOT_OFFERED.items())
     result = argparse.ArgumentParser(
-        prog="swinlens explain",
+        prog=shell.program("explain"),
         description=f"Draw heat maps of images by models as one grid.\n\nbundled models:\n{bundled}",
         epilog=f"methods:\n{methods}\n\nnot offered:\n{left_out}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -132,6 +133,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     """Reproduce a report; return 1 if a cell differs by more than the tolerance."""
     if options.out:
         kind_of(options.out)
+        check_writable(options.out)
     report = read_report(options.report)
     again = reproduce(report, find_models(report, options.models, runs_root(options.runs_root)))
     for result in again.results:
@@ -149,16 +151,17 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _draw(options: argparse.Namespace) -> int:
     """Explain, draw and save."""
     kind_of(options.out)
+    check_writable(options.out)
     look = Look(options.colormap, options.opacity, options.threshold, options.scale)
     if len(options.models) > MODELS_AT_MOST:
-        raise ConfigError(f"One grid holds up to {MODELS_AT_MOST} models, not {len(options.models)}: name fewer.")
+        raise ConfigError(f"one grid holds up to {MODELS_AT_MOST} models, not {len(options.models)}: name fewer.")
     images = [_image(path) for path in options.images]
     root = runs_root(options.runs_root)
     models = [load_or_missing(name, root) for name in options.models]
     settings = ExplainSettings(options.method, tuple(options.layer), options.rather_than, options.fuse)
     drawn = compare(images, models, options.target, settings=settings, look=look)
     if print_failed(drawn):
-        raise SwinError(f"No cell could be explained, so {options.out} was not written; see the lines above.")
+        raise SwinError(f"no cell could be explained, so {options.out} was not written; see the lines above.")
     save(drawn, options.out)
     if kind_of(options.out) in ("png", "pdf") and (fault := fonts_of(drawn).fault):
         print(fault, file=sys.stderr)
@@ -186,4 +189,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = known.parse_args(arguments)
     _check(known, options)
     keep_freed_memory()
-    return shell.run("swinlens explain", lambda: _draw(options) if options.report is None else _reproduce(options))
+    return shell.run(
+        shell.program("explain"), lambda: _draw(options) if options.report is None else _reproduce(options)
+    )

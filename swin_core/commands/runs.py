@@ -23,7 +23,7 @@ EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     """Return the parser: without an action, list the runs; else change some of them."""
     result = argparse.ArgumentParser(
-        prog="swinlens runs",
+        prog=shell.program("runs"),
         description="List runs, or change one.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "--processes", type=int, metavar="N", help="processes that share each batch (default: as before)"
     )
-    resume.add_argument("--max-restarts", type=int, metavar="N", help="restarts after a process died")
+    resume.add_argument("--max-restarts", type=shell.count, metavar="N", help="restarts after a process died")
     resume.add_argument("--data-root", help="folder of the data sets (default: as before)")
     rename = add_action("rename", "rename a run; its time stays", many=False)
     rename.add_argument("name", metavar="NAME", help="the new name")
@@ -136,12 +136,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     code = 0
     if options.action is None:
-        return shell.run("swinlens runs", lambda: _list(options))
+        return shell.run(shell.program("runs"), lambda: _list(options))
     for text in options.runs:
         try:
             print(_plain(change(options, text)))
         except SwinError as error:
-            print(f"swinlens runs: {_plain(str(error))}", file=sys.stderr)
+            print(f"{shell.program('runs')}: {_plain(str(error))}", file=sys.stderr)
             code = 1
     return code
 

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from swin_core.errors import ConfigError, SwinError
-from swin_core.system.atomic import atomic_write
+from swin_core.system.atomic import check_writable, write_file
+
+
+def program(command: str) -> str:
+    """Return the name of the program for its usage: that of the script that runs, else `swinlens <command>`."""
+    script = Path(sys.argv[0]).name
+    return script if script.endswith(".py") and script != "__main__.py" else f"swinlens {command}"
+
+
+def count(text: str) -> int:
+    """Parse an option that counts something."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 up")
+    return int(text)
 
 
 def run(name: str, work: Callable[[], int]) -> int:
@@ -44,12 +57,14 @@ def measure(name: str, json_file: Path | None, work: Callable[..., Any], lines: 
 
     def on_ranks() -> int:
         keep_freed_memory()
+        if json_file:
+            check_writable(json_file)
         with join_ranks(choose_devices([], None)[0]) as ranks:
             result = work(ranks=ranks, progress=ProgressBar(unit) if ranks.is_main else None)
             if ranks.is_main:
                 print(lines(result))
                 if json_file:
-                    write_json(json_file, result.to_dict())
+                    write_file(json_file, json.dumps(result.to_dict()).encode())
         return 0
 
     return run(name, on_ranks)
@@ -74,16 +89,3 @@ def require(package: str, extra: str) -> None:
     """
     if find_spec(package) is None:
         raise ConfigError(f"{package} is not installed; install it with: pip install 'swinlens[{extra}]'")
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON, the whole file or nothing.
-
-    Raises:
-        ConfigError: the path cannot be written.
-    """
-    try:
-        with atomic_write(path) as file:
-            file.write(json.dumps(content).encode())
-    except OSError as error:
-        raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from tqdm import tqdm
 
 from swin_core import runs
+from swin_core.commands import shell
 from swin_core.errors import PeerExitedError, RunError, SwinError
 from swin_core.runs.starting import BUSY
 from swin_core.system.distributed import under_torchrun
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser: a recipe, and every setting of `TrainConfig` as an option."""
     recipes = "\n".join(f"  {name}: {entry.purpose}\n      {entry.result}" for name, entry in RECIPES.items())
     result = argparse.ArgumentParser(
-        prog="swinlens train",
+        prog=shell.program("train"),
         description=f"Train a Swin by a recipe.\n\nrecipes:\n{recipes}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         "--devices", nargs="+", default=[], metavar="NAME", help="cpu, or cuda:0 cuda:1 (default: all GPUs)"
     )
     devices.add_argument("--processes", type=int, help="processes that share each batch (default: one per device)")
-    devices.add_argument("--max-restarts", type=int, default=0, metavar="N", help="restarts after a process died")
+    devices.add_argument(
+        "--max-restarts", type=shell.count, default=0, metavar="N", help="restarts after a process died"
+    )
     settings = result.add_argument_group("settings, which replace those of the recipe")
     types, texts, limits = get_type_hints(TrainConfig), setting_help(), setting_limits()
     for name, text in texts.items():
@@ -161,12 +164,15 @@ def main(arguments: list[str] | None = None) -> int:
         line = run(parser().parse_args(arguments))
     except SwinError as error:
         report_error(error)
-        print(f"swinlens train: {error}", file=sys.stderr)
+        print(f"{shell.program('train')}: {error}", file=sys.stderr)
         if isinstance(error, PeerExitedError):
             return PEER_EXITED
         return BUSY if isinstance(error, RunError) and error.busy else 1
     except KeyboardInterrupt:
-        print("swinlens train: ended without saving; --run RUN resumes from the last checkpoint.", file=sys.stderr)
+        print(
+            f"{shell.program('train')}: ended without saving; --run RUN resumes from the last checkpoint.",
+            file=sys.stderr,
+        )
         return 130
     except Exception as error:
         report_error(error)

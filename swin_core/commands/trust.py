@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     methods = "\n".join(f"  {name} ({facts.cost})" for name, facts in METHODS.items())
     result = argparse.ArgumentParser(
-        prog="swinlens trust",
+        prog=shell.program("trust"),
         description=f"{__doc__}\n\nmethods:\n{methods}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,4 +81,4 @@ def _rank(options: argparse.Namespace, *, ranks: Ranks, progress: Progress | Non
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status. A user's error is printed as one line."""
     options = parser().parse_args(arguments)
-    return shell.measure("swinlens trust", options.json, partial(_rank, options), lines, "maps")
+    return shell.measure(shell.program("trust"), options.json, partial(_rank, options), lines, "maps")

@@ -9,7 +9,6 @@ from PIL import Image
 from swin_core.attribution.explain import explain
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.overlay import Look
-from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.system.progress import Progress, counter
@@ -128,12 +127,9 @@ def _explain_cells(
     if isinstance(classifier, Missing):
         return [Cell(None, error=classifier.reason)]
     try:
-        target = None if class_name is None else find_class(classifier.labels, class_name)
-        if class_name is not None and target is None:
-            return [Cell(None, error=f"This model has no class {class_name}.")]
         layers = stage_layers(classifier) if settings.layers == (STAGES,) else settings.layers or None
         explanation = explain(
-            classifier, image, target, settings.method, layers, against=settings.against, fuse=settings.fuse
+            classifier, image, class_name, settings.method, layers, against=settings.against, fuse=settings.fuse
         )
     except SwinError as error:
         return [Cell(None, error=str(error))]
@@ -143,7 +139,7 @@ def _explain_cells(
 def _cell_of_layer(column: list[Cell], layer: int) -> Cell:
     if layer < len(column):
         return column[layer]
-    return column[0] if column[0].error else Cell(None, error=f"This model has {len(column)} stages.")
+    return column[0] if column[0].error else Cell(None, error=f"this model has {len(column)} stages.")
 
 
 def class_grid(

@@ -1,7 +1,6 @@
 """One image and one class, explained by the checkpoints of a run: how the map developed during training."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,51 +8,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from swin_core import runs
 from swin_core.attribution.explain import explain
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.overlay import Look, overlay, scale_top
 from swin_core.errors import ConfigError, ModelError
 from swin_core.system.progress import Progress
 from swin_core.trust.similarity import agreement
-from swin_core.weights.files import read_metadata
 from swin_core.zoo.load import load
 
 CHECKPOINTS_AT_MOST = 24
 """Maximum number of checkpoints of a timeline; of more, this many are chosen at even distances."""
 
-_KEPT = re.compile(r"epoch-(\d+)\.safetensors")
 
+def checkpoints_of(run: str | os.PathLike[str]) -> list[runs.SavedWeights]:
+    """List a run's saved weights by epoch, one file for each.
 
-@dataclass(frozen=True)
-class RunCheckpoint:
-    """Weights that a run saved."""
-
-    epoch: int
-    """Number of epochs they were trained for."""
-    file: Path
-    """The weights file, as `swin_core.load` takes it."""
-
-
-def checkpoints_of(run: str | os.PathLike[str]) -> list[RunCheckpoint]:
-    """List a run's saved weights by epoch: those kept during training, the best ones and the newest ones.
+    Files whose epoch is unknown, such as damaged ones, are left out.
 
     Args:
         run: the run's folder.
 
     Raises:
-        WeightsError: the best or the newest weights are damaged.
+        RunError: the folder is not that of a run.
     """
     folder = Path(run)
-    files: dict[int, Path] = {}
-    for file in (folder / "model.safetensors", folder / "checkpoints" / "best.safetensors"):
-        training = read_metadata(file).get("training") if file.is_file() else None
-        epochs = training.get("epochs_done") if isinstance(training, dict) else None
-        if isinstance(epochs, int):
-            files.setdefault(epochs, file)
-    for file in (folder / "checkpoints").glob("epoch-*.safetensors"):
-        if name := _KEPT.fullmatch(file.name):
-            files[int(name[1])] = file
-    return [RunCheckpoint(epoch, file) for epoch, file in sorted(files.items())]
+    saved = runs.find(folder.name, folder.parent).checkpoints()
+    # Of one epoch's files, one that was kept comes last: the best and the newest weights may be replaced any time.
+    saved.sort(key=lambda weights: weights.file.name.startswith("epoch-"))
+    by_epoch = {weights.epoch: weights for weights in saved if weights.epoch is not None}
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +74,7 @@ class Timeline:
 
 
 def timeline(
-    checkpoints: Sequence[RunCheckpoint],
+    checkpoints: Sequence[runs.SavedWeights],
     image: Image.Image,
     target: int | str | None = None,
     method: str | None = None,
@@ -129,7 +113,7 @@ def timeline(
         tick(done, len(chosen))
     explanations.append(last)
     return Timeline(
-        epochs=tuple(checkpoint.epoch for checkpoint in chosen),
+        epochs=tuple(checkpoint.epoch or 0 for checkpoint in chosen),
         explanations=tuple(explanations),
         similarity=np.array([agreement(explanation.maps[0, 0], last.maps[0, 0]) for explanation in explanations]),
     )

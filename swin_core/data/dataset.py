@@ -137,7 +137,7 @@ class DataSet:
         except ImageError as error:
             # The error already names a path, but not an image in memory.
             on_disk = isinstance(self.sources[index], Path)
-            raise DataError(f"{error}." if on_disk else f"{self.names[index]}: {error}.") from error
+            raise DataError(str(error) if on_disk else f"{self.names[index]}: {error}") from error
 
 
 def _square(image: Image.Image | np.ndarray, size: int | None) -> np.ndarray:

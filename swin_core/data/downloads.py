@@ -40,7 +40,7 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
     An archive that the user put into the data root is used instead of a download, and kept.
 
     Args:
-        name: a key of `downloadable()`.
+        name: a key of `downloadable()`, or of `DATA_SETS`.
         root: the data root; see `swin_core.data.dataset.data_root`.
 
     Returns:
@@ -49,7 +49,7 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
     Raises:
         DownloadError: no network, no space, a broken connection, or a wrong checksum. Nothing is left half-unpacked.
     """
-    public, folder = downloadable()[name], data_root(root)
+    public, folder = downloadable().get(name) or DATA_SETS[name], data_root(root)
     archive = public.archive
     assert archive is not None
     if existing := public.folder(folder):

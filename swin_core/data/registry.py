@@ -16,6 +16,15 @@ DATA_SETS: dict[str, PublicDataSet] = {
     "cats_dogs": cats_dogs.DATA_SET,
 }
 
+
+def public_data_set(data: str) -> PublicDataSet | None:
+    """Return the data set of a name, or of the name of its folder, such as flower_photos; a folder here wins."""
+    for public in DATA_SETS.values():
+        if data == public.name or (public.archive and data == public.archive.name and not Path(data).is_dir()):
+            return public
+    return None
+
+
 HOLDOUT = 0.02
 """Default share of the training images that is held out for validation."""
 
@@ -42,7 +51,7 @@ def splits(
     """
     if not data:
         raise ConfigError(f"there is no data set to train on; name {', '.join(trainable())} or a folder with --data.")
-    if public := DATA_SETS.get(data):
+    if public := public_data_set(data):
         if "train" not in public.splits:
             raise ConfigError(f"{data} has no training split; name its folder to train on a part of its images.")
         train = public.open(data_root(root), "train")
@@ -97,7 +106,7 @@ def open_split(
         ConfigError: no such split.
         DataError: the images are missing.
     """
-    public = DATA_SETS.get(data)
+    public = public_data_set(data)
     of_folder = ("val", "train", "all") if has_own_split(Path(data)) else ("all", "train")
     on_disk = public.splits if public else of_folder
     split = split or on_disk[0]

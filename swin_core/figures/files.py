@@ -13,6 +13,7 @@ from swin_core.figures.grid import Grid
 from swin_core.figures.matplotlib_grid import DOTS_PER_INCH, matplotlib_figure
 from swin_core.figures.report_html import report_page
 from swin_core.figures.report_json import encode_report, report_content
+from swin_core.system.atomic import write_file
 
 KINDS = {
     "png": "image/png",
@@ -32,7 +33,7 @@ def kind_of(path: Path) -> str:
     """
     kind = path.suffix.removeprefix(".").lower()
     if kind not in KINDS:
-        raise ConfigError(f"A grid cannot be written as {path.name!r}: name a file .{', .'.join(KINDS)}.")
+        raise ConfigError(f"a grid cannot be written as {path.name!r}: name a file .{', .'.join(KINDS)}.")
     return kind
 
 
@@ -45,7 +46,7 @@ def encode(grid: Grid, kind: str) -> bytes:
         ConfigError: an unknown kind, or images too large for a JSON report.
     """
     if kind not in KINDS:
-        raise ConfigError(f"A grid cannot be written as {kind!r}: choose {', '.join(KINDS)}.")
+        raise ConfigError(f"a grid cannot be written as {kind!r}: choose {', '.join(KINDS)}.")
     if kind == "json":
         return encode_report(grid)
     if kind == "html":
@@ -68,12 +69,7 @@ def save(grid: Grid, path: str | os.PathLike[str]) -> None:
     Raises:
         ConfigError: another suffix, or a path that cannot be written.
     """
-    path = Path(path)
-    content = encode(grid, kind_of(path))
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}. Choose another path.") from error
+    write_file(path, encode(grid, kind_of(Path(path))))
 
 
 def _arrays(grid: Grid) -> dict[str, np.ndarray]:

@@ -100,7 +100,7 @@ class Grid:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row.cells) != len(self.columns):
-                raise ConfigError(f"Row {row.title!r} has {len(row.cells)} cells for {len(self.columns)} columns.")
+                raise ConfigError(f"row {row.title!r} has {len(row.cells)} cells for {len(self.columns)} columns.")
 
     @cached_property
     def shared_top(self) -> float:

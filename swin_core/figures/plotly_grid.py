@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from swin_core.attribution.overlay import bar_colors, color_scale, data_uri
+from swin_core.attribution.overlay import bar_colors, color_scale
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.text import NO_BREAK, shorten, wrap
+from swin_core.images.data_uri import image_uri
 
 CONFIG = {"showSendToCloud": False, "displayModeBar": False}
 """Plotly settings of every figure: no upload to Plotly's cloud, and no tool bar over the titles.
@@ -188,7 +189,7 @@ def _axes(name: str, i: int, j: int, page: PageLayout) -> Spec:
 
 
 def _image_trace(image: np.ndarray, name: str) -> Spec:
-    trace = {"type": "image", "source": data_uri(image), "hoverinfo": "skip", "xaxis": f"x{name}", "yaxis": f"y{name}"}
+    trace = {"type": "image", "source": image_uri(image), "hoverinfo": "skip", "xaxis": f"x{name}", "yaxis": f"y{name}"}
     return trace | _pixels(*image.shape[:2])
 
 

@@ -15,12 +15,13 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import INPUT, METHODS
-from swin_core.attribution.overlay import bar_colors, data_uri, enlarged
+from swin_core.attribution.overlay import bar_colors, enlarged
 from swin_core.figures.grid import Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.reading_guide import CROP, TRUST, describe_brightness, describe_scale
 from swin_core.figures.report_json import machine, versions
 from swin_core.figures.text import percent
+from swin_core.images.data_uri import image_uri
 
 REPRODUCE = (
     "The JSON export of this comparison holds the pixels, the maps and all values; swinlens explain --from FILE "
@@ -58,7 +59,7 @@ def report_page(grid: Grid) -> str:
         title="What did each model look at?",
         reading=" ".join([*brightness, describe_scale(grid.look), CROP]),
         trust=TRUST if any(cell.trust for row in grid.rows for cell in row.cells) else "",
-        bar=data_uri(bar),
+        bar=image_uri(bar),
         grid=grid,
         sections=[_section(grid, row, agreement) for row, agreement in zip(grid.rows, grid.agreement(), strict=True)],
         made=_settings(grid, explanations),
@@ -74,12 +75,12 @@ def _section(grid: Grid, row: Row, agreement: np.ndarray) -> dict[str, Any]:
         if cell.map is None:
             figures.append({"column": column, "error": cell.error, "caption": None})
         else:
-            image = data_uri(cell_overlay(grid, cell))
+            image = image_uri(cell_overlay(grid, cell))
             figures.append({"column": column, "image": image, "caption": grid.caption(row, cell)})
     tables = [_predictions(grid, row), _agreement(grid, agreement), _faithfulness(grid, row)]
     return {
         "row": row,
-        "image": data_uri(enlarged(row.thumbnail)),
+        "image": image_uri(enlarged(row.thumbnail)),
         "figures": figures,
         "tables": [table for table in tables if table.lines],
         "sentences": [f"{column}: {cell.trust.sentence}" for column, cell in cells if cell.trust is not None],

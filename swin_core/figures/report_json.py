@@ -58,7 +58,7 @@ def encode_report(grid: Grid) -> bytes:
         encoded = _encode_sealed(json.loads(json.dumps(report, ensure_ascii=False).encode("utf-8", "replace")))
     if len(encoded) > BYTES_AT_MOST:
         raise ConfigError(
-            f"A report holds up to {BYTES_AT_MOST // 2**20} MiB, and this one would have {len(encoded) / 2**20:.0f}: "
+            f"a report holds up to {BYTES_AT_MOST // 2**20} MiB, and this one would have {len(encoded) / 2**20:.0f}: "
             "choose fewer or smaller images."
         )
     return encoded

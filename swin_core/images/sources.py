@@ -14,13 +14,16 @@ Source = str | os.PathLike[str] | bytes | bytearray | BinaryIO
 
 @contextmanager
 def naming_source(source: Source) -> Iterator[None]:
-    """Put the name of the source before the message of an `ImageError`: "is empty" becomes "rose.jpg is empty"."""
+    """Complete the messages of an `ImageError`: "is empty" becomes "rose.jpg is empty."
+
+    The image readers raise what follows the name.
+    """
     try:
         yield
     except ImageError as error:
         name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else "the file"
         printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-        raise ImageError(f"{printable} {error}") from error.__cause__
+        raise ImageError(f"{printable} {error}.") from error.__cause__
 
 
 def reason(error: Exception) -> str:
@@ -45,6 +48,8 @@ def read_bytes(source: Source, max_bytes: int) -> bytes:
                 raise ImageError("is a folder or a device; choose a file")
             with open(descriptor, "rb") as file:
                 content = file.read(max_bytes + 1)
+        elif not hasattr(source, "read"):
+            raise ImageError(f"is {type(source).__name__}; give a path, bytes or a binary file")
         else:
             if source.seekable():
                 source.seek(0)

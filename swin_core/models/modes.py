@@ -1,7 +1,9 @@
-"""Temporary modes of a model; every module's and parameter's own state is restored afterwards."""
+"""Temporary modes and hooks of a model; every module's and parameter's own state is restored afterwards."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -40,3 +42,24 @@ def frozen_parameters(model: nn.Module) -> Iterator[None]:
             if requires_grad:
                 parameter.requires_grad = True
             parameter.grad = gradient
+
+
+@contextmanager
+def watch_outputs(modules: Mapping[str, nn.Module], read: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call `read(name, output)` whenever one of the modules has run in this thread, until the block ends.
+
+    Hooks are visible to all threads, so calls on one model must hold its `Classifier.lock`; other threads are ignored.
+
+    Args:
+        modules: the modules by name.
+        read: what it returns, unless that is None, replaces the module's output.
+    """
+    thread = threading.get_ident()
+
+    def hook_of(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        return lambda module, inputs, output: read(name, output) if threading.get_ident() == thread else None
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(hook_of(name)))
+        yield

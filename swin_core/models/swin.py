@@ -27,7 +27,6 @@ from swin_core.models.windows import (
     window_reverse,
 )
 
-
 _MAX_CACHED = 2**24
 """Largest number of elements of an additive term to cache (64 MB); those of larger batches are computed each time."""
 

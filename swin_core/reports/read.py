@@ -217,7 +217,7 @@ def read_report(path: str | os.PathLike[str]) -> Report:
 def _content(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise ReportError(f"There is no file {path.name!r}: name a report that was exported as JSON.")
+            raise ReportError(f"there is no file {path.name!r}: name a report that was exported as JSON.")
         with path.open("rb") as file:
             content = file.read(BYTES_AT_MOST + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with NUL

@@ -101,11 +101,11 @@ def _load_by_name(cell: SavedCell, runs_root: str | Path) -> Classifier:
     elif _NAME.fullmatch(name) and (Path(runs_root) / name / "model.safetensors").is_file():
         source = str(Path(runs_root) / name)
     else:
-        raise ReportError(f"The report's model {name[:80]!r} is no bundled model, run or model of timm: {advice}.")
+        raise ReportError(f"the report's model {name[:80]!r} is no bundled model, run or model of timm: {advice}.")
     try:
         classifier = load(source)
     except SwinError as error:
-        raise ReportError(f"The report's model {name[:80]!r} cannot be loaded: {error}") from error
+        raise ReportError(f"the report's model {name[:80]!r} cannot be loaded: {error}") from error
     if classifier.weights_hash != cell.weights_hash:
         raise ReportError(
             f"{name[:80]!r} has other weights than the report's model: their SHA-256 begins with "

@@ -250,7 +250,9 @@ def read_results(rows: Sequence[object]) -> list[AblationResult]:
     """Return the results among values read from JSON; other values are left out."""
     names = set(AblationResult.__dataclass_fields__)
     complete = [row for row in rows if isinstance(row, dict) and set(row) == names]
-    return [AblationResult(**row) for row in complete if isinstance(row["setting"], str) and isinstance(row["run"], str)]
+    return [
+        AblationResult(**row) for row in complete if isinstance(row["setting"], str) and isinstance(row["run"], str)
+    ]
 
 
 def merge_results(results: Sequence[AblationResult], known: Iterable[AblationResult]) -> list[AblationResult]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from swin_core import runs
-from swin_core.data.registry import DATA_SETS
+from swin_core.data.registry import public_data_set
 from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.evaluation.accuracy import Evaluation
 from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
-from swin_core.system.atomic import atomic_write
+from swin_core.system.atomic import write_file
 from swin_core.training.config import TrainConfig
 from swin_core.training.recipes import changed_settings, nearest_recipe
 from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
@@ -51,7 +51,7 @@ def check_target(name: str, assets: Path) -> None:
 
 def evaluated_split(data: str) -> str | None:
     """Return the split whose metrics a card shows: the default one (None) of a known data set, "val" of a folder."""
-    return None if data in DATA_SETS else "val"
+    return None if public_data_set(data) else "val"
 
 
 def bundle(
@@ -100,18 +100,10 @@ def bundle(
         "epochs": epochs,
         "evaluation": evaluation.to_dict(),
     }
-    _replace(assets / f"{name}.json", (json.dumps(facts) + "\n").encode())
+    write_file(assets / f"{name}.json", (json.dumps(facts) + "\n").encode())
     card = assets / f"{name}.md"
-    _replace(card, _card(facts, evaluation).encode())
+    write_file(card, _card(facts, evaluation).encode())
     return card
-
-
-def _replace(file: Path, content: bytes) -> None:
-    try:
-        with atomic_write(file) as draft:
-            draft.write(content)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror or error}; choose another folder.") from error
 
 
 def _store(
@@ -139,7 +131,7 @@ def _store(
             _check_metrics(evaluation.metrics, half.metrics)
             evaluation = half
         content = draft.read_bytes()
-    _replace(target, content)
+    write_file(target, content)
     return evaluation, content
 
 

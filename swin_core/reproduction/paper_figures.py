@@ -1,5 +1,6 @@
 """Figures 5, 6, 9 and 10 of the reproduced report, drawn from data sets, runs and model cards."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from swin_core.errors import ConfigError, ModelError
 from swin_core.figures.palette import INK, SERIES
 from swin_core.figures.text import shorten
 from swin_core.images.preprocessing import crop_square
+from swin_core.system.atomic import write_file
 from swin_core.training.config import TrainConfig
 from swin_core.zoo.load import ASSETS, load, weights_file
 
@@ -60,7 +62,9 @@ def trained_model(name: str, runs_root: str | Path = "runs") -> TrainedModel:
     card = weights.with_suffix(".json")
     if weights.parent == ASSETS and card.is_file():
         facts = json.loads(card.read_text())
-        return TrainedModel(name, weights, TrainConfig.from_dict(facts["settings"]), facts["epochs"], facts["evaluation"])
+        return TrainedModel(
+            name, weights, TrainConfig.from_dict(facts["settings"]), facts["epochs"], facts["evaluation"]
+        )
     folder = weights.parent.absolute()  # "." has no name
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name[:80]!r} is neither a bundled model nor a run, so its training is not recorded.")
@@ -91,10 +95,9 @@ def save(figure: Figure, path: Path) -> None:
     """
     kind = kind_of(path)
     options: dict[str, Any] = {"pil_kwargs": {"quality": 85, "optimize": True}} if kind == "jpg" else {}
-    try:
-        figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, **options)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another path.") from error
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=DOTS_PER_INCH, **options)
+    write_file(path, stream.getvalue())
 
 
 def sample_sheet(dataset: DataSet, columns: int = 10) -> Figure:

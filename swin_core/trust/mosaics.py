@@ -1,12 +1,11 @@
 """Focus on mosaics (Arias-Duart et al. 2022): the share of a map on its class, without masks of objects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from swin_core.attribution.gradcam import grad_cam
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.zoo.classifier import Classifier
@@ -68,33 +67,3 @@ def focus(attribution: np.ndarray, cells: np.ndarray) -> float | None:
     columns = np.arange(2 * width) // width
     fine = attribution.repeat(2, 0).repeat(2, 1) / 4
     return float(fine[cells[rows[:, None], columns[None, :]]].sum()) / total
-
-
-@dataclass(frozen=True)
-class LayerFocus:
-    """Mean focus of one target layer over mosaics."""
-
-    layer: str
-    mean: float
-    """0 to 1, higher is better; chance is 0.5."""
-    error: float
-    """Standard error of the mean."""
-    empty: int
-    """Number of mosaics with an empty map; they count as chance."""
-
-
-def layer_focus(classifier: Classifier, layers: Sequence[str], scenes: Sequence[Mosaic]) -> list[LayerFocus]:
-    """Mean focus of Grad-CAM at each layer."""
-    shares: dict[str, list[float]] = {layer: [] for layer in layers}
-    empty = dict.fromkeys(layers, 0)
-    for scene in scenes:
-        with classifier.lock:
-            result = grad_cam(classifier.model, classifier.tensor(scene.view), [scene.target], layers)
-        for layer, attribution in zip(layers, result.maps[0], strict=True):
-            share = focus(attribution.cpu().numpy(), scene.cells)
-            empty[layer] += share is None
-            shares[layer].append(float(scene.cells.mean()) if share is None else share)
-    return [
-        LayerFocus(layer, float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values))), empty[layer])
-        for layer, values in shares.items()
-    ]

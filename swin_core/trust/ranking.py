@@ -17,7 +17,7 @@ from swin_core.errors import ConfigError, SwinError
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
 from swin_core.trust.baselines import BASELINES
-from swin_core.trust.measurements import Candidate, GridSize, RankingSums, RankingMeasurements
+from swin_core.trust.measurements import Candidate, GridSize, RankingMeasurements, RankingSums
 from swin_core.zoo.classifier import Classifier
 
 
@@ -187,7 +187,9 @@ def rank(
     )
 
 
-def _able(measurements: RankingMeasurements, pairs: Sequence[Candidate]) -> tuple[dict[Candidate, GridSize], dict[str, str]]:
+def _able(
+    measurements: RankingMeasurements, pairs: Sequence[Candidate]
+) -> tuple[dict[Candidate, GridSize], dict[str, str]]:
     """Try each method at its layer on one image: the grids of the maps, and the errors of those that fail."""
     grids: dict[Candidate, GridSize] = {}
     left_out: dict[str, str] = {}

@@ -81,6 +81,7 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     Raises:
         WeightsError: the file is not a weights file, contains code, is damaged, or is of another variant.
     """
+    _check_is_swin(model, "load_weights")
     path = Path(path)
     state, metadata = read_state(path), read_metadata(path)
     with path.open("rb") as file:
@@ -120,6 +121,7 @@ def save_weights(model: Swin, path: str | os.PathLike[str], metadata: Mapping[st
     Raises:
         WeightsError: the file cannot be written.
     """
+    _check_is_swin(model, "save_weights")
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     values = {**(metadata or {}), "config": model.config.to_dict()}
@@ -131,6 +133,14 @@ def save_weights(model: Swin, path: str | os.PathLike[str], metadata: Mapping[st
             file.write(safetensors.torch.save(tensors, header))
     except OSError as error:
         raise WeightsError(f"{path.name!r} could not be saved: {error.strerror or error}.") from error
+
+
+def _check_is_swin(model: object, function: str) -> None:
+    if not isinstance(model, Swin):
+        raise WeightsError(
+            f"{function} takes a Swin, not a {type(model).__name__}; pass the `model` of a Classifier, or use the "
+            "functions of the model's own library."
+        )
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:

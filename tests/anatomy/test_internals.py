@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import swin_core
 from swin_core.anatomy.internals import (
     block_attention,
-    read_internals,
     principal_colours,
+    read_internals,
     relevance_of_stages,
     token_rollout,
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -105,3 +106,72 @@ def test_runs_are_found_where_the_environment_says(
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(run.parent))
     weights = swin_core.build("swin_micro", num_classes=5, image_size=64, pretrained=run.name).state_dict()
     assert all(torch.equal(weights[key], value) for key, value in small_classifier.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": 5}, "unknown method 5; known are"),
+        ({"method": ["gradcam"]}, "unknown method"),
+        ({"layers": 5}, "name a layer by a text such as 'layers.1', or by its module, not by 5"),
+        ({"layers": ["norm", None]}, "not by None"),
+        ({"method": "gradcam", "layers": "norm", "reshape_transform": lambda output: None}, "gives NoneType for layer"),
+        ({"targets": "11"}, "class 11 is outside the model's 5 classes"),
+    ],
+)
+def test_odd_arguments_get_one_line(
+    options: dict[str, Any], words: str, small_classifier: swin_core.Classifier, samples: dict[str, Path]
+) -> None:
+    with pytest.raises(swin_core.SwinError) as caught:
+        swin_core.explain(small_classifier, samples["rose"], **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shell_names_a_class_by_its_number(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    found = swin_core.explain(small_classifier, samples["rose"], "3", "gradcam", against="1")
+    assert (found.targets, found.against) == ((3,), (1,))
+    digits = swin_core.Classifier(small_classifier.model, list("43210"), (0.5,) * 3, (0.5,) * 3, 64)
+    assert swin_core.explain(digits, samples["rose"], "3", "gradcam").targets == (1,)  # a class of that name wins
+
+
+def test_a_tensor_of_another_size_is_refused_by_a_vit() -> None:
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=3, depth=1).eval()
+    classifier = swin_core.Classifier(vit, "abc", (0.5,) * 3, (0.5,) * 3, 32, name="small ViT")
+    with pytest.raises(swin_core.SwinError, match="cannot take 48 x 48 pixels: Input height") as caught:
+        swin_core.explain(classifier, torch.randn(3, 48, 48), 0, "gradcam", "blocks.0.norm1")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(swin_core.SwinError, match=r"must have one size, not \(32, 32\) and \(48, 48\)"):
+        swin_core.explain_batch(classifier, [torch.randn(3, 32, 32), torch.randn(3, 48, 48)], 0)
+
+
+def test_an_error_of_the_model_itself_stays() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("a mistake in the model")
+
+    classifier = swin_core.Classifier(nn.Sequential(nn.Conv2d(3, 4, 1), Broken()), "abc", (0.5,) * 3, (0.5,) * 3, 32)
+    with pytest.raises(RuntimeError, match="a mistake in the model"):
+        swin_core.explain(classifier, torch.randn(3, 32, 32), 0, "gradcam", "0")
+
+
+@pytest.mark.parametrize(
+    ("variant", "pretrained", "words"),
+    [(None, None, "unknown variant None; known are"), ("swin_nano", True, "pretrained=True names no weights")],
+)
+def test_build_names_what_it_takes(variant: Any, pretrained: Any, words: str) -> None:
+    with pytest.raises(swin_core.SwinError, match=words):
+        swin_core.build(variant, pretrained)
+
+
+def test_weights_are_those_of_a_swin(small_classifier: Any, tmp_path: Path) -> None:
+    for call in (swin_core.load_weights, swin_core.save_weights):
+        with pytest.raises(swin_core.SwinError, match="takes a Swin, not a Classifier; pass the `model`"):
+            call(small_classifier, tmp_path / "w.safetensors")
+    swin_core.save_weights(small_classifier.model, tmp_path / "made" / "w.safetensors")
+    assert swin_core.load_weights(small_classifier.model, tmp_path / "made" / "w.safetensors").random == ()
+
+
+def test_nothing_is_no_image() -> None:
+    with pytest.raises(swin_core.SwinError, match=r"^the file is NoneType; give a path, bytes or a binary file\.$"):
+        swin_core.read_image(None)  # type: ignore[arg-type]

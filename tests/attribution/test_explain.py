@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 import swin_core
 from swin_core.attribution.explain import explain
-from swin_core.attribution.gradcam import grad_cam, resize_maps
+from swin_core.attribution.gradcam import resize_maps
 from swin_core.attribution.layers import Layout, default_layer, find_layout, layer_arrangement, offered_layers
 from swin_core.attribution.regions import common_parts
 from swin_core.attribution.targets import check_targets
 from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
 from swin_core.trust.similarity import agreement
+from tests.fixtures.grad_cam import grad_cam
 
 Watch = Callable[[nn.Module], Callable[[], int]]
 TIMM = {

@@ -46,6 +46,16 @@ def test_an_overlay_is_that_of_a_grids_cell(small_classifier: swin_core.Classifi
             explanation.overlay(target, layer)
 
 
+def test_an_overlay_is_found_by_names(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+    explanation = explain(small_classifier, samples["cat"], ["roses", "daisy"], "gradcam", ["norm", "layers.0"])
+    by_name, by_number = explanation.overlay("daisy", "layers.0"), explanation.overlay(1, 1)
+    np.testing.assert_array_equal(np.asarray(by_name), np.asarray(by_number))
+    for target, layer in (("tulips", 0), (0, "layers.1"), (None, 0), (0.5, 0)):
+        with pytest.raises(TargetError, match=r"has the targets roses, daisy and the layers norm, layers\.0") as caught:
+            explanation.overlay(target, layer)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
 def test_a_signed_map_is_drawn_in_two_colours(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
     explanation = explain(small_classifier, samples["cat"], 1, "relevance")
     assert explanation.maps.min() < 0
@@ -73,6 +83,8 @@ def test_an_explanation_is_saved(
         assert tuple(arrays["layers"]) == ("norm",)
     with pytest.raises(ConfigError, match=r"\.png, .*\.npz, not as 'map'"):
         explanation.save(tmp_path / "map")
+    with pytest.raises(ConfigError, match="cannot be written: No such file or directory; name another file"):
+        explanation.save(tmp_path / "missing" / "map.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.JPG", "map.npz", "map.png", "map.webp"]
 
 

@@ -20,12 +20,12 @@ import swin_core
 from swin_core.attribution import pytorch_grad_cam as wrapped
 from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.explain import explain
-from swin_core.attribution.gradcam import grad_cam
 from swin_core.attribution.layers import default_layer, stage_layers
 from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
 from swin_core.figures.grid import Cell
+from tests.fixtures.grad_cam import grad_cam
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -28,7 +28,7 @@ def test_rows_are_pictures_or_classes_of_one_picture(
         np.testing.assert_array_equal(row.cells[0].map, swin_core.explain(small_classifier, image).maps[0, 0])
     named = compare(pictures[:1], [small_classifier], ["rose", "tulips", "lion"])
     assert [label_of(row.cells[0]) for row in named.rows[:2]] == ["roses", "tulips"]
-    assert "no class lion" in named.rows[2].cells[0].error
+    assert "has no class 'lion'" in named.rows[2].cells[0].error
     each = compare(pictures, [small_classifier], ["daisy", "roses"])
     assert [label_of(row.cells[0]) for row in each.rows] == ["daisy", "roses"]
     with pytest.raises(ConfigError, match="3 targets for 2 images"):
@@ -59,7 +59,7 @@ def test_a_strip_of_stages_has_a_row_for_each(small_classifier: swin_core.Classi
     expected = swin_core.explain(small_classifier, picture, 0, layers=["layers.0", "layers.1", "layers.2"])
     for place, row in enumerate(drawn.rows):
         np.testing.assert_array_equal(row.cells[0].map, expected.maps[0, place])
-    assert [row.cells[1].error for row in drawn.rows] == ["", "", "This model has 2 stages."]
+    assert [row.cells[1].error for row in drawn.rows] == ["", "", "this model has 2 stages."]
     assert [row.cells[2].error for row in drawn.rows] == ["no model"] * 3
     (fused,) = compare(
         [("cat", picture)], columns[:2], ["daisy"], settings=ExplainSettings(layers=(STAGES,), fuse="max")

@@ -16,9 +16,9 @@ from swin_core.commands import evaluate as evaluate_command
 from swin_core.commands import train as train_command
 from swin_core.data.cifar100 import cifar100
 from swin_core.data.dataset import DataSet
-from swin_core.data.flowers import flower_photos
+from swin_core.data.flowers import CLASSES, flower_photos
 from swin_core.data.public import PublicDataSet
-from swin_core.data.registry import DATA_SETS, open_split, splits, trainable
+from swin_core.data.registry import DATA_SETS, open_split, public_data_set, splits, trainable
 from swin_core.errors import ConfigError
 from swin_core.training import TrainConfig
 
@@ -136,3 +136,16 @@ def test_splits_of_the_public_sets(data_root: Path) -> None:
     for data, split, known in (("cifar100", "all", "train, val, test"), ("flowers", "test", "train, val")):
         with pytest.raises(ConfigError, match=f"has no split '{split}'; choose from {known}\\."):
             open_split(data, split, root=data_root)
+
+
+def test_a_data_set_is_known_by_the_name_of_its_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert public_data_set("flower_photos") is public_data_set("flowers") is DATA_SETS["flowers"]
+    for label in CLASSES:
+        (tmp_path / "flower_photos" / label).mkdir(parents=True)
+    assert public_data_set("flower_photos") is None  # a folder that is there is meant
+    for name in ("flowers", "flower_photos"):
+        assert data_command.main([name, "--data-root", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == f"{name} is there already: {tmp_path / 'flower_photos'}\n"

@@ -18,8 +18,8 @@ from torchvision.ops import FeaturePyramidNetwork
 from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS, SwinConfig
 from swin_core.models.swin import Swin
-from swin_core.zoo.build import build
 from swin_core.weights.key_layouts import convert
+from swin_core.zoo.build import build
 from tests.fixtures.reference import SMALL, randomise, relative_error, small
 
 

@@ -19,7 +19,6 @@ from scripts import ablate
 from swin_core import runs
 from swin_core.errors import ConfigError, ModelError
 from swin_core.models.swin import Swin
-from swin_core.zoo.build import build
 from swin_core.reproduction import ablations
 from swin_core.reproduction.ablations import (
     ABLATIONS,
@@ -32,6 +31,7 @@ from swin_core.reproduction.ablations import (
 from swin_core.training import TrainConfig
 from swin_core.training.trainer import new_model
 from swin_core.weights.files import load_weights, save_weights
+from swin_core.zoo.build import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = 6

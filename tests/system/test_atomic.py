@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from swin_core.system.atomic import atomic_write
+from swin_core.errors import ConfigError
+from swin_core.system.atomic import atomic_write, check_writable, write_file
 
 
 def test_the_new_file_stands_when_the_block_ends(tmp_path: Path) -> None:
@@ -85,3 +86,30 @@ def test_a_folder_that_is_missing_is_the_error_that_is_told(tmp_path: Path) -> N
     for place in (tmp_path / "none", tmp_path / "file"):
         with pytest.raises(OSError, match=r"No such file|Not a directory"), atomic_write(place / "status.json"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing/result.json", "No such file or directory"),
+        ("file/result.json", "Not a directory"),
+        ("folder", "Is a directory"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_known_before_the_work(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for call in (check_writable, lambda path: write_file(path, b"content")):
+        with pytest.raises(ConfigError, match=f"cannot be written: .*{words}.*; name another file") as caught:
+            call(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_check_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new.json")
+    assert list(tmp_path.iterdir()) == []
+    write_file(tmp_path / "old.json", b"old")
+    check_writable(tmp_path / "old.json")
+    assert (tmp_path / "old.json").read_bytes() == b"old"

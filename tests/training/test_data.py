@@ -22,12 +22,12 @@ from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, DataError, RunError, SwinError
 from swin_core.evaluation.accuracy import evaluate_named
 from swin_core.models.config import VARIANTS
-from swin_core.zoo.build import build
 from swin_core.training import RECIPES, TrainConfig, train
 from swin_core.training.data import MEAN, STD, LabelledImages, TrainingData
 from swin_core.training.preflight import preflight
 from swin_core.training.trainer import Trainer, new_model
 from swin_core.weights.files import read_metadata, read_state, save_weights
+from swin_core.zoo.build import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from swin_core import runs
 from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, SwinError, WeightsError
-from swin_core.zoo.build import build
 from swin_core.training import RECIPES, TrainConfig, recipe
 from swin_core.training import train as train_in
 from swin_core.training.checkpoint import read_checkpoint, write_checkpoint
@@ -28,6 +27,7 @@ from swin_core.training.data import MEAN, STD
 from swin_core.training.muon import Muon
 from swin_core.training.optim import build_optimizers, learning_rate, moving_average, parameter_groups
 from swin_core.weights.files import read_metadata, read_state, save_weights
+from swin_core.zoo.build import build
 from tests.fixtures.shell import CLASSES, write_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")

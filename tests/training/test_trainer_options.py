@@ -22,7 +22,6 @@ from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS
 from swin_core.models.linear import linear
 from swin_core.models.swin import DropPath
-from swin_core.zoo.build import build
 from swin_core.system.distributed import SINGLE
 from swin_core.training import TrainConfig
 from swin_core.training.augment import augment
@@ -35,6 +34,7 @@ from swin_core.training.optim import learning_rate
 from swin_core.training.random_draws import Draws
 from swin_core.training.trainer import Trainer, new_model
 from swin_core.weights.files import save_weights
+from swin_core.zoo.build import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ("ant", "bee", "cow")

@@ -13,10 +13,10 @@ import torch
 
 from swin_core.errors import WeightsError
 from swin_core.models.swin import Swin
-from swin_core.zoo.build import build
 from swin_core.weights import key_layouts
 from swin_core.weights.files import load_weights
 from swin_core.weights.key_layouts import LAYOUTS, KeyLayout, config_of, convert
+from swin_core.zoo.build import build
 from tests.fixtures.weights import SMALL, copies, microsoft_state, same, small
 
 

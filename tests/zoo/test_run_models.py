@@ -176,7 +176,7 @@ def test_an_address_holds_a_run_by_its_words_or_by_its_name(root: Path) -> None:
         assert "mine, epoch 3" in texts(app)
     # A run that was deleted is named by its name.
     gone = choices.display_name("20250101-000000-gone")
-    assert "There is no model 20250101-000000-gone" in texts(opened(model=gone))
+    assert "there is no model 20250101-000000-gone" in texts(opened(model=gone))
 
 
 # -- the page

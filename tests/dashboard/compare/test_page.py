@@ -367,7 +367,7 @@ def test_without_a_network_the_cell_says_what_to_do_and_the_page_does_not_try_ag
 def test_a_model_can_be_added_by_its_name(page: AppTest) -> None:
     page.text_input(key="more").set_value("  nowhere.pth ")
     assert run(page).multiselect(key="model").value == ["first", "second", "nowhere.pth"]
-    assert "There is no model nowhere.pth" in texts(page)
+    assert "there is no model nowhere.pth" in texts(page)
     assert page.text_input(key="more").value == ""
 
 

@@ -248,7 +248,7 @@ def test_a_class_is_explained_rather_than_its_rival() -> None:
 
 def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> None:
     app = opened(against="mountain", sample="tulip")
-    assert "This model has no class mountain." in texts(app)
+    assert "this model has no class mountain." in texts(app)
     assert "contrast with mountain" in texts(app)
 
 

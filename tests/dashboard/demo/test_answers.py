@@ -112,7 +112,7 @@ def test_class_and_file_names_are_escaped(demo: Demo, samples: dict[str, Path]) 
     assert len(pictures) == 2
     assert OTHERS[4] in page.text
     assert "script>.jpg" in page.text
-    assert f"This model has no class {OTHERS[4]}." in page.text
+    assert f"this model has no class {OTHERS[4]}." in page.text
     assert "<img" not in notice(OTHERS[4])
 
 
@@ -228,7 +228,7 @@ def test_damaged_weights_are_refused_before_the_start(
 
 @pytest.mark.parametrize("sent", [None, {}, {"path": None}, {"path": ""}, {"path": 3}, "photo.png"])
 def test_a_missing_upload_is_reported(demo: Demo, sent: Any) -> None:
-    with pytest.raises(ImageError, match="There is no image"):
+    with pytest.raises(ImageError, match="there is no image"):
         demo.picture(sent)
 
 

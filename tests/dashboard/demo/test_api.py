@@ -173,16 +173,16 @@ def test_models_must_be_a_list_of_names(client: gradio_client.Client, models: An
 
 
 def test_unknown_classes_and_methods_are_refused(client: gradio_client.Client) -> None:
-    assert refused(client, target="<img src=x onerror=1>") == "This model has no class <img src=x onerror=1>."
+    assert refused(client, target="<img src=x onerror=1>") == "this model has no class <img src=x onerror=1>."
     assert "no method 'magic'" in refused(client, method="magic")
     assert "must be a name" in refused(client, target={"path": "/etc/passwd"})
     assert "is not an image" in refused(client, picture=handle_file(str(ROOT / "README.md")))
-    assert "There is no image" in refused(client, picture=None)
+    assert "there is no image" in refused(client, picture=None)
 
 
 def test_a_model_without_the_class_has_an_error_of_its_own(client: gradio_client.Client) -> None:
     figures = explained(client, models=list(OURS), target="rocket")["figures"]
-    assert figures["swin_micro_flowers"] == {"error": "This model has no class rocket."}
+    assert figures["swin_micro_flowers"] == {"error": "this model has no class rocket."}
     assert figures["swin_micro_cifar100"]["target"] == "rocket"
 
 

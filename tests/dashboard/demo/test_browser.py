@@ -66,7 +66,7 @@ def test_another_model_adds_a_heat_map(visit: Open) -> None:
 def test_an_invalid_upload_is_reported(visit: Open) -> None:
     page = visit()
     page.get_by_label("Remove Image").click()
-    expect(page.locator(".swin-notice")).to_contain_text("There is no image", timeout=PATIENCE)
+    expect(page.locator(".swin-notice")).to_contain_text("there is no image", timeout=PATIENCE)
     broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n" + bytes(50)}
     page.locator("input[type=file]").first.set_input_files(broken)  # type: ignore[arg-type]
     expect(page.locator(".swin-notice")).to_contain_text("damaged", timeout=PATIENCE)

@@ -17,9 +17,9 @@ import swin_core
 from dashboard.inside import inspection as inspection_module
 from dashboard.inside.controls import _clicked
 from dashboard.inside.drawing import TINTS, edges, over_tokens, rolled_view, tint_indices, window_labels
+from dashboard.inside.inspection import Inspection
 from dashboard.inside.panel_texts import PANELS, available_panels, describe_missing
 from dashboard.inside.plotly_figures import cost_figure
-from dashboard.inside.inspection import Inspection
 from dashboard.shared import cache
 from swin_core.anatomy.structure import PADDING, anatomy
 from swin_core.errors import ModelError
@@ -228,7 +228,7 @@ def test_a_cnn_shows_its_feature_maps_and_a_vit_its_patches(monkeypatch: pytest.
 def test_a_missing_image_or_invalid_model_is_reported() -> None:
     assert "Choose an image" in opened(sample=[""]).info[0].value
     (error,) = opened(model="../../etc/passwd").error
-    assert "A model's name consists of letters" in error.value.replace("\\", "")
+    assert "a model's name consists of letters" in error.value.replace("\\", "")
 
 
 def test_clicks_are_read_as_lists_and_as_objects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +350,9 @@ def test_the_cost_curves_equal_the_equations() -> None:
 def test_results_are_cached_until_the_weights_change(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     made: list[str] = []
     read_internals = inspection_module.read_internals
-    monkeypatch.setattr(inspection_module, "read_internals", lambda *given: made.append("pass") or read_internals(*given))
+    monkeypatch.setattr(
+        inspection_module, "read_internals", lambda *given: made.append("pass") or read_internals(*given)
+    )
     inspection = Inspection("first", picture())
     block = inspection.anatomy().blocks[1]
     one = inspection.token_attention(block, (3, 4), 1)
@@ -403,5 +405,5 @@ def test_concurrent_sessions_get_the_same_results(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_model_is_an_error() -> None:
-    with pytest.raises(ModelError, match="There is no model nowhere"):
+    with pytest.raises(ModelError, match="there is no model nowhere"):
         Inspection("nowhere", picture()).internals()

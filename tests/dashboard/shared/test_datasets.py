@@ -136,7 +136,7 @@ def test_a_name_that_leads_out_is_refused_before_anything_is_opened(
     ],
 )
 def test_a_data_set_that_is_not_offered_is_refused(root: Path, name: str) -> None:
-    with pytest.raises(DataError, match="There is no data set") as error:
+    with pytest.raises(DataError, match="there is no data set") as error:
         data_image(name)
     one_line(error)
 

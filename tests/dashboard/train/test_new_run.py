@@ -194,9 +194,9 @@ def test_a_change_is_named_and_reaches_the_run(started: list[dict[str, Any]]) ->
         ("epochs", None, "Epochs is empty"),
         ("name", "--x; touch p", "name '--x; touch p' must be 1 to 64 letters"),
         ("name", "<img src=x onerror=alert(1)>", "must be 1 to 64 letters"),
-        ("init", "../../secret.safetensors", "Start from: A model's name consists of"),
-        ("init", "nothing_of_that_name", "Start from: There is no model"),
-        ("teacher", "/etc/passwd", "Teacher: A model's name consists of"),
+        ("init", "../../secret.safetensors", "Start from: a model's name consists of"),
+        ("init", "nothing_of_that_name", "Start from: there is no model"),
+        ("teacher", "/etc/passwd", "Teacher: a model's name consists of"),
         ("crop_padding", 40, "crop_padding must lie between 0 and 31 for images of 32 pixels, not 40"),
     ],
 )
