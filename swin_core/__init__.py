@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swin_core.attribution.explain import explain, explain_batch, explaining
     from swin_core.attribution.explanation import Explanation
+    from swin_core.attribution.what_if import what_if
     from swin_core.errors import SwinError
     from swin_core.images.read import read_image
     from swin_core.models.config import VARIANTS, SwinConfig
@@ -35,6 +36,7 @@ __all__ = [
     "load_weights",
     "read_image",
     "save_weights",
+    "what_if",
 ]
 
 # Number GPUs by bus, as the driver does. Every program imports this package before it starts CUDA.
@@ -46,6 +48,7 @@ _HOMES = {
     "explain": "attribution.explain",
     "explain_batch": "attribution.explain",
     "explaining": "attribution.explain",
+    "what_if": "attribution.what_if",
     "read_image": "images.read",
     "VARIANTS": "models.config",
     "SwinConfig": "models.config",

@@ -15,7 +15,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import nn
 
 import swin_core
-from swin_core.trust.faithfulness import Probe, blur, deletion, insertion, road
+from swin_core.images.inpainting import blur
+from swin_core.trust.faithfulness import Probe, deletion, insertion, road
 
 SIDE, TARGET, STEPS = 224, 7, 50
 SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))

@@ -9,7 +9,7 @@ from swin_core.attribution.method import INPUT, Method
 
 __all__ = ["INPUT", "METHODS", "NOT_OFFERED", "Method"]
 
-_READERS = {"dispatch", "explain", "methods", "stages"}
+_READERS = {"dispatch", "explain", "methods", "stages", "what_if"}
 """Files that read this table, and so cannot be imported to fill it; they declare no methods."""
 
 

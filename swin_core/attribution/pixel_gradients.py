@@ -14,7 +14,7 @@ from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.models.modes import evaluation_mode, frozen_parameters
 
-__all__ = ["input_gradient", "integrated_gradients", "smooth_grad"]
+__all__ = ["input_gradient", "integrated_gradients", "plain_logits", "smooth_grad"]
 
 _BATCH = 16
 """Inputs in one forward pass."""
@@ -34,7 +34,7 @@ def input_gradient(model: nn.Module, x: Tensor, select: TargetSelector) -> Attri
     Returns:
         Maps `(B, H, W)`, non-negative: the largest of a pixel's channels.
     """
-    logits = _logits(model, x)
+    logits = plain_logits(model, x)
     targets = select(logits)
     gradients = _mean_gradients(model, targets, lambda image, _: x[image], len(x), [1.0])
     return Attribution(logits, targets, [[gradient.abs().amax(1)] for gradient in gradients])
@@ -66,7 +66,7 @@ def smooth_grad(
     Returns:
         Maps `(B, H, W)`, non-negative: the largest of a pixel's channels.
     """
-    logits = _logits(model, x)
+    logits = plain_logits(model, x)
     targets = select(logits)
     generator = torch.Generator().manual_seed(seed)
     noises = torch.randn(samples, *x.shape[1:], generator=generator).to(x)
@@ -105,13 +105,13 @@ def integrated_gradients(model: nn.Module, x: Tensor, select: TargetSelector, st
         Signed maps `(B, H, W)`, summed over channels. `completeness` is |sum of the map - (score - score of the grey
         image)|, which goes to 0 as `steps` grows (their axiom).
     """
-    logits = _logits(model, x)
+    logits = plain_logits(model, x)
     targets = select(logits)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     scale = torch.from_numpy((nodes + 1) / 2).to(x)[:, None, None, None]
     gradients = _mean_gradients(model, targets, lambda image, step: scale[step] * x[image], len(x), list(weights / 2))
     maps = [(gradient * x).sum(1) for gradient in gradients]
-    grey = _logits(model, torch.zeros_like(x[:1])).expand(len(x), -1)
+    grey = plain_logits(model, torch.zeros_like(x[:1])).expand(len(x), -1)
     completeness = [
         (pixels.double().sum((1, 2)) - (target.score(logits) - target.score(grey)).double()).abs()
         for pixels, target in zip(maps, targets, strict=True)
@@ -131,7 +131,8 @@ INTEGRATED_GRADIENTS = Method(
 )
 
 
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
+def plain_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the logits of images in evaluation mode, without gradients and without autocast."""
     # Inference tensors cannot have gradients, and autocast would round them to half precision.
     plain = torch.autocast(x.device.type, enabled=False)
     with torch.inference_mode(False), torch.no_grad(), plain, evaluation_mode(model):

@@ -12,15 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swin_core.images.inpainting import blur, inpaint
 from swin_core.models.modes import evaluation_mode
-from swin_core.trust.road import fill
 from swin_core.zoo.classifier import Classifier
 
 ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the pixels that ROAD removes; the paper uses 0.1, 0.2 and so on to 0.9."""
 
-_BLUR = 0.08
-"""Standard deviation of the blur, as a share of the image's longer side."""
 _NOISE = 0.01
 """Standard deviation of ROAD's noise, in normalised units."""
 
@@ -221,7 +219,7 @@ def road(probe: Probe, maps: Tensor, shares: Sequence[float] = ROAD_SHARES, seed
     def make(indices: Tensor) -> Tensor:
         order = indices // points
         missing = orders[order] < removed[indices % points, None, None]
-        filled = fill(probe.images[probe.owner[order // 2]], missing)
+        filled = inpaint(probe.images[probe.owner[order // 2]], missing)
         return torch.where(missing[:, None], filled + noise, filled)
 
     probabilities = probe.run(len(orders) * points, make, probe.targets.repeat_interleave(2 * points))
@@ -253,16 +251,3 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[1:] == size:
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def blur(images: Tensor) -> Tensor:
-    """Blur images `(V, C, H, W)` with a Gaussian whose standard deviation is 8 % of the longer side."""
-    deviation = _BLUR * max(images.shape[2:])
-    radius = max(1, round(3 * deviation))
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    planes = images.flatten(0, 1)[:, None]
-    planes = F.conv2d(F.pad(planes, (radius, radius, 0, 0), mode="replicate"), kernel)
-    planes = F.conv2d(F.pad(planes, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3))
-    return planes[:, 0].view(images.shape)

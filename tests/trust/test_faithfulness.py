@@ -17,9 +17,9 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
+from swin_core.images.inpainting import blur, inpaint
 from swin_core.trust.baselines import centred_gaussian
-from swin_core.trust.faithfulness import Probe, areas, blur, measure, road, step_counts
-from swin_core.trust.road import fill
+from swin_core.trust.faithfulness import Probe, areas, measure, road, step_counts
 from swin_core.zoo.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -120,7 +120,7 @@ def test_road_equals_a_slow_loop(small_classifier: Classifier) -> None:
     for share in shares:
         count = round(144 * share)
         for sign, missing in ((1, maps < count), (-1, maps >= 144 - count)):
-            x = torch.where(missing[:, None], fill(picture, missing) + noise, picture)
+            x = torch.where(missing[:, None], inpaint(picture, missing) + noise, picture)
             with torch.no_grad():
                 difference += sign * float(small_classifier.model.eval()(x).softmax(1)[0, 2])
     assert float(found) == pytest.approx(difference / 6, abs=1e-6)

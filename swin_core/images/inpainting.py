@@ -1,7 +1,8 @@
-"""Noisy linear imputation of ROAD (Rong et al. 2022, section 4), without its noise.
+"""Replace pixels of images: from their neighbours, or by a blurred image.
 
-Each removed pixel is the weighted mean of its eight neighbours, 1/6 for the direct and 1/12 for the diagonal ones,
-including removed neighbours. This is one sparse linear system per image, with the same matrix for all channels.
+`inpaint` is the noisy linear imputation of ROAD (Rong et al. 2022, section 4), without its noise. Each removed pixel is
+the weighted mean of its eight neighbours, 1/6 for the direct and 1/12 for the diagonal ones, including removed
+neighbours. This is one sparse linear system per image, with the same matrix for all channels.
 """
 
 import numpy as np
@@ -14,11 +15,13 @@ from torch import Tensor
 _NEIGHBOURS = tuple(
     (row, column, 1 / 12 if row and column else 1 / 6) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column
 )
+_BLUR = 0.08
+"""Standard deviation of the blur, as a share of the image's longer side."""
 _TOLERANCE = 1e-5
 _MAX_ITERATIONS = 2000
 
 
-def fill(images: Tensor, missing: Tensor) -> Tensor:
+def inpaint(images: Tensor, missing: Tensor) -> Tensor:
     """Replace the missing pixels of images by weighted means of their neighbours.
 
     On a CPU each system is solved exactly; on other devices all are solved together by conjugate gradients.
@@ -30,18 +33,18 @@ def fill(images: Tensor, missing: Tensor) -> Tensor:
     Returns:
         `(N, C, H, W)`.
     """
-    return (fill_directly if images.device.type == "cpu" else fill_iteratively)(images, missing)
+    return (inpaint_directly if images.device.type == "cpu" else inpaint_iteratively)(images, missing)
 
 
-def fill_directly(images: Tensor, missing: Tensor) -> Tensor:
-    """`fill` by factorising the system of each image, on the CPU."""
+def inpaint_directly(images: Tensor, missing: Tensor) -> Tensor:
+    """`inpaint` by factorising the system of each image, on the CPU."""
     arrays = images.cpu().numpy().astype(np.float64)
     filled = [_solve(image, gaps) for image, gaps in zip(arrays, missing.cpu().numpy(), strict=True)]
     return torch.from_numpy(np.stack(filled)).to(images)
 
 
 def _solve(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """`fill` for one image `(C, H, W)`, float64."""
+    """`inpaint` for one image `(C, H, W)`, float64."""
     channels, height, width = image.shape
     pixels = np.flatnonzero(missing)
     if not len(pixels) or len(pixels) == missing.size:
@@ -73,8 +76,8 @@ def _solve(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return result.reshape(image.shape)
 
 
-def fill_iteratively(images: Tensor, missing: Tensor) -> Tensor:
-    """`fill` by conjugate gradients for all images and channels at once, on their device."""
+def inpaint_iteratively(images: Tensor, missing: Tensor) -> Tensor:
+    """`inpaint` by conjugate gradients for all images and channels at once, on their device."""
     gaps = missing[:, None].to(images.dtype)
     degree = _neighbour_sum(torch.ones_like(images[:1, :1]))
     solution = torch.where(missing[:, None], 0, images)
@@ -103,3 +106,16 @@ def _neighbour_sum(planes: Tensor) -> Tensor:
     across = around[..., :width] + 2 * around[..., 1:-1] + around[..., 2:]
     # The kernel 1 2 1 in both directions counts the centre four times.
     return (across[..., :height, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :] - 4 * planes) / 12
+
+
+def blur(images: Tensor) -> Tensor:
+    """Blur images `(V, C, H, W)` with a Gaussian whose standard deviation is 8 % of the longer side."""
+    deviation = _BLUR * max(images.shape[2:])
+    radius = max(1, round(3 * deviation))
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    planes = images.flatten(0, 1)[:, None]
+    planes = F.conv2d(F.pad(planes, (radius, radius, 0, 0), mode="replicate"), kernel)
+    planes = F.conv2d(F.pad(planes, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3))
+    return planes[:, 0].view(images.shape)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
-from swin_core.trust.road import fill, fill_directly, fill_iteratively
+from swin_core.images.inpainting import inpaint, inpaint_directly, inpaint_iteratively
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -17,13 +17,13 @@ def test_one_missing_pixel_by_hand() -> None:
     middle = torch.zeros(1, 3, 3, dtype=torch.bool)
     middle[0, 1, 1] = True
     around = (1 + 3 + 5 + 7) / 6 + (0 + 2 + 6 + 8) / 12
-    assert float(fill(picture, middle)[0, 0, 1, 1]) == pytest.approx(around)
+    assert float(inpaint(picture, middle)[0, 0, 1, 1]) == pytest.approx(around)
     corner = torch.zeros(1, 3, 3, dtype=torch.bool)
     corner[0, 0, 0] = True  # beyond the border there are no neighbours, and the weights of the rest grow
-    assert float(fill(picture, corner)[0, 0, 0, 0]) == pytest.approx(((1 + 3) / 6 + 4 / 12) / (2 / 6 + 1 / 12))
+    assert float(inpaint(picture, corner)[0, 0, 0, 0]) == pytest.approx(((1 + 3) / 6 + 4 / 12) / (2 / 6 + 1 / 12))
 
 
-@pytest.mark.parametrize("solve", [fill_directly, fill_iteratively])
+@pytest.mark.parametrize("solve", [inpaint_directly, inpaint_iteratively])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_equals_a_dense_system(solve: object, share: float) -> None:
     pictures, missing = torch.randn(3, 2, 7, 9), torch.rand(3, 7, 9) < share
@@ -48,10 +48,10 @@ def test_equals_a_dense_system(solve: object, share: float) -> None:
 def test_equals_pytorch_grad_cam() -> None:
     picture, missing = torch.randn(3, 16, 16), torch.rand(16, 16) < 0.6
     expected = NoisyLinearImputer(noise=0)(picture, (~missing).float())
-    torch.testing.assert_close(fill(picture[None], missing[None])[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(inpaint(picture[None], missing[None])[0], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("solve", [fill_directly, fill_iteratively])
+@pytest.mark.parametrize("solve", [inpaint_directly, inpaint_iteratively])
 def test_nothing_or_everything_missing(solve: object) -> None:
     pictures = torch.randn(2, 3, 4, 4)
     missing = torch.stack([torch.zeros(4, 4), torch.ones(4, 4)]).bool()
