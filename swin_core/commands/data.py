@@ -9,7 +9,7 @@ import sys
 from swin_core.commands import shell
 from swin_core.data.dataset import data_root
 from swin_core.data.downloads import downloadable, prepare
-from swin_core.data.registry import DATA_SETS, trainable
+from swin_core.data.registry import trainable
 from swin_core.errors import SwinError
 from swin_core.reproduction.four_classes import compose
 
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", help=f"the folder that {FOUR_CLASSES} makes (default: four_classes in the data root)")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in (*archives, *DATA_SETS, FOUR_CLASSES)]:
+    known = {*archives, *(public.name for public in archives.values()), FOUR_CLASSES}
+    if unknown := [name for name in options.names if name not in known]:
         parser.error(f"unknown data set {unknown[0]!r}: choose from {', '.join((*archives, FOUR_CLASSES))}")
     if options.out is not None and FOUR_CLASSES not in options.names:
         parser.error(f"--out is for {FOUR_CLASSES}; the other data sets go to --data-root")

@@ -40,7 +40,7 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
     An archive that the user put into the data root is used instead of a download, and kept.
 
     Args:
-        name: a key of `downloadable()`, or of `DATA_SETS`.
+        name: a key of `downloadable()`, or the name of one of these data sets.
         root: the data root; see `swin_core.data.dataset.data_root`.
 
     Returns:
@@ -49,7 +49,9 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path
     Raises:
         DownloadError: no network, no space, a broken connection, or a wrong checksum. Nothing is left half-unpacked.
     """
-    public, folder = downloadable().get(name) or DATA_SETS[name], data_root(root)
+    known = downloadable()
+    public = known.get(name) or next(public for public in known.values() if public.name == name)
+    folder = data_root(root)
     archive = public.archive
     assert archive is not None
     if existing := public.folder(folder):
