@@ -15,6 +15,7 @@ from swin_core.attribution.layers import Layout, find_layout, prefix_tokens, sta
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode, watch_outputs
 from swin_core.models.swin import Swin
+from swin_core.models.window_attention import WindowAttention
 from swin_core.models.windows import Pair, fit_window, shift_regions, window_reverse
 from swin_core.zoo.classifier import Classifier
 
@@ -258,6 +259,8 @@ def bias_maps(block: Block) -> np.ndarray | None:
 
 def _bias_table(attention: Any) -> Tensor | None:
     """The table `((2 M_h - 1) (2 M_w - 1), heads)`; Swin V2 computes it from the offsets by a small network."""
+    if isinstance(attention, WindowAttention):
+        return attention.bias_table()
     table: Tensor | None = getattr(attention, "relative_position_bias_table", None)
     if table is None and hasattr(attention, "cpb_mlp"):
         table = 16 * torch.sigmoid(attention.cpb_mlp(attention.relative_coords_table).flatten(0, -2))

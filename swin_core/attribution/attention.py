@@ -23,7 +23,7 @@ from swin_core.models.windows import Pair, fit_window, pad_to_windows, window_pa
 __all__ = ["AttentionBlock", "Windows", "attention_blocks", "is_instance", "watch_attention"]
 
 _SUPPORTED = {
-    "swin_core.models.swin.Swin": "swin_core.models.swin.WindowAttention",
+    "swin_core.models.swin.Swin": "swin_core.models.window_attention.WindowAttention",
     "timm.models.swin_transformer.SwinTransformer": "timm.models.swin_transformer.WindowAttention",
     "timm.models.swin_transformer_v2.SwinTransformerV2": "timm.models.swin_transformer_v2.WindowAttention",
     "timm.models.vision_transformer.VisionTransformer": "timm.layers.attention.Attention",
@@ -181,9 +181,18 @@ class _Watcher(TorchFunctionMode):
         result = call(*args, **(kwargs or {}))
         return self._pass_on(result) if call in (Tensor.softmax, torch.softmax, F.softmax) else result
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        attn_mask: Tensor | None = None,
+        *,
+        scale: float | None = None,
+        **_: Any,
+    ) -> Tensor:
         """`SoftMax(Q K^T / sqrt(d) + B) V` (Liu et al. 2021, eq. 4), without dropout or causal mask."""
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
         scores = scores if attn_mask is None else scores + attn_mask
         return self._pass_on(scores.softmax(-1)) @ v
 

@@ -3,8 +3,8 @@
 `docs/trust.md` has the tables and the commands. By SRG on both data sets, relevance at the patches is above every
 other unsigned map for the bundled Swin and Swin-MLP. Attention rollout x gradient is the best of those that need no
 rules for our own layers, and the best for the ViT. Of the methods that explain a layer, HiResCAM at the last block's
-first norm is above Grad-CAM at the same layer. Other architectures were not measured and keep Grad-CAM, which works on
-all of them.
+first norm is above Grad-CAM at the same layer. Other architectures, Swin V2 among them, were not measured and keep
+Grad-CAM, which works on all of them.
 """
 
 from torch import nn
@@ -26,6 +26,8 @@ def default_method(classifier: Classifier, at_layer: bool = False) -> str:
         at_layer: whether the method has to explain a target layer.
     """
     model = classifier.model
+    if isinstance(model, Swin) and model.config.version == 2:
+        return "gradcam"
     readable = _has_swin_attention(model)
     if at_layer:
         return "hirescam" if readable or isinstance(model, Swin) else "gradcam"

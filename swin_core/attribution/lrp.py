@@ -27,7 +27,8 @@ from swin_core.attribution.method import INPUT, Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector, batch_targets
 from swin_core.errors import LayerError
 from swin_core.models.linear import linear
-from swin_core.models.swin import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock, WindowAttention
+from swin_core.models.swin import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock
+from swin_core.models.window_attention import WindowAttention
 from swin_core.models.windows import fit_window, pad_to_windows, window_partition, window_reverse
 
 __all__ = ["Relevance", "patch_relevance", "relevance", "relevance_layers", "relevance_maps"]
@@ -175,6 +176,10 @@ def _forward(model: Swin, x: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 
 def _block(block: SwinBlock, x: Tensor) -> Tensor:
+    if block.post_norm:
+        assert block.attn is not None
+        x = x + _norm(block.norm1, _attend(block.attn, x))
+        return x + _norm(block.norm2, _mlp(block.mlp, x))
     normed = _norm(block.norm1, x)
     if block.attn is not None:
         x = x + _attend(block.attn, normed)
@@ -191,18 +196,13 @@ def _attend(attention: WindowAttention, x: Tensor) -> Tensor:
     x = pad_to_windows(x, window)
     grid = (x.shape[1], x.shape[2])
     windows = window_partition(torch.roll(x, (-shift[0], -shift[1]), (1, 2)), window)
-    heads, weight, bias = attention.heads, attention.qkv.weight.detach(), attention.qkv.bias
+    weight, bias = attention.qkv.weight.detach(), attention.projection_bias
     with torch.no_grad():
-        q, k = (
-            linear(windows, weight[part], None if bias is None else bias[part])
-            .unflatten(-1, (heads, -1))
-            .transpose(1, 2)
-            for part in (slice(0, channels), slice(channels, 2 * channels))
-        )
-        scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).unflatten(0, (batch, -1))
+        q, k, _ = attention.split(linear(windows, weight, bias))
+        scores = ((q * attention.scale) @ k.transpose(-2, -1)).unflatten(0, (batch, -1))
         matrices = (scores + attention.additive_term(grid, window, shift)).flatten(0, 1).softmax(-1)
     v = _Gamma.apply(windows, weight[2 * channels :], None if bias is None else bias.detach()[2 * channels :])
-    mixed = matrices @ v.unflatten(-1, (heads, -1)).transpose(1, 2)
+    mixed = matrices @ v.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
     x = window_reverse(_linear(attention.proj, mixed.transpose(1, 2).flatten(2)), window, grid)
     return torch.roll(x, shift, (1, 2))[:, :height, :width]
 
@@ -232,7 +232,10 @@ def _embed(patches: PatchEmbed, x: Tensor) -> Tensor:
 
 
 def _merge(merging: PatchMerging, x: Tensor) -> Tensor:
-    return _linear(merging.reduction, _norm(merging.norm, merging.neighbourhoods(x)))
+    x = merging.neighbourhoods(x)
+    if merging.post_norm:
+        return _norm(merging.norm, _linear(merging.reduction, x))
+    return _linear(merging.reduction, _norm(merging.norm, x))
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

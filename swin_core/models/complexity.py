@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from swin_core.errors import ConfigError
-from swin_core.models.swin import WindowAttention
+from swin_core.models.window_attention import WindowAttention
 from swin_core.models.windows import Pair, fit_window
 
 

@@ -12,7 +12,8 @@ class SwinConfig:
     """Shape of a Swin. The defaults are Swin-T on ImageNet-1k (paper, section 3.3)."""
 
     image_size: int = 224
-    """Side of the training images in pixels; other sizes work. It sets the size of the absolute embedding."""
+    """Side of the training images in pixels; other sizes work. It sets the size of the absolute embedding, and the
+    windows that the position bias of Swin V2 is relative to."""
     patch_size: int = 4
     """Side of a patch in pixels."""
     in_chans: int = 3
@@ -41,6 +42,12 @@ class SwinConfig:
     """Whether attention has the relative position bias; False for the ablation of table 4."""
     absolute_embedding: bool = False
     """Whether a learned absolute position embedding is added to the patches (slightly less accurate, table 4)."""
+    version: int = 1
+    """2 for Swin V2 (Liu et al. 2022): cosine attention, a position bias for windows of any size, and norms after each
+    attention and MLP."""
+    pretrained_window_sizes: tuple[int, ...] = ()
+    """Window side of each stage, in tokens, that the position bias of Swin V2 was trained with; empty for the windows
+    of images of `image_size`."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -50,6 +57,7 @@ class SwinConfig:
         # JSON gives lists; the config stays hashable and comparable.
         object.__setattr__(self, "depths", tuple(self.depths))
         object.__setattr__(self, "num_heads", tuple(self.num_heads))
+        object.__setattr__(self, "pretrained_window_sizes", tuple(self.pretrained_window_sizes))
         if len(self.depths) != len(self.num_heads) or not self.depths:
             raise ConfigError(
                 f"depths {self.depths} and num_heads {self.num_heads} must have one entry for each stage."
@@ -67,6 +75,17 @@ class SwinConfig:
             raise ConfigError(f"drop_path must be in [0, 1), not {self.drop_path}.")
         if self.mixer not in ("attention", "mlp"):
             raise ConfigError(f"mixer must be 'attention' or 'mlp', not {self.mixer!r}.")
+        if self.version not in (1, 2):
+            raise ConfigError(f"version must be 1 or 2, not {self.version}.")
+        if self.version == 2 and self.mixer == "mlp":
+            raise ConfigError("Swin V2 has no all-MLP form; set version to 1 or mixer to 'attention'.")
+        if self.pretrained_window_sizes and self.version == 1:
+            raise ConfigError("pretrained_window_sizes belong to Swin V2; leave them out or set version to 2.")
+        if self.pretrained_window_sizes and (
+            len(self.pretrained_window_sizes) != len(self.depths) or min(self.pretrained_window_sizes) < 1
+        ):
+            sizes = self.pretrained_window_sizes
+            raise ConfigError(f"pretrained_window_sizes {sizes} must have one entry of at least 1 for each stage.")
         for stage, heads in enumerate(self.num_heads):
             if self.width(stage) % heads:
                 raise ConfigError(f"stage {stage + 1} is {self.width(stage)} wide, which {heads} heads do not divide.")
@@ -74,6 +93,12 @@ class SwinConfig:
     def width(self, stage: int) -> int:
         """Return the number of channels of a stage, counted from 0."""
         return self.embed_dim * 2**stage
+
+    def trained_windows(self) -> tuple[int, ...]:
+        """Return the window side of each stage in training, in tokens; a window is at most as large as its map."""
+        side = -(-self.image_size // self.patch_size)
+        fitted = (min(self.window_size, -(-side // 2**stage)) for stage in range(len(self.depths)))
+        return self.pretrained_window_sizes or tuple(fitted)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SwinConfig":
@@ -103,6 +128,7 @@ def _has_type_of(value: object, default: object) -> bool:
 _LARGE: dict[str, Any] = {"embed_dim": 192, "num_heads": (6, 12, 24, 48), "depths": (2, 2, 18, 2)}
 _BASE: dict[str, Any] = {"embed_dim": 128, "num_heads": (4, 8, 16, 32), "depths": (2, 2, 18, 2)}
 _AT_384: dict[str, Any] = {"image_size": 384, "window_size": 12}
+_V2: dict[str, Any] = {"version": 2, "image_size": 256, "window_size": 8}
 _MLP: dict[str, Any] = {"mixer": "mlp", "image_size": 256, "window_size": 8}
 _SMALL_INPUT: dict[str, Any] = {"image_size": 32, "patch_size": 2, "window_size": 4, "num_classes": 100}
 
@@ -113,6 +139,9 @@ VARIANTS: dict[str, SwinConfig] = {
     "swin_large": SwinConfig(**_LARGE),
     "swin_base_384": SwinConfig(**_BASE, **_AT_384),
     "swin_large_384": SwinConfig(**_LARGE, **_AT_384),
+    "swinv2_tiny": SwinConfig(**_V2),
+    "swinv2_small": SwinConfig(depths=(2, 2, 18, 2), **_V2),
+    "swinv2_base": SwinConfig(**_BASE, **_V2),
     # Swin-MLP; c24, c12 and c6 are the channels per head (the authors' swin_mlp configs).
     "swin_mlp_tiny_c24": SwinConfig(num_heads=(4, 8, 16, 32), **_MLP),
     "swin_mlp_tiny_c12": SwinConfig(num_heads=(8, 16, 32, 64), **_MLP),
@@ -136,4 +165,4 @@ VARIANTS: dict[str, SwinConfig] = {
         **_SMALL_INPUT | {"patch_size": 4, "window_size": 8},
     ),
 }
-"""The paper's variants (section 3.3), those for 384 pixels, Swin-MLP, small models for small images, and a ViT."""
+"""The paper's variants (section 3.3), those for 384 pixels, Swin V2, Swin-MLP, small models, and a ViT."""

@@ -1,4 +1,4 @@
-"""Swin Transformer (Liu et al. 2021, arXiv 2103.14030), for images of any size.
+"""Swin Transformer (Liu et al. 2021, arXiv 2103.14030) and Swin V2 (arXiv 2111.09883), for images of any size.
 
 State-dict keys are those of the authors' repository (`layers.0.blocks.1.attn.relative_position_bias_table`), without
 its index and mask buffers. Between patch embedding and head, feature maps are channels last, `(B, H, W, C)`. With the
@@ -6,6 +6,7 @@ same weights the logits equal those of timm and torchvision.
 """
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -17,107 +18,9 @@ from swin_core.errors import ConfigError
 from swin_core.models.config import SwinConfig
 from swin_core.models.linear import Linear, linear_gelu
 from swin_core.models.swin_mlp import WindowMLP
-from swin_core.models.windows import (
-    Pair,
-    fit_window,
-    pad_to_windows,
-    relative_position_index,
-    shift_mask,
-    window_partition,
-    window_reverse,
-)
-
-_MAX_CACHED = 2**24
-"""Largest number of elements of an additive term to cache (64 MB); those of larger batches are computed each time."""
-
-_FEW_SCORES = 2**21
-"""Scores over all windows and heads up to which plain products are faster on a CPU than the fused kernel."""
-
-
-class WindowAttention(nn.Module):
-    """W-MSA and SW-MSA: self-attention within windows (paper, section 3.2, eq. 4).
-
-    `Attention(Q, K, V) = SoftMax(Q K^T / sqrt(d) + B) V` for each window and head. B is looked up in a table of
-    `(2M-1)^2` relative positions; the mask of the cyclic shift is added to it.
-    """
-
-    def __init__(self, dim: int, heads: int, window: int, shift: int, *, qkv_bias: bool, position_bias: bool):
-        super().__init__()
-        self.heads, self.window, self.shift = heads, window, shift
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
-        if position_bias:
-            self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        else:
-            self.register_parameter("relative_position_bias_table", None)
-        self._cached: tuple[tuple[Any, ...], Tensor] | None = None
-        """Last additive term, with the key that says what it was computed from."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix tokens within windows: `(B, H, W, C)` to `(B, H, W, C)`."""
-        batch, height, width, channels = x.shape
-        window, shift = fit_window((height, width), self.window, self.shift)
-        x = pad_to_windows(x, window)
-        grid = (x.shape[1], x.shape[2])
-        if any(shift):
-            x = torch.roll(x, (-shift[0], -shift[1]), (1, 2))
-        windows = window_partition(x, window)  # (B * windows, N, C)
-        tokens = windows.shape[1]
-        qkv = self.qkv(windows).view(-1, tokens, 3, self.heads, channels // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B * windows, heads, N, d)
-        mixed = self._attend(q, k, v, batch, grid, window, shift)
-        mixed = mixed.transpose(1, 2).reshape(-1, tokens, channels)
-        x = window_reverse(self.proj(mixed), window, grid)
-        if any(shift):
-            x = torch.roll(x, shift, (1, 2))
-        return x[:, :height, :width] if grid != (height, width) else x
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
-        table = self.relative_position_bias_table
-        trained = table is not None and table.requires_grad and torch.is_grad_enabled()
-        few = q.device.type == "cpu" and q.shape[:-1].numel() * q.shape[-2] <= _FEW_SCORES
-        # The fused kernel has no gradient for its additive term, and is slower where all scores fit into a CPU's cache.
-        if trained:
-            self._cached = None  # fused optimizers change the table without counting its version
-        if trained or few:
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            term = self.additive_term(grid, window, shift) if trained else self._cached_term(q, 1, grid, window, shift)
-            scores = (scores.unflatten(0, (batch, -1)) + term).flatten(0, 1)
-            return scores.softmax(-1) @ v
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._cached_term(q, batch, grid, window, shift))
-
-    def additive_term(self, grid: Pair, window: Pair, shift: Pair) -> Tensor:
-        """Relative position bias plus shift mask, `(windows or 1, heads or 1, N, N)`; differentiable."""
-        tokens = window[0] * window[1]
-        device = self.proj.weight.device
-        term = torch.zeros(1, 1, tokens, tokens, device=device)
-        if self.relative_position_bias_table is not None:
-            index = relative_position_index(window, self.window, device)
-            bias = self.relative_position_bias_table[index.flatten()]
-            term = bias.view(1, tokens, tokens, self.heads).permute(0, 3, 1, 2)
-        mask = shift_mask(grid, window, shift, device)
-        return term if mask is None else term + mask.to(term.dtype)[:, None]
-
-    def _cached_term(self, q: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
-        """The additive term as the fused kernel takes it, cached until the table or the grid changes."""
-        table = self.relative_position_bias_table
-        version: Any = (None, 0)
-        if table is not None:
-            # Changes to a tensor made in inference mode are not counted, so its term cannot be cached.
-            version = object() if table.is_inference() else (table.data_ptr(), table._version)
-        key = (batch if any(shift) else 1, grid, q.dtype, q.device, version)
-        cached = self._cached  # read once: another thread may replace it
-        if cached is not None and cached[0] == key:
-            return cached[1]
-        # A tensor made in inference mode could not take part in a later backward pass.
-        with torch.inference_mode(False), torch.no_grad():
-            term = self.additive_term(grid, window, shift).to(q.dtype)
-            if any(shift):
-                term = term.expand(-1, self.heads, -1, -1).repeat(batch, 1, 1, 1)
-            term = term.contiguous()
-        if term.numel() <= _MAX_CACHED:
-            self._cached = key, term
-        return term
+from swin_core.models.swin_v2 import CosineWindowAttention
+from swin_core.models.window_attention import WindowAttention
+from swin_core.models.windows import Pair, pad_to_windows
 
 
 class Mlp(nn.Module):
@@ -157,34 +60,41 @@ class DropPath(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Swin block: a window mixer and an MLP, each after a LayerNorm and with a residual connection (eq. 3)."""
+    """Swin block: a window mixer and an MLP, each with a LayerNorm and a residual connection.
+
+    The norms come before mixer and MLP (Liu et al. 2021, eq. 3); in Swin V2 after them, so that activations do not grow
+    from block to block (Liu et al. 2022, section 3.2).
+    """
 
     def __init__(self, config: SwinConfig, stage: int, index: int, drop_path: float):
         super().__init__()
-        dim, heads = config.width(stage), config.num_heads[stage]
-        shift = config.window_size // 2 if index % 2 and config.shift else 0
+        dim, heads, window = config.width(stage), config.num_heads[stage], config.window_size
+        shift = window // 2 if index % 2 and config.shift else 0
+        self.post_norm = config.version == 2
         self.norm1 = nn.LayerNorm(dim)
         self.attn: WindowAttention | None = None
         self.spatial_mlp: WindowMLP | None = None
-        if config.mixer == "attention":
-            self.attn = WindowAttention(
-                dim,
-                heads,
-                config.window_size,
-                shift,
-                qkv_bias=config.qkv_bias,
-                position_bias=config.relative_position_bias,
-            )
+        biases = {"qkv_bias": config.qkv_bias, "position_bias": config.relative_position_bias}
+        if config.mixer == "mlp":
+            self.spatial_mlp = WindowMLP(heads, window, shift)
+        elif config.version == 2:
+            self.attn = CosineWindowAttention(dim, heads, window, shift, config.trained_windows()[stage], **biases)
         else:
-            self.spatial_mlp = WindowMLP(heads, config.window_size, shift)
+            self.attn = WindowAttention(dim, heads, window, shift, **biases)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
+        if self.post_norm:  # each block starts as the identity, as in the authors' code
+            nn.init.zeros_(self.norm1.weight)
+            nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, H, W, C)` to `(B, H, W, C)`."""
         mixer = self.spatial_mlp if self.attn is None else self.attn
         assert mixer is not None
+        if self.post_norm:
+            x = x + self.drop_path(self.norm1(mixer(x)))
+            return x + self.drop_path(self.norm2(self.mlp(x)))
         x = x + self.drop_path(mixer(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -209,16 +119,21 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Concatenate the tokens of each 2 x 2 neighbourhood and halve the width (section 3.1)."""
+    """Concatenate the tokens of each 2 x 2 neighbourhood and halve the width (section 3.1).
 
-    def __init__(self, dim: int):
+    The norm comes before the linear layer, in Swin V2 after it.
+    """
+
+    def __init__(self, dim: int, post_norm: bool = False):
         super().__init__()
-        self.norm = nn.LayerNorm(4 * dim)
+        self.post_norm = post_norm
+        self.norm = nn.LayerNorm(2 * dim if post_norm else 4 * dim)
         self.reduction = Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, H, W, C)` to `(B, ceil(H / 2), ceil(W / 2), 2C)`; odd sides are zero-padded."""
-        return self.reduction(self.norm(self.neighbourhoods(x)))
+        x = self.neighbourhoods(x)
+        return self.norm(self.reduction(x)) if self.post_norm else self.reduction(self.norm(x))
 
     def neighbourhoods(self, x: Tensor) -> Tensor:
         """Concatenate the four tokens of each neighbourhood, `(B, ceil(H / 2), ceil(W / 2), 4C)`."""
@@ -236,7 +151,9 @@ class Stage(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(SwinBlock(config, stage, i, rate) for i, rate in enumerate(drop_path))
         last = stage == len(config.depths) - 1
-        self.downsample: PatchMerging | None = None if last else PatchMerging(config.width(stage))
+        self.downsample: PatchMerging | None = (
+            None if last else PatchMerging(config.width(stage), post_norm=config.version == 2)
+        )
         self.checkpointing = False
         """Whether backward passes recompute activations block by block (Chen et al. 2016)."""
 
@@ -301,6 +218,14 @@ class Swin(nn.Module):
             maps[f"stage{number}"] = x.permute(0, 3, 1, 2)
             x = stage.merge(x)
         return maps
+
+    def set_trained_windows(self, windows: tuple[int, ...]) -> None:
+        """Set the window of each stage that Swin V2's position bias was trained with, and record it in `config`."""
+        self.config = replace(self.config, pretrained_window_sizes=windows)
+        for window, stage in zip(windows, self._stages(), strict=True):
+            for module in stage.modules():
+                if isinstance(module, CosineWindowAttention):
+                    module.set_trained_window(window)
 
     def set_checkpointing(self, on: bool) -> None:
         """Set whether backward passes recompute activations block by block instead of storing them."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from swin_core.training.config import TrainConfig
 from swin_core.training.muon import Muon
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+_UNDECAYED = re.compile(r"relative_position_bias_table|absolute_pos_embed|cpb_mlp|logit_scale")
 _HIDDEN = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight", "reduction.weight")
 
 
@@ -25,13 +27,13 @@ def parameter_groups(model: nn.Module) -> dict[str, list[str]]:
 
     Returns:
         `hidden`: matrices inside the stages, for Muon; `decayed`: patch embedding, head and the mixing matrices of
-        Swin-MLP; `undecayed`: norms, biases, bias tables and position embeddings.
+        Swin-MLP; `undecayed`: norms, biases, position embeddings, and what position bias and cosine attention learn.
     """
     groups: dict[str, list[str]] = {"hidden": [], "decayed": [], "undecayed": []}
     for name, parameter in model.named_parameters():
         if name.startswith("layers.") and name.endswith(_HIDDEN):
             groups["hidden"].append(name)
-        elif parameter.ndim > 1 and not name.endswith(("relative_position_bias_table", "absolute_pos_embed")):
+        elif parameter.ndim > 1 and not _UNDECAYED.search(name):
             groups["decayed"].append(name)
         else:
             groups["undecayed"].append(name)

@@ -15,9 +15,14 @@ from torch import Tensor
 
 from swin_core.errors import ConfigError, WeightsError
 from swin_core.models.config import SwinConfig
+from swin_core.weights.swin_v2 import is_v2, v2_projections
 
 BIAS_TABLE = "relative_position_bias_table"
-_BUFFERS = ("relative_position_index", "attn_mask")  # computed from the window, so they are dropped
+_BUFFERS = (
+    "relative_position_index",
+    "attn_mask",
+    "relative_coords_table",
+)  # computed from the window, so they are dropped
 _WRAPPERS = ("model", "state_dict")
 _NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
@@ -54,6 +59,24 @@ LAYOUTS = [
             ".mlp.3.": ".mlp.fc2.",
         },
     ),
+    KeyLayout(
+        "transformers",
+        lambda keys: any(key.startswith("swinv2.") for key in keys),
+        {
+            "swinv2.embeddings.patch_embeddings.projection.": "patch_embed.proj.",
+            "swinv2.embeddings.norm.": "patch_embed.norm.",
+            "swinv2.encoder.layers.": "layers.",
+            "swinv2.layernorm.": "norm.",
+            "classifier.": "head.",
+            ".attention.self.continuous_position_bias_mlp.": ".attn.cpb_mlp.",
+            ".attention.self.": ".attn.",
+            ".attention.output.dense.": ".attn.proj.",
+            ".layernorm_before.": ".norm1.",
+            ".layernorm_after.": ".norm2.",
+            ".intermediate.dense.": ".mlp.fc1.",
+            ".output.dense.": ".mlp.fc2.",
+        },
+    ),
     KeyLayout(  # from timm 0.9 on, where patch merging opens a stage
         "timm",
         lambda keys: (
@@ -81,14 +104,13 @@ def convert(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
         WeightsError: the keys are not those of a Swin, or a value is not a tensor.
     """
     tensors = _unwrap(state)
-    if any("cpb_mlp" in key or "logit_scale" in key for key in tensors):
-        raise WeightsError("it holds a Swin V2, whose cosine attention this model does not have; use timm/<model>.")
     own = {key: value for key, value in tensors.items() if not key.endswith(_BUFFERS)}
     for key, value in own.items():
         _check_dense(key, value)
     name = "own" if len(own) == len(tensors) else "microsoft"
     if layout := next((layout for layout in LAYOUTS if layout.matches(own)), None):
         name, own = layout.name, _rename(own, layout)
+    own = v2_projections(own)
     if "patch_embed.proj.weight" not in own or not any(_BLOCK.match(key) for key in own):
         first = next(iter(tensors), "none")
         raise WeightsError(f"its keys are not those of a Swin (the first is {quoted(first)}).")
@@ -156,8 +178,10 @@ def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
         "absolute_embedding": "absolute_pos_embed" in own,
     }
     if settings["mixer"] == "attention":
-        settings["qkv_bias"] = first + "attn.qkv.bias" in own
-        settings["relative_position_bias"] = first + "attn." + BIAS_TABLE in own
+        settings["version"] = 2 if is_v2(own) else 1
+        settings["qkv_bias"] = not own.keys().isdisjoint({first + "attn.qkv.bias", first + "attn.q_bias"})
+        biases = {first + "attn." + BIAS_TABLE, first + "attn.cpb_mlp.0.weight"}
+        settings["relative_position_bias"] = not own.keys().isdisjoint(biases)
     stages = [_heads_and_window(own, f"layers.{stage}.blocks.0.") for stage in range(len(depths))]
     known = [pair for pair in stages if pair is not None]
     if len(known) == len(depths):

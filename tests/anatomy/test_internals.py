@@ -25,6 +25,7 @@ from swin_core.anatomy.internals import (
 from swin_core.anatomy.structure import PADDING, WindowPositions, anatomy, bias_maps
 from swin_core.errors import LayerError
 from swin_core.models.windows import shift_mask, window_partition
+from swin_core.weights.key_layouts import convert
 from tests.attribution.test_rollout import merging
 from tests.fixtures.attention import softmaxes, timm_swin, timm_swin_v2, token_numbers, vit, whole
 from tests.fixtures.reference import randomise, relative_error, small
@@ -103,7 +104,7 @@ def test_masks_equal_swin_cores_and_a_loop_over_pairs(size: int) -> None:
 
 
 def test_a_masked_pair_has_no_attention_and_every_other_has(no_hooks_left: Watch) -> None:
-    for model in (small(), timm_swin(), timm_swin_v2()):
+    for model in (small(), small(version=2), timm_swin(), timm_swin_v2()):
         no_hooks_left(model)
         subject = classifier(model)
         view = subject.view(photo())
@@ -182,6 +183,17 @@ def test_the_bias_of_swin_v2_is_what_its_attention_adds() -> None:
     for query, key in [(0, 15), (15, 0), (5, 6), (7, 7)]:
         down, right = key // 4 - query // 4, key % 4 - query % 4
         np.testing.assert_allclose(maps[:, 3 + down, 3 + right], bias[:, query, key], rtol=1e-6)
+
+
+def test_ours_and_timms_swin_v2_have_the_same_bias_maps() -> None:
+    theirs, ours = timm_swin_v2(), small(version=2)
+    ours.load_state_dict(convert(theirs.state_dict())[0])
+    blocks = zip(anatomy(classifier(ours)).blocks, anatomy(classifier(theirs)).blocks, strict=True)
+    for block, other in blocks:
+        found, expected = bias_maps(block), bias_maps(other)
+        assert found is not None
+        assert expected is not None
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_model_without_a_table_has_no_bias_map() -> None:

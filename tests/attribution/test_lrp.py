@@ -21,7 +21,8 @@ from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.lrp import relevance, relevance_layers, relevance_maps
 from swin_core.attribution.targets import batch_targets
 from swin_core.errors import ConfigError, LayerError, TargetError
-from swin_core.models.swin import Swin, WindowAttention
+from swin_core.models.swin import Swin
+from swin_core.models.window_attention import WindowAttention
 from tests.fixtures.reference import randomise, relative_error, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +42,9 @@ def without_biases(model: Swin) -> Swin:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("changes", [{}, {"mixer": "mlp"}, {"qkv_bias": False}, {"absolute_embedding": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"mixer": "mlp"}, {"qkv_bias": False}, {"absolute_embedding": True}, {"version": 2}]
+)
 def test_sums_at_every_stage_equal_the_logit_without_biases(size: tuple[int, int], changes: dict[str, Any]) -> None:
     model = without_biases(small(**changes).double())
     x = torch.randn(2, 3, *size, dtype=torch.float64)
@@ -57,7 +60,9 @@ def test_sums_at_every_stage_equal_the_logit_without_biases(size: tuple[int, int
         assert float(found.pixels.min()) < 0 < float(found.pixels.max())
 
 
-@pytest.mark.parametrize("changes", [{}, {"mixer": "mlp"}, {"absolute_embedding": True}, {"shift": False}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"mixer": "mlp"}, {"absolute_embedding": True}, {"shift": False}, {"version": 2}]
+)
 def test_it_runs_the_model_as_it_is(changes: dict[str, Any]) -> None:
     model = small(**changes)
     for size in SIZES:
@@ -142,17 +147,18 @@ class ConstantAttention(WindowAttention):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (30, 38)])
+@pytest.mark.parametrize("version", [1, 2])
 def test_without_gamma_it_is_gradient_times_input_with_constants(
-    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_GAMMA", 0.0)
-    model = small().double()
+    model = small(version=version).double()
     changed = copy.deepcopy(model)
     for part in changed.modules():
         if isinstance(part, nn.LayerNorm):
             part.__class__ = ConstantNorm
         elif isinstance(part, WindowAttention):
-            part.__class__ = ConstantAttention
+            part.__class__ = type("Constant", (ConstantAttention, type(part)), {})
         elif hasattr(part, "act"):
             part.act = ConstantGate()
     x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)

@@ -9,6 +9,7 @@ import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,9 +132,10 @@ def test_timms_swin_takes_other_sizes_than_its_own() -> None:
     assert relative_error(rollout(model, x), explicit_rollout(model, x, None, rolls_first=True)) < 1e-9
 
 
-def test_ours_and_timms_agree_with_the_same_weights() -> None:
-    theirs = timm_swin()
-    ours = small().double()
+@pytest.mark.parametrize("version", [1, 2])
+def test_ours_and_timms_agree_with_the_same_weights(version: int) -> None:
+    theirs = timm_swin_v2() if version == 2 else timm_swin()
+    ours = small(version=version).double()
     ours.load_state_dict(swin_core.weights.key_layouts.convert(theirs.state_dict())[0])
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     for targets in (None, TARGETS):
@@ -206,7 +208,7 @@ def test_mass_is_one_at_every_step(
         assert float(held.min()) >= 0
 
 
-@pytest.mark.parametrize("make", [small, timm_swin, timm_swin_v2, vit])
+@pytest.mark.parametrize("make", [small, partial(small, version=2), timm_swin, timm_swin_v2, vit])
 def test_attention_step_by_step_gives_the_models_logits(make: Callable[[], nn.Module]) -> None:
     model = make().double().requires_grad_(False)
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swin_core.errors import ConfigError
 from swin_core.models.complexity import count_flops, msa_complexity, padded_grid, window_msa_complexity
-from swin_core.models.swin import WindowAttention
+from swin_core.models.window_attention import WindowAttention
 from swin_core.zoo.build import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")

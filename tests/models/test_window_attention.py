@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_core.models.swin import PatchMerging, Swin, WindowAttention
+from swin_core.models.swin import PatchMerging, Swin
 from swin_core.models.swin_mlp import WindowMLP
+from swin_core.models.window_attention import WindowAttention
 from tests.fixtures.reference import (
     authors_window_mlp,
     naive_attention,
@@ -35,7 +36,7 @@ def test_window_attention_equals_a_loop(
     x = torch.randn(2, *grid, 6, dtype=torch.float64)
     expected = torch.stack([torch.from_numpy(naive_attention(module, image.numpy())) for image in x])
     for most in (2**21, 0):  # by plain products, then by the fused kernel
-        monkeypatch.setattr("swin_core.models.swin._FEW_SCORES", most)
+        monkeypatch.setattr("swin_core.models.window_attention._FEW_SCORES", most)
         with torch.inference_mode():
             assert relative_error(module(x), expected) < 1e-12
     assert relative_error(module(x).detach(), expected) < 1e-12  # the path that training takes
