@@ -7,7 +7,7 @@ same weights the logits equal those of timm and torchvision.
 
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
