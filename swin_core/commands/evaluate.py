@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog=shell.program("evaluate"), description="Cross-entropy, top-1, top-5 and the accuracy of each class."
     )
-    result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
+    result.add_argument("model", help="a bundled name, a run, or any other name that swinlens explain takes")
     result.add_argument(
         "--data", required=True, help=f"{', '.join(DATA_SETS)}, or a folder with one folder of images for each class"
     )

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         description=f"{__doc__}\n\nmethods:\n{methods}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("model", help="a bundled name, a run, a weights file, or timm/<model>")
+    result.add_argument("model", help="a bundled name, a run, or any other name that swinlens explain takes")
     result.add_argument("--data", required=True, help=f"{', '.join(DATA_SETS)}, or a folder of class folders")
     result.add_argument("--split", help="as for evaluate, with the same default")
     result.add_argument(

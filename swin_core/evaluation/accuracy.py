@@ -18,10 +18,8 @@ from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.evaluation.views import read_batches
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
-from swin_core.weights.files import read_metadata
 from swin_core.zoo.classifier import Classifier
-from swin_core.zoo.load import load, weights_file
-from swin_core.zoo.timm_models import PREFIX
+from swin_core.zoo.load import load, recorded_training
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +74,7 @@ def evaluate_named(
     classifier = load(name, runs_root=runs_root)
     if ranks.size > 1:
         classifier.model.to(ranks.device)
-    recorded = {} if name.startswith(PREFIX) else read_metadata(weights_file(name, runs_root)).get("training")
-    training = recorded if isinstance(recorded, dict) else {}
+    training = recorded_training(name, runs_root)
     dataset = open_split(data, split, training.get("holdout", HOLDOUT), training.get("seed", 0), root)
     return evaluate_classifier(classifier, dataset, progress, ranks)
 

@@ -343,6 +343,10 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "average": [value.detach() for value in self.average.module.parameters()] if self.average else [],
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "metadata": {
+                    **self.writer.metadata,
+                    "config": self.model.config.to_dict(),
+                },  # the file loads on its own
             }
             self.writer.checkpoint(state, step=self.step, **facts)
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from swin_core.errors import WeightsError
 from swin_core.models.config import SwinConfig
-from swin_core.weights.key_layouts import BIAS_TABLE, implied_settings, quoted, table_window
+from swin_core.weights.key_layouts import quoted
+from swin_core.weights.shapes import BIAS_TABLE, implied_settings, table_window
 
 _HEAD = ("head.weight", "head.bias")
 _FIXED = ("mixer", "embed_dim", "depths", "num_heads", "qkv_bias", "relative_position_bias", "absolute_embedding")

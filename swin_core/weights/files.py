@@ -8,8 +8,6 @@ before the first weight is copied, so a refused file leaves the model unchanged.
 import hashlib
 import json
 import os
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,10 @@ from swin_core.models.config import SwinConfig
 from swin_core.models.swin import Swin
 from swin_core.system.atomic import atomic_write
 from swin_core.weights.adapt import Adapter, check_variant
-from swin_core.weights.key_layouts import config_of, convert, quoted
+from swin_core.weights.key_layouts import convert, quoted
+from swin_core.weights.shapes import config_of
+from swin_core.weights.unpickle import unpickle
+from swin_core.weights.unwrap import find_state
 
 _METADATA = "swinlens"
 
@@ -38,17 +39,21 @@ class WeightsReport:
     sha256: str
     """SHA-256 of the file, in hexadecimal."""
     layout: str
-    """Key layout: "own", "microsoft", "timm" or "torchvision"."""
+    """Key layout: "own", "microsoft", or the name of one of `swin_core.weights.key_layouts.LAYOUTS`."""
     adapted: tuple[str, ...] = ()
     """What was resized or converted, one line each."""
     skipped: tuple[str, ...] = ()
     """What the model does not use, one line each."""
     random: tuple[str, ...] = ()
     """What the file does not hold, so that the model keeps its random values, one line each."""
+    choice: str = ""
+    """Which weights were taken, if the file has several; see `swin_core.weights.unwrap.find_state`."""
 
     def summary(self) -> str:
         """Return the report in one line."""
         parts = [f"{self.path.name} ({self.layout} layout, sha256 {self.sha256[:12]})"]
+        if self.choice:
+            parts.append(self.choice)
         for title, lines in (
             ("adapted", self.adapted),
             ("skipped", self.skipped),
@@ -73,7 +78,7 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
 
     Args:
         model: changed in place if the file fits, otherwise unchanged.
-        path: safetensors or `.pth`.
+        path: safetensors, `.pth` or `.ckpt`; `swin.pth#state_dict` takes one of several state dicts in it.
 
     Returns:
         What was adapted, skipped and left random.
@@ -82,13 +87,15 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
         WeightsError: the file is not a weights file, contains code, is damaged, or is of another variant.
     """
     _check_is_swin(model, "load_weights")
-    path = Path(path)
-    state, metadata = read_state(path), read_metadata(path)
+    path, entry = split_entry(path)
+    content = read_state(path)
+    metadata = read_metadata(path, content)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     parameters = model.state_dict()
     try:
-        own, layout = convert(state)
+        found = find_state(content, entry)
+        own, layout = convert(found.tensors)
         check_variant(model.config, own)
         _check_heads(model.config, metadata)
         adapter = Adapter(model.config, own)
@@ -105,6 +112,7 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
         adapted=tuple(adapter.adapted),
         skipped=tuple(adapter.skipped),
         random=tuple(adapter.random),
+        choice=found.choice(),
     )
 
 
@@ -143,33 +151,55 @@ def _check_is_swin(model: object, function: str) -> None:
         )
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the content of a weights file: tensors by key, in a `.pth` possibly under `model` or `state_dict`.
+def split_entry(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return the file and the entry of "swin.pth#state_dict"; the entry is empty if only a file is named."""
+    file, sign, entry = str(path).rpartition("#")
+    if not sign or not file or Path(path).exists():
+        return Path(path), ""
+    return Path(file), entry
 
-    The format is recognised by content, not by name. A `.pth` is a pickle: only tensors and plain containers are read
-    from it, so nothing in it can run.
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of a weights file: tensors by key, or whatever dictionary a training program saved.
+
+    The format is recognised by content, not by name. Of a pickle only tensors, containers and settings are read, so
+    nothing in it can run; see `unpickle`.
 
     Raises:
         WeightsError: missing, empty, cut short, not a weights file, or with Python objects.
     """
-    path = Path(path)
+    path, _ = split_entry(path)
     if _is_safetensors(path):
         try:
             return safetensors.torch.load_file(path)
         except Exception as error:  # the parser raises errors of its own classes
             raise _damaged(path, error) from error
-    return _unpickle(path)
+    content = unpickle(path)
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path.name!r} is no state dict: it holds {type(content).__name__}.")
+    return content
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_metadata(path: str | os.PathLike[str], content: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the metadata that `save_weights` wrote, with the config under `config`; empty for other files.
+
+    A checkpoint of a run has the metadata of its run.
+
+    Args:
+        path: of the file.
+        content: what `read_state` returned, if it was read before.
 
     Raises:
         WeightsError: as `read_state`.
     """
-    path = Path(path)
+    path, _ = split_entry(path)
     if not _is_safetensors(path):
-        return {}
+        content = read_state(path) if content is None else content
+        if not {"place", "model", "optimizers"} <= content.keys():
+            return {}
+        run = path.absolute().parent.parent / "model.safetensors"
+        metadata = content.get("metadata") or (read_metadata(run) if run.is_file() else {})
+        return metadata if isinstance(metadata, dict) else {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
@@ -186,17 +216,25 @@ def read_config(path: str | os.PathLike[str]) -> SwinConfig:
     Raises:
         WeightsError: as `read_state`; not a Swin; or the metadata contradicts the tensors.
     """
-    path = Path(path)
-    state, metadata = read_state(path), read_metadata(path)
+    path, entry = split_entry(path)
+    content = read_state(path)
     try:
-        if "config" not in metadata:
-            return config_of(state)
+        return state_config(find_state(content, entry).tensors, read_metadata(path, content))
+    except WeightsError as error:
+        raise WeightsError(f"{path.name!r} cannot be used: {error}") from error
+
+
+def state_config(state: Mapping[str, Any], metadata: Mapping[str, Any]) -> SwinConfig:
+    """Return the config of weights that were read, and of their metadata; errors as in `read_config`."""
+    if "config" not in metadata:
+        return config_of(state)
+    try:
         config = SwinConfig.from_dict(metadata["config"])
         # Check it against the tensors, or a small file could ask for a giant model.
         check_variant(config, convert(state)[0], exactly=True)
         return config
-    except (WeightsError, ValueError, TypeError, ArithmeticError) as error:  # a config can hold any JSON
-        raise WeightsError(f"{path.name!r} cannot be used: {error}") from error
+    except (ValueError, TypeError, ArithmeticError) as error:  # a config can hold any JSON
+        raise WeightsError(str(error)) from error
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -226,32 +264,11 @@ def _is_safetensors(path: Path) -> bool:
     raise WeightsError(f"{name} is neither safetensors nor a PyTorch file, but something else.")
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
-    """Read a `.pth` with an unpickler that accepts only tensors and plain containers."""
-    name = repr(path.name)
-    try:
-        with path.open("rb") as file:  # with a path, torch.load decides by the suffix
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if blocked is None:
-            raise WeightsError(f"{name} is cut short or damaged, or not a PyTorch file.") from error
-        raise WeightsError(
-            f"{name} holds Python objects or code ({blocked[1]}) and was refused, nothing in it ran; "
-            "ask for a file of tensors only, best as safetensors."
-        ) from error
-    except Exception as error:  # a damaged file can raise any error
-        raise WeightsError(f"{name} is cut short or damaged, or not a PyTorch file.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{name} is no state dict: it holds {type(content).__name__}.")
-    return content
-
-
 def _check_heads(config: SwinConfig, metadata: Mapping[str, Any]) -> None:
     """Compare the number of heads with the metadata: without bias tables no shape depends on it."""
     stored = metadata.get("config")
     heads = stored.get("num_heads") if isinstance(stored, dict) else None
-    if heads not in (None, list(config.num_heads)):
+    if heads not in (None, list(config.num_heads), config.num_heads):
         raise WeightsError(f"it has {quoted(heads)} heads where the model has {list(config.num_heads)}.")
 
 

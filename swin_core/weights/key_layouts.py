@@ -5,30 +5,26 @@ support another library, add its table.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from math import isqrt
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from swin_core.errors import ConfigError, WeightsError
-from swin_core.models.config import SwinConfig
+from swin_core.errors import WeightsError
 from swin_core.weights.swin_v2 import is_v2, v2_projections
+from swin_core.weights.unwrap import find_state, namings
 
-BIAS_TABLE = "relative_position_bias_table"
-_BUFFERS = (
-    "relative_position_index",
-    "attn_mask",
-    "relative_coords_table",
-)  # computed from the window, so they are dropped
-_WRAPPERS = ("model", "state_dict")
+# Computed from the window, so they are dropped.
+_BUFFERS = ("relative_position_index", "attn_mask", "relative_coords_table")
 _NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 _MAX_STAGES = 16
 
-_BLOCK = re.compile(r"layers\.(\d{1,3})\.blocks\.(\d{1,3})\.")
+BLOCK = re.compile(r"layers\.(\d{1,3})\.blocks\.(\d{1,3})\.")
+_OWN_KEY = re.compile(
+    r"(patch_embed\.(proj|norm)|layers\.\d+\.blocks\.\d+\.(norm[12]|attn|mlp\.fc[12]|spatial_mlp)"
+    r"|layers\.\d+\.downsample\.(norm|reduction)|norm)\..+|head\.(weight|bias)|absolute_pos_embed"
+)
 
 
 class KeyLayout(NamedTuple):
@@ -44,6 +40,43 @@ class KeyLayout(NamedTuple):
     In both, `{stage}` is the number of a stage from 0, `{next}` that of the next stage, `{odd}` is 2 * stage + 1 and
     `{even}` 2 * stage + 2.
     """
+    rearrange: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    """Rearranges renamed tensors that the library stores in another order or in parts."""
+
+
+def _join_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Join the separate queries, keys and values of `transformers` to one layer; `v2_projections` does so for V2."""
+    tensors = {key: value for key, value in tensors.items() if not key.endswith("embeddings.mask_token")}
+    if is_v2(tensors):
+        return tensors
+    joined: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        block, name, end = key.rpartition(".attn.query.")
+        if name:
+            parts = [tensors.get(f"{block}.attn.{part}.{end}") for part in ("key", "value")]
+            if any(part is None or part.shape != value.shape for part in parts):
+                raise WeightsError(f"it is incomplete: {quoted(key)} has no keys and values of its shape.")
+            joined[f"{block}.attn.qkv.{end}"] = torch.cat([value, *parts])  # type: ignore[list-item]
+        elif not re.search(r"\.attn\.(key|value)\.", key):
+            joined[key] = value
+    return joined
+
+
+def _from_unfold(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Reorder patch merging from `nn.Unfold`'s order, and name the norm after the last stage.
+
+    OpenMMLab's merging sorts by channel, then by row and column of the neighbourhood; the authors' by column, row, and
+    channel.
+    """
+    stages = [int(match[1]) for key in tensors if (match := BLOCK.match(key))]
+    last_norm = f"norm{max(stages, default=0)}."
+    result: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if ".downsample." in key and value.dim() in (1, 2) and value.shape[-1] % 4 == 0:
+            by_place = value.unflatten(-1, (-1, 2, 2)).transpose(-3, -1)  # (..., column, row, C)
+            value = by_place.flatten(-3)
+        result[key.replace(last_norm, "norm.", 1) if key.startswith(last_norm) else key] = value
+    return result
 
 
 LAYOUTS = [
@@ -59,23 +92,43 @@ LAYOUTS = [
             ".mlp.3.": ".mlp.fc2.",
         },
     ),
-    KeyLayout(
+    KeyLayout(  # Hugging Face
         "transformers",
-        lambda keys: any(key.startswith("swinv2.") for key in keys),
+        lambda keys: any(".attention.self.query." in key for key in keys),
         {
-            "swinv2.embeddings.patch_embeddings.projection.": "patch_embed.proj.",
-            "swinv2.embeddings.norm.": "patch_embed.norm.",
-            "swinv2.encoder.layers.": "layers.",
-            "swinv2.layernorm.": "norm.",
-            "classifier.": "head.",
+            f"{start}{theirs}": ours
+            for start in ("swin.", "swinv2.", "")  # without it in a file of the backbone alone
+            for theirs, ours in {
+                "embeddings.patch_embeddings.projection.": "patch_embed.proj.",
+                "embeddings.norm.": "patch_embed.norm.",
+                "encoder.layers.": "layers.",
+                "layernorm.": "norm.",
+            }.items()
+        }
+        | {
             ".attention.self.continuous_position_bias_mlp.": ".attn.cpb_mlp.",
-            ".attention.self.": ".attn.",
-            ".attention.output.dense.": ".attn.proj.",
             ".layernorm_before.": ".norm1.",
             ".layernorm_after.": ".norm2.",
+            ".attention.self.": ".attn.",
+            ".attention.output.dense.": ".attn.proj.",
             ".intermediate.dense.": ".mlp.fc1.",
             ".output.dense.": ".mlp.fc2.",
+            "classifier.": "head.",
         },
+        _join_qkv,
+    ),
+    KeyLayout(  # mmpretrain and mmdet
+        "openmmlab",
+        lambda keys: any(".attn.w_msa." in key for key in keys),
+        {
+            "patch_embed.projection.": "patch_embed.proj.",
+            "stages.{stage}.": "layers.{stage}.",
+            ".attn.w_msa.": ".attn.",
+            ".ffn.layers.0.0.": ".mlp.fc1.",
+            ".ffn.layers.1.": ".mlp.fc2.",
+            "head.fc.": "head.",
+        },
+        _from_unfold,
     ),
     KeyLayout(  # from timm 0.9 on, where patch merging opens a stage
         "timm",
@@ -93,8 +146,7 @@ def convert(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Rename the keys of weights to ours.
 
     Args:
-        state: content of a file: tensors by key, possibly under `model` or `state_dict`, possibly with `module.` before
-            each key.
+        state: content of a file: tensors by key, possibly inside other dictionaries and with prefixes of wrappers.
 
     Returns:
         The tensors under our keys, and the layout: the name of one of `LAYOUTS`, "own", or "microsoft". The last is the
@@ -103,18 +155,39 @@ def convert(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     Raises:
         WeightsError: the keys are not those of a Swin, or a value is not a tensor.
     """
-    tensors = _unwrap(state)
-    own = {key: value for key, value in tensors.items() if not key.endswith(_BUFFERS)}
+    own, layout, _ = convert_with_buffers(state)
+    return own, layout
+
+
+def convert_with_buffers(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], str, dict[str, Tensor]]:
+    """Return the tensors under our keys, the layout, and the buffers under our keys."""
+    tensors = find_state(state).tensors
+    first_fit = None
+    for naming in namings(tensors):
+        own, layout, buffers = _renamed(naming)
+        if "patch_embed.proj.weight" not in own or not any(BLOCK.match(key) for key in own):
+            continue
+        first_fit = first_fit or (own, layout, buffers)
+        if all(map(_OWN_KEY.fullmatch, own)):
+            break
+    else:
+        if first_fit is None:
+            first = next(iter(tensors), "none")
+            raise WeightsError(f"its keys are not those of a Swin (the first is {quoted(first)}).")
+        own, layout, buffers = first_fit  # its message then names a key that the file has
     for key, value in own.items():
         _check_dense(key, value)
-    name = "own" if len(own) == len(tensors) else "microsoft"
-    if layout := next((layout for layout in LAYOUTS if layout.matches(own)), None):
-        name, own = layout.name, _rename(own, layout)
-    own = v2_projections(own)
-    if "patch_embed.proj.weight" not in own or not any(_BLOCK.match(key) for key in own):
-        first = next(iter(tensors), "none")
-        raise WeightsError(f"its keys are not those of a Swin (the first is {quoted(first)}).")
-    return own, name
+    return own, layout, buffers
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str, dict[str, Tensor]]:
+    layout = next((layout for layout in LAYOUTS if layout.matches(tensors)), None)
+    named = tensors if layout is None else _rename(tensors, layout)
+    own = _with_head(v2_projections({key: value for key, value in named.items() if not key.endswith(_BUFFERS)}))
+    buffers = {key: value for key, value in named.items() if key.endswith(_BUFFERS)}
+    if layout is None:
+        return own, "microsoft" if buffers else "own", buffers
+    return own, layout.name, buffers
 
 
 def _rename(tensors: Mapping[str, Tensor], layout: KeyLayout) -> dict[str, Tensor]:
@@ -123,110 +196,31 @@ def _rename(tensors: Mapping[str, Tensor], layout: KeyLayout) -> dict[str, Tenso
         numbers = {"stage": stage, "next": stage + 1, "odd": 2 * stage + 1, "even": 2 * stage + 2}
         ours |= {theirs.format(**numbers): own.format(**numbers) for theirs, own in layout.keys.items()}
     parts = re.compile("|".join(("" if part.startswith(".") else "^") + re.escape(part) for part in ours))
-    return {parts.sub(lambda match: ours[match[0]], key): value for key, value in tensors.items()}
+    renamed = {parts.sub(lambda match: ours[match[0]], key): value for key, value in tensors.items()}
+    if layout.rearrange is None:
+        return renamed
+    for key, value in renamed.items():
+        if not key.endswith(_BUFFERS):
+            _check_dense(key, value)
+    return layout.rearrange(renamed)
 
 
-def config_of(state: Mapping[str, Any]) -> SwinConfig:
-    """Return the config that the shapes of weights imply.
-
-    `shift` and `drop_path` keep their defaults, since no shape depends on them. `image_size` is set so that the window
-    of the last stage covers its whole map (224 for patch 4 and window 7, 384 for window 12), unless an absolute
-    embedding determines it.
-
-    Args:
-        state: weights in any layout.
-
-    Raises:
-        WeightsError: not a Swin, or without bias tables, so that heads and window are unknown.
-    """
-    own = convert(state)[0]
-    try:
-        settings = implied_settings(own)
-        if "window_size" not in settings:
-            raise WeightsError(
-                "it has no bias tables, so that its heads and window are unknown; build the model first."
-            )
-        return SwinConfig(**settings)
-    except ConfigError as error:
-        raise WeightsError(f"its shapes contradict each other: {error}") from error
-
-
-def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the fields of `SwinConfig` that the shapes of tensors under our keys determine.
-
-    Raises:
-        WeightsError: a tensor that every Swin has is missing or has the wrong number of dimensions.
-    """
-    depths = _depths(own)
-    kernel = _tensor(own, "patch_embed.proj.weight", 4)
-    dim, patch = kernel.shape[0], kernel.shape[2]
-    first = "layers.0.blocks.0."
-    hidden = _tensor(own, first + "mlp.fc1.weight", 2).shape[0]
-    for stage in range(len(depths)):
-        # Check the width of each stage, or a small file could ask for a giant model.
-        shape = _tensor(own, f"layers.{stage}.blocks.0.mlp.fc1.weight", 2).shape
-        if shape[1] != dim << stage:
-            raise WeightsError(f"its stage {stage + 1} is {shape[1]} wide, unlike any Swin's.")
-    settings: dict[str, Any] = {
-        "embed_dim": dim,
-        "in_chans": kernel.shape[1],
-        "patch_size": patch,
-        "depths": depths,
-        "mlp_ratio": hidden / dim,
-        "num_classes": _tensor(own, "head.weight", 2).shape[0] if "head.weight" in own else 0,
-        "mixer": "mlp" if first + "spatial_mlp.weight" in own else "attention",
-        "absolute_embedding": "absolute_pos_embed" in own,
-    }
-    if settings["mixer"] == "attention":
-        settings["version"] = 2 if is_v2(own) else 1
-        settings["qkv_bias"] = not own.keys().isdisjoint({first + "attn.qkv.bias", first + "attn.q_bias"})
-        biases = {first + "attn." + BIAS_TABLE, first + "attn.cpb_mlp.0.weight"}
-        settings["relative_position_bias"] = not own.keys().isdisjoint(biases)
-    stages = [_heads_and_window(own, f"layers.{stage}.blocks.0.") for stage in range(len(depths))]
-    known = [pair for pair in stages if pair is not None]
-    if len(known) == len(depths):
-        settings["num_heads"] = tuple(heads for heads, _ in known)
-        # The table of a stage whose map is smaller than the window may be smaller too.
-        settings["window_size"] = max(window for _, window in known)
-        settings["image_size"] = known[-1][1] * 2 ** (len(depths) - 1) * patch
-    if settings["absolute_embedding"]:
-        settings["image_size"] = isqrt(_tensor(own, "absolute_pos_embed", 3).shape[1]) * patch
-    return settings
-
-
-def table_window(table: Tensor) -> int:
-    """Return the window side M of a bias table `((2M-1)^2, heads)`.
-
-    Raises:
-        WeightsError: no square window has a table of this shape.
-    """
-    side = isqrt(table.shape[0]) if table.dim() == 2 else 0
-    if side % 2 == 0 or side * side != table.shape[0]:
-        raise WeightsError(f"a bias table of shape {tuple(table.shape)} belongs to no square window.")
-    return (side + 1) // 2
+def _with_head(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the head as ours if it is the only layer with another name, as of a classifier around a backbone."""
+    other = {key: value for key, value in own.items() if not _OWN_KEY.fullmatch(key)}
+    weight = next((key for key, value in other.items() if key.endswith("weight") and value.dim() == 2), "")
+    bias = weight.removesuffix("weight") + "bias"
+    width = own["norm.weight"].shape if "norm.weight" in own else None
+    if not weight or set(other) - {weight, bias} or "head.weight" in own or other[weight].shape[1:] != width:
+        return own
+    head = {"head.weight": other[weight], "head.bias": other.get(bias, torch.zeros(other[weight].shape[0]))}
+    return {key: value for key, value in own.items() if key not in other} | head
 
 
 def quoted(key: object) -> str:
     """Quote a key from a file for a message, in one line of at most 80 characters."""
     text = repr(key)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    for _ in range(len(_WRAPPERS) + 1):  # bounded: a pickle can contain itself
-        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
-    tensors: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"it is no state dict: {quoted(key)} is {type(value).__name__}, not a tensor.")
-        tensors[key] = value
-    for prefix in _PREFIXES:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
 
 
 def _check_dense(key: str, value: Tensor) -> None:
@@ -236,35 +230,3 @@ def _check_dense(key: str, value: Tensor) -> None:
         raise WeightsError(f"{quoted(key)} is no dense array of real numbers ({kind}).")
     if value.untyped_storage().nbytes() < value.numel() * value.element_size():
         raise WeightsError(f"{quoted(key)} claims more numbers than the file holds.")
-
-
-def _depths(own: Mapping[str, Tensor]) -> tuple[int, ...]:
-    blocks = {(int(match[1]), int(match[2])) for key in own if (match := _BLOCK.match(key))}
-    counts = Counter(stage for stage, _ in blocks)
-    depths = tuple(counts[stage] for stage in range(max(counts) + 1))
-    if 0 in depths or any((s, i) not in blocks for s, depth in enumerate(depths) for i in range(depth)):
-        raise WeightsError("it is incomplete: blocks between others are missing.")
-    return depths
-
-
-def _heads_and_window(own: Mapping[str, Tensor], block: str) -> tuple[int, int] | None:
-    """Return the number of heads and the window side of a block, or None if no shape determines them."""
-    if block + "spatial_mlp.weight" in own:
-        mixing = _tensor(own, block + "spatial_mlp.weight", 3)  # (heads * N, N, 1)
-        tokens = mixing.shape[1]
-        if tokens == 0 or isqrt(tokens) ** 2 != tokens:
-            raise WeightsError(f"a mixing matrix of {tokens} tokens belongs to no square window.")
-        return mixing.shape[0] // tokens, isqrt(tokens)
-    table = own.get(f"{block}attn.{BIAS_TABLE}")
-    if table is None:
-        return None
-    window = table_window(table)
-    return table.shape[1], window
-
-
-def _tensor(own: Mapping[str, Tensor], key: str, dimensions: int) -> Tensor:
-    if key not in own:
-        raise WeightsError(f"it is incomplete: {key!r} is missing.")
-    if own[key].dim() != dimensions or 0 in own[key].shape:
-        raise WeightsError(f"{key!r} has the shape {tuple(own[key].shape)}, with {dimensions} dimensions expected.")
-    return own[key]

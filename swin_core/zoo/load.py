@@ -1,12 +1,15 @@
-"""Load a classifier by name: bundled models, runs, weights files and timm's models."""
+"""Load a classifier by name: bundled models, runs, weights files, folders, and models of other libraries."""
 
 import difflib
+import hashlib
 import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ModelError, WeightsError
@@ -14,11 +17,15 @@ from swin_core.images.preprocessing import IMAGENET
 from swin_core.models.swin import Swin
 from swin_core.runs import files as run_files
 from swin_core.system.cache import LRUCache
-from swin_core.weights.files import load_weights, read_config, read_metadata
-from swin_core.zoo import timm_models
+from swin_core.weights.files import load_weights, read_metadata, split_entry
+from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
 from swin_core.zoo.classifier import Classifier, default_labels, no_head
+from swin_core.zoo.recognise import Recognition, recognise
 
 ASSETS = Path(str(files("swin_core") / "assets")).resolve()
+
+LIBRARIES = (timm_models.PREFIX, torchvision_models.PREFIX, huggingface.PREFIX)
+"""Starts of the names of other libraries' models."""
 
 _descriptions: LRUCache[str] = LRUCache(256)
 
@@ -33,21 +40,28 @@ def load(
     """Return a classifier with its weights, in evaluation mode.
 
     Args:
-        name: a bundled model, a run, a weights file, or `timm/<model>` for any classifier of timm.
+        name: a bundled model; a run; a weights file, `FILE#ENTRY` for one of several state dicts in it; a folder that
+            `save_pretrained` wrote; `timm/<model>`, `torchvision/<model>` or `hf/<repo>` for pretrained weights; or
+            `timm/<model>@FILE` and `torchvision/<model>@FILE` for a weights file of that architecture.
         labels: class names that replace those of the file.
         device: where to put the model; by default a GPU if there is one.
         runs_root: folder of the runs; by default `SWIN_RUNS_ROOT`, else `runs`.
 
     Raises:
-        ModelError: an unknown name, or weights that cannot be downloaded.
+        ModelError: an unknown name, weights that cannot be downloaded, or an architecture that has to be named.
         WeightsError: a file that is damaged or is not a weights file.
         ConfigError: the number of `labels` is not the number of classes.
     """
     name = str(name)
-    if name.startswith(timm_models.PREFIX):
+    architecture, file = split_architecture(name)
+    if file:
+        classifier = _recognised(recognise(_located(file, runs_root), architecture), name)
+    elif name.startswith(timm_models.PREFIX):
         classifier = Classifier.from_timm(timm_models.create(name.removeprefix(timm_models.PREFIX)), name)
+    elif name.startswith(torchvision_models.PREFIX):
+        classifier = torchvision_models.pretrained(name.removeprefix(torchvision_models.PREFIX))
     else:
-        classifier = _from_file(weights_file(name, runs_root), name)
+        classifier = _recognised(recognise(_located(name, runs_root)), name)
     if labels is not None:
         if isinstance(labels, str | bytes):
             raise ConfigError("labels must be a list of class names, not one text.")
@@ -56,6 +70,14 @@ def load(
         classifier.labels = unique_labels(labels)
     classifier.model.eval()
     return classifier.to(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+
+
+def split_architecture(name: str) -> tuple[str, str]:
+    """Return the architecture and the file of "timm/resnet18@weights.pth"; both are empty for other names."""
+    architecture, sign, file = name.partition("@")
+    if sign and architecture.startswith((timm_models.PREFIX, torchvision_models.PREFIX)):
+        return architecture, file
+    return "", ""
 
 
 def available() -> dict[str, str]:
@@ -71,40 +93,72 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) 
         WeightsError: a damaged file.
     """
     name = str(name)
+    architecture, file = split_architecture(name)
+    if file:
+        return f"{architecture}, weights file {split_entry(_located(file, runs_root))[0].name}"
     if name.startswith(timm_models.PREFIX):
         return timm_models.describe(name.removeprefix(timm_models.PREFIX))
-    file = weights_file(name, runs_root)
-    return " ".join(_description(file).split()) or f"weights file {file.name}"
+    if name.startswith(torchvision_models.PREFIX):
+        return torchvision_models.describe(name.removeprefix(torchvision_models.PREFIX))
+    if name.startswith(huggingface.PREFIX):
+        return f"{name.removeprefix(huggingface.PREFIX)} from the Hugging Face hub"
+    path, _ = split_entry(_located(name, runs_root))
+    if path.is_dir():
+        return f"folder {path.name}"
+    return " ".join(_description(path).split()) or f"weights file {path.name}"
 
 
 def weights_file(name: str, runs_root: str | Path | None = None) -> Path:
     """Return the weights file of a model.
 
     Args:
-        name: a bundled model; a run's folder, or its name under `runs_root`; a weights file; or `timm/<model>`, whose
-            weights are downloaded if no cache has them.
+        name: as in `load`. Weights of other libraries' models are downloaded if no cache has them.
         runs_root: folder of the runs; by default `SWIN_RUNS_ROOT`, else `runs`.
 
     Raises:
         ModelError: an unknown name, or a run that has saved no weights yet.
+        WeightsError: a folder without weights.
     """
+    path = _located(name, runs_root)
+    return huggingface.folder_weights(path) if path.is_dir() else path
+
+
+def recorded_training(name: str, runs_root: str | Path | None = None) -> dict[str, Any]:
+    """Return the training settings in the weights of a run; empty for other models. Errors as in `weights_file`."""
+    if name.startswith(LIBRARIES):
+        return {}
+    recorded = read_metadata(weights_file(name, runs_root)).get("training")
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _located(name: str, runs_root: str | Path | None = None) -> Path:
+    """Return the weights file of a model, or the folder that has its config.json; errors as in `weights_file`."""
+    _, file = split_architecture(name)
+    if file:
+        return _located(file, runs_root)
     if name.startswith(timm_models.PREFIX):
         return timm_models.cached_file(name.removeprefix(timm_models.PREFIX))
+    if name.startswith(torchvision_models.PREFIX):
+        return torchvision_models.cached_file(name.removeprefix(torchvision_models.PREFIX))
+    if name.startswith(huggingface.PREFIX):
+        return huggingface.snapshot(name.removeprefix(huggingface.PREFIX))
     bundled = {file.stem: file for file in _bundled()}
     if name in bundled:
         return bundled[name]
     for path in (Path(name), run_files.runs_root(runs_root) / name) if name else ():
+        if _is_file(path / "config.json") and huggingface.saved_config(path):
+            return path
         if _is_file(path / "model.safetensors"):
             return path / "model.safetensors"
-        if _is_file(path):
+        if _is_file(split_entry(path)[0]):
             return path
         if _is_file(path / "config.json"):
             raise ModelError(f"the run {name[:80]!r} has saved no weights yet; wait for its first epoch to end.")
     close = difflib.get_close_matches(name, bundled, 1)
     hint = f"did you mean {close[0]}?" if close else f"bundled are {', '.join(bundled) or 'none'}."
     raise ModelError(
-        f"there is no model {name[:80]!r}: it is no bundled model, run or weights file, and does not start with "
-        f"{timm_models.PREFIX!r}; {hint}"
+        f"there is no model {name[:80]!r}: it is no bundled model, run, weights file or folder, and does not start "
+        f"with {', '.join(map(repr, LIBRARIES))}; {hint}"
     )
 
 
@@ -127,31 +181,77 @@ def _description(file: Path) -> str:
     return _descriptions.get(key, lambda: str(read_metadata(file).get("description", "")))
 
 
-def _from_file(file: Path, name: str) -> Classifier:
-    """Return the classifier that a weights file holds; its metadata may be any JSON."""
-    metadata = read_metadata(file)
-    config = read_config(file)
-    model = Swin(config)
-    report = load_weights(model, file)
-    if not config.num_classes:
+def _recognised(recognition: Recognition, name: str) -> Classifier:
+    """Return the classifier of a weights file or folder that was recognised; what it does not state is a default."""
+    path = recognition.path
+    if recognition.candidates:
+        raise ModelError(
+            f"{path.name!r}: {architectures.several(recognition.candidates)}; name one of them, as in "
+            f"{recognition.candidates[0]}@{path.name}."
+        )
+    if recognition.classes == 0:
         raise no_head(name)
-    if config.in_chans != 3 and "mean" not in metadata:
-        raise WeightsError(f"{file.name!r} takes {config.in_chans} channels; images here have 3.")
-    labels = metadata.get("labels") or default_labels(config.num_classes)
-    if not (isinstance(labels, list) and len(labels) == config.num_classes):
-        count = len(labels) if isinstance(labels, list) else "no list of"
-        raise WeightsError(f"{file.name!r} has {count} labels for {config.num_classes} classes.")
+    model, default, description, sha256 = _build(recognition)
+    facts = recognition.facts.facts()
+    facts.pop("architecture", None)
+    channels = facts.pop("channels", None)
+    values: dict[str, Any] = {**default, **facts}
+    if channels not in (None, len(values["mean"])):
+        raise WeightsError(
+            f"{path.name!r} takes {channels} channels; state the mean and std of each in {path.name}.card.toml."
+        )
+    if recognition.classes is not None and len(values["labels"]) != recognition.classes:
+        count, classes = len(values["labels"]), recognition.classes
+        raise WeightsError(f"the card of {path.name!r} has {count} labels for {classes} classes; correct the card.")
     try:
         return Classifier(
-            model,
-            labels,
-            [float(value) for value in metadata.get("mean", IMAGENET[0])],
-            [float(value) for value in metadata.get("std", IMAGENET[1])],
-            int(metadata.get("image_size", config.image_size)),
-            name=file.parent.name if file.name == "model.safetensors" else Path(name).stem,
-            crop_fraction=1.0 if metadata else 0.9,
-            description=str(metadata.get("description", report.summary())),
-            weights_hash=report.sha256,
+            model, **values, name=_short_name(recognition, name), description=description, weights_hash=sha256
         )
-    except (ValueError, TypeError, OverflowError) as error:
-        raise WeightsError(f"{file.name!r} describes its preprocessing wrongly: {error}") from error
+    except (TypeError, OverflowError) as error:
+        raise WeightsError(f"{path.name!r} describes its preprocessing wrongly: {error}") from error
+
+
+def _build(recognition: Recognition) -> tuple[nn.Module, dict[str, Any], str, str]:
+    """Return the model with its weights, default preprocessing and labels, one line about it, and the weights' hash."""
+    path, facts = recognition.path, recognition.facts
+    default: dict[str, Any] = {"labels": default_labels(recognition.classes or 0)}
+    if recognition.config is not None:
+        model = Swin(recognition.config)
+        entry = f"#{recognition.entry}" if recognition.entry else ""
+        report = load_weights(model, f"{recognition.weights}{entry}")
+        metadata = read_metadata(recognition.weights)
+        default |= {"mean": IMAGENET[0], "std": IMAGENET[1], "image_size": recognition.config.image_size}
+        default["crop_fraction"] = 1.0 if metadata else 0.9
+        return model, default, str(metadata.get("description", report.summary())), report.sha256
+    with recognition.weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if recognition.fit is None:
+        other = huggingface.create(path)
+        default |= {"mean": IMAGENET[0], "std": IMAGENET[1], "image_size": 224, "interpolation": "bilinear"}
+        return other, default, f"{facts.architecture} from {path.name}", sha256
+    architecture = str(facts.architecture)
+    other = architectures.build_architecture(architecture, **recognition.fit.settings)
+    other.load_state_dict(recognition.fit.tensors, strict=False)  # `fit` has compared the keys
+    library, _, name = architecture.partition("/")
+    default |= timm_models.preprocessing(other) if library == "timm" else torchvision_models.preprocessing(name)
+    notes = "; ".join(recognition.notes)
+    return (
+        other,
+        default,
+        f"{architecture}, weights of {recognition.weights.name}" + (f"; {notes}" if notes else ""),
+        sha256,
+    )
+
+
+def _short_name(recognition: Recognition, name: str) -> str:
+    """Return the name under which a model is shown: of a run its folder, of a file its name without the suffix."""
+    path = recognition.path
+    if name.startswith(huggingface.PREFIX):
+        return name
+    if path.is_dir():
+        return path.absolute().name
+    if path.name == "model.safetensors":
+        return path.absolute().parent.name
+    if path.name == "last.pt" and path.absolute().parent.name == "checkpoints":
+        return path.absolute().parent.parent.name
+    return f"{path.stem}#{recognition.entry}" if recognition.entry else path.stem

@@ -22,6 +22,7 @@ PREFIX = "timm/"
 """Start of the names of timm's models, as in "timm/resnet50"."""
 
 _TIMEOUT = 5.0  # seconds
+_RESAMPLINGS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
 def create(name: str) -> nn.Module:
@@ -37,7 +38,7 @@ def create(name: str) -> nn.Module:
 
     config = pretrained_config(name)
     cached = _cached_weights(config)
-    if cached is None and not _reachable(config):
+    if cached is None and not _can_fetch(config):
         raise ModelError(
             f"the weights of {PREFIX}{name} are not on this machine and there is no network to fetch them; connect "
             "once so that they are kept in the cache, or choose a bundled model or a weights file."
@@ -59,6 +60,27 @@ def cached_file(name: str) -> Path:
     if cached is None:
         raise ModelError(f"the weights of {PREFIX}{name} come in no file of their own; save them and name the file.")
     return Path(cached["file"])
+
+
+def preprocessing(model: nn.Module) -> dict[str, Any]:
+    """Return timm's preprocessing for a model, as arguments of `Classifier`.
+
+    Raises:
+        ModelError: its input is not a square.
+    """
+    import timm
+
+    config = timm.data.resolve_data_config({}, model=model)
+    if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
+        raise ModelError(f"{type(model).__name__} takes no square crop of an image; choose another model.")
+    return {
+        "mean": config["mean"],
+        "std": config["std"],
+        "image_size": config["input_size"][1],
+        "crop_fraction": config["crop_pct"],
+        "interpolation": config["interpolation"] if config["interpolation"] in _RESAMPLINGS else "bicubic",
+        "squash": config["crop_mode"] == "squash",
+    }
 
 
 def describe(name: str) -> str:
@@ -104,11 +126,14 @@ def _cached_weights(config: Any) -> dict[str, Any] | None:
     return None
 
 
-def _reachable(config: Any) -> bool:
-    """Return whether the host of the weights answers within `_TIMEOUT`; the hub's own retries take most of a minute."""
+def _can_fetch(config: Any) -> bool:
     if config.hf_hub_id and huggingface_hub.is_offline_mode():
         return False
-    host = huggingface_hub.constants.ENDPOINT if config.hf_hub_id else config.url
+    return reachable(huggingface_hub.constants.ENDPOINT if config.hf_hub_id else config.url)
+
+
+def reachable(host: str) -> bool:
+    """Return whether a host answers within `_TIMEOUT`; the hub's own retries take most of a minute."""
     results: list[bool] = []
     # In a thread, because looking up a host's name has no time-out.
     thread = threading.Thread(target=lambda: results.append(_answers(host)), daemon=True)

@@ -85,15 +85,16 @@ def test_tables_that_timm_shrank_to_small_maps_give_timms_logits(size: int, tmp_
 def test_small_tables_are_set_in_before_the_window_changes(tmp_path: Path) -> None:
     source = copies(small(seed=1))
     key = "layers.1.blocks.0.attn.relative_position_bias_table"
-    source[key] = torch.randn(9, 3)  # of a map of 2 tokens a side
+    for block in (0, 1):  # of a map of 4 tokens a side
+        source[f"layers.1.blocks.{block}.attn.relative_position_bias_table"] = torch.randn(49, 3)
     state, report = loaded(source, tmp_path / "w.pth", window_size=12)
-    rows = torch.arange(13).sub(5).clamp(0, 2)
-    spread = source[key].view(3, 3, 3)[rows][:, rows]
+    rows = torch.arange(13).sub(3).clamp(0, 6)
+    spread = source[key].view(7, 7, 3)[rows][:, rows]
     expected = F.interpolate(spread.permute(2, 0, 1)[None], (23, 23), mode="bicubic", align_corners=False)
     torch.testing.assert_close(state[key].view(23, 23, 3), expected[0].permute(1, 2, 0))
     assert report.adapted == (
         "bias tables from window 7 to 12",
-        "bias tables padded from window 2 to 7",
+        "bias tables padded from window 4 to 7",
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import swin_core.system.atomic
 from swin_core.errors import WeightsError
 from swin_core.weights.files import load_weights, read_config, read_metadata, read_state, save_weights
-from swin_core.weights.key_layouts import config_of
+from swin_core.weights.shapes import config_of
 from tests.fixtures.reference import relative_error
 from tests.fixtures.weights import SMALL, copies, microsoft_state, refused, same, small, timm_swin, torchvision_swin
 

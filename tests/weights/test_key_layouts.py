@@ -15,7 +15,8 @@ from swin_core.errors import WeightsError
 from swin_core.models.swin import Swin
 from swin_core.weights import key_layouts
 from swin_core.weights.files import load_weights
-from swin_core.weights.key_layouts import LAYOUTS, KeyLayout, config_of, convert
+from swin_core.weights.key_layouts import LAYOUTS, KeyLayout, convert
+from swin_core.weights.shapes import config_of
 from swin_core.zoo.build import build
 from tests.fixtures.weights import SMALL, copies, microsoft_state, same, small
 

@@ -13,7 +13,7 @@ import torch
 
 from swin_core.models.swin import Swin
 from swin_core.weights.files import load_weights, read_config, read_state, save_weights
-from swin_core.weights.key_layouts import config_of
+from swin_core.weights.shapes import config_of
 from tests.fixtures.weights import KERNEL, TABLE, copies, refused, same, small
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -57,7 +57,7 @@ def test_a_bare_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 
 def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
     torch.save(small(), tmp_path / "model.pth")
-    refused_unchanged(tmp_path / "model.pth", "ask for a file of tensors only")
+    refused_unchanged(tmp_path / "model.pth", "save the tensors only: torch.save(model.state_dict")
 
 
 OTHERS: list[tuple[dict[str, Any], str]] = [

@@ -256,7 +256,10 @@ def test_a_file_that_runs_code_is_refused_and_nothing_ran(tmp_path: Path) -> Non
     ],
 )
 def test_metadata_that_cannot_be(changes: dict[str, Any], tmp_path: Path) -> None:
-    refused(str(saved(tmp_path / "weights.safetensors", **changes)), "'weights.safetensors' (has .*labels|describes)")
+    refused(
+        str(saved(tmp_path / "weights.safetensors", **changes)),
+        "'weights.safetensors' (cannot be used: it has .*labels|has no list of labels|describes)",
+    )
 
 
 def test_metadata_that_is_odd_but_harmless(tmp_path: Path, image: Image.Image) -> None:
