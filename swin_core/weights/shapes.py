@@ -146,7 +146,7 @@ def _windows(own: Mapping[str, Tensor], depths: tuple[int, ...]) -> list[int]:
     Raises:
         WeightsError: the blocks of a stage differ.
     """
-    windows = []
+    windows: list[int] = []
     for stage, depth in enumerate(depths):
         pairs = [_heads_and_window(own, f"layers.{stage}.blocks.{block}.") for block in range(depth)]
         sides = {pair[1] for pair in pairs if pair is not None}

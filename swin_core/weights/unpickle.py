@@ -129,7 +129,7 @@ def unpickle(path: Path) -> Any:
     name = repr(path.name)
     if _is_torchscript(path):
         raise WeightsError(f"{name} is a TorchScript archive, which contains code; {SAVE_INSTEAD}.")
-    allowed = [(value, dotted) for dotted, value in _INERT.items()]
+    allowed: list[Any] = [(value, dotted) for dotted, value in _INERT.items()]
     try:
         # With a path, torch.load would decide by the suffix.
         with path.open("rb") as file, _lock, torch.serialization.safe_globals(allowed):

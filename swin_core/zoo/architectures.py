@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from math import isqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class Fit(NamedTuple):
     """How to build it: `num_classes`, and for timm `in_chans` and `img_size` if they are not the default."""
 
 
-def build_architecture(architecture: str, **settings: int) -> nn.Module:
+def build_architecture(architecture: str, **settings: Any) -> nn.Module:
     """Return a model with random weights.
 
     Args:

@@ -215,7 +215,10 @@ def test_a_file_of_another_architecture(tmp_path: Path) -> None:
     swin_core.save_weights(tiny(num_classes=0), tmp_path / "headless.safetensors")
     refused(str(tmp_path / "headless.safetensors"), "has no classification head")
     swin_core.save_weights(tiny(in_chans=4), tmp_path / "four.safetensors")
-    refused(str(tmp_path / "four.safetensors"), "takes 4 channels; images here have 3")
+    refused(
+        str(tmp_path / "four.safetensors"),
+        "takes 4 channels; state the mean and std of each in four.safetensors.card.toml",
+    )
 
 
 class Payload:
