@@ -57,7 +57,7 @@ def test_a_bare_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 
 def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
     torch.save(small(), tmp_path / "model.pth")
-    refused_unchanged(tmp_path / "model.pth", "save the tensors only: torch.save(model.state_dict")
+    refused_unchanged(tmp_path / "model.pth", "save the tensors only: torch")
 
 
 OTHERS: list[tuple[dict[str, Any], str]] = [
