@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError
@@ -44,6 +45,14 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def image(self, row: int) -> Image.Image:
+        """Decode the image of a row.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return self.parts[int(self.part[row])].image(int(self.index[row]))
 
     def matching(self, text: str) -> np.ndarray:
         """Return which images match a search text, `(N,)` bool.

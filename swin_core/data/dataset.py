@@ -37,6 +37,20 @@ def data_root(path: str | os.PathLike[str] | None = None) -> Path:
     return user_folder("SWIN_DATA_ROOT") if path is None else Path(path).expanduser()
 
 
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file in a folder of images that is not used."""
+
+    name: str
+    """Path below the folder, such as `roses/notes.txt`."""
+    class_name: str
+    reason: str
+    """What is wrong, without the name: "is empty"."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.reason}"
+
+
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """Labelled images of one split, read on demand.
@@ -44,13 +58,14 @@ class DataSet:
     Attributes:
         name: name of the data set.
         split: "train", "test", "val" or "all".
-        classes: class names; a label indexes into them.
-        labels: `(N,)`, int64.
+        classes: class names; a label indexes into them. Empty for images without labels.
+        labels: `(N,)`, int64; all -1 for images without labels.
         names: one name per image, such as `roses/12240303_80d87f77a3_n.jpg`.
         sources: what `read` turns into an image: encoded bytes, a path, or pixels `(H, W, C)`.
         read: reads one source; the second argument is the length in pixels that the shorter side needs, or None.
         coarse_labels: superclasses `(N,)`, int64, or None.
         coarse_classes: names of the superclasses.
+        skipped: files of the data set that are not used; those of the whole data set for each of its splits.
     """
 
     name: str
@@ -62,6 +77,7 @@ class DataSet:
     read: Callable[[Any, int | None], Image.Image | np.ndarray] = field(repr=False)
     coarse_labels: np.ndarray | None = field(default=None, repr=False)
     coarse_classes: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[SkippedFile, ...] = field(default=(), repr=False)
     _decoded: dict[int | None, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -94,17 +110,9 @@ class DataSet:
             DataError: an image cannot be read, or sizes or channels differ.
         """
 
-        def decode(index: int) -> np.ndarray | DataError:
-            try:
-                return _square(self._read(index, size), size)
-            except DataError as error:
-                return error
-
-        with _decoding, ThreadPoolExecutor(DECODING_THREADS) as pool:
+        with _decoding:
             if size not in self._decoded:
-                # Images in memory are small: handing them to threads would take longer than decoding them.
-                on_disk = all(isinstance(source, Path) for source in self.sources)
-                rows = list((pool.map if on_disk else map)(decode, range(len(self))))
+                rows = self.rows(size)
                 if errors := [row for row in rows if isinstance(row, DataError)]:
                     raise DataError(f"{len(errors)} of {len(self)} images cannot be read, the first: {errors[0]}")
                 decoded = [row for row in rows if isinstance(row, np.ndarray)]
@@ -117,6 +125,28 @@ class DataSet:
                 self._decoded.clear()
                 self._decoded[size] = stacked
             return self._decoded[size]
+
+    def rows(self, size: int | None) -> list[np.ndarray | DataError]:
+        """Decode all images as `array` does; an image that cannot be read gives its error instead of pixels."""
+
+        def decode(index: int) -> np.ndarray | DataError:
+            try:
+                return _square(self._read(index, size), size)
+            except DataError as error:
+                return error
+
+        # Images in memory are small: handing them to threads would take longer than decoding them.
+        if not all(isinstance(source, Path) for source in self.sources):
+            return list(map(decode, range(len(self))))
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+            return list(pool.map(decode, range(len(self))))
+
+    def why_unreadable(self, index: int, error: DataError) -> SkippedFile:
+        """Return image `index` as a skipped file, with the error that reading it raised."""
+        name = self.names[index]
+        reason = str(error).removeprefix(str(self.sources[index])).removeprefix(f"{name}:").strip().rstrip(".")
+        label = int(self.labels[index])
+        return SkippedFile(name, self.classes[label] if label >= 0 else "", reason)
 
     def subset(self, indices: Sequence[int] | np.ndarray, split: str) -> "DataSet":
         """Return the images at `indices`, in that order, as the split named `split`."""
@@ -151,7 +181,7 @@ def _square(image: Image.Image | np.ndarray, size: int | None) -> np.ndarray:
 
 
 def holdout(dataset: DataSet, fraction: float, seed: int) -> tuple[DataSet, DataSet]:
-    """Hold out the share `fraction` of each class, rounded down.
+    """Hold out the share `fraction` of each class, rounded down, but at least one image of a class with two or more.
 
     The draw depends on the images' names and on `seed` only.
 
@@ -168,6 +198,6 @@ def holdout(dataset: DataSet, fraction: float, seed: int) -> tuple[DataSet, Data
     for label in range(len(dataset.classes)):
         members = np.flatnonzero(dataset.labels == label)
         # 0.29 * 100 is 28.999999999999996: the addend keeps exact products exact.
-        count = int(fraction * len(members) + 1e-9)
+        count = max(int(fraction * len(members) + 1e-9), min(1, len(members) - 1))
         held_out[sorted(members, key=lambda index: digests[index])[:count]] = True
     return dataset.subset(np.flatnonzero(~held_out), "train"), dataset.subset(np.flatnonzero(held_out), "val")

@@ -3,10 +3,12 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from swin_core.data import cats_dogs, cifar100, flowers
 from swin_core.data.dataset import DataSet, data_root, holdout
 from swin_core.data.folders import open_folder
+from swin_core.data.layout import class_folders, has_own_split, link_root, own_splits
 from swin_core.data.public import PublicDataSet
 from swin_core.errors import ConfigError, DataError, first_names
 
@@ -28,9 +30,6 @@ def public_data_set(data: str) -> PublicDataSet | None:
 HOLDOUT = 0.02
 """Default share of the training images that is held out for validation."""
 
-_SPLIT_FOLDERS = {"val": ("val", "valid", "validation"), "test": ("test",), "train": ("train",)}
-"""Names of the folder of each split."""
-
 
 def trainable() -> list[str]:
     """Return the names of the data sets that have a training split."""
@@ -43,11 +42,11 @@ def splits(
     """Open the training and the validation images of a data set or folder.
 
     A folder with `train` and `val` in it (or `valid`, `validation`, `test`) has its own split. Where there is no
-    validation split, the share `share` of each class is held out.
+    validation split, the share `share` of each class is held out, but at least one image of a class with two or more.
 
     Raises:
         ConfigError: no data set is named, or it has no training split.
-        DataError: images are missing, or the two splits have different classes.
+        DataError: images are missing, there is a single class, or the two splits have different classes.
     """
     if not data:
         raise ConfigError(f"there is no data set to train on; name {', '.join(trainable())} or a folder with --data.")
@@ -57,32 +56,43 @@ def splits(
         train = public.open(data_root(root), "train")
         return (train, public.open(data_root(root), "val")) if "val" in public.splits else holdout(train, share, seed)
     folder = Path(data)
+    root_of_links = link_root(folder)
     if not has_own_split(folder):
-        return holdout(open_folder(folder), share, seed)
+        dataset = open_folder(folder, root_of_links)
+        _check_classes(dataset, folder)
+        return holdout(dataset, share, seed)
     own = own_splits(folder)
     validation_folder = own.get("val") or own["test"]
-    train, validation = open_folder(own["train"]), open_folder(validation_folder)
+    train, validation = open_folder(own["train"], root_of_links), open_folder(validation_folder, root_of_links)
+    _check_classes(train, own["train"])
     if train.classes != validation.classes:
         different = sorted(set(train.classes) ^ set(validation.classes))
         raise DataError(
             f"train and {validation_folder.name} of {folder} have different classes: {first_names(different)}."
         )
-    return replace(train, name=folder.name, split="train"), replace(validation, name=folder.name, split="val")
+    skipped = [
+        replace(file, name=f"{path.name}/{file.name}")
+        for path, part in ((own["train"], train), (validation_folder, validation))
+        for file in part.skipped
+    ]
+    common: dict[str, Any] = {"name": folder.name, "skipped": tuple(skipped)}
+    return replace(train, split="train", **common), replace(validation, split="val", **common)
 
 
-def own_splits(folder: Path) -> dict[str, Path]:
-    """Return the folders of the splits that a folder has: of "val", "test" and "train", in this order."""
-    splits = {}
-    for split, names in _SPLIT_FOLDERS.items():
-        if folders := [folder / name for name in names if (folder / name).is_dir()]:
-            splits[split] = folders[0]
-    return splits
+def _check_classes(dataset: DataSet, folder: Path) -> None:
+    """Refuse to train on images without labels, or of a single class.
 
-
-def has_own_split(folder: Path) -> bool:
-    """Return whether a folder holds one folder for training and one for validation, each with the classes in it."""
-    own = own_splits(folder)
-    return "train" in own and len(own) > 1
+    Raises:
+        DataError: the message names the folders below that look like classes.
+    """
+    if len(dataset.classes) > 1:
+        return
+    if not dataset.classes:
+        raise DataError(f"{folder} holds images but no class folders; move the images of each class into a folder.")
+    nested = folder / dataset.classes[0]
+    names = first_names([path.name for path in class_folders(nested, link_root(folder))])
+    hint = f"; did you mean {nested}, with the folders {names}?" if names else "; add the images of another one."
+    raise DataError(f"{folder} has a single class, {dataset.classes[0]}, and a classifier needs two or more{hint}")
 
 
 def open_split(
@@ -116,4 +126,4 @@ def open_split(
         raise ConfigError(f"{data[:80]!r} has no split {split[:80]!r}; choose from {', '.join(known)}.")
     if split in ("train", "val") and "train" in on_disk:
         return splits(data, share, seed, root)[split == "val"]
-    return public.open(data_root(root), split) if public else open_folder(Path(data))
+    return public.open(data_root(root), split) if public else open_folder(Path(data), link_root(Path(data)))

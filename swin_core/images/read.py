@@ -1,8 +1,9 @@
 """Convert bytes into an image; nothing else in the project decodes images.
 
-Formats are recognised by content, never by name, and come from an allow-list: those in which photos come (PNG, JPEG,
-WebP, AVIF, GIF, BMP, TIFF). Pillow supports some thirty more, among them one that starts another program (EPS) and many
-that are seldom tested; these are refused. The sizes in a header are checked before a pixel is decoded.
+Formats are recognised by content, never by name, and come from an allow-list: those in which photos come: PNG, JPEG,
+WebP, AVIF, GIF, BMP, TIFF, and HEIC if the package pillow-heif is installed. Pillow supports some thirty more, among
+them one that starts another program (EPS) and many that are seldom tested; these are refused. The sizes in a header are
+checked before a pixel is decoded.
 """
 
 import io
@@ -10,6 +11,7 @@ import logging
 import threading
 import warnings
 from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,27 @@ from swin_core.images.arrays import TIFF_SIGNATURES, read_tiff
 from swin_core.images.lossless import lossless_pixels
 from swin_core.images.sources import Source, naming_source, read_bytes, reason
 
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""Usual suffixes of image files, for file dialogs; the format itself is recognised by content."""
+
+HEADER_BYTES = 4096
+"""Bytes of a file from which its format is recognised."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
 # Signatures of files: offset, bytes, and Pillow's name of the format.
 _FORMATS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
@@ -31,6 +53,7 @@ _FORMATS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, b"BM", "BMP"),
     (0, TIFF_SIGNATURES, "TIFF"),
     (4, (b"ftypavif", b"ftypavis"), "AVIF"),
+    (4, tuple(b"ftyp" + brand for brand in _HEIF_BRANDS), "HEIF"),
 )
 _REFUSED: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, (b"%!PS", b"\xc5\xd0\xd3\xc6"), "a PostScript drawing (EPS)"),
@@ -48,7 +71,7 @@ _REFUSED: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, b"PK\3\4", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
     (4, (b"ftypqt", b"ftypisom", b"ftypmp4"), "a video"),
-    (4, b"ftyp", "a HEIC image"),
+    (4, b"ftyp", "a video or an image in a video's container"),
 )
 
 # Pillow logs about unusual files; without a handler Python would print that to the terminal.
@@ -112,7 +135,7 @@ def read_image(
         content = read_bytes(source, max_bytes)
         if (pixels := lossless_pixels(content, max_pixels)) is not None:
             return Image.fromarray(pixels)
-        kind = _recognise(content)
+        kind = image_format(content)
         try:
             with _quiet_pillow:
                 image = _decode(content, kind, max_pixels, shorter_side)
@@ -124,11 +147,19 @@ def read_image(
     return image
 
 
-def _recognise(content: bytes) -> str:
-    """Return Pillow's name of a supported format."""
-    for offset, signature, kind in _FORMATS:
-        if content.startswith(signature, offset):
-            return kind
+def image_format(content: bytes) -> str:
+    """Return Pillow's name of the format of an image, recognised by its first bytes; `HEADER_BYTES` are enough.
+
+    Raises:
+        ImageError: no image, an unsupported format, or HEIC without the package pillow-heif.
+    """
+    kind = next((kind for offset, signature, kind in _FORMATS if content.startswith(signature, offset)), "")
+    if kind == "HEIF" and b"avif" in content[16:64]:  # AVIF under a general brand, such as mif1
+        return "AVIF"
+    if kind == "HEIF" and not _reads_heif():
+        raise ImageError("is a HEIC image; pip install 'swinlens[heic]' to read it, or save it as PNG or JPEG")
+    if kind:
+        return kind
     refused = next((kind for offset, signature, kind in _REFUSED if content.startswith(signature, offset)), "")
     head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not refused and head.startswith(b"<"):
@@ -136,6 +167,17 @@ def _recognise(content: bytes) -> str:
     if refused:
         raise ImageError(f"is {refused}, which is not read here; save it as PNG or JPEG")
     raise ImageError("is not an image of a known format; save it as PNG or JPEG")
+
+
+@cache
+def _reads_heif() -> bool:
+    """Return whether pillow-heif is installed, which adds the format HEIF to Pillow."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None) -> Image.Image:

@@ -41,12 +41,7 @@ def read_bytes(source: Source, max_bytes: int) -> bytes:
         if isinstance(source, bytes | bytearray):
             content = bytes(source[: max_bytes + 1])
         elif isinstance(source, str | os.PathLike):
-            # O_NONBLOCK: opening a named pipe without a writer would block.
-            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise ImageError("is a folder or a device; choose a file")
-            with open(descriptor, "rb") as file:
+            with open(_open_file(source), "rb") as file:
                 content = file.read(max_bytes + 1)
         elif not hasattr(source, "read"):
             raise ImageError(f"is {type(source).__name__}; give a path, bytes or a binary file")
@@ -64,3 +59,32 @@ def read_bytes(source: Source, max_bytes: int) -> bytes:
     if not content:
         raise ImageError("is empty; save or fetch it again")
     return content
+
+
+def read_head(path: str | os.PathLike[str], count: int) -> bytes:
+    """Return the first `count` bytes of a file, or all of a shorter one.
+
+    Raises:
+        ImageError: missing, unreadable, empty, or not a regular file. The message does not name the file.
+    """
+    try:
+        descriptor = _open_file(path)
+        try:
+            head = os.read(descriptor, count)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror or reason(error)})") from error
+    if not head:
+        raise ImageError("is empty")
+    return head
+
+
+def _open_file(path: str | os.PathLike[str]) -> int:
+    """Return the descriptor of a regular file."""
+    # O_NONBLOCK: opening a named pipe without a writer would block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ImageError("is a folder or a device; choose a file")
+    return descriptor

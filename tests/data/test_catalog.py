@@ -281,7 +281,7 @@ def test_thumbnails_are_small_squares_of_the_middle(tmp_path: Path) -> None:
     ramp = np.zeros((300, 500, 3), np.uint8)
     ramp[:, 100:400] = 200
     Image.fromarray(ramp).save(tmp_path / "photos" / "a" / "1.png")
-    (tmp_path / "photos" / "a" / "2.png").write_bytes(b"broken")
+    (tmp_path / "photos" / "a" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     wide, broken = thumbnails(image_folder(tmp_path / "photos"), [0, 1])
     assert isinstance(wide, tuple)
     kind, content = wide

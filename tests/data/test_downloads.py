@@ -94,7 +94,7 @@ def packed(members: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
 
 
 MEMBERS = {
-    f"flower_photos/{kind}/{number}.jpg": np.random.default_rng(number).bytes(60_000)
+    f"flower_photos/{kind}/{number}.jpg": b"\xff\xd8\xff" + np.random.default_rng(number).bytes(60_000)
     for kind in FLOWERS
     for number in range(4)
 }

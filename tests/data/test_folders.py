@@ -16,9 +16,9 @@ from swin_core.data import folders
 from swin_core.data.cifar100 import cifar100
 from swin_core.data.dataset import data_root, holdout
 from swin_core.data.flowers import flower_photos
-from swin_core.data.folders import array_folder, image_folder
+from swin_core.data.folders import array_folder, image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
-from tests.fixtures.images import encoded, one_line, small_cifar, write_hub
+from tests.fixtures.images import encoded, one_line, small_cifar, smooth_pixels, write_hub, write_messy_folder
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_the_order_of_the_file_system_does_not_matter(folder: Path, monkeypatch:
     assert image_folder(moved, "val", holdout=0.3, seed=5).names == before
 
 
-@pytest.mark.parametrize(("share", "counts"), [(0.1, [1, 2, 0]), (0.5, [5, 10, 4]), (0.99, [10, 19, 8])])
-def test_each_class_holds_out_its_share_rounded_down(folder: Path, share: float, counts: list[int]) -> None:
+@pytest.mark.parametrize(("share", "counts"), [(0.1, [1, 2, 1]), (0.5, [5, 10, 4]), (0.99, [10, 19, 8])])
+def test_each_class_holds_out_its_share_and_at_least_one_image(folder: Path, share: float, counts: list[int]) -> None:
     train, held = (image_folder(folder, split, holdout=share) for split in ("train", "val"))
     assert np.bincount(held.labels, minlength=3).tolist() == counts
     assert sorted(train.names + held.names) == list(image_folder(folder).names)
@@ -191,7 +191,7 @@ def test_large_photos_are_decoded_small_and_come_close(tmp_path: Path) -> None:
 
 
 def test_broken_pictures_are_reported_by_one_line(folder: Path) -> None:
-    (folder / "cat" / "03.PNG").write_bytes(b"broken")
+    (folder / "cat" / "03.PNG").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     (folder / "dog" / "01.jpg").write_bytes((folder / "dog" / "01.jpg").read_bytes()[:200])
     dataset = image_folder(folder)
     with pytest.raises(DataError, match=r"2 of 40 images.*cat/03\.PNG") as error:
@@ -202,34 +202,52 @@ def test_broken_pictures_are_reported_by_one_line(folder: Path) -> None:
     one_line(error)
 
 
-def test_links_that_leave_the_folder_are_refused(folder: Path, tmp_path: Path) -> None:
-    inside = folder / "cat" / "link.png"
-    inside.symlink_to(folder / "dog" / "00.PNG")
-    assert len(image_folder(folder)) == 41
+def test_links_inside_the_folder_are_followed_and_others_are_skipped(folder: Path, tmp_path: Path) -> None:
+    (folder / "cat" / "link.png").symlink_to(folder / "dog" / "00.PNG")
+    (folder / "cat" / "dogs").symlink_to(folder / "dog")
+    dataset = image_folder(folder)
+    assert len(dataset) == 40 + 1 + 9
+    assert {"cat/link.png", "cat/dogs/00.PNG"} <= set(dataset.names)
     outside = tmp_path / "outside"
     shutil.copytree(folder / "dog", outside)
-    for link, target in (
-        (folder / "cat" / "away.png", outside / "00.PNG"),
-        (folder / "cat" / "up.png", Path("../../outside/00.PNG")),
-        (folder / "bird", outside),
-        (folder / "fish", Path("/")),
-    ):
-        link.symlink_to(target)
-        for read in (image_folder, array_folder):
-            with pytest.raises(DataError, match="link that leaves") as error:
-                read(folder)
-            assert link.name in one_line(error)
-        link.unlink()
+    (folder / "cat" / "away.png").symlink_to(outside / "00.PNG")
+    (folder / "cat" / "up.png").symlink_to(Path("../../outside/00.PNG"))
+    (folder / "cat" / "far").symlink_to(outside)
+    again = image_folder(folder)
+    assert again.names == dataset.names
+    away = [file for file in again.skipped if "link that leaves" in file.reason]
+    assert [(file.name, file.class_name) for file in away] == [
+        (f"cat/{name}", "cat") for name in ("away.png", "far", "up.png")
+    ]
+    # Links may lead anywhere in an offered folder.
+    assert len(image_folder(folder, root=tmp_path)) == len(dataset) + 2 + 9
     # The folder itself may be reached by a link.
     (tmp_path / "alias").symlink_to(folder)
-    assert len(image_folder(tmp_path / "alias")) == 41
+    assert image_folder(tmp_path / "alias").names == dataset.names
 
 
-def test_a_link_to_itself_is_reported(folder: Path) -> None:
-    (folder / "cat" / "loop.png").symlink_to(folder / "cat" / "loop.png")
-    with pytest.raises(DataError, match=r"loop\.png") as error:
-        image_folder(folder).array(8)
+def test_a_class_whose_folder_leads_out_is_an_error(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    (folder / "bird").symlink_to(tmp_path / "birds")
+    with pytest.raises(
+        DataError, match=r"has no image left of bird: bird is a link that leaves .*; mend these files"
+    ) as error:
+        image_folder(folder)
     one_line(error)
+
+
+def test_a_link_to_a_folder_around_it_is_not_followed_for_ever(folder: Path) -> None:
+    (folder / "cat" / "again").symlink_to(folder)
+    names = image_folder(folder).names
+    assert sum(name.startswith("cat/again/cat/") for name in names) == 0
+    assert len(set(names)) == len(names)
+
+
+def test_a_link_to_itself_is_skipped(folder: Path) -> None:
+    (folder / "cat" / "loop.png").symlink_to(folder / "cat" / "loop.png")
+    dataset = image_folder(folder)
+    assert len(dataset) == 40
+    assert "cat/loop.png cannot be read (Too many levels of symbolic links)" in map(str, dataset.skipped)
 
 
 def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
@@ -291,3 +309,84 @@ def test_constant_channels_stay_constant_when_scaled(tmp_path: Path) -> None:
 
 def test_sets_can_be_sent_to_another_worker(folder: Path) -> None:
     assert pickle.dumps(image_folder(folder, "train"))
+
+
+# Folders as people have them
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swin_core.images.read._reads_heif", lambda: False)
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_images_are_found_by_content_and_the_rest_is_named(tmp_path: Path) -> None:
+    dataset = image_folder(write_messy_folder(tmp_path / "messy"))
+    assert dataset.classes == ("cat", "dog")
+    assert np.bincount(dataset.labels).tolist() == [15, 1]  # with the cut one, whose first bytes are those of a JPEG
+    assert {"cat/a.JFIF", "cat/b.jpg", "cat/c", "cat/2024/june/d.png", "cat/link.jpg"} <= set(dataset.names)
+    skipped = {file.name: (file.class_name, file.reason) for file in dataset.skipped}
+    assert skipped.keys() == {"cat/empty.jpg", "cat/phone.heic", "cat/notes.txt", "nothing"}
+    assert skipped["cat/empty.jpg"] == ("cat", "is empty")
+    assert "pip install 'swinlens[heic]'" in skipped["cat/phone.heic"][1]
+    assert skipped["nothing"] == ("nothing", "is a folder without images")
+    broken = [row for row in dataset.rows(16) if isinstance(row, DataError)]
+    assert len(broken) == 1
+    assert "cut.jpg" in one_line(pytest.ExceptionInfo.from_exception(broken[0]))
+    for split in holdout(dataset, 0.2, seed=0):
+        assert split.skipped == dataset.skipped
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_a_class_that_lost_all_its_images_is_an_error(tmp_path: Path) -> None:
+    root = write_messy_folder(tmp_path / "messy")
+    (root / "cow").mkdir()
+    (root / "cow" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (root / "cow" / "2.jpg").write_bytes(b"<html>404</html>")
+    with pytest.raises(DataError, match=r"no image left of cow: cow/1\.heic is a HEIC image.*cow/2\.jpg") as error:
+        open_folder(root)
+    one_line(error)
+    # A folder that never held images is no class.
+    shutil.rmtree(root / "cow")
+    (root / "lists").mkdir()
+    (root / "lists" / "labels.csv").write_text("a,b")
+    assert open_folder(root).classes == ("cat", "dog")
+
+
+def test_heic_is_read_with_pillow_heif(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    pixels = smooth_pixels()
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "phone.JPG").write_bytes(encoded(pixels, "HEIF", quality=-1))
+    dataset = open_folder(tmp_path)
+    assert dataset.skipped == ()
+    assert np.abs(np.asarray(dataset.image(0)).astype(int) - pixels).max() <= 3
+
+
+def test_arrays_beside_tiffs_and_text_are_opened_as_arrays(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 9, (6, 8, 5), dtype=np.uint16)
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "1.npy", values)
+    tifffile.imwrite(tmp_path / "a" / "2.tif", values, photometric="minisblack", planarconfig="contig")
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    dataset = open_folder(tmp_path)
+    assert dataset.names == ("a/1.npy", "a/2.tif")
+    assert dataset.array().shape == (2, 6, 8, 5)
+    (tmp_path / "a" / "1.npy").unlink()
+    assert open_folder(tmp_path).array().shape == (1, 6, 8, 5)
+
+
+def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
+    for index in range(3):
+        (tmp_path / f"{index}.png").write_bytes(encoded(np.full((4, 4, 3), index, np.uint8), "PNG"))
+    (tmp_path / "list.csv").write_text("x")
+    dataset = open_folder(tmp_path)
+    assert (dataset.classes, dataset.labels.tolist()) == ((), [-1, -1, -1])
+    assert dataset.names == ("0.png", "1.png", "2.png")
+    assert [str(file) for file in dataset.skipped] == [
+        "list.csv is not an image of a known format; save it as PNG or JPEG"
+    ]
+    with pytest.raises(DataError, match="move the images of each class into a folder of its own"):
+        image_folder(tmp_path)

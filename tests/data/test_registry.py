@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.compare.measurements import held_out_splits, open_data_set
+from dashboard.compare.class_mean_section import mean_splits
 from dashboard.shared.datasets import data_image, data_sets
 from dashboard.train.form import validated
 from swin_core.commands import data as data_command
@@ -82,8 +82,7 @@ def test_a_registered_data_set_is_offered_by_the_pages(root: Path) -> None:
     assert data_image("toys/test/39").truth == "cube"
     assert "toys" in trainable()
     assert validated({"data": "toys"}).data == "toys"
-    assert len(open_data_set("Toys, test")) == 40
-    assert [*held_out_splits()] == ["Toys, test", "flower_photos, validation", "CIFAR-100, test"]
+    assert mean_splits() == {"Toys, test": ("toys", "test"), "Toys, training": ("toys", "train")}
 
 
 def test_the_commands_name_every_data_set(root: Path) -> None:
