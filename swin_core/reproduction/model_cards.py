@@ -17,7 +17,7 @@ from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
 from swin_core.system.atomic import write_file
 from swin_core.training.config import TrainConfig
-from swin_core.training.recipes import changed_settings, nearest_recipe
+from swin_core.training.recipes import changed_settings, nearest_recipe, remarks
 from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
 
 FILE_BYTES, ALL_BYTES = 16_000_000, 60_000_000
@@ -68,7 +68,7 @@ def bundle(
     Args:
         run: the run's folder.
         name: name of the bundled model, which includes that of its data set.
-        description: one line on the model.
+        description: one line on the model; a limit of images and changes on the way are added.
         evaluation: the model's metrics on the split of `evaluated_split`.
         assets: the folder of bundled models.
         note: a line for the card, on what the metrics do not show.
@@ -85,6 +85,7 @@ def bundle(
     check_target(name, assets)
     weights = run / "model.safetensors"
     config, epochs = _finished(run)
+    description = "; ".join([description, *remarks(config.to_dict(), runs.read_changes(run))])
     evaluation, stored = _store(weights, assets / f"{name}.safetensors", description, evaluation, evaluate_half)
     facts = {
         "name": name,
@@ -169,7 +170,8 @@ def _finished(run: Path) -> tuple[TrainConfig, list[runs.EpochMetrics]]:
     except SwinError as error:
         raise ModelError(str(error)) from error
     epochs = listed.metrics()
-    if listed.state != "finished" or len(epochs) != config.epochs:
+    ended_early = 0 < config.patience < len(epochs)
+    if listed.state != "finished" or not (len(epochs) == config.epochs or ended_early):
         raise ModelError(f"{run} is not a finished run: {len(epochs)} of {config.epochs} epochs, state {listed.state}.")
     return config, epochs
 

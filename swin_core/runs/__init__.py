@@ -4,19 +4,25 @@ Everything is read from the disk, so that every tab, shell and server sees the s
 so that a list of runs appears at once.
 
 A run's folder holds `config.json` (settings), `launch.json` (devices and launcher), `status.json` (state),
-`metrics.jsonl` and `steps.jsonl` (metrics per epoch and within epochs), `log.txt`, `notes.txt`, `model.safetensors`
-(newest validated weights), `checkpoints/`, and `stop` while the run is asked to stop.
+`metrics.jsonl` and `steps.jsonl` (metrics per epoch and within epochs), `data.json` (images of
+each class, files that are not used), `changes.json` (settings that were changed on the way), `log.txt`, `notes.txt`,
+`model.safetensors` (newest validated weights), `checkpoints/`, and `stop` while the run is asked to stop.
 """
 
 from swin_core.runs.changing import delete, kill, rename, request_stop, write_notes
 from swin_core.runs.files import (
+    add_change,
     create,
+    data_lines,
     is_run_name,
+    read_changes,
     read_config,
+    read_data,
     read_launch,
     read_status,
     runs_root,
     stop_requested,
+    write_config,
     write_launch,
     write_status,
 )
@@ -33,8 +39,10 @@ __all__ = [
     "Run",
     "SavedWeights",
     "StepMetrics",
+    "add_change",
     "busy",
     "create",
+    "data_lines",
     "delete",
     "device_locks",
     "find",
@@ -43,7 +51,9 @@ __all__ = [
     "kill",
     "list_runs",
     "lock_key",
+    "read_changes",
     "read_config",
+    "read_data",
     "read_launch",
     "read_status",
     "rename",
@@ -52,6 +62,7 @@ __all__ = [
     "runs_root",
     "start",
     "stop_requested",
+    "write_config",
     "write_launch",
     "write_notes",
     "write_status",

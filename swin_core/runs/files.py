@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ StrPath = str | os.PathLike[str]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SMALL_FILE = 1 << 20
 """Most bytes that are read of a settings, status or notes file."""
+_LARGE_FILE = 1 << 26
+"""Most bytes that are read of the list of files that a run does not use."""
 _LINE_BYTES = 1000
 """Bytes read for each line of the log."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -88,6 +91,38 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(folder / "config.json")
 
 
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Replace the run's settings.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    try:
+        write_object(folder / "config.json", config)
+    except OSError as error:
+        raise RunError(f"the settings of {folder.name} cannot be written: {error.strerror}.") from error
+
+
+def add_change(folder: Path, epoch: int, settings: Mapping[str, tuple[Any, Any]]) -> None:
+    """Record that settings of a run were changed after an epoch, each from one value to another.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    change = {"epoch": epoch, "settings": {name: list(values) for name, values in settings.items()}}
+    try:
+        write_object(folder / "changes.json", {"changes": [*read_changes(folder), change]})
+    except OSError as error:
+        raise RunError(f"the change of {folder.name} cannot be recorded: {error.strerror}.") from error
+
+
+def read_changes(folder: Path) -> list[dict[str, Any]]:
+    """Return the changes of a run's settings that `add_change` recorded, in order: "epoch" and "settings"."""
+    changes = read_object(folder / "changes.json").get("changes")
+    found = [change for change in changes if isinstance(change, dict)] if isinstance(changes, list) else []
+    return [change for change in found if "epoch" in change and isinstance(change.get("settings"), dict)]
+
+
 def write_launch(folder: Path, **fields: Any) -> None:
     """Write how the run is started and by which process.
 
@@ -111,6 +146,35 @@ def write_launch(folder: Path, **fields: Any) -> None:
             withdraw_stop(folder)
     except OSError as error:
         raise RunError(f"run {folder.name} cannot be started: {error.strerror}.") from error
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """Return the images of each class and the files that are not used; empty if they cannot be read.
+
+    Returns:
+        "classes": for each class the numbers of images for "train" and "validation"; "skipped": objects with "name",
+        "class" and "reason".
+    """
+    return read_object(folder / "data.json", _LARGE_FILE)
+
+
+def data_lines(data: Mapping[str, Any]) -> list[str]:
+    """Return what a user has to know about a run's images as lines of text; none if all is well.
+
+    Args:
+        data: as `read_data` returns it.
+    """
+    skipped, lines = data.get("skipped") or [], []
+    if skipped:
+        by_class = Counter(str(file["class"]) for file in skipped)
+        counts = ", ".join(f"{count} of {name}" if name else str(count) for name, count in by_class.items())
+        lines.append(f"skipped {len(skipped)} {'file' if len(skipped) == 1 else 'files'}: {counts}")
+        lines += [f"  {file['name']} {file['reason']}" for file in skipped]
+    columns = {"train": "training", "validation": "validation"}
+    for key, word in columns.items():
+        if without := [name for name, count in (data.get("classes") or {}).items() if not count.get(key)]:
+            lines.append(f"no {word} image of {', '.join(without)}: metrics do not include these classes")
+    return lines
 
 
 def read_launch(folder: Path) -> dict[str, Any]:
@@ -165,10 +229,10 @@ def open_plain(path: Path) -> int:
     return descriptor
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, limit: int = _SMALL_FILE) -> dict[str, Any]:
     """Return the JSON object in a file; empty if there is none."""
     try:
-        value = json.loads(_content(path))
+        value = json.loads(_content(path, limit))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -207,9 +271,9 @@ def last_lines(path: Path, count: int) -> list[str]:
     return shown[-count:]
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, limit: int = _SMALL_FILE) -> bytes:
     try:
         with os.fdopen(open_plain(path), "rb") as file:
-            return file.read(_SMALL_FILE)
+            return file.read(limit)
     except OSError:
         return b""

@@ -18,6 +18,7 @@ from swin_core.runs.files import (
     read_config,
     read_launch,
     read_notes,
+    read_object,
     read_status,
     runs_root,
     stop_requested,
@@ -35,6 +36,8 @@ _SILENCE = 60.0
 """Seconds without a new status that are reported for a run whose processes are alive."""
 _START_TIMEOUT = 60.0
 """Seconds that a launcher has until its first status."""
+_VALIDATION_BYTES = 1 << 26
+"""Most bytes that are read of the last validation, whose confusion matrix has a number for each pair of classes."""
 _TIME = re.compile(r"(\d{8}-\d{6})-(.+)")
 
 
@@ -91,6 +94,10 @@ class Run:
     def steps(self) -> list[StepMetrics]:
         """Return the metrics within epochs; the rows are shared and must not be changed."""
         return read_rows(self.folder / "steps.jsonl", "step")
+
+    def validation(self) -> dict[str, Any]:
+        """Return the metrics of the last epoch with recall and confusion of the classes; empty before the first."""
+        return read_object(self.folder / "validation.json", _VALIDATION_BYTES)
 
     def log_tail(self, lines: int = 60) -> list[str]:
         """Return the last lines of the log."""

@@ -24,6 +24,8 @@ class EpochMetrics(TypedDict):
     top1: float
     top5: float | None
     """None for at most five classes."""
+    balanced: float | None
+    """Balanced accuracy, the mean recall of the classes that have validation images; None where these are even."""
     lr: float
     seconds: float
     """Training time of this epoch."""

@@ -42,6 +42,8 @@ class _Settings:
     """Whether a learned absolute position embedding is added to the patches; on for the ablation of table 4."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Passes over the training images."""
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """End the run after this many epochs without a better validation (top-1, then loss); 0 for never."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
     """Images per step over all devices; the learning rate is meant for this number."""
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -62,6 +64,8 @@ class _Settings:
     """Share of all steps in which the learning rate rises from zero."""
     label_smoothing: Annotated[float, Field(ge=0, le=0.999)] = 0.1
     """Share of the target probability that is spread over all classes, in training only."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: weight the loss of each image by the mean number of images of a class over the number of its class."""
     drop_path: Annotated[float, Field(ge=0, le=0.999)] = 0.0
     """Stochastic depth of the last block."""
     ema: Annotated[float, Field(ge=0, le=0.999999)] = 0.995
@@ -96,6 +100,8 @@ class _Settings:
     """Share of each class's training images used for validation, if the data set has no validation split."""
     limit: Annotated[int, Field(ge=0, le=10**12)] = 0
     """Most training images and most validation images, drawn at random; 0 for all."""
+    strict: bool = False
+    """Whether to refuse a folder with files that cannot be used, instead of skipping them."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; auto: bfloat16 if the device supports it. Weights stay in float32."""
     checkpointing: bool = False

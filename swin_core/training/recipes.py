@@ -1,6 +1,6 @@
 """Recipes: named settings with their purpose, source, training time and accuracy."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ class Recipe:
     """Accuracy and on which images, or that it has not been measured."""
 
 
-OWN_SETTINGS = ("name", "seed", "limit")
-"""Settings of a run that do not tell recipes apart."""
+OWN_SETTINGS = ("name", "seed")
+"""Settings of a run that do not change what its metrics stand for."""
 
 _NOT_MEASURED = "not yet measured here"
 
@@ -173,3 +173,32 @@ def changed_settings(
     usual = RECIPES[recipe].config.to_dict()
     compared = usual.keys() - set(ignored)
     return {name: value for name, value in settings.items() if name in compared and usual[name] != value}
+
+
+def marks(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
+    """Return what has to be said beside the metrics of a run, since they are not those of its recipe.
+
+    Args:
+        settings: the run's settings.
+        changes: as `runs.read_changes` returns them.
+
+    Returns:
+        The settings that differ from the nearest recipe, a limit of images, and each change on the way. Empty for a
+        recipe as it is.
+    """
+    name = nearest_recipe(settings)
+    ignored = (*OWN_SETTINGS, "limit") if RECIPES[name].config.data else (*OWN_SETTINGS, "limit", "data")
+    changed = changed_settings(settings, name, ignored)
+    differs = (f"{name} with {', '.join(f'{key} {value}' for key, value in changed.items())}",) if changed else ()
+    return (*differs, *remarks(settings, changes))
+
+
+def remarks(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
+    """Return the marks of a run, without the settings that differ from its recipe; see `marks`."""
+    found = []
+    if limit := settings.get("limit"):
+        found.append(f"limited to {limit:,} images")
+    for change in changes:
+        steps = ", ".join(f"{key} {old} to {new}" for key, (old, new) in change["settings"].items())
+        found.append(f"changed after epoch {change['epoch']}: {steps}")
+    return tuple(found)
