@@ -13,7 +13,8 @@ from swin_core.runs import runs_root
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     result = argparse.ArgumentParser(
-        prog=shell.program("evaluate"), description="Cross-entropy, top-1, top-5 and the accuracy of each class."
+        prog=shell.program("evaluate"),
+        description="Cross-entropy, top-1, top-5, recall of each class, and its mean where classes are uneven.",
     )
     result.add_argument("model", help="a bundled name, a run, or any other name that swinlens explain takes")
     result.add_argument(
@@ -26,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
         "own split, else all of a folder)",
     )
     result.add_argument("--json", metavar="FILE", type=Path, help="write all metrics and the confusion matrix here")
+    result.add_argument(
+        "--strict", action="store_true", help="refuse files that cannot be used, instead of skipping them"
+    )
     shell.add_roots(result)
     return result
 
@@ -39,12 +43,20 @@ def lines(evaluation: Evaluation) -> str:
         for share, count, label in zip(metrics.per_class, counts, evaluation.labels, strict=True)
         if count
     ]
+    if evaluation.skipped:
+        rows.append(f"skipped {len(evaluation.skipped)} files:")
+        rows += [f"  {file}" for file in evaluation.skipped]
+    if evaluation.trained_on:
+        rows.append(
+            f"{evaluation.model} was trained on {evaluation.trained_on} of these images: the metrics are optimistic"
+        )
     if evaluation.left_out:
         rows.append(f"left out, since {evaluation.model} does not know them: {', '.join(evaluation.left_out)}")
     top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.2%}"
+    balanced = f"  balanced {metrics.balanced:.2%}" if metrics.is_uneven else ""
     rows.append(
         f"{evaluation.model} on {metrics.count} images of {evaluation.data}, split {evaluation.split}: "
-        f"loss {metrics.loss:.4f}  top-1 {metrics.top1:.2%}{top5}"
+        f"loss {metrics.loss:.4f}  top-1 {metrics.top1:.2%}{top5}{balanced}"
     )
     return "\n".join(rows)
 
@@ -59,5 +71,6 @@ def main(arguments: list[str] | None = None) -> int:
         options.split,
         root=options.data_root,
         runs_root=runs_root(options.runs_root),
+        strict=options.strict,
     )
     return shell.measure(shell.program("evaluate"), options.json, evaluate, lines, "images")

@@ -16,6 +16,7 @@ from swin_core.errors import PeerExitedError, RunError, SwinError
 from swin_core.runs.starting import BUSY
 from swin_core.system.distributed import under_torchrun
 from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setting_limits
+from swin_core.training.changes import change_settings
 from swin_core.training.launch import (
     PEER_EXITED,
     choose_devices,
@@ -30,6 +31,7 @@ EXAMPLES = """examples:
   swinlens train fast-cifar100 --epochs 4
   swinlens train custom --data photos --name photos
   swinlens train --run runs/20260101-120000-photos          resume a run
+  swinlens train --run RUN --epochs 40                       let it go on longer
   swinlens train fast-cifar100 --processes 2 --max-restarts 3
   torchrun --nnodes 2 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \\
     -m swin_core.training best-cifar100
@@ -46,7 +48,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("recipe", nargs="?", choices=list(RECIPES), help="the recipe to run")
-    result.add_argument("--run", metavar="RUN", help="resume this run, a folder or its name, from its last step")
+    result.add_argument(
+        "--run",
+        metavar="RUN",
+        help="resume this run, a folder or its name, from its last step; some settings can be changed",
+    )
     result.add_argument("--check", action="store_true", help="only measure memory and time on a few steps, as JSON")
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
@@ -82,6 +88,10 @@ class TrainingBar:
         self.top1 = ""
 
     def __call__(self, metrics: dict[str, Any]) -> None:
+        if "data" in metrics:
+            for line in metrics["data"]:
+                tqdm.write(line, file=sys.stderr)
+            return
         if "steps" in metrics:
             if self.bar is None:
                 self.bar = tqdm(total=metrics["steps"], initial=metrics["step"] - 1, unit="step", mininterval=1)
@@ -94,10 +104,11 @@ class TrainingBar:
             return
         self.top1 = f", top-1 {metrics['top1']:.2%}"
         top5 = "" if metrics["top5"] is None else f"  top-5 {metrics['top5']:.2%}"
+        balanced = "" if metrics["balanced"] is None else f"  balanced {metrics['balanced']:.2%}"
         tqdm.write(
             f"epoch {metrics['epoch']}: training loss {metrics['train_loss']:.3f}  "
             f"validation loss {metrics['loss']:.3f}"
-            f"  top-1 {metrics['top1']:.2%}{top5}  {metrics['images_per_second']:.0f} images/s"
+            f"  top-1 {metrics['top1']:.2%}{top5}{balanced}  {metrics['images_per_second']:.0f} images/s"
         )
 
 
@@ -135,9 +146,11 @@ def run(arguments: argparse.Namespace) -> str:
     if (arguments.recipe is None) == (arguments.run is None):
         raise SwinError("name either a recipe or --run RUN; see --help.")
     if arguments.run is not None:
-        if settings or arguments.check:
-            raise SwinError("a run keeps its own settings; leave out the other options.")
+        if arguments.check:
+            raise SwinError("a run is resumed without a check; leave --check out.")
         folder = Path(arguments.run) if Path(arguments.run).is_dir() else runs.find(arguments.run, root).folder
+        if os.environ.get("RANK", "0") == "0":  # of several ranks, the first; the others wait for it before they read
+            change_settings(folder.absolute(), settings)
         state = launch(folder, None if _stderr_is_log(folder) else TrainingBar())
         return "" if under_torchrun() else _last_line(folder, state)
     config = recipe(arguments.recipe, **settings)

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def lines(ranking: Ranking) -> str:
     """Return the ranking as text."""
     left_out = [f"left out: {name}: {reason}" for name, reason in ranking.left_out.items()]
+    left_out += [f"skipped: {file}" for file in ranking.skipped]
     about = (
         f"{ranking.model} on {ranking.pictures} images of {ranking.data}, split {ranking.split}: "
         f"{ranking.steps} steps, {ranking.mosaics} mosaics"

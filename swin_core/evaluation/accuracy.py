@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from swin_core.class_names import match_classes
-from swin_core.data.dataset import DataSet
+from swin_core.data.dataset import DataSet, SkippedFile
 from swin_core.data.registry import HOLDOUT, open_split
 from swin_core.errors import DataError, first_names
 from swin_core.evaluation.metrics import Metrics, evaluate
+from swin_core.evaluation.trained_on import trained_on
 from swin_core.evaluation.views import read_batches
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.system.progress import Progress
@@ -36,6 +37,10 @@ class Evaluation:
     left_out: tuple[str, ...]
     """Classes of the data set that the model does not know; their images are not counted."""
     metrics: Metrics
+    skipped: tuple[SkippedFile, ...] = ()
+    """Files that are not counted, since they are no images or cannot be read."""
+    trained_on: int = 0
+    """Images of the split that the model was trained on, as far as its weights file records that."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -45,6 +50,8 @@ class Evaluation:
             "split": self.split,
             "labels": list(self.labels),
             "left_out": list(self.left_out),
+            "skipped": [str(file) for file in self.skipped],
+            "trained_on": self.trained_on,
             **self.metrics.to_dict(),
         }
 
@@ -56,6 +63,7 @@ def evaluate_named(
     *,
     root: str | os.PathLike[str] | None = None,
     runs_root: str | Path = "runs",
+    strict: bool = False,
     progress: Progress | None = None,
     ranks: Ranks = SINGLE,
 ) -> Evaluation:
@@ -65,6 +73,7 @@ def evaluate_named(
         name: as for `swin_core.load`.
         data, split, root: as for `open_split`; "train" and "val" are the splits that the model was trained with.
         runs_root: folder of the runs.
+        strict: refuse files that cannot be used, instead of leaving them out.
         progress: called with the number of images done and their total.
         ranks: the ranks that share the images; each gets the metrics of all.
 
@@ -76,7 +85,8 @@ def evaluate_named(
         classifier.model.to(ranks.device)
     training = recorded_training(name, runs_root)
     dataset = open_split(data, split, training.get("holdout", HOLDOUT), training.get("seed", 0), root)
-    return evaluate_classifier(classifier, dataset, progress, ranks)
+    evaluation = evaluate_classifier(classifier, dataset, progress, ranks, strict)
+    return replace(evaluation, trained_on=int(trained_on(name, dataset, root, runs_root).sum()))
 
 
 def evaluate_classifier(
@@ -84,6 +94,7 @@ def evaluate_classifier(
     dataset: DataSet,
     progress: Progress | None = None,
     ranks: Ranks = SINGLE,
+    strict: bool = False,
 ) -> Evaluation:
     """Evaluate a classifier on a split, with its own preprocessing.
 
@@ -94,11 +105,16 @@ def evaluate_classifier(
         dataset: the images.
         progress: called with the number of images done and their total.
         ranks: the ranks that share the images; each gets the metrics of all.
+        strict: refuse files that cannot be used, instead of leaving them out.
 
     Raises:
-        DataError: an image cannot be read, or the model knows no class of the data set.
+        DataError: no image can be read, `strict` and one cannot, or the model knows no class of the data set.
         TargetError: several classes of the model match a class of the data set.
     """
+    if not dataset.classes:
+        raise DataError(
+            f"{dataset.name} has no class folders, so there is no truth to compare with; Browse shows predictions."
+        )
     matches = match_classes(dataset.classes, classifier.labels)
     known = [index for index, label in enumerate(dataset.labels) if matches[label] is not None]
     left_out = tuple(name for name, match in zip(dataset.classes, matches, strict=True) if match is None)
@@ -110,12 +126,27 @@ def evaluate_classifier(
     part = dataset if len(known) == len(dataset) else dataset.subset(known, dataset.split)
     labels = np.array([matches[label] for label in part.labels], np.int64)
 
+    unreadable: list[SkippedFile] = []
+
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for done, rows, views in read_batches(classifier, part, ranks):
-            yield classifier.tensor(views), torch.tensor(labels[rows], device=classifier.device)
+        for done, rows, views, faults in read_batches(classifier, part, ranks):
+            unreadable.extend(faults)
+            if len(rows):
+                yield classifier.tensor(views), torch.tensor(labels[rows], device=classifier.device)
             if progress:
                 progress(done, len(part))
 
     with classifier.lock:
         metrics = evaluate(classifier.model, batches(), ranks)
-    return Evaluation(classifier.name, dataset.name, dataset.split, classifier.labels, left_out, metrics)
+    skipped = [*dataset.skipped, *(file for files in ranks.all_gather(unreadable) for file in files)]
+    if strict and skipped:
+        raise DataError(f"{len(skipped)} files cannot be used: {'; '.join(map(str, skipped))}; mend them.")
+    return Evaluation(
+        classifier.name,
+        dataset.name,
+        dataset.split,
+        classifier.labels,
+        left_out,
+        metrics,
+        tuple(dict.fromkeys(skipped)),
+    )

@@ -27,6 +27,9 @@ _GPU_BATCH_SIZE = 512
 TOP = 5
 """Number of likeliest classes that are recorded; with five classes or fewer, every top-5 is right."""
 
+UNEVEN = 1.5
+"""Largest number of images of a class over the smallest above which the balanced accuracy is shown beside top-1."""
+
 
 def batch_size(device: torch.device) -> int:
     """Return the images per batch of an evaluation: more on a GPU, to keep it busy."""
@@ -88,6 +91,18 @@ class Metrics:
         with np.errstate(invalid="ignore"):
             return np.diag(self.confusion) / self.confusion.sum(1)
 
+    @property
+    def balanced(self) -> float:
+        """Balanced accuracy: the mean of `per_class` over the classes that have images, 0 to 1."""
+        return float(np.nanmean(self.per_class))
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether one class has so many more images than another that top-1 says little about the latter."""
+        counts = self.confusion.sum(1)
+        counts = counts[counts > 0]
+        return bool(counts.max() > UNEVEN * counts.min())
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -95,6 +110,7 @@ class Metrics:
             "loss": self.loss,
             "top1": self.top1,
             "top5": self.top5,
+            "balanced": self.balanced,
             "per_class": [None if np.isnan(share) else float(share) for share in self.per_class],
             "confusion": self.confusion.tolist(),
         }

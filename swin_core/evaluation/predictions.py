@@ -129,7 +129,7 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
     kept = min(TOP, classifier.num_classes)
     predicted, top = np.full(count, -1, np.int64), np.full((count, kept), -1, np.int64)
     probabilities, loss = np.full((count, kept), np.nan, np.float32), np.full(count, np.nan, np.float32)
-    for done, rows, views in read_batches(classifier, dataset, skip_unreadable=True):
+    for done, rows, views, _ in read_batches(classifier, dataset):
         if len(rows):
             labels = torch.tensor(truth[rows], device=classifier.device)
             with classifier.lock:
@@ -145,7 +145,8 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
 
 def _truth(classifier: Classifier, dataset: DataSet) -> np.ndarray:
     matches = match_classes(dataset.classes, classifier.labels)
-    return np.array([-1 if match is None else match for match in matches], np.int64)[dataset.labels]
+    # The last one is for images without labels, whose label is -1.
+    return np.array([*(-1 if match is None else match for match in matches), -1], np.int64)[dataset.labels]
 
 
 def cache_root() -> Path:

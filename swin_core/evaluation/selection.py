@@ -1,6 +1,6 @@
 """Select and sort the images of a data set by the filters of the Browse page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,7 +39,7 @@ class ImageQuery:
     truth: str = ANY
     """True class or super-class."""
     predicted: str = ANY
-    """Class or super-class that the first model predicts, or `OTHER`."""
+    """Class or super-class that the first model predicts, or `OTHER`; without labels a class of the model."""
     shown: str = ALL
     sort: str = IN_TURN
 
@@ -55,19 +55,24 @@ class CatalogPredictions:
 
     predictions: Predictions
     catalog: Catalog
+    names: tuple[str, ...] = ()
+    """Names of the catalog's classes as they are matched to the model's labels; empty for their own."""
 
     @classmethod
-    def of(cls, catalog: Catalog, parts: Sequence[Predictions]) -> "CatalogPredictions":
-        """Join the predictions for the catalog's splits."""
+    def of(
+        cls, catalog: Catalog, parts: Sequence[Predictions], by_hand: Mapping[str, str] | None = None
+    ) -> "CatalogPredictions":
+        """Join the predictions for the catalog's splits; `by_hand` has the model's label for some classes."""
         columns = ("truth", "predicted", "top", "probabilities", "loss")
         joined = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
-        return cls(Predictions(parts[0].labels, *joined), catalog)
+        names = tuple((by_hand or {}).get(name, name) for name in catalog.classes)
+        return cls(Predictions(parts[0].labels, *joined), catalog, names)
 
     @cached_property
     def classes(self) -> np.ndarray:
         """The data set's class of each of the model's K classes, `(K,)` int64; -1 for none."""
         result = np.full(len(self.predictions.labels), -1, np.int64)
-        for label, index in enumerate(match_classes(self.catalog.classes, self.predictions.labels)):
+        for label, index in enumerate(match_classes(self.names or self.catalog.classes, self.predictions.labels)):
             if index is not None:
                 result[index] = label
         return result
@@ -125,6 +130,10 @@ def select(
     if first is not None:
         if query.predicted == OTHER:
             kept &= (first.predicted < 0) & first.predictions.counted
+        elif query.predicted != ANY and not catalog.classes:
+            kept &= np.array([class_choice(name) == query.predicted for name in first.predictions.labels] + [False])[
+                first.predictions.predicted
+            ]
         elif query.predicted != ANY:
             members = _members(catalog, query.predicted)
             kept &= (first.predicted >= 0) & members[first.predicted]

@@ -32,6 +32,8 @@ class Objective:
     uses_bfloat16: bool
     """Whether matrix products are in bfloat16."""
     teacher: Teacher | None
+    class_weights: Tensor | None = None
+    """Weight of the loss of each class, `(classes,)` float32; None for 1."""
 
     def loss(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         """Return the summed loss, in nats, of images `(B, S, S, channels)` with labels `(B,)`."""
@@ -53,10 +55,21 @@ class Objective:
         return losses.sum()
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.config.label_smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.config.label_smoothing)
+        # Not cross_entropy's own weights, which would also weight the smoothed share of each other class.
+        return losses if self.class_weights is None else losses * self.class_weights[labels]
 
     def _distillation(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the KL divergence from the teacher's softened probabilities (Hinton et al. 2015), `(B,)`."""
         temperature = self.config.temperature
         target, own = (teacher_logits / temperature).log_softmax(1), (logits / temperature).log_softmax(1)
         return F.kl_div(own, target, reduction="none", log_target=True).sum(1) * temperature**2
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return the weight of each class, `(classes,)` float32: N / (classes with images x images of the class).
+
+    The mean weight of the images is 1; a class without images has 0.
+    """
+    counts = labels.bincount(minlength=classes).float()
+    return torch.where(counts > 0, len(labels) / ((counts > 0).sum() * counts.clamp(min=1)), 0.0)

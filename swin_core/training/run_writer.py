@@ -9,16 +9,18 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from swin_core import runs
+from swin_core.data.dataset import SkippedFile
 from swin_core.errors import RunError
 from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
+from swin_core.runs.files import data_lines, read_data, write_object
 from swin_core.system.atomic import atomic_write
 from swin_core.training.checkpoint import write_checkpoint
 from swin_core.training.config import TrainConfig
@@ -138,18 +140,47 @@ class RunWriter:
         for file in files:
             save_weights(model, self.folder / file, metadata)
         with atomic_write(self.folder / "validation.json") as draft:
-            draft.write(json.dumps({"epoch": number, **metrics.to_dict()}).encode())
+            draft.write(json.dumps({"epoch": number, "labels": self.metadata["labels"], **metrics.to_dict()}).encode())
         _append(self.folder / "metrics.jsonl", line)
         top5 = "" if line["top5"] is None else f"  top-5 {line['top5']:.2%}"
+        balanced = "" if line["balanced"] is None else f"  balanced {line['balanced']:.2%}"
         self._write_log(
             f"epoch {number}: training loss {line['train_loss']:.4f}  validation loss {line['loss']:.4f}  "
-            f"top-1 {line['top1']:.2%}{top5}  {line['images_per_second']:.0f} images/s"
+            f"top-1 {line['top1']:.2%}{top5}{balanced}  {line['images_per_second']:.0f} images/s"
         )
         if self._tensorboard is not None:
             for key, value in line.items():
-                if key in ("train_loss", "loss", "top1", "top5", "lr", "images_per_second") and value is not None:
+                if (
+                    key in ("train_loss", "loss", "top1", "top5", "balanced", "lr", "images_per_second")
+                    and value is not None
+                ):
                     self._tensorboard.add_scalar(f"epochs/{key}", value, number)
         self._on_metrics(dict(line))
+
+    def files(
+        self,
+        counts: Mapping[str, Mapping[str, int]],
+        skipped: Sequence[SkippedFile],
+        unreadable: Sequence[SkippedFile],
+    ) -> None:
+        """Write `data.json`: images of each class, and the files that are not used; report these when they change.
+
+        Args:
+            counts: for each class the numbers of images for "train" and "validation".
+            skipped: files that are no images, as their first bytes tell.
+            unreadable: images that could not be decoded so far.
+        """
+        files = [*skipped, *unreadable]
+        entries = [{"name": file.name, "class": file.class_name, "reason": file.reason} for file in files]
+        content = {"classes": counts, "skipped": entries}
+        if content == read_data(self.folder):
+            return
+        write_object(self.folder / "data.json", content)
+        lines = data_lines(content)
+        for line in lines:
+            self._write_log(line)
+        if lines:
+            self._on_metrics({"data": lines})
 
     def checkpoint(self, state: dict[str, Any], **facts: Any) -> None:
         """Write the whole state of the run, and `facts` to its status."""

@@ -21,20 +21,20 @@ from torch import Tensor, nn
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
 from swin_core.evaluation.metrics import Metrics, evaluate
-from swin_core.images.preprocessing import IMAGENET
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import DropPath, Swin
 from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.checkpoint import read_checkpoint
 from swin_core.training.config import TrainConfig
-from swin_core.training.data import TrainingData
+from swin_core.training.data import TrainingData, normalisation_of, refuse_files
 from swin_core.training.muon import has_bfloat16
-from swin_core.training.objective import Objective, Teacher
+from swin_core.training.objective import Objective, Teacher, balanced_weights
 from swin_core.training.optim import build_optimizers, freeze, learning_rate, moving_average
 from swin_core.training.random_draws import Draws, seeded, split_batch
+from swin_core.training.recipes import marks
 from swin_core.training.run_writer import OnMetrics, RunWriter
-from swin_core.weights.files import load_weights, read_metadata
+from swin_core.weights.files import load_weights
 
 MAX_LINES_PER_EPOCH = 20
 """Most lines of an epoch in steps.jsonl."""
@@ -75,7 +75,8 @@ def train(
         trainer = Trainer.prepare(config, folder, init, teacher, root, ranks, writer)
         state = trainer.run(stopping)
     if writer is not None:
-        writer.end(state)
+        early = f"no better validation for {config.patience} epochs" if trainer.ends_early else ""
+        writer.end(state, early)
     return state
 
 
@@ -113,6 +114,8 @@ class _Position:
     """Training seconds since the first step, without the time between stop and resume."""
     best: list[float] = field(default_factory=lambda: [-1.0, 0.0])
     """Top-1 and negative loss of the best epoch."""
+    stale: int = 0
+    """Epochs since the best one."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "_Position":
@@ -144,7 +147,10 @@ class Trainer:
             config.precision == "auto" and has_bfloat16(ranks.device)
         )
         drop_paths = tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate)
-        self._objective = Objective(config, data, self._learner, drop_paths, ranks.device, self.uses_bfloat16, teacher)
+        weights = balanced_weights(data.train.labels, len(data.classes)) if config.class_weights == "balanced" else None
+        self._objective = Objective(
+            config, data, self._learner, drop_paths, ranks.device, self.uses_bfloat16, teacher, weights
+        )
 
     @classmethod
     def prepare(
@@ -160,7 +166,7 @@ class Trainer:
         """Read images and weights, and restore the last checkpoint if there is one."""
         checkpoint = folder / "checkpoints" / "last.pt"
         resumed = checkpoint.is_file()
-        data = TrainingData.load(config, root, ranks.device, None if init is None else _normalisation(init))
+        data = TrainingData.load(config, root, ranks.device, None if init is None else normalisation_of(init))
         model = new_model(config, data)
         if init is not None and not resumed:
             load_weights(model, init)
@@ -169,11 +175,13 @@ class Trainer:
         if resumed:
             trainer.restore(read_checkpoint(checkpoint))
         if writer is not None:
+            marked = marks(config.to_dict(), runs.read_changes(folder))
             writer.metadata = {
                 "labels": data.classes,
                 "mean": data.mean,
                 "std": data.std,
                 "image_size": config.image_size,
+                "description": "; ".join([f"trained on {Path(config.data).name}", *marked]),
             }
             if resumed:
                 writer.drop_after(trainer.position.epoch, trainer.step)
@@ -190,18 +198,34 @@ class Trainer:
         return self.config.epochs * self.steps_per_epoch
 
     def run(self, stopping: Callable[[], bool]) -> str:
-        """Train until the last epoch or until `stopping` returns true; return "finished" or "stopped"."""
+        """Train to the last epoch, or until `ends_early` or `stopping`; return "finished" or "stopped"."""
         keep_freed_memory()
         gathered = machine(self.ranks.all_gather(device_name(self.ranks.device)))  # a collective: call it on every rank
         if self.writer is not None:
             facts = {"processes": self.ranks.size, "pictures": len(self.data.train), "machine": gathered}
             self.writer.start(epoch=self.position.epoch, step=self.step, steps=self.steps, **facts)
-        while self.position.epoch < self.config.epochs:
+        if not self.position.epoch:
+            self._record_files()
+        while self.position.epoch < self.config.epochs and not self.ends_early:
             if not self.train_epoch(stopping):
                 self._save()
                 return "stopped"
             self._end_epoch()
         return "finished"
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether validation has not improved for `patience` epochs."""
+        return 0 < self.config.patience <= self.position.stale
+
+    def _record_files(self) -> None:
+        """Record which files are not used, as all ranks found; with `strict`, refuse them."""
+        gathered = self.ranks.all_gather(self.data.unreadable())
+        unreadable = list(dict.fromkeys(file for files in gathered for file in files))
+        if self.config.strict:
+            refuse_files(unreadable)
+        if self.writer is not None:
+            self.writer.files(self.data.counts(), self.data.skipped, unreadable)
 
     def _batches(self) -> list[Tensor]:
         """Return the image indices of each batch of this epoch; batches differ by one image at most in size."""
@@ -308,12 +332,14 @@ class Trainer:
         """Validate, write the epoch's metrics and weights, and save a checkpoint."""
         position = self.position
         metrics = self.validate()
+        self._record_files()
         line: runs.EpochMetrics = {
             "epoch": position.epoch + 1,
             "train_loss": position.loss / position.pictures,
             "loss": metrics.loss,
             "top1": metrics.top1,
             "top5": metrics.top5,
+            "balanced": metrics.balanced if metrics.is_uneven else None,
             "lr": learning_rate(self.step - 1, self.steps, self.config),
             "seconds": position.seconds,
             "images_per_second": position.pictures / position.seconds,
@@ -322,7 +348,8 @@ class Trainer:
         }
         rating = [metrics.top1, -metrics.loss]
         is_best = rating > position.best
-        self.position = _Position(position.epoch + 1, elapsed=position.elapsed, best=max(rating, position.best))
+        best, stale = max(rating, position.best), 0 if is_best else position.stale + 1
+        self.position = _Position(position.epoch + 1, elapsed=position.elapsed, best=best, stale=stale)
         if self.writer is not None:
             self.writer.epoch(line, is_best, metrics, self.validated)
         self._save(epoch=self.position.epoch, top1=metrics.top1, best_top1=self.position.best[0])
@@ -405,15 +432,6 @@ def new_model(config: TrainConfig, data: TrainingData) -> Swin:
         drop_path=config.drop_path,
     )
     return Swin(config_of_model)
-
-
-def _normalisation(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and standard deviation that weights were trained with: the file's own, else ImageNet's."""
-    metadata = read_metadata(weights)
-    try:
-        return tuple(map(float, metadata["mean"])), tuple(map(float, metadata["std"]))
-    except (KeyError, TypeError, ValueError):
-        return IMAGENET
 
 
 def _compiled(model: Swin) -> nn.Module:

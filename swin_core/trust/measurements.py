@@ -97,8 +97,28 @@ class RankingMeasurements:
 
     def __init__(self, classifier: Classifier, dataset: DataSet, images: int | None, seed: int):
         self.classifier, self.dataset, self.seed = classifier, dataset, seed
-        self.order = np.random.default_rng(seed).permutation(len(dataset))[:images]
+        order, self.skipped = np.random.default_rng(seed).permutation(len(dataset)), list(dataset.skipped)
+        self.order = self._readable(order, len(order) if images is None else images)
         self.parts = tuple(name for name, _ in parts(classifier.model))
+
+    def _readable(self, order: np.ndarray, count: int) -> np.ndarray:
+        """Return the first `count` images of `order` that can be read; add those before them to `skipped`.
+
+        Raises:
+            DataError: none can be read.
+        """
+        readable: list[int] = []
+        for index in order.tolist():
+            if len(readable) == count:
+                break
+            try:
+                self.dataset.image(index, 1)
+                readable.append(index)
+            except DataError as error:
+                self.skipped.append(self.dataset.why_unreadable(index, error))
+        if not readable:
+            raise DataError(f"no image of {self.dataset.name} can be read.")
+        return np.array(readable, np.int64)
 
     @cached_property
     def scenes(self) -> list[Mosaic]:

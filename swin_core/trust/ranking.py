@@ -74,6 +74,8 @@ class Ranking:
     rows: tuple[RankingRow, ...]
     left_out: dict[str, str]
     """Methods at layers that cannot explain this model, with the reason."""
+    skipped: tuple[str, ...] = ()
+    """Files that were not used, with the reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -161,7 +163,7 @@ def rank(
 
     Raises:
         ConfigError: an unknown method, no method that can explain this model, or too few images or steps.
-        DataError: an image cannot be read.
+        DataError: no image can be read.
     """
     if steps < 2:
         raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
@@ -184,6 +186,7 @@ def rank(
         parts=measurements.parts,
         rows=tuple(sorted(rows, key=lambda row: -row.srg)),
         left_out=left_out,
+        skipped=tuple(map(str, measurements.skipped)),
     )
 
 

@@ -126,7 +126,7 @@ def test_a_broken_picture_has_no_prediction_and_the_others_stay(
     small_classifier: swin_core.Classifier, photos: DataSet
 ) -> None:
     before = predict(small_classifier, photos)
-    photos.sources[20].write_bytes(b"no image")
+    photos.sources[20].write_bytes(b"\x89PNG\r\n\x1a\nno image")
     found = predict(small_classifier, photos)
     assert found.predicted[20] == -1
     assert not found.counted[20]

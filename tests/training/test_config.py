@@ -231,7 +231,7 @@ def _count_calls(monkeypatch: pytest.MonkeyPatch, path: str, counts: dict[str, i
     [
         ([], "name either a recipe or --run RUN"),
         (["flowers", "--run", "runs/x"], "name either a recipe or --run RUN"),
-        (["--run", "runs/x", "--epochs", "3"], "leave out the other options"),
+        (["--run", "runs/x", "--check"], "leave --check out"),
         (["--run", "runs/x"], "no run"),
         (["flowers", "--name=--x; touch p"], "name '--x; touch p' must be"),
         (["flowers", "--init", "nothing"], "there is no model 'nothing'"),

@@ -148,7 +148,7 @@ def test_folders_without_enough_to_train_on_are_refused(pictures: Path, tmp_path
     refused(DataError, "has no class folders with images or arrays", small(tmp_path / "empty"), tmp_path)
     refused(DataError, "there is no folder", small(tmp_path / "none"), tmp_path)
     refused(ConfigError, "there is no data set to train on", TrainConfig(data=""), tmp_path)
-    write(tmp_path / "few", ("ant", "bee"), 2)
+    write(tmp_path / "few", ("ant", "bee"), 1)
     refused(DataError, "too few images", small(tmp_path / "few", holdout=0.1), tmp_path)
     refused(
         ConfigError, "a batch of 9 images is too small for 1 processes with 5", small(pictures, accumulate=5), tmp_path
@@ -176,9 +176,9 @@ def test_pictures_too_large_for_memory_give_the_same_run(
 
 def test_what_is_kept_in_memory_is_there_once(pictures: Path) -> None:
     config = small(pictures)
-    images = LabelledImages(splits(config.data, config.holdout)[0], 16, CPU)
+    images = LabelledImages(splits(config.data, config.holdout)[0], 16, CPU, fills=True)
     assert images._kept is not None
-    assert not images._dataset._decoded
+    assert not len(images._decoder.dataset)  # the encoded images are gone
     assert len(images) == 18
 
 

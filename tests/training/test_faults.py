@@ -89,7 +89,7 @@ def test_a_rank_that_fails_says_why(shell: Shell, pictures: Path) -> None:
         (data / name).mkdir(parents=True)
         for picture in (pictures / name).iterdir():
             (data / name / picture.name).write_bytes(picture.read_bytes())
-    (data / "bee" / "03.png").write_bytes(b"no image")
+    (data / "bee" / "03.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     run = shell.new_run(small(data), 2)
     assert shell.do(TRAIN, "--run", str(run)) == 1
     told, reason = state(run)

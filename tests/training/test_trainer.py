@@ -283,8 +283,8 @@ def test_a_run_is_complete_in_itself(pictures: Path, tmp_path: Path) -> None:
     config = small(pictures, epochs=1)
     run = train(config, runs_root=tmp_path)
     found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    expected = ["checkpoints/best.safetensors", "checkpoints/last.pt", "config.json", "log.txt", "metrics.jsonl"]
-    assert found == [*expected, "model.safetensors", "status.json", "steps.jsonl", "validation.json"]
+    expected = ["checkpoints/best.safetensors", "checkpoints/last.pt", "config.json", "data.json", "log.txt"]
+    assert found == [*expected, "metrics.jsonl", "model.safetensors", "status.json", "steps.jsonl", "validation.json"]
     assert TrainConfig.from_dict(json.loads((run / "config.json").read_text())) == config
     metadata = read_metadata(run / "model.safetensors")
     assert metadata["labels"] == list(CLASSES)
