@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.browse.tiles import BrowsedData, spaced
+from dashboard.shared import cache
 from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
 from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from dashboard.shared.notices import set_notice
 from dashboard.shared.sidebar import set_tray
 from dashboard.shared.url_state import unknown_values
 from swin_core.data.catalog import Catalog
-from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choices
+from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choice, class_choices
 from swin_core.system.cache import LRUCache
 
 ALL_SPLITS = "all splits"
-TABS = ("Images", "Confusion", "Classes")
+TABS = ("Images", "Confusion", "Classes", "Mean map")
 PAGE_SIZES = (50, 100)
 NONE = "None"
 
@@ -86,12 +87,18 @@ def choose_filter(data: BrowsedData, models: ModelChoice, ignored: list[str]) ->
     search = st.text_input("Search", placeholder="file, class or super-class", key="search", bind="query-params")
     choices = class_choices(data.catalog)
     words = spaced if len(set(map(spaced, choices))) == len(choices) else str
-    truth = _select("Class", choices, "class", ignored, words=words)
+    truth = _select("Class", choices, "class", ignored, words=words) if data.catalog.classes else ANY
     predicted, show = ANY, SHOWN[0]
     if models.first is not None:
-        predicted = _select("Predicted class", [ANY, OTHER, *choices[1:]], "predicted", ignored, words=words)
-        show = _select("Show", SHOWN if models.second else SHOWN[:3], "show", ignored)
-    order = _select("Order", SORTS if models.first else SORTS[:2], "sort", ignored)
+        if data.catalog.classes:
+            predicted = _select("Predicted class", [ANY, OTHER, *choices[1:]], "predicted", ignored, words=words)
+            show = _select("Show", SHOWN if models.second else SHOWN[:3], "show", ignored)
+        else:
+            classifier = cache.loaded_classifier(models.first)
+            labels = [ANY, *map(class_choice, classifier.labels if classifier else ())]
+            predicted = _select("Predicted class", labels, "predicted", ignored)
+    orders = SORTS if data.catalog.classes else SORTS[:4]
+    order = _select("Order", orders if models.first else SORTS[:2], "sort", ignored)
     return ImageQuery(search, truth, predicted, show, order)
 
 

@@ -9,14 +9,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
 from dashboard.shared import cache
 from dashboard.shared.datasets import open_split
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import weights_state
+from swin_core.data.dataset import DataSet
 from swin_core.errors import SwinError
 from swin_core.evaluation.predictions import Predictions, cache_file, cached_predictions, data_state, read_cached
 from swin_core.system.cache import LRUCache
@@ -37,6 +38,7 @@ PACE_FROM = 4
 """Batches needed for an estimate, not counting the first one, which is slow."""
 
 _predictions: LRUCache[Predictions] = LRUCache(16)
+_renamed: LRUCache[DataSet] = LRUCache(4)
 
 
 @dataclass(eq=False)
@@ -44,11 +46,8 @@ class PredictionJob:
     """Predictions that are queued, being computed, or have failed."""
 
     model: str
-    collection: str
-    split: str
+    data: DataSet = field(repr=False)
     key: Hashable
-    count: int
-    """Number of images."""
     done: int = 0
     error: str = ""
     polled_at: float = 0.0
@@ -56,6 +55,11 @@ class PredictionJob:
     ended: threading.Event = field(default_factory=threading.Event)
     marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_BATCHES + 1))
     """Time at the end of each recent batch, and the images done by then."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.data)
 
     def poll(self) -> None:
         """Record that a page shows this job."""
@@ -92,16 +96,17 @@ _worker: threading.Thread | None = None
 
 
 def predictions_or_job(
-    model: str, collection: str, split: str, allow_long: bool = True
+    model: str, collection: str, split: str, allow_long: bool = True, by_hand: Mapping[str, str] | None = None
 ) -> Predictions | PredictionJob | None:
     """Return a model's predictions for a split, or the job that computes them.
 
-    Unless `allow_long`, no job is started that would take minutes: the result is None instead.
+    Unless `allow_long`, no job is started that would take minutes: the result is None instead. `by_hand` names the
+    model's label for classes of the data set that it does not know by name.
 
     Raises:
         SwinError: the model or the data set cannot be loaded.
     """
-    classifier, data = cache.classifier(model), open_split(collection, split)
+    classifier, data = cache.classifier(model), _matched(open_split(collection, split), by_hand)
     key = model, weights_state(model), collection, split, data_state(data)
     ready = _predictions.peek(key)
     if ready is None:
@@ -114,13 +119,21 @@ def predictions_or_job(
         if job is None:
             if len(data) * classifier.image_size**2 > LONG_PIXELS and not allow_long:
                 return None
-            job = _jobs[key] = PredictionJob(model, collection, split, key, len(data))
+            job = _jobs[key] = PredictionJob(model, data, key)
             _submit(job)
         if not job.error:
             job.poll()
     job.ended.wait(PATIENCE_SECONDS if not job.done else 0)
     ready = _predictions.peek(key)
     return job if ready is None else ready
+
+
+def _matched(data: DataSet, by_hand: Mapping[str, str] | None) -> DataSet:
+    """Return a data set whose classes have the names of the model's labels, where these were chosen by hand."""
+    if not by_hand:
+        return data
+    names = tuple(by_hand.get(name, name) for name in data.classes)
+    return _renamed.get((data, names), lambda: replace(data, classes=names))
 
 
 def _share(key: Hashable, ready: Predictions) -> Predictions:
@@ -157,8 +170,7 @@ def _run(job: PredictionJob) -> None:
 
     try:
         _cancel_unless_needed(job)
-        classifier, data = cache.classifier(job.model), open_split(job.collection, job.split)
-        _share(job.key, cached_predictions(classifier, data, progress=progress))
+        _share(job.key, cached_predictions(cache.classifier(job.model), job.data, progress=progress))
     except _Cancelled:
         pass
     except SwinError as error:

@@ -1,14 +1,16 @@
 """The predictions of the chosen models: progress while they are computed, then metrics and a comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from dashboard.browse.filters import ModelChoice, show_images
+from dashboard.browse.matching import ByHand
 from dashboard.browse.prediction_jobs import PredictionJob, predictions_or_job
 from dashboard.browse.tiles import BrowsedData
 from dashboard.shared import cache
 from dashboard.shared.formatting import duration
+from dashboard.shared.mean_map import trained_rows
 from dashboard.shared.theme import escape_markdown
 from swin_core.class_names import match_classes
 from swin_core.errors import DataError, SwinError
@@ -33,9 +35,10 @@ def best_matching_model(models: Sequence[str], data: BrowsedData) -> str | None:
     return best if best and counts[best] else None
 
 
-def load_predictions(data: BrowsedData, models: ModelChoice) -> list[CatalogPredictions]:
+def load_predictions(data: BrowsedData, models: ModelChoice, by_hand: Mapping[str, ByHand]) -> list[CatalogPredictions]:
     """Return the predictions of the first model, then of the second, up to the first one that is not ready.
 
+    `by_hand` names labels of each model for classes that it does not know by name.
     In place of missing predictions the page shows their progress, and reruns when they are ready.
     """
     results: list[CatalogPredictions] = []
@@ -43,17 +46,17 @@ def load_predictions(data: BrowsedData, models: ModelChoice) -> list[CatalogPred
         if model is None:
             break
         try:
-            parts = _load_model_predictions(data, model, title)
+            parts = _load_model_predictions(data, model, title, by_hand.get(model, {}))
         except SwinError as error:
             st.error(escape_markdown(f"{title}: {error}"), icon=":material/error:")
             break
         if parts is None:
             break
-        results.append(CatalogPredictions.of(data.catalog, parts))
+        results.append(CatalogPredictions.of(data.catalog, parts, by_hand.get(model, {})))
     return results
 
 
-def _load_model_predictions(data: BrowsedData, model: str, title: str) -> list[Predictions] | None:
+def _load_model_predictions(data: BrowsedData, model: str, title: str, by_hand: ByHand) -> list[Predictions] | None:
     """Return a model's predictions for each split, or None while they are missing."""
     requests = [(model, data.collection.name, split) for split in data.splits]
     with st.spinner(escape_markdown(f"Loading {title} ...")):
@@ -61,7 +64,7 @@ def _load_model_predictions(data: BrowsedData, model: str, title: str) -> list[P
     ready: list[Predictions] = []
     jobs: list[PredictionJob] = []
     for request in requests:
-        result = predictions_or_job(*request, allow_long=request in st.session_state.get("predict", []))
+        result = predictions_or_job(*request, request in st.session_state.get("predict", []), by_hand)
         if result is None:
             st.button(
                 f"Predict {len(data.catalog):,} images with {escape_markdown(title)}",
@@ -108,10 +111,12 @@ def show_metrics(data: BrowsedData, models: ModelChoice, results: Sequence[Catal
             try:
                 metrics = result.predictions.metrics()
             except DataError:
-                st.markdown(f"**{name}** knows no class of these images, so its predictions cannot be checked.")
+                why = "knows no class of these images" if data.catalog.classes else "has no labels to compare with"
+                st.markdown(f"**{name}** {why}, so its predictions cannot be checked.")
                 continue
             top5 = "" if metrics.top5 is None else f", top-5 **{100 * metrics.top5:.2f} %**"
-            text = f"top-1 **{100 * metrics.top1:.2f} %**{top5}, loss **{metrics.loss:.3f}**"
+            balanced = f", balanced accuracy **{100 * metrics.balanced:.2f} %**" if metrics.is_uneven else ""
+            text = f"top-1 **{100 * metrics.top1:.2f} %**{balanced}{top5}, loss **{metrics.loss:.3f}**"
             st.markdown(f"**{name}** · {text} on {metrics.count:,} images", width="content")
             if letter == "A":
                 st.button(
@@ -121,8 +126,21 @@ def show_metrics(data: BrowsedData, models: ModelChoice, results: Sequence[Catal
                     kwargs={"show": WRONG, "sort": CONFIDENT},
                     key="mistakes_first",
                 )
-    if "train" in data.splits and results:
-        st.caption("These are training images: metrics of models trained on them are optimistic.")
+    if results:
+        show_trained(data, models)
+
+
+def show_trained(data: BrowsedData, models: ModelChoice) -> None:
+    """Say how many of the images the models were trained on, if they were."""
+    for model, title in zip((models.first, models.second), models.titles, strict=False):
+        trained = trained_rows(model, data.catalog) if model else None
+        if trained is not None and trained.any():
+            st.caption(
+                escape_markdown(
+                    f"{title} was trained on {int(trained.sum()):,} of these {len(trained):,} images, so its metrics "
+                    "are optimistic."
+                )
+            )
 
 
 def show_comparison(results: Sequence[CatalogPredictions]) -> None:
@@ -139,3 +157,20 @@ def show_comparison(results: Sequence[CatalogPredictions]) -> None:
     with st.container(horizontal=True):
         for show, (text, images) in cases.items():
             st.button(f"{text}: {images.sum():,}", on_click=show_images, kwargs={"show": show}, key=f"open {show}")
+
+
+def show_skipped(data: BrowsedData) -> None:
+    """List the files of the data set that are not used, if there are any."""
+    files = list(dict.fromkeys(file for part in data.catalog.parts for file in part.skipped))
+    if not files:
+        return
+    with st.expander(f"{len(files):,} files are skipped", icon=":material/warning:"):
+        st.dataframe(
+            {
+                "File": [file.name for file in files],
+                "Class": [file.class_name for file in files],
+                "Why it is skipped": [file.reason for file in files],
+            },
+            hide_index=True,
+            alt=f"{len(files)} files that are skipped, with the reason",
+        )

@@ -59,8 +59,9 @@ class BrowsedData:
         return image_state(self.name(row), part, int(self.catalog.index[row]))
 
     def label(self, row: int) -> str:
-        """The class of an image, in words."""
-        return class_words(self.catalog.classes)[int(self.catalog.labels[row])]
+        """The class of an image, in words; empty without labels."""
+        label = int(self.catalog.labels[row])
+        return class_words(self.catalog.classes)[label] if label >= 0 else ""
 
     def image(self, row: int) -> Image.Image:
         """Decode an image.
@@ -68,7 +69,7 @@ class BrowsedData:
         Raises:
             DataError: it cannot be read.
         """
-        return self.catalog.parts[int(self.catalog.part[row])].image(int(self.catalog.index[row]))
+        return self.catalog.image(row)
 
 
 class Tile(TypedDict):

@@ -1,27 +1,22 @@
 """The mean map of a class for each model, over many images."""
 
-import logging
-
+import numpy as np
 import streamlit as st
 
-from dashboard.compare.measurements import MeanRequest, cached_class_mean, held_out_splits, open_data_set
 from dashboard.compare.timeline_section import WITHOUT_CONTRAST
 from dashboard.shared.cache import FUSED, STAGES, loaded_classifier
 from dashboard.shared.comparison import Comparison
-from dashboard.shared.formatting import unexpected
+from dashboard.shared.datasets import NAME_PATTERN, data_sets, open_split
+from dashboard.shared.mean_map import COUNTS, sample, show_mean
 from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.overlay import Look
 from swin_core.class_names import candidates
-from swin_core.comparisons.class_mean import BORDER_AREA, ClassMean
+from swin_core.data.catalog import Catalog
 from swin_core.errors import SwinError
-from swin_core.figures.text import percent, shorten
+from swin_core.figures.text import shorten
 
-log = logging.getLogger(__name__)
-
-COUNTS = (8, 16, 32, 64, 128)
-SIDE = 320
 EXPLAINED = (
-    "The mean of a model's maps over images of one class that training did not use, on the mean of these images. "
+    "The mean of a model's maps over images of one class, on the mean of these images. "
     "It shows habits, such as attention to the border, that one image cannot show."
 )
 
@@ -41,14 +36,22 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
         return
     with section:
         st.caption(EXPLAINED if comparison.against is None else f"{EXPLAINED} {WITHOUT_CONTRAST}")
+        offered = mean_splits()
+        if not offered:
+            st.info("There is no data set on this machine: the Browse page says how to add one.")
+            return
         with st.container(horizontal=True):
-            data = st.selectbox("Data set", list(held_out_splits()), key="means_data", width=260, bind="query-params")
+            title = st.selectbox(
+                "Images of", list(offered), _start(offered), key="means_data", width=260, bind="query-params"
+            )
             try:
-                classes = open_data_set(data).classes
+                dataset = open_split(*offered[title])
             except SwinError as error:
                 st.info(escape_markdown(str(error)), icon=":material/info:")
                 return
-            known = [name for name in classes if any(_knows(model, name) for model in comparison.models)]
+            known = [
+                name for name in dataset.classes if any(_target(model, name) is not None for model in comparison.models)
+            ]
             if not known:
                 st.info("None of the models has a class of these images.", icon=":material/info:")
                 return
@@ -57,49 +60,47 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
             count = st.selectbox(
                 "Images at most", COUNTS, COUNTS.index(32), key="means_count", width=150, bind="query-params"
             )
+        catalog = Catalog((dataset,))
+        rows = sample(np.flatnonzero(dataset.labels == dataset.classes.index(name)), count)
         layer = None if comparison.layer in (STAGES, *FUSED) else comparison.layer
-        models = [model for model in comparison.models if _knows(model, name)]
+        targets = {model: target for model in comparison.models if (target := _target(model, name)) is not None}
+        columns = st.columns(max(len(targets), 2))
         slots = []
-        for column, model in zip(st.columns(max(len(models), 2)), models, strict=False):
+        for column, model in zip(columns, targets, strict=False):
             column.markdown(f"**{escape_markdown(shorten(model))}**")
             slots.append(column.empty())
-        for slot, model in zip(slots, models, strict=True):
-            _show(slot, MeanRequest(model, data, name, count, comparison.method, layer), look)
-        if unknown := [model for model in comparison.models if model not in models]:
+        for slot, (model, target) in zip(slots, targets.items(), strict=True):
+            if len(rows):
+                show_mean(slot, model, catalog, rows, target, look, comparison.method, layer)
+            else:
+                slot.caption(escape_markdown(f"{title} has no image of {name}; choose another class."))
+        if unknown := [model for model in comparison.models if model not in targets]:
             st.caption(escape_markdown(f"Without this class: {', '.join(unknown)}."))
 
 
-def _knows(model: str, name: str) -> bool:
+def mean_splits() -> dict[str, tuple[str, str]]:
+    """Return the name and split of each data set with labels, by the title to show; the default splits come first."""
+    words = {"val": "validation", "train": "training", "all": "all images"}
+    entries = data_sets()[::-1]  # photos and the own folders first
+    return {
+        f"{entry.title}, {words.get(split, split)}": (entry.name, split)
+        for later in (False, True)
+        for entry in entries
+        for split in entry.splits
+        if (split != entry.splits[0]) == later
+    }
+
+
+def _start(offered: dict[str, tuple[str, str]]) -> int:
+    """Return the index of the split that the first chosen image comes from, else 0."""
+    for name in st.session_state.get("picked") or ():
+        if (match := NAME_PATTERN.fullmatch(name)) and (match["set"], match["split"]) in offered.values():
+            return list(offered.values()).index((match["set"], match["split"]))
+    return 0
+
+
+def _target(model: str, name: str) -> int | None:
+    """Return the class of a model that a name stands for; None if there is none, or several."""
     classifier = loaded_classifier(model)
-    return classifier is not None and bool(candidates(classifier.labels, name))
-
-
-def _show(slot: st.delta_generator.DeltaGenerator, request: MeanRequest, look: Look) -> None:
-    def show_progress(done: int, count: int) -> None:
-        slot.progress(done / count, f"{done} of {count} images")
-
-    try:
-        mean = cached_class_mean(request, show_progress)
-    except SwinError as error:
-        slot.caption(escape_markdown(str(error)))
-    except Exception as error:
-        log.exception("the mean map of %s failed", request.model)
-        slot.error(unexpected(error))
-    else:
-        with slot.container():
-            _show_mean(mean, look)
-
-
-def _show_mean(mean: ClassMean, look: Look) -> None:
-    columns = st.columns(2, gap="small", wrap=False)
-    images, values = mean.draw(look, SIDE), (mean.mean, mean.spread)
-    for column, kind, image, shown in zip(columns, ("mean", "spread"), images, values, strict=True):
-        caption, alt = f"{kind}, 0 to {shown.max():.2g}", f"{kind.capitalize()} of the maps of {mean.label}"
-        column.image(image, caption, width="stretch", output_format="JPEG", alt=alt)
-    empty = f", {mean.empty} empty maps left out" if mean.empty else ""
-    st.caption(
-        escape_markdown(
-            f"{mean.count} images of {mean.label}{empty}. The border is {percent(BORDER_AREA)} of the image and "
-            f"has {percent(mean.border)} of the map's total. A value of 1 is the average of a map."
-        )
-    )
+    found = candidates(classifier.labels, name) if classifier else []
+    return found[0] if len(found) == 1 else None

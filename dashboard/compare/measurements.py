@@ -1,18 +1,14 @@
-"""Results that are computed after the maps, and cached: trust, a run's timeline, the mean map of a class."""
+"""Results that are computed after the maps, and cached: trust, and a run's timeline."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import weights_state
-from swin_core.comparisons.class_mean import ClassMean, class_mean
 from swin_core.comparisons.timeline import Timeline, checkpoints_of, timeline
-from swin_core.data.dataset import DataSet, data_root
-from swin_core.data.registry import DATA_SETS
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Cell, Grid
 from swin_core.system.cache import LRUCache
@@ -21,8 +17,6 @@ from swin_core.trust.assess import Trust, assess
 
 _trusts: LRUCache[Trust | str] = LRUCache(256)
 _timelines: LRUCache[Timeline] = LRUCache(4)
-_means: LRUCache[ClassMean] = LRUCache(64)
-_data_sets: LRUCache[DataSet] = LRUCache(2)
 
 
 def _trust_key(line: ImageAndClass, model: str, cell: Cell) -> Hashable:
@@ -112,59 +106,4 @@ def cached_timeline(request: TimelineRequest, progress: Progress) -> Timeline:
     return _timelines.get(
         (files, image.key, target, method, layer),
         lambda: timeline(kept, image.pil, target, method, layer, progress),
-    )
-
-
-def held_out_splits() -> dict[str, Callable[[], DataSet]]:
-    """Return functions that open the splits for mean maps by title: those of data sets that training does not use."""
-    words = {"val": "validation", "test": "test"}
-    return {
-        f"{entry.title}, {words[entry.splits[0]]}": partial(entry.open, data_root(), entry.splits[0])
-        for entry in reversed(DATA_SETS.values())  # the photos first
-        if entry.splits[0] in words
-    }
-
-
-def open_data_set(title: str) -> DataSet:
-    """Open a split by its title in `held_out_splits()`, once.
-
-    Raises:
-        DataError: it is not on this machine; the message names the command that downloads it.
-    """
-    return _data_sets.get(title, held_out_splits()[title])
-
-
-@dataclass(frozen=True)
-class MeanRequest:
-    """Arguments of the mean map of a class."""
-
-    model: str
-    data: str
-    """A key of `held_out_splits()`."""
-    name: str
-    """The class."""
-    count: int
-    """Largest number of images."""
-    method: str | None
-    layer: str | None
-
-
-def cached_class_mean(request: MeanRequest, progress: Progress) -> ClassMean:
-    """Return the mean map of a class, computed once for each state of the model's weights.
-
-    Raises:
-        SwinError: the images are missing, or the model does not have the class.
-    """
-    classifier, data = cache.classifier(request.model), open_data_set(request.data)
-    return _means.get(
-        (request, classifier.weights_hash),
-        lambda: class_mean(
-            classifier,
-            data,
-            request.name,
-            request.count,
-            method=request.method,
-            layer=request.layer,
-            progress=progress,
-        ),
     )

@@ -1,23 +1,36 @@
 """The data sets on this machine, and their images by name, such as `cifar100/test/1234`.
 
 Names come from widgets and from query parameters, so each is matched against `NAME_PATTERN` before any file is touched;
-folders are offered only if they lie in the data root.
+only folders in the data root and in those of `SWINLENS_DATA` are offered, and those that runs were trained on.
 """
 
 import os
 import re
+import time
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from dashboard.shared.cache import InputImage, read_input_image
+from swin_core import runs
+from swin_core.data import registry
 from swin_core.data.dataset import DataSet, data_root
-from swin_core.data.folders import image_folder
+from swin_core.data.folders import open_folder
+from swin_core.data.layout import (
+    class_folders,
+    has_own_split,
+    holds_images,
+    link_root,
+    nested_data_sets,
+    offered_folders,
+    own_splits,
+    subfolders,
+)
 from swin_core.data.public import PublicDataSet
-from swin_core.data.registry import DATA_SETS, own_splits
-from swin_core.errors import DataError
-from swin_core.images.read import IMAGE_SUFFIXES
+from swin_core.data.registry import DATA_SETS
+from swin_core.errors import DataError, RunError
 from swin_core.system.cache import LRUCache
 
 NAME_PATTERN = re.compile(
@@ -31,6 +44,9 @@ It excludes `..`, absolute paths, control characters, and surrogates, which no U
 
 # The train split of CIFAR-100 takes 125 MB, its test split 25 MB, splits of files nearly nothing.
 _splits: LRUCache[DataSet] = LRUCache(4)
+# The data sets in each offered folder.
+_listings: LRUCache[list[Path]] = LRUCache(16)
+_LISTED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,18 +58,106 @@ class DataSetEntry:
     title: str
     splits: tuple[str, ...]
     """The default split is first: images that training did not use, if there are any."""
+    source: "_Source" = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a data set's images are."""
+
+    public: str = ""
+    """Name of a registered data set in the data root, or empty for a folder."""
+    folder: Path = Path()
+    link_root: Path = Path()
+    """The folder that links may lead to."""
+    holdout: tuple[float, int] | None = None
+    """Share and seed of a run's hold-out, for the folder that the run was trained on."""
+
+    def state(self, split: str) -> Hashable:
+        """Return what changes when an image is added or removed."""
+        if self.public:
+            return tuple(map(_stamp, _files(DATA_SETS[self.public], data_root(), split)))
+        return _folder_state(self.folder, self.link_root)
+
+    def open(self, split: str) -> DataSet:
+        """Open a split.
+
+        Raises:
+            DataError: it is malformed.
+        """
+        if self.public:
+            return DATA_SETS[self.public].open(data_root(), split)
+        if self.holdout is not None:
+            share, seed = self.holdout
+            return registry.open_split(str(self.folder), split, share, seed)
+        return open_folder(_folder_splits(self.folder, self.link_root)[split], self.link_root)
 
 
 def data_sets() -> list[DataSetEntry]:
-    """Return the data sets in the data root: the registered ones first, then folders of class folders by name."""
+    """Return the registered data sets, then folders by name: of the data root, of `SWINLENS_DATA`, and of runs."""
     root = data_root()
-    entries = []
-    for public in DATA_SETS.values():
-        if splits := tuple(split for split in public.splits if _files(public, root, split)):
-            entries.append(DataSetEntry(public.name, public.title, splits))
+    entries = [entry for public in DATA_SETS.values() if (entry := _registered(public))]
     for folder in _class_folders(root):
-        entries.append(DataSetEntry(folder.name, folder.name, tuple(_folder_splits(folder))))
-    return entries
+        splits = tuple(_folder_splits(folder, folder))
+        entries.append(DataSetEntry(folder.name, folder.name, splits, _Source(folder=folder, link_root=folder)))
+    return [*entries, *_offered(entries), *_folders_of_runs()]
+
+
+def _offered(before: list[DataSetEntry]) -> Iterator[DataSetEntry]:
+    """Yield the data sets in the folders of `SWINLENS_DATA` that are not among those before."""
+    taken = {entry.name for entry in before}
+    folders = {os.path.realpath(entry.source.folder) for entry in before}
+    for root in offered_folders():
+        for folder in _listed(root):
+            path = (root.name, *folder.relative_to(root).parts)
+            suffix = next(text for text in _suffixes() if ":".join(path) + text not in taken)
+            name, title = ":".join(path) + suffix, "/".join(path) + suffix
+            splits = tuple(_folder_splits(folder, root))
+            is_new = os.path.realpath(folder) not in folders
+            if is_new and splits and NAME_PATTERN.fullmatch(f"{name}/all/0"):
+                taken.add(name)
+                yield DataSetEntry(name, title, splits, _Source(folder=folder, link_root=root))
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f" ({number})" for number in count(2))
+
+
+def _listed(root: Path) -> list[Path]:
+    """Return the data sets in an offered folder; the search is repeated after some seconds."""
+    return _listings.get((root, time.monotonic() // _LISTED_SECONDS), lambda: list(nested_data_sets(root, root)))
+
+
+def _folders_of_runs() -> list[DataSetEntry]:
+    """Return the folders that runs were trained on, each once for each hold-out, as the newest run divides it."""
+    entries: dict[_Source, DataSetEntry] = {}
+    try:
+        folders = sorted(runs.runs_root().absolute().iterdir(), reverse=True)
+    except OSError:
+        return []
+    for folder in folders:
+        entry = _folder_of_run(folder)
+        if entry is not None:
+            entries.setdefault(entry.source, entry)
+    return list(entries.values())
+
+
+def _folder_of_run(run: Path) -> DataSetEntry | None:
+    """Return the folder that a run was trained on, divided as in the run; None if there is no such folder."""
+    config = runs.read_config(run)
+    data, share, seed = config.get("data"), config.get("holdout"), config.get("seed")
+    if not (isinstance(data, str) and isinstance(share, float) and isinstance(seed, int)):
+        return None
+    folder = Path(data).absolute()
+    if not data or data in DATA_SETS or not folder.is_dir():
+        return None
+    name = f"{folder.name}@{run.name}"
+    if not NAME_PATTERN.fullmatch(f"{name}/all/0"):
+        return None
+    splits = ("val", "train") if has_own_split(folder) else ("val", "train", "all")
+    source = _Source(folder=folder, link_root=link_root(folder), holdout=(share, seed))
+    return DataSetEntry(name, f"{folder.name}, as run {run.name} divides it", splits, source)
 
 
 def image_name(data_set: str, split: str, index: int) -> str:
@@ -69,7 +173,8 @@ def data_image(name: str) -> InputImage:
     """
     data, index = find_image(name)
     file = data.names[index].rpartition("/")[2]
-    truth = data.classes[int(data.labels[index])].replace("_", " ")
+    label = int(data.labels[index])
+    truth = data.classes[label].replace("_", " ") if label >= 0 else ""
     return read_input_image(image_state(name, data, index), file, truth, partial(data.image, index))
 
 
@@ -103,18 +208,31 @@ def open_split(data_set: str, split: str) -> DataSet:
     Raises:
         DataError: it is not on this machine, or it is malformed.
     """
-    root = data_root()
-    public = DATA_SETS.get(data_set)
-    if public and split in public.splits:
-        state = tuple(map(_stamp, _files(public, root, split)))
-        return _splits.get((root, data_set, split, state), lambda: public.open(root, split))
-    for folder in _class_folders(root):
-        if folder.name == data_set and (path := _folder_splits(folder).get(split)):
-            return _splits.get((root, data_set, split, _folder_state(path)), partial(image_folder, path))
+    entry = _entry(data_set)
+    if entry is not None and split in entry.splits:
+        return _splits.get((data_root(), data_set, split, entry.source.state(split)), partial(entry.source.open, split))
     raise DataError(
-        f"there is no data set {data_set[:80]} with a split {split[:80]} in {root}; "
-        "run swinlens data, or set SWIN_DATA_ROOT to the folder that holds it."
+        f"there is no data set {data_set[:80]} with a split {split[:80]} in {data_root()}; run swinlens data, or set "
+        "SWIN_DATA_ROOT or SWINLENS_DATA to the folder that holds it."
     )
+
+
+def _entry(name: str) -> DataSetEntry | None:
+    """Return a data set by its name; None if it is not offered."""
+    if name in DATA_SETS:
+        return _registered(DATA_SETS[name])
+    if entry := next((entry for entry in data_sets() if entry.name == name), None):
+        return entry
+    try:  # an older run than the one whose division is offered
+        entry = _folder_of_run(runs.find(name.rpartition("@")[2]).folder)
+    except RunError:
+        return None
+    return entry if entry and entry.name == name else None
+
+
+def _registered(public: PublicDataSet) -> DataSetEntry | None:
+    splits = tuple(split for split in public.splits if _files(public, data_root(), split))
+    return DataSetEntry(public.name, public.title, splits, _Source(public.name)) if splits else None
 
 
 def _files(public: PublicDataSet, root: Path, split: str) -> list[Path]:
@@ -127,43 +245,21 @@ def _files(public: PublicDataSet, root: Path, split: str) -> list[Path]:
 def _class_folders(root: Path) -> Iterator[Path]:
     """Yield the folders in the data root with class folders, or with `train` and `val` that hold class folders."""
     public = {path for known in DATA_SETS.values() for split in known.splits for path in _files(known, root, split)}
-    for folder in sorted(_folders(root)):
+    for folder in subfolders(root, root):
         offered = NAME_PATTERN.fullmatch(f"{folder.name}/all/0") and folder.name not in DATA_SETS
-        if offered and folder not in public and _folder_splits(folder):
+        if offered and folder not in public and _folder_splits(folder, folder):
             yield folder
 
 
-def _folder_splits(folder: Path) -> dict[str, Path]:
+def _folder_splits(folder: Path, root: Path) -> dict[str, Path]:
     """Return the folders of the splits that hold class folders, by the name of the split."""
-    own = {split: path for split, path in own_splits(folder).items() if _has_classes(path)}
-    return own or ({"all": folder} if _has_classes(folder) else {})
+    own = {split: path for split, path in own_splits(folder).items() if class_folders(path, root)}
+    return own or ({"all": folder} if class_folders(folder, root) or holds_images(folder) else {})
 
 
-def _has_classes(folder: Path) -> bool:
-    return any(_has_images(child) for child in _folders(folder))
-
-
-def _has_images(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
-    except OSError:
-        return False
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, without hidden ones and without links that lead out of it."""
-    try:
-        children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-    except OSError:
-        return []
-    real = Path(os.path.realpath(folder))
-    return [child for child in children if Path(os.path.realpath(child)).is_relative_to(real)]
-
-
-def _folder_state(folder: Path) -> tuple[Hashable, ...]:
-    """Return the times of the class folders, which change when an image is added or removed."""
-    return tuple(map(_stamp, (folder, *sorted(_folders(folder)))))
+def _folder_state(folder: Path, root: Path) -> tuple[Hashable, ...]:
+    """Return the times of the folders in a folder, which change when an image is added or removed."""
+    return _stamp(folder), *(_folder_state(child, root) for child in subfolders(folder, root))
 
 
 def _stamp(path: Path) -> Hashable:

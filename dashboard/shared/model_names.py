@@ -12,6 +12,7 @@ from pathlib import Path
 
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
+from swin_core.training.recipes import remarks
 from swin_core.zoo.load import ASSETS, available
 
 ROOT = Path.cwd()
@@ -60,12 +61,25 @@ def column_titles(names: Sequence[str]) -> tuple[str, ...]:
     """Return short titles of models that are shown side by side.
 
     `20261124-154500-mine/checkpoints/epoch-0003.safetensors` becomes "mine, epoch 3", with the time if two would have
-    the same title.
+    the same title. A run that was limited, or changed on the way, says so.
     """
     short = [_title(name, timed=False) for name in names]
     return tuple(
-        title if short.count(title) == 1 else _title(name, timed=True) for title, name in zip(short, names, strict=True)
+        (title if short.count(title) == 1 else _title(name, timed=True)) + _remark(name)
+        for title, name in zip(short, names, strict=True)
     )
+
+
+def _remark(name: str) -> str:
+    """Return " (limited to 500 images)" for a run that was limited, likewise for one that was changed on the way."""
+    if not _RUN.fullmatch(name):
+        return ""
+    try:
+        run = runs.find(name.partition("/")[0])
+    except RunError:
+        return ""
+    found = remarks(run.config, runs.read_changes(run.folder))
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def display_name(name: str) -> str:

@@ -36,6 +36,7 @@ CHARTS = (
     Chart("loss", "Loss, lower is better", (("epochs", "loss", "validation"), ("steps", "loss", "training"))),
     Chart("top1", "Top-1 of the validation images, higher is better", (("epochs", "top1", ""),), percent=True),
     Chart("top5", "Top-5 of the validation images, higher is better", (("epochs", "top5", ""),), percent=True),
+    Chart("balanced", "Balanced accuracy, higher is better", (("epochs", "balanced", ""),), percent=True),
     Chart("lr", "Learning rate", (("steps", "lr", ""),)),
 )
 

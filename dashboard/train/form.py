@@ -18,7 +18,7 @@ from swin_core.models.config import VARIANTS
 from swin_core.training import RECIPES, TrainConfig, setting_help, setting_limits
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Basics": ("name", "data", "init", "epochs", "batch_size", "lr", "limit", "seed"),
+    "Basics": ("name", "data", "init", "epochs", "batch_size", "lr", "limit", "strict", "seed"),
     "Model": (
         "variant",
         "image_size",
@@ -38,6 +38,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "layer_decay",
         "clip",
         "label_smoothing",
+        "class_weights",
+        "patience",
         "ema",
         "holdout",
     ),
@@ -65,6 +67,7 @@ _LABELS = {
     "ema": "Moving average of the weights",
     "clip": "Gradient clipping",
     "limit": "Limit of images",
+    "strict": "Refuse unusable files",
     "randaugment": "RandAugment",
     "distillation": "Share of the teacher",
     "tensorboard": "TensorBoard",

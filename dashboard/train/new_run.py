@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.shared.formatting import duration
 from dashboard.shared.notices import set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
+from dashboard.train.folder_view import show_folder
 from dashboard.train.form import choose_recipe, choose_settings, label, validated
 from dashboard.train.preflight import PreflightCheck
 from dashboard.train.run_view import leave
@@ -39,6 +40,8 @@ def show_form() -> None:
         st.error(escape_markdown(fault), icon=":material/error:")
     elif config is not None:
         _show_changes(recipe, config)
+        if fault := show_folder(config):
+            st.error(escape_markdown(fault), icon=":material/error:")
     with st.container(horizontal=True, vertical_alignment="center"):
         start = st.button("Start", type="primary", icon=":material/play_arrow:", disabled=bool(fault) or not chosen)
         check = st.button(

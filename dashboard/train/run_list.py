@@ -103,6 +103,7 @@ def table(summaries: Sequence[RunSummary]) -> pd.DataFrame:
             "seen": [summary.last_update for summary in summaries],
             "epoch": [count(summary.epochs_done, summary.epochs_planned) for summary in summaries],
             "best": pd.Series([percent(summary.best) for summary in summaries], dtype="float64"),
+            "remarks": [summary.remarks for summary in summaries],
             "curve": [_spark(summary.values("top1")) for summary in summaries],
             "speed": pd.Series([summary.speed for summary in summaries], dtype="float64"),
             "left": ["" if summary.seconds_left is None else duration(summary.seconds_left) for summary in summaries],
@@ -153,6 +154,9 @@ def choose_runs(summaries: Sequence[RunSummary], ticked: Sequence[str]) -> list[
             "seen": st.column_config.TextColumn("Updated", width=80, help="When the run last wrote its status."),
             "epoch": st.column_config.TextColumn("Epoch", width=75),
             "best": st.column_config.NumberColumn("Best top-1", format="%.2f %%", width=85),
+            "remarks": st.column_config.TextColumn(
+                "Remarks", width=150, help="Why its metrics are not those of its recipe and data set."
+            ),
             "curve": st.column_config.LineChartColumn("Top-1", width=110, help="Validation top-1 by epoch."),
             "speed": st.column_config.NumberColumn("Speed", format="%.0f images/s", width=105),
             "left": st.column_config.TextColumn("Time left", width=95),

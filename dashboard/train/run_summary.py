@@ -10,7 +10,7 @@ from typing import Any
 
 from dashboard.shared.formatting import ago
 from swin_core import runs
-from swin_core.training.recipes import changed_settings, nearest_recipe
+from swin_core.training.recipes import changed_settings, marks, nearest_recipe, remarks
 from swin_core.zoo.load import available, weights_file
 
 BUNDLED = "bundled"
@@ -34,6 +34,10 @@ class RunSummary:
     alive: bool = False
     devices: tuple[str, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
+    changes: Sequence[Mapping[str, Any]] = ()
+    """Changes of settings on the way, as `runs.read_changes` returns them."""
+    data_facts: Mapping[str, Any] = field(default_factory=dict)
+    """As `runs.read_data` returns it."""
 
     @property
     def recipe(self) -> str:
@@ -41,6 +45,16 @@ class RunSummary:
         name = nearest_recipe(self.settings)
         changes = len(changed_settings(self.settings, name))
         return f"{name} + {changes}" if changes else name
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What has to be said beside the metrics; see `recipes.marks`."""
+        return marks(self.settings, self.changes)
+
+    @property
+    def remarks(self) -> str:
+        """The marks in few words: a limit of images, and changes on the way."""
+        return "; ".join(remarks(self.settings, self.changes))
 
     @property
     def data(self) -> str:
@@ -67,6 +81,11 @@ class RunSummary:
     def best(self) -> float | None:
         """Best validation top-1 so far, from 0 to 1."""
         return max(self.values("top1"), default=None)
+
+    @property
+    def balanced(self) -> float | None:
+        """Balanced accuracy of the last epoch, from 0 to 1; None where classes are even."""
+        return next(reversed(self.values("balanced")), None)
 
     @property
     def speed(self) -> float | None:
@@ -113,6 +132,8 @@ def summarise_run(run: runs.Run) -> RunSummary:
         alive=run.alive,
         devices=tuple(map(str, devices)) if isinstance(devices, list | tuple) else (),
         status=run.status,
+        changes=runs.read_changes(run.folder),
+        data_facts=runs.read_data(run.folder),
     )
 
 

@@ -11,13 +11,15 @@ from dashboard.shared.formatting import UNKNOWN, ago, count, duration, percent, 
 from dashboard.shared.notices import notice, set_notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.train.form import fill, label
+from dashboard.train.images_view import show_images
 from dashboard.train.run_list import REFRESH_SECONDS, show_curves, state_line
 from dashboard.train.run_summary import RunSummary, summarise_run
 from swin_core import runs
 from swin_core.comparisons.compare import MODELS_AT_MOST
-from swin_core.errors import RunError
+from swin_core.errors import ConfigError, RunError
 from swin_core.runs import devices
 from swin_core.training import RECIPES
+from swin_core.training.changes import change_settings
 from swin_core.training.recipes import changed_settings, nearest_recipe
 
 LOG_LINES = 60
@@ -55,11 +57,15 @@ def _show(name: str, was_alive: bool) -> None:
         _show_actions(run, summary)
     show_notice(f"run {run.name}", "error")
     st.markdown(state_line(summary))
+    if summary.marks:
+        st.caption(escape_markdown("; ".join(summary.marks)[:400]))
     _show_progress(run, summary)
     show_curves([summary], live=summary.alive)
-    checkpoints, log, notes, settings = st.tabs(["Checkpoints", "Log", "Notes", "Settings"])
+    checkpoints, images, log, notes, settings = st.tabs(["Checkpoints", "Images", "Log", "Notes", "Settings"])
     with checkpoints:
         _show_checkpoints(run, summary)
+    with images:
+        show_images(run, summary)
     with log:
         if lines := run.log_tail(LOG_LINES):
             st.code("\n".join(lines), language=None, wrap_lines=True, height=320)
@@ -84,7 +90,7 @@ def _attempt(run: runs.Run, action: Callable[..., Any], *args: Any) -> Any:
     set_notice(f"run {run.name}", "")
     try:
         return action(run, *args)
-    except RunError as error:
+    except (RunError, ConfigError) as error:
         set_notice(f"run {run.name}", str(error))
         return None
 
@@ -114,6 +120,15 @@ def _show_actions(run: runs.Run, summary: RunSummary) -> None:
         with st.spinner("Starting ..."):
             _attempt(run, runs.resume)
         st.rerun()
+    with st.popover("Go on longer", icon=":material/more_time:"):
+        st.number_input(
+            "Epochs",
+            min_value=summary.epochs_done + 1,
+            value=max(summary.epochs_planned, summary.epochs_done + 1),
+            help="The learning rate of each later step is that of a run with so many epochs from its start.",
+            key=f"epochs of {run.name}",
+        )
+        st.button("Go on", type="primary", on_click=_go_on, args=(run,))
     with st.popover("Rename", icon=":material/edit:"), st.form("rename", border=False):
         st.text_input("Name", run.title, max_chars=64, key=f"new name {run.name}")
         st.form_submit_button("Rename", on_click=_rename, args=(run,))
@@ -122,6 +137,16 @@ def _show_actions(run: runs.Run, summary: RunSummary) -> None:
             f"Delete **{escape_markdown(run.name)}** with its {summary.epochs_done} epochs, checkpoints, log and notes?"
         )
         st.button("Delete for good", type="primary", on_click=_delete, args=(run,))
+
+
+def _go_on(run: runs.Run) -> None:
+    epochs = int(st.session_state[f"epochs of {run.name}"])
+
+    def change_and_resume(run: runs.Run) -> None:
+        change_settings(run.folder, {"epochs": epochs})
+        runs.resume(run)
+
+    _attempt(run, change_and_resume)
 
 
 def _rename(run: runs.Run) -> None:
@@ -150,6 +175,7 @@ def _show_progress(run: runs.Run, summary: RunSummary) -> None:
         st.progress(min(max(step / steps, 0.0), 1.0), words)
     shown = {
         "Best top-1": share(summary.best),
+        **({"Balanced accuracy": share(summary.balanced)} if summary.balanced is not None else {}),
         "Images per second": UNKNOWN if summary.speed is None else f"{summary.speed:,.4g}",
         "Trained for": duration(summary.elapsed),
     }

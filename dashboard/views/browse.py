@@ -5,7 +5,15 @@ import streamlit as st
 from dashboard.browse.classes_view import show_classes
 from dashboard.browse.confusion_view import LEVELS, ORDERS, show_confusion
 from dashboard.browse.filters import PAGE_SIZES, TABS, choose_data, choose_filter, choose_predictions
-from dashboard.browse.predictions_view import best_matching_model, load_predictions, show_comparison, show_metrics
+from dashboard.browse.matching import choose_matches
+from dashboard.browse.mean_view import show_mean_map
+from dashboard.browse.predictions_view import (
+    best_matching_model,
+    load_predictions,
+    show_comparison,
+    show_metrics,
+    show_skipped,
+)
 from dashboard.browse.sheet import show_sheet, show_tray
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
@@ -42,11 +50,13 @@ def main() -> None:
         query = choose_filter(data, models, ignored)
     settle(ignored)
     ignored_box = st.container()
-    results = load_predictions(data, models)
+    by_hand = choose_matches(data, models)
+    results = load_predictions(data, models, by_hand)
     show_metrics(data, models, results)
     show_comparison(results)
+    show_skipped(data)
     has_predictions = bool(results) and bool(results[0].predictions.counted.any())
-    images_tab, confusion_tab, classes_tab = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
+    images_tab, confusion_tab, classes_tab, mean_tab = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
     if images_tab.open:
         with images_tab:
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -72,6 +82,12 @@ def main() -> None:
                 show_classes(data, models, results)
             else:
                 st.info("Accuracy by class needs the predictions of a model that knows these classes.")
+    if mean_tab.open:
+        with st.sidebar:
+            look = choose_look()
+        with mean_tab:
+            rows = select(data.catalog, query, *results)
+            show_mean_map(data, rows, models, results, by_hand.get(str(models.first), {}), look, ignored)
     show_ignored(ignored, ignored_box)
     with actions:
         show_link()

@@ -4,6 +4,8 @@ One map says little about a habit. The mean over many shows it: if a model reads
 watermark, the mean map is high there, whatever the images show in the middle.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,21 @@ BORDER_AREA = 1 - (1 - 2 * BORDER) ** 2
 """Fraction of the image's area that is border: the border share of a constant map."""
 
 _BATCH = 16
+_PARTS = 8
+"""Parts of a side among which the hot spot is sought: one pixel of a fine map is no place."""
+
+
+@dataclass(frozen=True)
+class HotSpot:
+    """The part of a map with the greatest share of its total."""
+
+    times: float
+    """Its share, as a multiple of the share of an equally large part of a constant map."""
+    place: str
+    """Where it is: "lower right corner", "upper edge", "middle"."""
+
+    def __str__(self) -> str:
+        return f"{self.times:.{1 if self.times < 9.95 else 0}f} times an even share, {self.place}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +53,7 @@ class ClassMean:
     label: str
     """The class, as the model names it."""
     count: int
-    """Number of images that were explained."""
+    """Number of images that were read and explained."""
     empty: int
     """How many of them had an empty map; these are left out."""
     image: np.ndarray
@@ -47,6 +64,13 @@ class ClassMean:
     """`(h, w)`, float32: standard deviation of the same maps."""
     border: float
     """Border share of the mean map, see `border_share`; a constant map has `BORDER_AREA`."""
+    unreadable: int = 0
+    """Number of images that could not be read; these are left out too."""
+
+    @property
+    def hot_spot(self) -> HotSpot:
+        """Where the mean map is highest."""
+        return hot_spot(self.mean)
 
     def draw(self, look: Look, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the mean map and the spread over the mean image, each on its own scale: `(side, side, 3)` uint8."""
@@ -87,36 +111,78 @@ def class_mean(
     """
     if count < 1:
         raise ConfigError(f"a mean needs at least 1 image, not {count}.")
-    method = method or default_method(classifier, at_layer=layer is not None)
     chosen = _sample(dataset, class_name, count, seed)
     target = find_class(classifier.labels, class_name)
     if target is None:
         known = first_names(classifier.labels)
         raise TargetError(f"{classifier.name} has no class {class_name[:80]!r}; it knows {known}.")
+    return mean_map(classifier, dataset.image, chosen, target, method=method, layer=layer, progress=progress)
+
+
+def mean_map(
+    classifier: Classifier,
+    read: Callable[[int], Image.Image],
+    rows: np.ndarray,
+    target: int,
+    *,
+    method: str | None = None,
+    layer: str | None = None,
+    progress: Progress | None = None,
+) -> ClassMean:
+    """Average a model's maps of one class over some images.
+
+    Each map is divided by its own mean first, so that all images have the same weight. Images that cannot be read are
+    left out.
+
+    Args:
+        classifier: the model.
+        read: returns an image by its number.
+        rows: the numbers of the images, `(n,)` int64.
+        target: the class to explain, by its index.
+        method, layer: as for `explain`.
+        progress: called with the number of images done and of all.
+
+    Raises:
+        DataError: no image can be read.
+        LayerError: there is no such layer, or all maps are empty.
+    """
+    method = method or default_method(classifier, at_layer=layer is not None)
     total = np.zeros((classifier.image_size, classifier.image_size, 3))
     maps: list[np.ndarray] = []
-    for start in range(0, len(chosen), _BATCH):
-        batch = chosen[start : start + _BATCH]
-        views = np.stack([classifier.view(dataset.image(int(index))) for index in batch])
-        total += views.sum(0, dtype=np.float64)
-        targets = torch.full((len(batch),), target)
-        values = attribute(classifier, classifier.tensor(views), targets, method, layer)[:, 0]  # (B, h, w)
-        means = values.double().mean((1, 2), keepdim=True)
-        maps.extend((values / means)[means[:, 0, 0] > 0].float().cpu().numpy())
+    count = 0
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        views = []
+        for row in batch:
+            with suppress(DataError):
+                views.append(classifier.view(read(int(row))))
+        if views:
+            count += len(views)
+            total += np.sum(views, 0, dtype=np.float64)
+            targets = torch.full((len(views),), target)
+            values = attribute(classifier, classifier.tensor(np.stack(views)), targets, method, layer)[
+                :, 0
+            ]  # (B, h, w)
+            means = values.double().mean((1, 2), keepdim=True)
+            maps.extend((values / means)[means[:, 0, 0] > 0].float().cpu().numpy())
         if progress is not None:
-            progress(start + len(batch), len(chosen))
+            progress(start + len(batch), len(rows))
+    label = classifier.labels[target]
+    if not count:
+        raise DataError(f"none of the {len(rows)} images can be read; choose others.")
     if not maps:
-        raise LayerError(f"all {len(chosen)} maps of {class_name[:80]!r} are empty; choose another layer or method.")
+        raise LayerError(f"all {count} maps of {label[:80]!r} are empty; choose another layer or method.")
     mean = np.mean(maps, 0)
     return ClassMean(
         model=classifier.name,
-        label=classifier.labels[target],
-        count=len(chosen),
-        empty=len(chosen) - len(maps),
-        image=np.rint(total / len(chosen)).astype(np.uint8),
+        label=label,
+        count=count,
+        empty=count - len(maps),
+        image=np.rint(total / count).astype(np.uint8),
         mean=mean,
         spread=np.std(maps, 0),
         border=border_share(mean),
+        unreadable=len(rows) - count,
     )
 
 
@@ -129,6 +195,34 @@ def _sample(dataset: DataSet, class_name: str, count: int, seed: int) -> np.ndar
     if not len(members):
         raise DataError(f"{dataset.name} ({dataset.split}) has no image of {class_name[:80]!r}; choose another class.")
     return np.sort(np.random.default_rng(seed).permutation(members)[:count])
+
+
+def hot_spot(attribution: np.ndarray) -> HotSpot:
+    """Return the part of a map with the greatest share of its total, among at most 8 x 8 equal parts.
+
+    Args:
+        attribution: `(h, w)`, non-negative and not empty.
+    """
+    rows, columns = (_shares(side, min(side, _PARTS)) for side in attribution.shape)
+    parts = rows @ attribution.astype(np.float64) @ columns.T
+    row, column = np.unravel_index(parts.argmax(), parts.shape)
+    vertical = _third((row + 0.5) / parts.shape[0], "upper", "lower")
+    horizontal = _third((column + 0.5) / parts.shape[1], "left", "right")
+    words = " ".join(word for word in (vertical, horizontal) if word)
+    place = f"{words} corner" if vertical and horizontal else f"{words} edge" if words else "middle"
+    return HotSpot(float(parts.max() / parts.mean()), place)
+
+
+def _third(position: float, low: str, high: str) -> str:
+    return low if position < 1 / 3 else high if position > 2 / 3 else ""
+
+
+def _shares(cells: int, parts: int) -> np.ndarray:
+    """Return which fraction of each cell along one side lies in each of some equal parts, `(parts, cells)`."""
+    edges = np.linspace(0, cells, parts + 1)
+    left = np.maximum(edges[:-1, None], np.arange(cells))
+    right = np.minimum(edges[1:, None], np.arange(1, cells + 1))
+    return np.clip(right - left, 0, None)
 
 
 def border_share(attribution: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import swin_core
 from swin_core.attribution.overlay import Look, overlay
-from swin_core.comparisons.class_mean import BORDER_AREA, border_share, class_mean
+from swin_core.comparisons.class_mean import BORDER_AREA, border_share, class_mean, hot_spot, mean_map
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError
 
@@ -132,3 +132,54 @@ def test_mean_and_spread_are_drawn_over_the_mean_picture(
     picture = np.asarray(Image.fromarray(found.image).resize((50, 50)))
     for drawn, values in zip(found.draw(Look(), 50), (found.mean, found.spread), strict=True):
         np.testing.assert_array_equal(drawn, overlay(picture, values, float(values.max()), Look()))
+
+
+@pytest.mark.parametrize("side", [1, 3, 7, 8, 14, 56])
+def test_the_hot_spot_is_found_by_a_slow_loop(side: int) -> None:
+    draw = np.random.default_rng(side)
+    for _ in range(5):
+        values = draw.random((side, side)).astype(np.float32) ** 3
+        parts = min(side, 8)
+        # Each cell cut into parts x parts pieces, so that every edge of a part lies between two pieces.
+        pieces = np.kron(values.astype(np.float64), np.ones((parts, parts)))
+        blocks = [
+            pieces[row * side : (row + 1) * side, column * side : (column + 1) * side].mean()
+            for row in range(parts)
+            for column in range(parts)
+        ]
+        found = hot_spot(values)
+        assert found.times == pytest.approx(max(blocks) / np.mean(blocks))
+        row, column = divmod(int(np.argmax(blocks)), parts)
+        third = [int((number + 0.5) / parts * 3) for number in (row, column)]
+        assert found.place == PLACES[third[0]][third[1]]
+
+
+PLACES = (
+    ("upper left corner", "upper edge", "upper right corner"),
+    ("left edge", "middle", "right edge"),
+    ("lower left corner", "lower edge", "lower right corner"),
+)
+
+
+def test_the_hot_spot_in_words() -> None:
+    values = np.full((8, 8), 0.8)
+    values[7, 7] = 0.8 * 16.4  # 16.4 / (79.4 / 64)
+    assert str(hot_spot(values)) == "13 times an even share, lower right corner"
+    assert str(hot_spot(np.ones((7, 7)))) == "1.0 times an even share, upper left corner"
+
+
+def test_images_that_cannot_be_read_are_left_out(small_classifier: swin_core.Classifier) -> None:
+    draw = np.random.default_rng(0)
+    images = [Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(4)]
+
+    def read(row: int) -> Image.Image:
+        if row == 2:
+            raise DataError("cut short")
+        return images[row]
+
+    found = mean_map(small_classifier, read, np.arange(4), 1)
+    without = mean_map(small_classifier, images.__getitem__, np.array([0, 1, 3]), 1)
+    assert (found.count, found.unreadable) == (3, 1)
+    np.testing.assert_allclose(found.mean, without.mean, rtol=1e-5)
+    with pytest.raises(DataError, match="none of the 1 images can be read"):
+        mean_map(small_classifier, read, np.array([2]), 1)

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard.compare import measurements
 from dashboard.shared import uploads
 from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.dataset import DataSet
@@ -54,8 +53,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two models are the bundled ones, and nothing is held from an earlier test."""
     monkeypatch.setattr(zoo, "ASSETS", bundle)
-    monkeypatch.setattr(measurements, "held_out_splits", lambda: {"made up": flowers, "others": flowers})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", measurements.held_out_splits)
+    section = "dashboard.compare.class_mean_section"
+    monkeypatch.setattr(f"{section}.mean_splits", lambda: {"made up": ("made_up", "val"), "others": ("others", "val")})
+    monkeypatch.setattr(f"{section}.open_split", lambda *name: flowers())
     empty_caches(monkeypatch)
 
 

@@ -153,7 +153,7 @@ def test_caches_stay_within_their_limits(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_time_left_ignores_the_slow_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    job = prediction_jobs.PredictionJob("first", "cifar100", "test", "key", 10_000)
+    job = prediction_jobs.PredictionJob("first", range(10_000), "key")
     told = []
     # The first batch takes six seconds, the others half a second each; after the fiftieth they take twice as long.
     for batch in range(1, 101):

@@ -362,8 +362,8 @@ def flowers(monkeypatch: pytest.MonkeyPatch) -> DataSet:
     pictures = [draw.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in labels]
     names = tuple(map(str, range(20)))
     made = DataSet("made_up", "val", FLOWERS, labels, names, pictures, lambda source, size: Image.fromarray(source))
-    monkeypatch.setattr(measurements, "held_out_splits", lambda: {"made up": lambda: made})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", measurements.held_out_splits)
+    monkeypatch.setattr("dashboard.compare.class_mean_section.mean_splits", lambda: {"made up": ("made_up", "val")})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.open_split", lambda *name: made)
     return made
 
 
@@ -374,16 +374,18 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
     for name in ("first", "second"):
         found = class_mean(swin_core.load(name), flowers, "tulips", 32)
         shown = words(app).replace("\N{NO-BREAK SPACE}", " ")
-        assert f"4 images of {found.label}. The border is" in shown
+        assert f"4 images explained for {found.label}. The border is" in shown
+        assert f"Hottest: {found.hot_spot}." in shown.replace("\\", "")
+        assert "Nothing is recorded about the images that it was trained on." in shown
         assert f"has {100 * found.border:.0f} % of the map's total" in shown
     app.selectbox(key="means_class").set_value("sunflowers")
     assert "Without this class: second" in words(run(app))
 
 
 def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> DataSet:
+    def missing(*name: str) -> DataSet:
         raise DataError("it is not here; run swinlens data")
 
-    monkeypatch.setattr(measurements, "held_out_splits", lambda: {"made up": missing})
-    monkeypatch.setattr("dashboard.compare.class_mean_section.held_out_splits", measurements.held_out_splits)
+    monkeypatch.setattr("dashboard.compare.class_mean_section.mean_splits", lambda: {"made up": ("made_up", "val")})
+    monkeypatch.setattr("dashboard.compare.class_mean_section.open_split", missing)
     assert "swinlens data" in words(opened_with("means", model="first"))

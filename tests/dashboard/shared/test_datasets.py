@@ -14,9 +14,11 @@ from dashboard.shared.datasets import data_image, data_sets, image_name, open_sp
 from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.flowers import CLASSES as FLOWERS
 from swin_core.data.folders import image_folder
+from swin_core.data.registry import splits
 from swin_core.errors import DataError
 from tests.fixtures.images import one_line, small_cifar, write_hub
 from tests.fixtures.pages import opened, texts
+from tests.fixtures.runs import make_run
 
 REFUSED = (
     "../secret/all/0",
@@ -141,10 +143,69 @@ def test_a_data_set_that_is_not_offered_is_refused(root: Path, name: str) -> Non
     one_line(error)
 
 
-def test_a_link_inside_a_data_set_that_leads_out_is_refused(root: Path) -> None:
+def test_a_link_inside_a_data_set_that_leads_out_is_skipped(root: Path) -> None:
     (root / "photos" / "cat" / "z.png").symlink_to(root.parent / "secret" / "a" / "1.png")
-    with pytest.raises(DataError, match="link that leaves"):
-        data_image("photos/all/0")
+    data = open_split("photos", "all")
+    assert len(data) == 3
+    assert [file.name for file in data.skipped] == ["cat/z.png"]
+
+
+@pytest.fixture
+def offered(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two offered folders of the same name, and a run that was trained on a folder elsewhere."""
+    for place in ("one/mine", "two/mine"):
+        for name in ("cat", "dog"):
+            write_picture(tmp_path / place / "pets" / name / "1.JPG.png", 3)
+        write_picture(tmp_path / place / "loose" / "x.png", 4)
+    (tmp_path / "one" / "mine" / "pets" / "cow").symlink_to(tmp_path / "one" / "mine" / "loose")
+    (tmp_path / "one" / "mine" / "pets" / "out").symlink_to(tmp_path / "secret")
+    monkeypatch.setenv("SWINLENS_DATA", os.pathsep.join(str(tmp_path / place) for place in ("one/mine", "two/mine")))
+    for name in ("ant", "bee"):
+        for number in range(8):
+            write_picture(tmp_path / "insects" / name / f"{number}.png", number)
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path / "runs"))
+    for time, seed in (("100000", 1), ("110000", 1), ("120000", 2)):
+        settings = {"data": str(tmp_path / "insects"), "holdout": 0.25, "seed": seed}
+        make_run(tmp_path / "runs", f"20260101-{time}-run", settings=settings)
+    return tmp_path
+
+
+def test_offered_folders_and_folders_of_runs_are_listed(offered: Path) -> None:
+    entries = data_sets()[6:]
+    assert [(entry.name, entry.title, entry.splits) for entry in entries] == [
+        ("mine", "mine", ("all",)),
+        ("mine:pets", "mine/pets", ("all",)),
+        ("mine (2)", "mine (2)", ("all",)),
+        ("mine:pets (2)", "mine/pets (2)", ("all",)),
+        *(
+            (f"insects@20260101-{time}-run", f"insects, as run 20260101-{time}-run divides it", ("val", "train", "all"))
+            for time in ("120000", "110000")
+        ),
+    ]
+    # Links are followed inside the offered folder, not out of it: the class `out` has lost its images.
+    with pytest.raises(DataError, match="no image left of out"):
+        open_split("mine:pets", "all")
+    (offered / "one" / "mine" / "pets" / "out").unlink()
+    assert open_split("mine:pets", "all").classes == ("cat", "cow", "dog")
+    assert data_image("mine:pets (2)/all/1").truth == "dog"
+
+
+def test_the_folder_of_a_run_is_divided_as_in_the_run(offered: Path) -> None:
+    for time, seed in (("120000", 2), ("110000", 1), ("100000", 1)):  # the last one is not listed, but found
+        for split, expected in zip(("train", "val"), splits(str(offered / "insects"), 0.25, seed), strict=True):
+            assert open_split(f"insects@20260101-{time}-run", split).names == expected.names
+    for name in ("insects@..", "insects@", "other@20260101-120000-run", "insects@nothing"):
+        with pytest.raises(DataError, match="There is no data set"):
+            open_split(name, "train")
+
+
+def test_images_without_labels_can_be_browsed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write_picture(tmp_path / "flat" / f"{number}.jpg", 40 * number)
+    monkeypatch.setenv("SWINLENS_DATA", str(tmp_path / "flat"))
+    assert ("flat", ("all",)) in [(entry.name, entry.splits) for entry in data_sets()]
+    image = data_image("flat/all/2")
+    assert (image.title, image.truth) == ("2.jpg", "")
 
 
 def test_a_place_behind_the_last_picture_is_refused(root: Path) -> None:
