@@ -12,7 +12,6 @@ from pathlib import Path
 
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
-from swin_core.training.recipes import remarks
 from swin_core.zoo.load import ASSETS, available
 
 ROOT = Path.cwd()
@@ -75,10 +74,9 @@ def _remark(name: str) -> str:
     if not _RUN.fullmatch(name):
         return ""
     try:
-        run = runs.find(name.partition("/")[0])
+        found = runs.find(name.partition("/")[0]).remarks
     except RunError:
         return ""
-    found = remarks(run.config, runs.read_changes(run.folder))
     return f" ({'; '.join(found)})" if found else ""
 
 

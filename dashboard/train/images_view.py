@@ -6,13 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.shared.theme import escape_markdown
-from dashboard.train.run_summary import RunSummary
 from swin_core import runs
 
 
-def show_images(run: runs.Run, summary: RunSummary) -> None:
+def show_images(run: runs.Run) -> None:
     """Draw the tables."""
-    facts = summary.data_facts
+    facts = runs.read_data(run.folder)
     if not facts.get("classes"):
         st.caption("The images are not counted yet: the run counts them at its start.")
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from dashboard.shared.formatting import ago
 from swin_core import runs
-from swin_core.training.recipes import changed_settings, marks, nearest_recipe, remarks
+from swin_core.training.recipes import changed_settings, marks, nearest_recipe
 from swin_core.zoo.load import available, weights_file
 
 BUNDLED = "bundled"
@@ -36,8 +36,6 @@ class RunSummary:
     status: Mapping[str, Any] = field(default_factory=dict)
     changes: Sequence[Mapping[str, Any]] = ()
     """Changes of settings on the way, as `runs.read_changes` returns them."""
-    data_facts: Mapping[str, Any] = field(default_factory=dict)
-    """As `runs.read_data` returns it."""
 
     @property
     def recipe(self) -> str:
@@ -54,7 +52,7 @@ class RunSummary:
     @property
     def remarks(self) -> str:
         """The marks in few words: a limit of images, and changes on the way."""
-        return "; ".join(remarks(self.settings, self.changes))
+        return "; ".join(runs.remarks_on(self.settings, self.changes))
 
     @property
     def data(self) -> str:
@@ -133,7 +131,6 @@ def summarise_run(run: runs.Run) -> RunSummary:
         devices=tuple(map(str, devices)) if isinstance(devices, list | tuple) else (),
         status=run.status,
         changes=runs.read_changes(run.folder),
-        data_facts=runs.read_data(run.folder),
     )
 
 

@@ -65,7 +65,7 @@ def _show(name: str, was_alive: bool) -> None:
     with checkpoints:
         _show_checkpoints(run, summary)
     with images:
-        show_images(run, summary)
+        show_images(run)
     with log:
         if lines := run.log_tail(LOG_LINES):
             st.code("\n".join(lines), language=None, wrap_lines=True, height=320)

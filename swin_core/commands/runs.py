@@ -69,6 +69,7 @@ def list_entry(run: runs.Run) -> dict[str, Any]:
         "seconds_left": _number(status, "seconds_left") if run.alive else None,
         "seconds_since_last_sign": None if updated is None else max(0.0, time.time() - updated),
         "devices": run.launch.get("devices"),
+        "remarks": list(run.remarks),
     }
 
 
@@ -78,7 +79,7 @@ def _number(values: Mapping[str, Any], name: str) -> Any:
 
 def table(entries: list[dict[str, Any]]) -> str:
     """Return the list as lines of aligned columns."""
-    rows = [("RUN", "STATE", "EPOCH", "BEST TOP-1", "IMAGES/S", "LEFT", "LAST SIGN", "")]
+    rows = [("RUN", "STATE", "EPOCH", "BEST TOP-1", "IMAGES/S", "LEFT", "LAST SIGN", "REMARKS")]
     for facts in entries:
         best, speed = facts["best_top1"], facts["images_per_second"]
         left, silent = facts["seconds_left"], facts["seconds_since_last_sign"]
@@ -91,7 +92,7 @@ def table(entries: list[dict[str, Any]]) -> str:
                 "" if speed is None else f"{speed:.0f}",
                 "" if left is None else duration(left),
                 "" if silent is None else f"{duration(silent)} ago",
-                _plain(facts["reason"]),
+                _plain("; ".join([*([facts["reason"]] if facts["reason"] else []), *facts["remarks"]])),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

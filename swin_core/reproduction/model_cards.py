@@ -17,7 +17,7 @@ from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
 from swin_core.system.atomic import write_file
 from swin_core.training.config import TrainConfig
-from swin_core.training.recipes import changed_settings, nearest_recipe, remarks
+from swin_core.training.recipes import changed_settings, nearest_recipe
 from swin_core.weights.files import load_weights, read_config, read_metadata, save_weights
 
 FILE_BYTES, ALL_BYTES = 16_000_000, 60_000_000
@@ -85,7 +85,7 @@ def bundle(
     check_target(name, assets)
     weights = run / "model.safetensors"
     config, epochs = _finished(run)
-    description = "; ".join([description, *remarks(config.to_dict(), runs.read_changes(run))])
+    description = "; ".join([description, *runs.remarks_on(config.to_dict(), runs.read_changes(run))])
     evaluation, stored = _store(weights, assets / f"{name}.safetensors", description, evaluation, evaluate_half)
     facts = {
         "name": name,

@@ -26,7 +26,7 @@ from swin_core.runs.files import (
     write_launch,
     write_status,
 )
-from swin_core.runs.listing import RUN_STATES, Run, SavedWeights, find, list_runs
+from swin_core.runs.listing import RUN_STATES, Run, SavedWeights, find, list_runs, remarks_on
 from swin_core.runs.liveness import identity
 from swin_core.runs.locks import busy, device_locks, lock_key
 from swin_core.runs.metrics import EpochMetrics, StepMetrics
@@ -56,6 +56,7 @@ __all__ = [
     "read_data",
     "read_launch",
     "read_status",
+    "remarks_on",
     "rename",
     "request_stop",
     "resume",

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from swin_core.runs.files import (
     StrPath,
     last_lines,
     open_plain,
+    read_changes,
     read_config,
     read_launch,
     read_notes,
@@ -108,6 +110,11 @@ class Run:
         """The user's notes on the run."""
         return read_notes(self.folder)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be said beside the run's metrics: see `remarks_on`."""
+        return remarks_on(self.config, read_changes(self.folder))
+
     def checkpoints(self) -> list[SavedWeights]:
         """Return the weights that can be loaded, newest first."""
         kept = self.folder / "checkpoints"
@@ -117,6 +124,22 @@ class Run:
             models |= {file: f"{self.name}/checkpoints/{file.name}" for file in files}
         entries = (_saved_weights(file, model) for file, model in models.items())
         return sorted((entry for entry in entries if entry), key=lambda entry: entry.saved, reverse=True)
+
+
+def remarks_on(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
+    """Return why a run's metrics are not those of its settings: a limit of images, and each change on the way.
+
+    Args:
+        settings: the run's settings.
+        changes: as `read_changes` returns them.
+    """
+    found = []
+    if limit := settings.get("limit"):
+        found.append(f"limited to {limit:,} images")
+    for change in changes:
+        steps = ", ".join(f"{key} {old} to {new}" for key, (old, new) in change["settings"].items())
+        found.append(f"changed after epoch {change['epoch']}: {steps}")
+    return tuple(found)
 
 
 def list_runs(root: StrPath | None = None) -> list[Run]:

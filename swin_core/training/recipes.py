@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from swin_core.errors import ConfigError
+from swin_core.runs import remarks_on
 from swin_core.training.config import TrainConfig
 
 
@@ -190,15 +191,4 @@ def marks(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()
     ignored = (*OWN_SETTINGS, "limit") if RECIPES[name].config.data else (*OWN_SETTINGS, "limit", "data")
     changed = changed_settings(settings, name, ignored)
     differs = (f"{name} with {', '.join(f'{key} {value}' for key, value in changed.items())}",) if changed else ()
-    return (*differs, *remarks(settings, changes))
-
-
-def remarks(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
-    """Return the marks of a run, without the settings that differ from its recipe; see `marks`."""
-    found = []
-    if limit := settings.get("limit"):
-        found.append(f"limited to {limit:,} images")
-    for change in changes:
-        steps = ", ".join(f"{key} {old} to {new}" for key, (old, new) in change["settings"].items())
-        found.append(f"changed after epoch {change['epoch']}: {steps}")
-    return tuple(found)
+    return (*differs, *remarks_on(settings, changes))

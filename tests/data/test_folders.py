@@ -359,7 +359,7 @@ def test_heic_is_read_with_pillow_heif(tmp_path: Path) -> None:
     pixels = smooth_pixels()
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "phone.JPG").write_bytes(encoded(pixels, "HEIF", quality=-1))
+        (tmp_path / name / "phone.JPG").write_bytes(encoded(pixels, "HEIF", quality=-1, chroma=444))
     dataset = open_folder(tmp_path)
     assert dataset.skipped == ()
     assert np.abs(np.asarray(dataset.image(0)).astype(int) - pixels).max() <= 3
