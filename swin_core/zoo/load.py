@@ -20,6 +20,7 @@ from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_metadata, split_entry
 from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
 from swin_core.zoo.classifier import Classifier, default_labels, no_head
+from swin_core.zoo.model_card import ModelCard
 from swin_core.zoo.recognise import Recognition, recognise
 
 ASSETS = Path(str(files("swin_core") / "assets")).resolve()
@@ -35,6 +36,7 @@ def load(
     labels: Sequence[str] | None = None,
     device: str | torch.device | None = None,
     *,
+    card: ModelCard | None = None,
     runs_root: str | Path | None = None,
 ) -> Classifier:
     """Return a classifier with its weights, in evaluation mode.
@@ -45,6 +47,7 @@ def load(
             `timm/<model>@FILE` and `torchvision/<model>@FILE` for a weights file of that architecture.
         labels: class names that replace those of the file.
         device: where to put the model; by default a GPU if there is one.
+        card: facts in place of those of the model card beside the weights.
         runs_root: folder of the runs; by default `SWIN_RUNS_ROOT`, else `runs`.
 
     Raises:
@@ -55,13 +58,13 @@ def load(
     name = str(name)
     architecture, file = split_architecture(name)
     if file:
-        classifier = _recognised(recognise(_located(file, runs_root), architecture), name)
+        classifier = _recognised(recognise(_located(file, runs_root), architecture, card), name)
     elif name.startswith(timm_models.PREFIX):
         classifier = Classifier.from_timm(timm_models.create(name.removeprefix(timm_models.PREFIX)), name)
     elif name.startswith(torchvision_models.PREFIX):
         classifier = torchvision_models.pretrained(name.removeprefix(torchvision_models.PREFIX))
     else:
-        classifier = _recognised(recognise(_located(name, runs_root)), name)
+        classifier = _recognised(recognise(_located(name, runs_root), card=card), name)
     if labels is not None:
         if isinstance(labels, str | bytes):
             raise ConfigError("labels must be a list of class names, not one text.")

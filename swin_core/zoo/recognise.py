@@ -58,7 +58,7 @@ class Recognition:
         return unknown + tuple(name for name in _ASKED if getattr(self.facts, name) is None)
 
 
-def recognise(path: str | os.PathLike[str], architecture: str = "") -> Recognition:
+def recognise(path: str | os.PathLike[str], architecture: str = "", card: ModelCard | None = None) -> Recognition:
     """Return what a weights file or folder is.
 
     Facts come from the model card beside it, else from the file or folder: metadata, hyper-parameters, arguments of the
@@ -68,13 +68,14 @@ def recognise(path: str | os.PathLike[str], architecture: str = "") -> Recogniti
     Args:
         path: weights file; `FILE#ENTRY` for one of several state dicts in it; or a folder that `save_pretrained` wrote.
         architecture: such as "timm/resnet18" or "torchvision/swin_v2_t"; it comes before that of the card.
+        card: facts in place of those of the card beside the weights.
 
     Raises:
         WeightsError: not a weights file, damaged, or not of the named architecture.
         ModelError: there is no such architecture, or the card is wrong.
     """
     file, entry = split_entry(path)
-    card = read_card(file)
+    card = read_card(file) if card is None else card
     stated: dict[str, tuple[Any, str]] = {}
     if file.is_dir():
         config_json = huggingface.saved_config(file)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from swin_core.errors import ModelError
 from swin_core.weights.unpickle import NumpyArray
+from swin_core.zoo.labels import labels_of
 from swin_core.zoo.model_card import make_card
 
 # Where programs keep settings: Lightning, timm and torchvision, OpenMMLab, and others.
@@ -79,7 +80,7 @@ def _read(fact: str, value: Any) -> Any:
             return None
         value = value.tolist()
     if fact == "labels":
-        value = _labels(value)
+        value = labels_of(value)
     elif fact in ("mean", "std") and isinstance(value, list | tuple):
         try:
             value = [float(number) for number in value]
@@ -90,23 +91,6 @@ def _read(fact: str, value: Any) -> Any:
     elif fact == "crop_fraction" and type(value) is int:
         value = float(value)
     return value if value is not None and _is_valid({fact: value}) else None
-
-
-def _labels(value: Any) -> list[str] | None:
-    """Return class names in the order of their indices, from a list, `{name: index}` or `{index: name}`."""
-    if isinstance(value, list | tuple) and all(isinstance(label, str) for label in value):
-        return list(value)
-    if not isinstance(value, Mapping) or not value:
-        return None
-    if all(isinstance(label, str) and type(index) is int for label, index in value.items()):
-        value = {index: label for label, index in value.items()}
-    try:
-        by_index = {int(index): label for index, label in value.items() if isinstance(label, str)}
-    except (TypeError, ValueError):
-        return None
-    if sorted(by_index) != list(range(len(value))):
-        return None
-    return [by_index[index] for index in range(len(value))]
 
 
 def _is_valid(facts: dict[str, Any]) -> bool:
