@@ -80,6 +80,17 @@ def choose_images() -> tuple[list[InputImage], list[str]]:
     return images[:MAX_IMAGES], faults + _left_out(len(images))
 
 
+def can_show(images: Sequence[InputImage], models: Sequence[str], faults: Sequence[str]) -> bool:
+    """Draw the faults of the images; return whether there is an image and a model, or say which is missing."""
+    for fault in faults:
+        st.error(escape_markdown(fault), icon=":material/error:")
+    if images and models:
+        return True
+    missing = "a model" if images else "an image"
+    st.info(f"Choose {missing} in the sidebar.", icon=":material/arrow_back:")
+    return False
+
+
 def _left_out(count: int) -> list[str]:
     """Return a warning if there are more images than one grid holds."""
     if count <= MAX_IMAGES:

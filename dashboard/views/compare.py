@@ -28,8 +28,7 @@ from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import sample_images
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import SCALE_NAMES, choose_images, choose_look, choose_models, choose_trust
-from dashboard.shared.theme import escape_markdown
+from dashboard.shared.sidebar import SCALE_NAMES, can_show, choose_images, choose_look, choose_models, choose_trust
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import COLORMAPS, Look
@@ -58,12 +57,8 @@ def main() -> None:
         layer_box, against_box = st.container(width="content"), st.container(width="content")
     settle(ignored)
     classes_box = st.container()
-    for fault in faults:
-        st.error(escape_markdown(fault), icon=":material/error:")
     ignored_box = st.container()
-    if not images or not models:
-        missing = "a model" if images else "an image"
-        st.info(f"Choose {missing} in the sidebar.", icon=":material/arrow_back:")
+    if not can_show(images, models, faults):
         return
     st.caption(how_to_read(method, look))
     grid_view = GridView(badges=trusted)

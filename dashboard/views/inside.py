@@ -17,7 +17,7 @@ from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.model_names import display_name, sample_images
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import choose_images, choose_models
+from dashboard.shared.sidebar import can_show, choose_images, choose_models
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from swin_core.errors import SwinError
@@ -32,12 +32,8 @@ def main() -> None:
     settle(ignored)
     actions = show_heading("inside")
     st.html(STYLE)
-    for fault in faults:
-        st.error(escape_markdown(fault), icon=":material/error:")
     ignored_box = st.container()
-    if not images or not models:
-        missing = "a model" if images else "an image"
-        st.info(f"Choose {missing} in the sidebar.", icon=":material/arrow_back:")
+    if not can_show(images, models, faults):
         return
     controls = st.container(horizontal=True)
     with controls:

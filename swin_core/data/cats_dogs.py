@@ -14,9 +14,10 @@ def cats_dogs(root: Path, split: str = "all") -> DataSet:
     """Open all images in the data root's `cats_dogs`; there is one split, "all".
 
     Raises:
-        DataError: the folder is missing, or has no images.
+        ConfigError: another split.
+        DataError: a class folder is missing, or has no images.
     """
-    return replace(image_folder(root / "cats_dogs"), split=split)
+    return replace(image_folder(DATA_SET.locate(root, split)[0]), split=split)
 
 
 def _find(root: Path, split: str) -> list[Path]:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from swin_core.data.dataset import DataSet, data_root
+from swin_core.data.dataset import DataSet
 from swin_core.data.folders import read_encoded
 from swin_core.data.public import Archive, PublicDataSet
-from swin_core.errors import ConfigError, DataError
+from swin_core.errors import DataError
 
 _SIDE = 32  # pixels
 _LARGEST_PICKLE = 400 * 2**20  # bytes; the original training file has 155 MB
@@ -48,13 +48,7 @@ def cifar100(root: str | os.PathLike[str] | None = None, split: str = "train") -
         ConfigError: another split.
         DataError: the files are missing or malformed, or would run code.
     """
-    if split not in DATA_SET.splits:
-        raise ConfigError(f"CIFAR-100 has the splits train and test, not {split!r}.")
-    files = find_layout(data_root(root), split)
-    if not files:
-        raise DataError(
-            f"CIFAR-100 ({split}) is not in {data_root(root)}; run swinlens data cifar100, or set SWIN_DATA_ROOT."
-        )
+    files = DATA_SET.locate(root, split)
     encoded = files[0].suffix == ".parquet"
     columns = _read_parquet(files) if encoded else _read_pickles(files[0])
     return DataSet(

@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from swin_core.data.dataset import DataSet, data_root
+from swin_core.data.dataset import DataSet
 from swin_core.data.folders import image_folder
 from swin_core.data.public import Archive, PublicDataSet
-from swin_core.errors import ConfigError, DataError
+from swin_core.errors import DataError
 
 CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
@@ -23,16 +23,10 @@ def flower_photos(root: str | os.PathLike[str] | None = None, split: str = "trai
         ConfigError: another split.
         DataError: a class folder is missing.
     """
-    if split not in DATA_SET.splits:
-        raise ConfigError(f"flower_photos has the splits train and val, not {split!r}.")
-    paths = _find(data_root(root), split)
-    if not paths:
-        raise DataError(
-            f"flower_photos is not in {data_root(root)}; run swinlens data flower_photos, or set SWIN_DATA_ROOT."
-        )
-    dataset = image_folder(paths[0], split, seed=0)
+    folder = DATA_SET.locate(root, split)[0]
+    dataset = image_folder(folder, split, seed=0)
     if dataset.classes != CLASSES:
-        raise DataError(f"{paths[0]} has other class folders than flower_photos; read it by image_folder.")
+        raise DataError(f"{folder} has other class folders than flower_photos; read it by image_folder.")
     return replace(dataset, name="flower_photos")
 
 

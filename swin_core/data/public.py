@@ -1,10 +1,12 @@
 """A public data set: what the project has to know to list, open and download it."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swin_core.data.dataset import DataSet
+from swin_core.data.dataset import DataSet, data_root
+from swin_core.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,20 @@ class PublicDataSet:
     find: Callable[[Path, str], list[Path]]
     """Returns a split's files, or its folder and class folders, in a data root; an empty list if it is missing."""
     archive: Archive | None = None
+
+    def locate(self, root: str | os.PathLike[str] | None, split: str) -> list[Path]:
+        """Return what `find` returns for a split.
+
+        Raises:
+            ConfigError: another split.
+            DataError: it is missing.
+        """
+        if split not in self.splits:
+            raise ConfigError(f"{self.title} has the splits {' and '.join(self.splits)}, not {split!r}.")
+        folder = data_root(root)
+        if paths := self.find(folder, split):
+            return paths
+        raise DataError(f"{self.title} is not in {folder}; run swinlens data {self.name}, or set SWIN_DATA_ROOT.")
 
     def folder(self, root: Path) -> Path | None:
         """Return the folder that holds all splits in a data root, or None."""
