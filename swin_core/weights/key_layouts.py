@@ -94,7 +94,7 @@ LAYOUTS = [
     ),
     KeyLayout(  # Hugging Face
         "transformers",
-        lambda keys: any(".attention.self.query." in key for key in keys),
+        lambda keys: any(".attention.self.query." in key or ".attention.q_proj." in key for key in keys),
         {
             f"{start}{theirs}": ours
             for start in ("swin.", "swinv2.", "")  # without it in a file of the backbone alone
@@ -111,6 +111,12 @@ LAYOUTS = [
             ".layernorm_after.": ".norm2.",
             ".attention.self.": ".attn.",
             ".attention.output.dense.": ".attn.proj.",
+            # Names inside the model from transformers 5 on; `save_pretrained` writes those above.
+            ".attention.q_proj.": ".attn.query.",
+            ".attention.k_proj.": ".attn.key.",
+            ".attention.v_proj.": ".attn.value.",
+            ".attention.o_proj.": ".attn.proj.",
+            ".attention.relative_position_bias.": ".attn.",
             ".intermediate.dense.": ".mlp.fc1.",
             ".output.dense.": ".mlp.fc2.",
             "classifier.": "head.",
