@@ -18,6 +18,7 @@ from dashboard.demo.answers import Demo
 from swin_core.errors import ConfigError, SwinError
 from swin_core.system.memory import keep_freed_memory, return_freed_memory, share_one_heap
 from swin_core.zoo.load import available
+from swin_core.zoo.offered import offered_files
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -42,10 +43,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--models",
         nargs="+",
-        default=list(available()),
+        default=[*available(), *offered_files()],
         metavar="NAME",
-        help="models to offer: bundled names, runs, weights files in the project's folder, or timm/<model> "
-        "(default: the bundled ones)",
+        help="models to offer: bundled names, runs, weights files in the project's folder, timm/<model>, or files of "
+        "the environment variable SWINLENS_MODELS (default: the bundled ones and those of SWINLENS_MODELS)",
     )
     return result
 

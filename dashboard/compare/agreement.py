@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.shared.theme import DIVERGING_SCALE, INK, escape_markdown
 from swin_core.figures.grid import Row
 from swin_core.figures.plotly_grid import CONFIG, escaped_lines
-from swin_core.figures.text import percent, shorten
+from swin_core.figures.text import shorten, value_text
 
 NAME_COLUMNS = 22
 
@@ -63,5 +63,10 @@ def show_top_classes(row: Row, models: tuple[str, ...]) -> None:
             if cell.explanation is None:
                 st.caption(escape_markdown(cell.error))
                 continue
+            activation = cell.explanation.activation
             for label, value in cell.explanation.top_classes():
-                st.progress(min(value, 1.0), escape_markdown(f"{label} · {percent(value)}"))
+                text = escape_markdown(f"{label} · {value_text(value, activation)}")
+                if activation == "none":  # no share of anything, so no bar
+                    st.markdown(text)
+                else:
+                    st.progress(min(value, 1.0), text)

@@ -41,7 +41,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
     measures: list[Measures] = [trust, trust.random, trust.centred]
     for column, (name, caption) in zip(st.columns(3), CAPTIONS.items(), strict=True):
         with column:
-            chart = _chart([getattr(measure, name) for measure in measures])
+            chart = _chart([getattr(measure, name) for measure in measures], explanation.activation)
             st.plotly_chart(chart, config=CONFIG, key=f"curve_{name}", alt=caption)
             st.caption(caption)
     table = {
@@ -58,7 +58,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
         st.caption(f"Completeness: the sum of the map differs by {error:.2g} from the value in theory; 0 is exact.")
 
 
-def _chart(curves: list[ProbabilityCurve]) -> go.Figure:
+def _chart(curves: list[ProbabilityCurve], activation: str) -> go.Figure:
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
@@ -72,6 +72,7 @@ def _chart(curves: list[ProbabilityCurve]) -> go.Figure:
         for curve, (name, (colour, dash, _)) in zip(curves, STYLES.items(), strict=True)
     ]
     axis = {"fixedrange": True, "zeroline": False, "tickfont": {"size": 12}}
+    probability = {"title": {"text": "probability", "font": {"size": 12}}, "range": [0, 1.02]}
     layout = {
         "height": 230,
         "margin": {"l": 0, "r": 14, "t": 6, "b": 0},
@@ -79,6 +80,6 @@ def _chart(curves: list[ProbabilityCurve]) -> go.Figure:
         "hovermode": "x unified",
         "dragmode": False,
         "xaxis": axis | {"title": {"text": "pixels changed, %", "font": {"size": 12}}, "range": [0, 101], "dtick": 50},
-        "yaxis": axis | {"title": {"text": "probability", "font": {"size": 12}}, "range": [0, 1.02]},
+        "yaxis": axis | ({"title": {"text": "output", "font": {"size": 12}}} if activation == "none" else probability),
     }
     return go.Figure({"data": traces, "layout": layout})

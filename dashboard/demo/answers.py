@@ -49,14 +49,15 @@ class Answer:
     def numbers(self) -> dict[str, Any]:
         """Return everything but the images, as JSON types.
 
-        `predictions`: by model, its likeliest classes, each with `label` and `probability`. `figures`: by model,
+        `predictions`: by model, its likeliest classes, each with `label` and
+        `probability` (of a regression `output`). `figures`: by model,
         `method`, `layer`, `target` and its `probability`, `magnitude` of the map before scaling, and `weights_hash`;
         or `error` if there is no map.
         """
         cells = dict(zip(self.models, self.cells, strict=True))
         return {
             "predictions": {
-                name: [{"label": label, "probability": probability} for label, probability in likeliest_classes(cell)]
+                name: [{"label": label, _value_name(cell): value} for label, value in likeliest_classes(cell)]
                 for name, cell in cells.items()
             },
             "figures": {name: _map_numbers(cell) for name, cell in cells.items()},
@@ -183,6 +184,11 @@ def likeliest_classes(cell: Cell) -> list[tuple[str, float]]:
     return [] if cell.explanation is None else cell.explanation.top_classes()
 
 
+def _value_name(cell: Cell) -> str:
+    """Return what the numbers of a cell's model are: "probability", or "output" of a regression."""
+    return "output" if cell.explanation is not None and cell.explanation.activation == "none" else "probability"
+
+
 def _map_numbers(cell: Cell) -> dict[str, Any]:
     explanation = cell.explanation
     if explanation is None:
@@ -191,7 +197,7 @@ def _map_numbers(cell: Cell) -> dict[str, Any]:
         "method": explanation.method,
         "layer": explanation.layers[cell.layer],
         "target": explanation.label(cell.target),
-        "probability": float(explanation.probabilities[explanation.targets[cell.target]]),
+        _value_name(cell): float(explanation.probabilities[explanation.targets[cell.target]]),
         "magnitude": cell.magnitude,
         "weights_hash": explanation.weights_hash,
     }

@@ -15,7 +15,7 @@ from swin_core.attribution.overlay import bar_colors, enlarged
 from swin_core.attribution.regions import Region, common_parts
 from swin_core.figures.grid import Cell
 from swin_core.figures.matplotlib_grid import cell_overlay
-from swin_core.figures.text import percent, shorten
+from swin_core.figures.text import shorten, value_text
 from swin_core.images.data_uri import image_uri
 
 IMAGE_ALONE = "The image alone"
@@ -31,7 +31,6 @@ _jinja = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_jinja.filters["percent"] = percent
 _NOTICE = _jinja.from_string('<p class="swin-notice" role="status">{{ text }}</p>')
 
 
@@ -47,8 +46,8 @@ class _MapCard:
     alt: str = ""
     headline: str = ""
     notes: tuple[str, ...] = ()
-    classes: tuple[tuple[str, float], ...] = ()
-    """The likeliest classes with their probabilities."""
+    classes: tuple[tuple[str, str, float], ...] = ()
+    """The likeliest classes: name, probability as text, and length of its bar, 0 to 1."""
 
 
 def notice(text: str) -> str:
@@ -65,7 +64,7 @@ def heat_maps(answer: Answer) -> str:
         if cell.explanation is None or cell.map is None:
             cards.append(_MapCard(shorten(title), name, cell.error))
             continue
-        caption = grid.caption(row, cell)
+        caption, activation = grid.caption(row, cell), cell.explanation.activation
         cards.append(
             _MapCard(
                 shorten(title),
@@ -74,7 +73,10 @@ def heat_maps(answer: Answer) -> str:
                 alt=f"Heat map of {cell.explanation.model} for {caption.headline}",
                 headline=caption.headline,
                 notes=tuple(caption.notes),
-                classes=tuple(likeliest_classes(cell)),
+                classes=tuple(
+                    (label, value_text(value, activation), 0.0 if activation == "none" else value)
+                    for label, value in likeliest_classes(cell)
+                ),
             )
         )
     colors = bar_colors(grid.look, _BAR_STEPS, grid.signed)

@@ -13,6 +13,8 @@ from pathlib import Path
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
 from swin_core.zoo.load import ASSETS, available
+from swin_core.zoo.offered import VARIABLE, offered_files
+from swin_core.zoo.python_models import is_python
 
 ROOT = Path.cwd()
 """Folder that the server was started in; paths of weights files are relative to it and may not leave it."""
@@ -48,8 +50,11 @@ def sample_label(name: str) -> str:
 
 
 def offered_models() -> list[str]:
-    """Return the bundled models, then the runs that have weights, newest first, each with its checkpoints."""
-    names = list(available())
+    """Return the bundled models, those of `SWINLENS_MODELS`, and the runs that have weights, each with its checkpoints.
+
+    Runs are sorted by their time, newest first.
+    """
+    names = [*available(), *offered_files()]
     with suppress(RunError):  # a name that is typed in is still tried, and then the reason is shown
         for run in runs.list_runs():
             names += sorted(checkpoint.model for checkpoint in run.checkpoints())
@@ -110,13 +115,15 @@ def model_source(name: str) -> str:
     """Return what `swin_core.load` has to load for a model's name.
 
     Args:
-        name: a bundled name, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a weights file's path relative
-            to `ROOT`.
+        name: a bundled name, a name of `offered_files`, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a
+            weights file's path relative to `ROOT`. Python files, which would be run, must be offered.
 
     Raises:
         ModelError: there is no such file, or the name has other characters or leads out of `ROOT` and of the runs'
             folder; the latter is checked before any file is touched.
     """
+    if name in (offered := offered_files()):
+        return str(offered[name])
     if not _SAFE.fullmatch(name) or len(name) > 200:
         raise ModelError(
             "a model's name consists of letters, digits and . _ + - and of folders inside the project: "
@@ -124,6 +131,11 @@ def model_source(name: str) -> str:
         )
     if name.startswith("timm/") or name in available():
         return name
+    if is_python(name):
+        raise ModelError(
+            f"{name} is a Python file, which would be run: only the person who starts this page can offer it, in the "
+            f"environment variable {VARIABLE}."
+        )
     path = _inside(ROOT, name)
     if path is None:
         run, _, file = name.partition("/")

@@ -20,6 +20,7 @@ from dashboard.compare.controls import (
 )
 from dashboard.compare.export_menu import show_exports
 from dashboard.compare.grid_view import GridView
+from dashboard.compare.layer_place import show_layer_places
 from dashboard.compare.measurements import with_trust
 from dashboard.compare.reading_guide import how_to_read
 from dashboard.compare.timeline_section import show_timeline
@@ -56,7 +57,7 @@ def main() -> None:
         rows, method = choose_rows(), choose_method()
         layer_box, against_box = st.container(width="content"), st.container(width="content")
     settle(ignored)
-    classes_box = st.container()
+    place_box, classes_box = st.container(), st.container()
     ignored_box = st.container()
     if not can_show(images, models, faults):
         return
@@ -69,6 +70,9 @@ def main() -> None:
     grid_view.load(_comparison_while_loading(images, models, method), look)
     with layer_box:
         layer = choose_layer(models, method)
+    if layer is not None or (method is not None and METHODS[method].kind == "layer"):
+        with place_box:
+            show_layer_places(models, layer)
     with against_box:
         against = choose_against(models, method)
     show_ignored(ignored + ignored_classes(rows, images, models), ignored_box)

@@ -53,7 +53,7 @@ def read_internals(classifier: Classifier, image: Image.Image) -> Internals:
     """
     parts = anatomy(classifier)
     view = classifier.view(image)
-    model = classifier.model
+    model = classifier.logits_model
     size = (view.shape[0], view.shape[1])
     arrange = {name: layer_arrangement(model, name, size) for name in parts.stages}
     maps: dict[str, Tensor] = {}
@@ -72,7 +72,7 @@ def read_internals(classifier: Classifier, image: Image.Image) -> Internals:
             with watch_attention(model, x, attention_blocks(model), read) as logits:
                 pass
         else:
-            with evaluation_mode(model), torch.inference_mode():
+            with evaluation_mode(model), torch.no_grad():
                 logits = model(x)
     stages = tuple(_stage_map(name, maps[name].double().numpy()) for name in parts.stages)
     return Internals(view, logits[0].float().cpu().numpy(), stages, tuple(transitions))
@@ -248,6 +248,8 @@ def relevance_of_stages(classifier: Classifier, view: np.ndarray, target: int) -
         LayerError: another model.
         TargetError: a class outside the model's classes.
     """
-    result = relevance(classifier.model, classifier.tensor(view), torch.tensor([target], device=classifier.device))
+    result = relevance(
+        classifier.logits_model, classifier.tensor(view), torch.tensor([target], device=classifier.device)
+    )
     maps = tuple(values[0].float().cpu().numpy() for values in (result.pixels, *result.stages))
     return StageRelevance(classifier.labels[target], float(result.logits[0]), maps, tuple(result.sums[0].tolist()))

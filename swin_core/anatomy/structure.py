@@ -185,8 +185,10 @@ def _token_shapes(classifier: Classifier, modules: dict[str, nn.Module]) -> dict
         shapes[name] = output.shape
 
     model, size = classifier.model, classifier.image_size
-    with classifier.lock, evaluation_mode(model), torch.inference_mode(), watch_outputs(modules, record):
-        model(torch.zeros(1, len(classifier.mean), size, size, device=classifier.device, dtype=classifier.dtype))
+    with classifier.lock, evaluation_mode(model), torch.no_grad(), watch_outputs(modules, record):
+        classifier.logits_model(
+            torch.zeros(1, len(classifier.mean), size, size, device=classifier.device, dtype=classifier.dtype)
+        )
     return shapes
 
 

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
 from swin_core.models.windows import Pair, fit_window, pad_to_windows, window_partition, window_reverse
+from swin_core.zoo.contract import inner_model
 
 __all__ = ["AttentionBlock", "Windows", "attention_blocks", "is_instance", "watch_attention"]
 
@@ -94,6 +95,7 @@ def attention_blocks(model: nn.Module) -> list[AttentionBlock]:
     Raises:
         LayerError: a model that is not supported, or one with a block without plain attention.
     """
+    model = inner_model(model)
     kind = type(model).__name__
     attention_class = next((attention for known, attention in _SUPPORTED.items() if is_instance(model, known)), None)
     if attention_class is None:

@@ -54,7 +54,9 @@ def attribute(
     known = chosen_method(method, compares=against is not None)
     names = chosen_layers(classifier, known, layers)
     with classifier.lock:
-        result = run_method(classifier.model, batch, batch_targets(targets, against), known, names, reshape_transform)
+        result = run_method(
+            classifier.logits_model, batch, batch_targets(targets, against), known, names, reshape_transform
+        )
     maps = resize_maps(result.maps[0]).float()
     return maps if signed else maps.relu()
 

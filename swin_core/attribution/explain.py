@@ -67,7 +67,7 @@ def explain(
         their grids, or `(K, 1, h, w)` if fused.
 
     Raises:
-        ConfigError: an unknown method or fusion, missing preprocessing, or labels that do not fit the logits.
+        ConfigError: an unknown method or fusion, or missing preprocessing.
         ImageError: not an image, or one of a single colour.
         TargetError: a class that the model does not have.
         LayerError: a layer that does not exist or has no grid.
@@ -126,10 +126,10 @@ class ExplanationSession:
             with (
                 self._classifier.lock,
                 share_passes(passes),
-                shared_forward(self._classifier.model, passes.x, layers),
+                shared_forward(self._classifier.logits_model, passes.x, layers),
             ):
                 pass
-        return passes.passes[0].logits[0].detach().float().softmax(-1).cpu().numpy()
+        return self._classifier.probabilities(passes.passes[0].logits[0].detach()).cpu().numpy()
 
     def explain(
         self,
@@ -303,15 +303,16 @@ class _Call:
             index = int(target)
         if index is not None:
             return index
-        known = f"it knows {first_names(labels)}" if labels else "its classes have no names, so use an index"
-        raise TargetError(f"{self.classifier.name} has no class {target[:80]!r}; {known}.")
+        raise TargetError(
+            f"{self.classifier.name} has no class {target[:80]!r}; it knows {first_names(labels)}, or use an index."
+        )
 
     def run(self, x: Tensor, select: TargetSelector, passes: SharedPasses | None = None) -> Attribution:
         """Run the method, with the forward passes of a session if it has some."""
         classifier = self.classifier
         with classifier.lock, share_passes(passes):
             try:
-                return run_method(classifier.model, x, select, self.method, self.layers, self.reshape_transform)
+                return run_method(classifier.logits_model, x, select, self.method, self.layers, self.reshape_transform)
             except (AssertionError, RuntimeError, ValueError) as error:
                 height, width = x.shape[2:]
                 fits = height == width == classifier.image_size and not isinstance(error, AssertionError)
@@ -324,20 +325,19 @@ class _Call:
         """Return the explanation of one image of the batch."""
         classifier = self.classifier
         logits = attribution.logits[index].float()
-        if classifier.labels and len(logits) != classifier.num_classes:
-            raise ConfigError(f"{classifier.name} has {classifier.num_classes} labels for {len(logits)} logits.")
         maps = torch.stack([resize_maps([layer[index].float() for layer in row]) for row in attribution.maps])
         contrasts = [int(target.against[index]) for target in attribution.targets if target.against is not None]
         completeness = attribution.completeness
         return Explanation(
             model=classifier.name,
             method=self.method.name,
-            labels=classifier.labels or tuple(f"class {number}" for number in range(len(logits))),
+            labels=classifier.labels,
             weights_hash=classifier.weights_hash,
             view=image.view,
             image=image.image,
             logits=logits.cpu().numpy(),
-            probabilities=logits.softmax(-1).cpu().numpy(),
+            probabilities=classifier.probabilities(logits).cpu().numpy(),
+            activation=classifier.activation,
             targets=tuple(int(target.classes[index]) for target in attribution.targets),
             layers=self.layers if self.fuse is None else (" + ".join(self.layers),),
             maps=(maps if self.fuse is None else _fused(maps, self.fuse)).cpu().numpy(),

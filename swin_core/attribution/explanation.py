@@ -31,7 +31,7 @@ class Explanation:
         view: the pixels that the model saw, `(H, W, 3)` uint8.
         image: the same crop at the image's resolution, `(h0, w0, 3)` uint8, longest side at most 512 pixels.
         logits: `(classes,)`, float32.
-        probabilities: softmax of the logits, `(classes,)`, float32.
+        probabilities: of the classes, `(classes,)`, float32; of a regression the outputs themselves.
         targets: class indices, K of them.
         layers: names of the L target layers; "input" for methods that explain the pixels. Maps fused of several layers
             have all names, joined by " + ".
@@ -41,6 +41,7 @@ class Explanation:
         region: the part of the given image that the model saw, in pixels: left, top, right, bottom.
         against: contrast class of each target, K of them, or None.
         fused: how the maps of several layers were fused, "mean" or "max"; empty if they were not.
+        activation: "softmax", "sigmoid" for classes with probabilities of their own, or "none" for a regression.
     """
 
     model: str
@@ -58,12 +59,17 @@ class Explanation:
     region: Region = (0, 0, 1, 1)
     against: tuple[int, ...] | None = None
     fused: str = ""
+    activation: str = "softmax"
 
     def __repr__(self) -> str:
         """Return one line: method, model, layers, targets with their probabilities, shape of the maps."""
-        targets = ", ".join(f"{self.label(k)} {self.probabilities[i]:.1%}" for k, i in enumerate(self.targets))
+        targets = ", ".join(f"{self.label(k)} {self._value(i)}" for k, i in enumerate(self.targets))
         shape = " x ".join(map(str, self.maps.shape))
         return f"<Explanation: {self.method} of {self.model} at {', '.join(self.layers)}: {targets}; maps {shape}>"
+
+    def _value(self, index: int) -> str:
+        value = float(self.probabilities[index])
+        return f"{value:.4g}" if self.activation == "none" else f"{value:.1%}"
 
     def label(self, k: int) -> str:
         """Return the class name of the k-th target."""
@@ -135,7 +141,7 @@ class Explanation:
         figures = []
         for k, index in enumerate(self.targets):
             for layer, name in enumerate(self.layers):
-                caption = f"{self.label(k)} {self.probabilities[index]:.1%} · {self.method} at {name}"
+                caption = f"{self.label(k)} {self._value(index)} · {self.method} at {name}"
                 figures.append(
                     '<figure style="display:inline-block;margin:4px">'
                     f'<img alt="{escape(caption)}" src="{image_uri(self.overlay(k, layer), "PNG")}">'

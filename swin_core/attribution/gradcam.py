@@ -20,6 +20,7 @@ from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode, watch_outputs
+from swin_core.zoo.contract import LogitsModel, inner_model
 
 __all__ = [
     "GRAD_CAM",
@@ -271,6 +272,9 @@ def _completeness(
     With mean pooling and a linear head, the gradient in every cell is the head's row divided by the number of cells,
     and the signed map sums to the logit minus its bias. None if the gradient differs from that.
     """
+    if isinstance(model, LogitsModel) and model.pair:
+        return None
+    model = inner_model(model)
     get_classifier = getattr(model, "get_classifier", None)
     head = get_classifier() if callable(get_classifier) else getattr(model, "head", None)
     if not isinstance(head, nn.Linear) or head.weight.shape != (logits.shape[1], activation.shape[1]):

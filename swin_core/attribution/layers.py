@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from swin_core.errors import LayerError, first_names
-from swin_core.models.modes import evaluation_mode, watch_outputs
+from swin_core.models.modes import evaluation_mode, frozen_parameters, watch_outputs
 from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.contract import inner_model
 
-_PREFIXES = (0, 1, 2, 5)
-"""Possible numbers of prefix tokens: none, class token, with distillation token, with four registers."""
+_PREFIXES = (0, 1, 2, 4, 5)
+"""Possible numbers of prefix tokens: none, class token, with distillation token, four registers, these with a class
+token."""
 
 _STAGES = 4
 """Layers that stand for the stages of a model without stages: as many as a Swin has stages."""
@@ -144,7 +146,7 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
     """
     if not names:
         raise LayerError("name at least one target layer.")
-    return {name: _module(model, name) for name in names}
+    return {name: _module(inner_model(model), name) for name in names}
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:
@@ -160,7 +162,7 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 def prefix_tokens(model: nn.Module) -> int | None:
     """Tokens before the grid, if the model states them as timm's ViTs do."""
-    count = getattr(model, "num_prefix_tokens", None)
+    count = getattr(inner_model(model), "num_prefix_tokens", None)
     return count if isinstance(count, int) else None
 
 
@@ -169,12 +171,11 @@ def default_layer(classifier: Classifier) -> str:
     return offered_layers(classifier)[0]
 
 
-_offered: "weakref.WeakKeyDictionary[nn.Module, dict[int, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
-"""Cache of `offered_layers` by model and image size, since other sizes have other grids."""
-
-
 def offered_layers(classifier: Classifier) -> tuple[str, ...]:
     """Target layers to choose from: the default, the last layer of each resolution, and the norms of the last block.
+
+    A layer is offered if its output is a map of the image, and if the logits depend on the cells of that map. One
+    forward and backward pass of a trial image finds them, whatever their names.
 
     The default is the last layer with a grid, such as the last stage of a ResNet or ConvNeXt. In transformers whose
     blocks start with a norm it is that norm of the last block: on mosaics its Grad-CAM locates the target class far
@@ -185,38 +186,28 @@ def offered_layers(classifier: Classifier) -> tuple[str, ...]:
     Raises:
         LayerError: no layer of the model has a grid.
     """
-    by_size = _offered.setdefault(classifier.model, {})
-    if classifier.image_size not in by_size:
-        by_size[classifier.image_size] = _find_offered(classifier)
-    return by_size[classifier.image_size]
-
-
-def _find_offered(classifier: Classifier) -> tuple[str, ...]:
-    model = classifier.model
-    layouts = _trace(classifier)
-    # The attention of a single window, (B, heads, N, N), has the shape of a map; auxiliary heads have their own loss.
-    order = [name for name in layouts if "attn" not in name and "head" not in name]
+    found = _trace(classifier)
+    layouts = found.layouts
+    order = list(layouts)
+    if found.class_token and found.first_norms:
+        return tuple(reversed(found.first_norms))
     if any(max(layouts[name].grid) > 1 for name in order):
         order = [name for name in order if max(layouts[name].grid) > 1]
-    if prefix_tokens(model) and getattr(model, "global_pool", "token") == "token":
-        order = [name for name in order if name.endswith(".norm1")]
-        if order:
-            return tuple(reversed(order))
     if not order:
         raise LayerError(f"no layer of {classifier.name} has the image's grid; pass a layer and a reshape_transform.")
-    stages: dict[tuple[int, int], str] = {}
-    for name in order:  # the outermost layer of each grid, and among those the last
-        known = stages.get(layouts[name].grid)
-        if known is None or name.count(".") <= known.count("."):
-            stages[layouts[name].grid] = name
-    block = next((name for name in reversed(order) if f"{name}.norm1" in order), "")
-    norms = [name for name in (f"{block}.norm1", f"{block}.norm2", block) if name in order]
-    last = stages.pop(layouts[order[-1]].grid)
-    earlier = sorted(stages.values(), key=order.index, reverse=True)
-    # Swin V2 normalises after the attention and the MLP; which of its layers is best was not measured.
-    norm2, mlp = f"{block}.norm2", f"{block}.mlp"
-    pre_norm = norm2 in order and mlp in order and order.index(norm2) < order.index(mlp)
-    return tuple(dict.fromkeys([*(norms[:1] if pre_norm else []), last, *norms, *earlier]))
+    stages = [name for name in _stages(layouts) if name in order]
+    at_last_grid = [name for name in order if layouts[name].grid == layouts[order[-1]].grid]
+    last = min(reversed(at_last_grid), key=lambda name: name.count("."))  # the outermost, and among those the last
+    if stages and stages[-1].rpartition(".")[0] == last:  # a container, which returns what its last stage does
+        last = stages[-1]
+    earlier = [name for name in reversed(stages) if name not in at_last_grid]
+    # The norms of the last block, and its output.
+    blocks = [name.rpartition(".")[0] for name in found.norms if name in order]
+    block = next((block for block in reversed(blocks) if re.search(r"\d$", block) and blocks.count(block) > 1), "")
+    norms = [name for name in found.norms if block and name in order and name.rpartition(".")[0] == block]
+    first = [name for name in norms if name in found.first_norms]
+    norms += [block] if block in order else []
+    return tuple(dict.fromkeys([*first, last, *norms, *earlier]))
 
 
 def stage_layers(classifier: Classifier) -> tuple[str, ...]:
@@ -229,38 +220,167 @@ def stage_layers(classifier: Classifier) -> tuple[str, ...]:
     Raises:
         LayerError: no layer of the model has a grid.
     """
-    layouts = _trace(classifier)
-    families: dict[str, dict[tuple[int, int], str]] = {}
-    for name, layout in layouts.items():
-        family = re.sub(r"\d+", "#", name)
-        if family != name and "attn" not in name and "head" not in name:
-            families.setdefault(family, {})[layout.grid] = name
-    if families:
-        best = max(families, key=lambda family: (len(families[family]), -family.count("."), -len(family)))
-        if len(families[best]) > 1:
-            return tuple(sorted(families[best].values(), key=list(layouts).index))
-    blocks = [name for name in layouts if name.endswith(".norm1")] or [default_layer(classifier)]
+    found = _trace(classifier)
+    if stages := _stages(found.layouts):
+        return tuple(stages)
+    blocks = found.first_norms or [default_layer(classifier)]
     indices = {max(round((stage + 1) * len(blocks) / _STAGES) - 1, 0) for stage in range(_STAGES)}
     return tuple(blocks[index] for index in sorted(indices))
 
 
-def _trace(classifier: Classifier) -> dict[str, Layout]:
-    """The layout of each layer whose output has a grid, in the order in which the layers finish."""
+def _stages(layouts: dict[str, Layout]) -> list[str]:
+    """Return the last layer of each resolution of the family that passes through the most; none if that is one."""
+    families: dict[str, dict[tuple[int, int], str]] = {}
+    for name, layout in layouts.items():
+        family = re.sub(r"\d+", "#", name)
+        if family != name:
+            families.setdefault(family, {})[layout.grid] = name
+    best = max(families, key=lambda family: (len(families[family]), -family.count("."), -len(family)), default="")
+    stages = families.get(best, {})
+    return sorted(stages.values(), key=list(layouts).index) if len(stages) > 1 else []
+
+
+@dataclass(frozen=True)
+class LayerPosition:
+    """Where a layer lies in its model."""
+
+    grid: tuple[int, int]
+    """Cells, `(h, w)`."""
+    number: int
+    """Number of its stage, or of its block in a model with a single resolution; from 1."""
+    count: int
+    """Stages or blocks of the model."""
+    depth: float
+    """Share of the model's layers that have run when it has, 0 to 1."""
+
+
+def layer_positions(classifier: Classifier) -> dict[str, LayerPosition]:
+    """Return where each of `offered_layers` lies.
+
+    Raises:
+        LayerError: no layer of the model has a grid.
+    """
+    offered = offered_layers(classifier)
+    found = _trace(classifier)
+    grids = list(dict.fromkeys(found.layouts[name].grid for name in _stages(found.layouts)))
+    order = list(found.layouts)
+    positions = {}
+    for name in offered:
+        grid = found.layouts[name].grid
+        if grid in grids:
+            number, count = grids.index(grid) + 1, len(grids)
+        else:
+            started = sum(order.index(norm) <= order.index(name) for norm in found.first_norms)
+            number, count = max(started, 1), max(len(found.first_norms), 1)
+        depth = (found.executed.index(name) + 1) / len(found.executed)
+        positions[name] = LayerPosition(grid, number, count, depth)
+    return positions
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What a trial image found out about the layers of a model, in the order in which they finish."""
+
+    layouts: dict[str, Layout]
+    """Layers whose output is a map of the image that the logits depend on."""
+    executed: list[str]
+    """All layers that return a tensor that depends on the image."""
+    norms: list[str]
+    """Layer norms of `layouts`."""
+    first_norms: list[str]
+    """Norms that a numbered block starts with: pre-norm transformers, not post-norm ones or convolutional blocks."""
+    class_token: bool
+    """Whether behind some layer only tokens before the grid reach the logits."""
+
+
+_traces: "weakref.WeakKeyDictionary[nn.Module, dict[int, _Trace]]" = weakref.WeakKeyDictionary()
+"""Cache of `_trace` by model and image size, since other sizes have other grids."""
+
+
+def _trace(classifier: Classifier) -> _Trace:
+    by_size = _traces.setdefault(classifier.model, {})
+    if classifier.image_size not in by_size:
+        by_size[classifier.image_size] = _pass_image(classifier)
+    return by_size[classifier.image_size]
+
+
+def _pass_image(classifier: Classifier) -> _Trace:
+    """Run a model forward and backward on a trial image and note what its layers return."""
     model, size = classifier.model, (classifier.image_size, classifier.image_size)
     modules = {name: module for name, module in model.named_modules() if name}
     layouts: dict[str, Layout] = {}
+    shapes: dict[str, torch.Size] = {}
+    reached: dict[str, bool] = {}  # whether a layer's gradient is not zero in some cell of the grid
+
+    def watch_gradient(name: str, layout: Layout, output: Tensor) -> None:
+        def note(gradient: Tensor) -> None:
+            at_grid = bool(layout.channels_first(gradient).any())
+            if at_grid or gradient.any():
+                reached[name] = at_grid
+
+        output.register_hook(note)
 
     def record(name: str, output: object) -> None:
+        # Tables of weights do not depend on the image.
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        if name in shapes:  # it runs more than once, so it has no map of its own
+            layouts.pop(name, None)
+            return
+        shapes[name] = output.shape
+        # The attention of a single window, (B, heads, N, N), has the shape of a map; auxiliary heads are no part of it.
+        if _inside_attention(name, modules) or "head" in name or isinstance(modules[name], nn.Identity):
+            return
         try:
-            layout = find_layout(name, modules[name], output, size, prefix=prefix_tokens(model))
+            layouts[name] = find_layout(name, modules[name], output, size, prefix=prefix_tokens(model))
         except LayerError:
             return
-        layouts.pop(name, None)
-        layouts[name] = layout
+        watch_gradient(name, layouts[name], output)
 
-    with classifier.lock, evaluation_mode(model), torch.inference_mode(), watch_outputs(modules, record):
-        model(torch.zeros(1, len(classifier.mean), *size, device=classifier.device, dtype=classifier.dtype))
-    return layouts
+    with (
+        classifier.lock,
+        evaluation_mode(model),
+        frozen_parameters(model),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(classifier.device.type, enabled=False),
+    ):
+        values = len(classifier.mean) * size[0] * size[1]
+        ramp = torch.linspace(-1, 1, values, device=classifier.device).view(1, -1, *size)
+        with watch_outputs(modules, record):
+            logits = classifier.logits_model(ramp.to(classifier.dtype).requires_grad_())
+        if logits.requires_grad:
+            # Unequal weights, since logits of opposite sign would cancel.
+            (logits[0] * torch.linspace(1, 2, logits.shape[1]).to(logits)).sum().backward()
+    class_token = False
+    if reached:  # else the head has zeros, before training
+        at_layers = {name: at_grid for name, at_grid in reached.items() if name in layouts}
+        class_token = any(layouts[name].kind == "tokens" and not at_grid for name, at_grid in at_layers.items())
+        layouts = {name: layout for name, layout in layouts.items() if at_layers.get(name)}
+    norms = [name for name in layouts if isinstance(modules[name], nn.LayerNorm | nn.RMSNorm)]
+    return _Trace(layouts, list(shapes), norms, _first_norms(norms, shapes), class_token)
+
+
+def _first_norms(norms: list[str], shapes: dict[str, torch.Size]) -> list[str]:
+    """Return the norms that a numbered block starts with, by the shapes of all layers in the order of their calls."""
+    first_child: dict[str, str] = {}
+    for name in shapes:
+        first_child.setdefault(name.rpartition(".")[0], name)
+    found = []
+    for name in norms:
+        block = name.rpartition(".")[0]
+        keeps_shape = shapes.get(block, shapes[name]) == shapes[name]  # else patches are merged behind the norm
+        if re.search(r"\d$", block) and first_child[block] == name and keeps_shape:
+            found.append(name)
+    return found
+
+
+def _inside_attention(name: str, modules: dict[str, nn.Module]) -> bool:
+    parts = name.split(".")
+    around = (modules[".".join(parts[:count])] for count in range(1, len(parts)))
+    return bool(re.search(r"attn|attention", name)) or any(
+        type(module).__name__.endswith(("Attention", "Attn")) for module in around
+    )
 
 
 def layer_arrangement(model: nn.Module, layer: str, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:

@@ -30,6 +30,7 @@ from swin_core.models.linear import linear
 from swin_core.models.swin import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock
 from swin_core.models.window_attention import WindowAttention
 from swin_core.models.windows import fit_window, pad_to_windows, window_partition, window_reverse
+from swin_core.zoo.contract import LogitsModel, inner_model
 
 __all__ = ["Relevance", "patch_relevance", "relevance", "relevance_layers", "relevance_maps"]
 
@@ -70,7 +71,8 @@ def relevance(model: nn.Module, x: Tensor, targets: Tensor, against: Tensor | No
 
 def relevance_layers(model: nn.Module) -> tuple[str, ...]:
     """The layers that `relevance_maps` accepts: `INPUT`, and the stages of our Swin from the first to the last."""
-    stages = len(model.layers) if isinstance(model, Swin) else 0
+    swin = inner_model(model)
+    stages = len(swin.layers) if isinstance(swin, Swin) else 0
     return (INPUT, *(f"layers.{number}" for number in range(stages)))
 
 
@@ -93,7 +95,7 @@ def relevance_maps(
     if not layers:
         raise LayerError(f"name at least one layer for relevance propagation, of {', '.join(known)}.")
     for layer in layers:
-        if isinstance(model, Swin) and layer not in known:
+        if isinstance(inner_model(model), Swin) and layer not in known:
             raise LayerError(f"relevance propagation has maps at {', '.join(known)}, not at {layer[:80]!r}.")
     logits, targets, results = _relevances(model, x, select)
     maps = [dict(zip(known, (result.pixels, *result.stages), strict=True)) for result in results]
@@ -137,16 +139,19 @@ PATCH_RELEVANCE = Method(
 
 def _relevances(model: nn.Module, x: Tensor, select: TargetSelector) -> tuple[Tensor, list[Target], list[Relevance]]:
     """Logits `(B, classes)`, the targets, and the relevance of each."""
-    if not isinstance(model, Swin):
+    swin = inner_model(model)
+    if not isinstance(swin, Swin):
         raise LayerError(
-            f"relevance propagation knows the layers of our own Swin, not those of {type(model).__name__}; "
+            f"relevance propagation knows the layers of our own Swin, not those of {type(swin).__name__}; "
             "choose another method, such as gradcam."
         )
-    model.check_input(x)
+    swin.check_input(x)
     # Inference tensors cannot have gradients, and autocast would round the gradients to half precision.
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        logits, outputs = _forward(model, x)
+        logits, outputs = _forward(swin, x)
+        if isinstance(model, LogitsModel):
+            logits = model.as_classes(logits, len(x))
         targets = select(logits.detach())
         results = []
         for number, target in enumerate(targets):

@@ -13,6 +13,7 @@ from swin_core.attribution.pixel_gradients import plain_logits
 from swin_core.attribution.targets import Attribution, TargetSelector
 from swin_core.errors import ConfigError, ImageError
 from swin_core.images.inpainting import blur, inpaint
+from swin_core.zoo.contract import activate, activation_of
 
 __all__ = ["FILLS", "fill_regions", "replace_region", "rise", "rise_masks", "sliding_occlusion"]
 
@@ -169,7 +170,7 @@ def rise(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
     for index in torch.arange(_RISE_MASKS).split(max(1, _BATCH // len(x))):
         part = masks(index).to(shown)
         shown += part.sum(0)
-        probabilities = _masked_logits(model, x, part).double().softmax(-1)
+        probabilities = activate(_masked_logits(model, x, part).double(), activation_of(model))
         for target, sums in zip(targets, maps, strict=True):
             weights = torch.stack([target.score(rows) for rows in probabilities])  # (N, B)
             sums += torch.einsum("nb,nhw->bhw", weights, part)

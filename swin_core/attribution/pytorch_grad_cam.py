@@ -28,6 +28,7 @@ from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.errors import LayerError, TargetError
 from swin_core.models.modes import evaluation_mode, frozen_parameters, watch_outputs
+from swin_core.zoo.contract import inner_model
 
 _BATCH = 32
 """Channels whose scores are computed in one forward pass."""
@@ -57,7 +58,7 @@ class _Query:
     @property
     def module(self) -> nn.Module:
         """The target layer."""
-        return self.model.get_submodule(self.layer)
+        return inner_model(self.model).get_submodule(self.layer)
 
     def output(self) -> Tensor:
         """The layer's output in its own layout, detached."""

@@ -20,6 +20,7 @@ from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, TargetSelector, check_logits
 from swin_core.errors import LayerError
 from swin_core.models.windows import pad_to_windows
+from swin_core.zoo.contract import inner_model
 
 __all__ = [
     "Shares",
@@ -188,6 +189,7 @@ def _unmerge(shares: Tensor, windows: Windows) -> Tensor:
 
 def _pooled(model: nn.Module, x: Tensor, windows: Windows) -> Tensor:
     """Shares of the last block's tokens in the pooled feature, `(B, H, W, 1)`."""
+    model = inner_model(model)
     pooling = getattr(model, "global_pool", "avg")
     prefix = prefix_tokens(model) or 0
     shares = x.new_zeros(len(x), *windows.grid, 1)
@@ -210,7 +212,7 @@ def first_layout(model: nn.Module, x: Tensor, windows: Windows) -> Layout:
     if prefix is None:
         return Layout("channels_last", windows.grid)
     tokens = torch.empty(len(x), windows.grid[1], 1, device="meta")
-    return find_layout("blocks.0", model, tokens, (x.shape[2], x.shape[3]), len(x), prefix)
+    return find_layout("blocks.0", inner_model(model), tokens, (x.shape[2], x.shape[3]), len(x), prefix)
 
 
 def on_grid(shares: Tensor, layout: Layout) -> Tensor:

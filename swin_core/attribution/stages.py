@@ -59,7 +59,7 @@ def explain_stages(
     base = explain(classifier, image, targets, method, against=against)
     contrast = None if base.against is None else torch.tensor(base.against, device=classifier.device)
     x = classifier.tensor(base.view).expand(len(base.targets), -1, -1, -1)
-    result = relevance(classifier.model, x, torch.tensor(base.targets, device=classifier.device), contrast)
+    result = relevance(classifier.logits_model, x, torch.tensor(base.targets, device=classifier.device), contrast)
     stages = [spread_evenly(cells.double().cpu().numpy(), (x.shape[2], x.shape[3])) for cells in result.stages]
     maps = np.stack([result.pixels.double().cpu().numpy(), *stages], axis=1)
     return replace(base, layers=strip_layers(classifier, method), maps=maps.astype(np.float32))

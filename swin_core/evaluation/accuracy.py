@@ -13,7 +13,7 @@ from torch import Tensor
 from swin_core.class_names import match_classes
 from swin_core.data.dataset import DataSet, SkippedFile
 from swin_core.data.registry import HOLDOUT, open_split
-from swin_core.errors import DataError, first_names
+from swin_core.errors import ConfigError, DataError, first_names
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.evaluation.trained_on import trained_on
 from swin_core.evaluation.views import read_batches
@@ -108,6 +108,7 @@ def evaluate_classifier(
         strict: refuse files that cannot be used, instead of leaving them out.
 
     Raises:
+        ConfigError: the model is a regression.
         DataError: no image can be read, `strict` and one cannot, or the model knows no class of the data set.
         TargetError: several classes of the model match a class of the data set.
     """
@@ -115,6 +116,8 @@ def evaluate_classifier(
         raise DataError(
             f"{dataset.name} has no class folders, so there is no truth to compare with; Browse shows predictions."
         )
+    if classifier.activation == "none":
+        raise ConfigError(f"{classifier.name} is a regression, so it has no accuracy; evaluate a classifier.")
     matches = match_classes(dataset.classes, classifier.labels)
     known = [index for index, label in enumerate(dataset.labels) if matches[label] is not None]
     left_out = tuple(name for name, match in zip(dataset.classes, matches, strict=True) if match is None)
@@ -137,7 +140,7 @@ def evaluate_classifier(
                 progress(done, len(part))
 
     with classifier.lock:
-        metrics = evaluate(classifier.model, batches(), ranks)
+        metrics = evaluate(classifier.logits_model, batches(), ranks, classifier.activation)
     skipped = [*dataset.skipped, *(file for files in ranks.all_gather(unreadable) for file in files)]
     if strict and skipped:
         raise DataError(f"{len(skipped)} files cannot be used: {'; '.join(map(str, skipped))}; mend them.")

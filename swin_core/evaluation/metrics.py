@@ -14,6 +14,7 @@ from swin_core.errors import DataError
 from swin_core.evaluation.confusion import confusion
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.distributed import SINGLE, Ranks
+from swin_core.zoo.contract import activate
 
 BATCH_SIZE = 64
 """Images per batch on a CPU, for all evaluations: the last bit of a sum depends on the batch size.
@@ -126,18 +127,25 @@ class BatchScores(NamedTuple):
     probabilities: Tensor
     """`(B, k)` float32, their probabilities."""
     loss: Tensor
-    """`(B,)` float32, cross-entropy in nats; 0 where the label is -1."""
+    """`(B,)` float32, minus the log of the true class's probability, in nats; 0 where the label is -1."""
     classes: int
 
 
-def score_batch(model: nn.Module, images: Tensor, labels: Tensor) -> BatchScores:
-    """Run the model in evaluation mode on images `(B, channels, H, W)` with labels `(B,)`; -1 is an unknown class."""
-    with evaluation_mode(model), _tf32(images.device), torch.inference_mode():
+def score_batch(model: nn.Module, images: Tensor, labels: Tensor, activation: str = "softmax") -> BatchScores:
+    """Run the model in evaluation mode on images `(B, channels, H, W)` with labels `(B,)`; -1 is an unknown class.
+
+    `activation`: of the logits, as in `Classifier`.
+    """
+    with evaluation_mode(model), _tf32(images.device), torch.no_grad():
         logits = model(images).float()
         top = logits.topk(min(TOP, logits.shape[1])).indices
-        loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
+        if activation == "softmax":
+            loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
+        else:  # each class has a probability of its own
+            of_truth = F.logsigmoid(logits).gather(1, labels.clamp(min=0)[:, None])[:, 0]
+            loss = torch.where(labels < 0, 0, -of_truth)
         # Of equal logits, topk and argmax may choose different ones.
-        return BatchScores(logits.argmax(1), top, logits.softmax(1).gather(1, top), loss, logits.shape[1])
+        return BatchScores(logits.argmax(1), top, activate(logits, activation).gather(1, top), loss, logits.shape[1])
 
 
 @contextmanager
@@ -151,13 +159,19 @@ def _tf32(device: torch.device) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks = SINGLE) -> Metrics:
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    ranks: Ranks = SINGLE,
+    activation: str = "softmax",
+) -> Metrics:
     """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`; its mode is restored afterwards.
 
     Args:
         model: the classifier.
         batches: this rank's share of the batches; no image may be in two shares.
         ranks: the ranks that evaluate together; each gets the metrics of all images.
+        activation: of the logits, as in `Classifier`.
 
     Raises:
         DataError: there is no image in any share.
@@ -165,7 +179,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: 
     columns: list[tuple[Tensor, ...]] = []
     classes = 0
     for images, labels in batches:
-        scores = score_batch(model, images, labels)
+        scores = score_batch(model, images, labels, activation)
         classes = scores.classes
         columns.append((labels, scores.predicted, scores.top, scores.loss))
     # A rank without a batch does not know the number of classes.

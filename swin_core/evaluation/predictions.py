@@ -21,7 +21,7 @@ import torch
 
 from swin_core.class_names import match_classes
 from swin_core.data.dataset import DataSet, user_folder
-from swin_core.errors import DataError
+from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.metrics import TOP, Metrics, score_batch
 from swin_core.evaluation.views import read_batches
 from swin_core.system.atomic import atomic_write
@@ -124,7 +124,12 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
         classifier: the model.
         dataset: the images.
         progress: called with the number of images done and their total.
+
+    Raises:
+        ConfigError: the model is a regression.
     """
+    if classifier.activation == "none":
+        raise ConfigError(f"{classifier.name} is a regression and predicts no class; choose a classifier.")
     truth, count = _truth(classifier, dataset), len(dataset)
     kept = min(TOP, classifier.num_classes)
     predicted, top = np.full(count, -1, np.int64), np.full((count, kept), -1, np.int64)
@@ -133,7 +138,7 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
         if len(rows):
             labels = torch.tensor(truth[rows], device=classifier.device)
             with classifier.lock:
-                scores = score_batch(classifier.model, classifier.tensor(views), labels)
+                scores = score_batch(classifier.logits_model, classifier.tensor(views), labels, classifier.activation)
             predicted[rows] = scores.predicted.cpu().numpy()
             top[rows] = scores.top.cpu().numpy()
             probabilities[rows] = scores.probabilities.cpu().numpy()
@@ -180,7 +185,7 @@ def _size_and_time(file: Path) -> tuple[int, int]:
 def cache_file(classifier: Classifier, dataset: DataSet, root: Path | None = None) -> Path:
     """Return the file for a model's predictions for a split; its name is a digest of all that they depend on."""
     preprocessing = [classifier.mean, classifier.std, classifier.image_size, classifier.crop_fraction]
-    preprocessing += [classifier.interpolation, classifier.squash]
+    preprocessing += [classifier.interpolation, classifier.squash, classifier.activation]
     state = [_FORMAT, classifier.weights_hash, classifier.labels, preprocessing, data_state(dataset)]
     digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     return (root or cache_root()) / "predictions" / f"{digest[:40]}.npz"

@@ -15,7 +15,7 @@ from swin_core.attribution.overlay import Look, is_fine, scale_top
 from swin_core.attribution.regions import common_parts
 from swin_core.class_names import candidates
 from swin_core.errors import ConfigError
-from swin_core.figures.text import percent, wrap
+from swin_core.figures.text import value_text, wrap
 from swin_core.trust.assess import Trust
 from swin_core.trust.similarity import agreement
 
@@ -71,7 +71,7 @@ class Caption:
     """The text under a cell."""
 
     headline: str
-    """Class and probability."""
+    """Class and probability; of a regression its output."""
     notes: tuple[str, ...]
     badge: str = ""
     """Whether the map beats the baseline maps, shown between headline and notes; empty if not measured."""
@@ -146,14 +146,16 @@ class Grid:
             notes.append(f"contrast with {labels[explanation.against[cell.target]]}")
         notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else "empty map: zero everywhere")
         prediction = []
-        if predicted != target:
-            prediction.append(f"predicts {labels[predicted]} · {percent(float(probabilities[predicted]))}")
-        truth = candidates(labels, row.truth) if row.truth else []
+        classifies = explanation.activation != "none"
+        if classifies and predicted != target:
+            share = value_text(float(probabilities[predicted]), explanation.activation)
+            prediction.append(f"predicts {labels[predicted]} · {share}")
+        truth = candidates(labels, row.truth) if row.truth and classifies else []
         if len(truth) == 1:  # a model without the true class is neither right nor wrong
             prediction.append("✓ right" if predicted == truth[0] else f"✗ wrong: it is {row.truth}")
         notes += [" ".join(prediction)] if prediction else []
         notes += [cell.note] if cell.note else []
-        headline = f"{labels[target]} · {percent(float(probabilities[target]))}"
+        headline = f"{labels[target]} · {value_text(float(probabilities[target]), explanation.activation)}"
         badge = ""
         if cell.trust is not None:
             verdict = "beats baselines" if cell.trust.better else "no better than baselines"

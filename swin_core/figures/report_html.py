@@ -20,7 +20,7 @@ from swin_core.figures.grid import Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.reading_guide import CROP, TRUST, describe_brightness, describe_scale
 from swin_core.figures.report_json import machine, versions
-from swin_core.figures.text import percent
+from swin_core.figures.text import value_text
 from swin_core.images.data_uri import image_uri
 
 REPRODUCE = (
@@ -97,11 +97,13 @@ def _predictions(grid: Grid, row: Row) -> _Table:
     repeated = len(models) < sum(explanation is not None for _, explanation in explained)
     lines = [
         [explanation.model if repeated else column]
-        + [f"{label} · {percent(probability)}" for label, probability in explanation.top_classes()]
+        + [f"{label} · {value_text(value, explanation.activation)}" for label, value in explanation.top_classes()]
         for column, explanation in models.values()
     ]
     count = max(map(len, lines), default=1) - 1
-    return _Table("Most probable classes", ["model", *map(str, range(1, count + 1))], lines)
+    regression = all(explanation.activation == "none" for _, explanation in models.values())
+    title = "Outputs" if models and regression else "Most probable classes"
+    return _Table(title, ["model", *map(str, range(1, count + 1))], lines)
 
 
 def _agreement(grid: Grid, matrix: np.ndarray) -> _Table:

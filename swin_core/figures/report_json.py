@@ -166,6 +166,7 @@ def _cell_content(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
         "target": target,
         "label": labels[target],
         "logit": _number(explanation.logits[target]),
+        "activation": explanation.activation,
         "probability": _number(probabilities[target]),
         "predicted": labels[predicted],
         "predicted_probability": _number(probabilities[predicted]),

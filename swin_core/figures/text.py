@@ -15,6 +15,11 @@ def percent(probability: float) -> str:
     return f"{value:.{digits}f}{NO_BREAK}%"
 
 
+def value_text(value: float, activation: str) -> str:
+    """Return a value of `Explanation.probabilities`: a percentage, or for the activation "none" the number itself."""
+    return f"{value:.4g}" if activation == "none" else percent(value)
+
+
 def shorten(text: str, length: int = 40) -> str:
     """Return a name of at most `length` characters; an ellipsis replaces the middle of a longer one."""
     if len(text) <= length:

@@ -6,6 +6,7 @@ torchvision's and timm's transforms: the whole image is resized and a whole numb
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -65,6 +66,12 @@ def to_float(images: Tensor) -> Tensor:
     """Convert `(B, H, W, C)` to `(B, C, H, W)` float32; uint8 is scaled to 0 to 1."""
     planes = images.permute(0, 3, 1, 2).float()
     return planes / 255 if images.dtype == torch.uint8 else planes
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Return RGB pixels `(..., 3)` uint8 as grey `(..., 1)` uint8: the luma of ITU-R 601-2, rounded as by Pillow."""
+    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -106,7 +106,7 @@ class Probe:
     @cached_property
     def blank_probability(self) -> Tensor:
         """Probabilities of the targets in the image of zeros, `(M,)`."""
-        return self._softmax(self.blank[:1])[0][self.targets]
+        return self._probabilities(self.blank[:1])[0][self.targets]
 
     def run(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """Run `count` generated images through the model in batches; return p(target) of each, `(count,)`.
@@ -117,7 +117,7 @@ class Probe:
             return self.images.new_zeros(0)
         probabilities = []
         for indices in torch.arange(count, device=self.images.device).split(_batch_size(self.images)):
-            probabilities.append(self._softmax(make(indices)).gather(1, targets[indices, None])[:, 0])
+            probabilities.append(self._probabilities(make(indices)).gather(1, targets[indices, None])[:, 0])
         return torch.cat(probabilities)
 
     def curve(self, before: Tensor, after: Tensor, order: Tensor, counts: Sequence[int]) -> Tensor:
@@ -144,14 +144,14 @@ class Probe:
         return self.run(len(order) * points, make, self.targets.repeat_interleave(points)).view(len(order), points)
 
     def _of_owners(self, images: Tensor) -> Tensor:
-        probabilities = torch.cat([self._softmax(batch) for batch in images.split(_batch_size(images))])
+        probabilities = torch.cat([self._probabilities(batch) for batch in images.split(_batch_size(images))])
         return probabilities[self.owner, self.targets]
 
-    def _softmax(self, batch: Tensor) -> Tensor:
-        model = self.classifier.model
+    def _probabilities(self, batch: Tensor) -> Tensor:
+        model = self.classifier.logits_model
         plain = torch.autocast(batch.device.type, enabled=False)
-        with self.classifier.lock, evaluation_mode(model), torch.inference_mode(), plain:
-            probabilities = model(batch).float().softmax(-1)
+        with self.classifier.lock, evaluation_mode(model), torch.no_grad(), plain:
+            probabilities = self.classifier.probabilities(model(batch))
         self.tick(len(batch))
         return probabilities
 

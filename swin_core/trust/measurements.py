@@ -133,7 +133,7 @@ class RankingMeasurements:
         views = [self.classifier.view(self.dataset.image(int(index))) for index in indices]
         batch = self.classifier.tensor(np.stack(views))
         with self.classifier.lock, evaluation_mode(self.classifier.model), torch.no_grad():
-            return batch, self.classifier.model(batch).argmax(1)
+            return batch, self.classifier.logits_model(batch).argmax(1)
 
     def run(
         self, grids: dict[Candidate, GridSize], steps: int, quick: bool, ranks: Ranks, progress: Progress | None

@@ -6,7 +6,6 @@ model. The check can only reject a method: in a network dominated by its residua
 may stay somewhat similar too (Binder et al. 2023, arXiv 2211.12486; arXiv 2401.06465).
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -114,9 +113,7 @@ def _learned(part: nn.Module) -> list[Tensor]:
 
 def _cascade(classifier: Classifier, seed: int) -> Iterator[Classifier]:
     """Copy a classifier and yield the copy, always the same object, after the randomisation of each part."""
-    randomised = Classifier(
-        copy.deepcopy(classifier.model), classifier.labels, classifier.mean, classifier.std, classifier.image_size
-    )
+    randomised = classifier.copy()
     generator = torch.Generator().manual_seed(seed)
     for _, tensors in parts(randomised.model):
         for tensor in tensors:

@@ -1,10 +1,12 @@
 """A classifier: a model with its preprocessing and its class names."""
 
+import copy
 import hashlib
 import math
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +15,31 @@ from torch import Tensor, nn
 
 from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ImageError, ModelError
-from swin_core.images.preprocessing import crop_region, crop_square, normalise, to_float
+from swin_core.images.preprocessing import crop_region, crop_square, grey, normalise, to_float
 from swin_core.models.modes import evaluation_mode
+from swin_core.zoo.contract import (
+    ACTIVATIONS,
+    LogitsModel,
+    Trial,
+    activate,
+    expected_channels,
+    expected_size,
+    inner_model,
+    settle,
+    unwrapped,
+)
 
 # timm is imported where it is used: it doubles the time to import this package, and bundled models do not need it.
 
 _LARGEST_INPUT = 4096  # pixels; a larger input would not fit into memory
-_RESAMPLING = {
+_SMALLEST_STD = 1e-7  # a smaller one turns rounding errors of pixels into large inputs
+RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+"""Pillow's filters by the names of `interpolation`."""
 
 # One lock for each model, shared by all its classifiers: hooks of one explanation must not see another's forward pass.
 _locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
@@ -36,11 +51,20 @@ _guard = threading.Lock()
 class Classifier:
     """A model with its preprocessing and its class names.
 
+    A trial image passes through the model once, which settles how its output becomes logits. `logits_model` is the
+    module from images to logits `(B, classes)` that everything uses; `model` is the bare model, whose layers have the
+    names that users know: the one inside `DataParallel`, `AveragedModel` or a compiled model.
+
     Args:
-        model: any classifier from `(B, channels, S, S)` to logits `(B, classes)`.
-        labels: class names in the order of the logits; repeated names get their index added.
-        mean: mean of each channel, for pixels in 0 to 1; the input is normalised with it.
-        std: standard deviation of each channel.
+        model: any classifier of images `(B, channels, S, S)`, in any precision. It may return logits `(B, classes)`, a
+            tuple, a dictionary or an object that holds them, or end in a softmax or sigmoid, which is not applied
+            twice. A single logit is that of the second of two classes.
+        labels: class names in the order of the logits, also as an array, `{index: name}` or `{name: index}`; repeated
+            names get their index added. None names the classes "class 0", "class 1" and so on. A single logit takes
+            two names, or one, which stands for the class of positive logits.
+        mean: mean of each channel, or of all, for pixels in 0 to 1; the input is normalised with it. With a value above
+            1, pixels are in 0 to 255, or in 0 to 65535.
+        std: standard deviation of each channel, or of all.
         image_size: side S of the input in pixels.
         name: the model's name; by default that of its class.
         crop_fraction: fraction of the shorter side that the centre crop keeps; above 1 the crop has a black border.
@@ -48,17 +72,23 @@ class Classifier:
         squash: squeeze the whole image into the square instead of cropping it.
         description: one line about the model.
         weights_hash: SHA-256 of the weights in hexadecimal; by default computed from the tensors when it is read.
+        activation: "softmax" for one class of all, "sigmoid" for each class on its own, "none" for a regression, whose
+            outputs are shown as they are. None: the one that the model ends in; else "sigmoid" for a single logit and
+            "softmax" for several.
+        output: key or index of the logits in the model's output; by default "logits" or the first that fits.
 
     Raises:
-        ConfigError: preprocessing that is out of range or inconsistent.
+        ConfigError: an argument that is out of range, or that contradicts another one.
+        ModelError: the model does not take images of this size and these channels, returns no logits, or has another
+            number of classes.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        labels: Sequence[str],
-        mean: Sequence[float],
-        std: Sequence[float],
+        labels: Sequence[str] | Mapping[Any, Any] | np.ndarray | None,
+        mean: Sequence[float] | float,
+        std: Sequence[float] | float,
         image_size: int,
         *,
         name: str = "",
@@ -67,22 +97,39 @@ class Classifier:
         squash: bool = False,
         description: str = "",
         weights_hash: str = "",
+        activation: str | None = None,
+        output: str | int | None = None,
     ):
-        if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std, default=0) <= 0:
-            raise ConfigError("mean and std need one number per channel, and each std must be above 0.")
-        if not 1 <= image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 2:
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"a classifier needs a torch module, not {type(model).__name__}.")
+        model = unwrapped(model)
+        self.mean, self.std = _per_channel(mean, std, expected_channels(model) or 3)
+        if not min(self.std) >= _SMALLEST_STD or not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise ConfigError("mean and std need one finite number per channel, and each std must be above 0.")
+        self.image_size = _side(image_size)
+        if not 1 <= self.image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 2:
             raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 2].")
-        if interpolation not in _RESAMPLING:
-            raise ConfigError(f"interpolation must be one of {', '.join(_RESAMPLING)}, not {interpolation!r}.")
+        if interpolation not in RESAMPLING:
+            raise ConfigError(f"interpolation must be one of {', '.join(RESAMPLING)}, not {interpolation!r}.")
+        if activation not in (None, *ACTIVATIONS):
+            raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}.")
         self.model = model
-        self.labels = unique_labels(labels)
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.image_size = image_size
         self.name = name or type(model).__name__
         self.crop_fraction, self.interpolation, self.squash = crop_fraction, interpolation, squash
         self.description = description
+        largest = max(*self.mean, *self.std)
+        self.white = 1.0 if largest <= 1 else 255.0 if largest <= 255 else 65535.0
+        """Value of a white pixel in the units of mean and std."""
         with _guard:
             self.lock = _locks.setdefault(model, threading.RLock())
+        names = None if labels is None else _listed(labels)
+        trial = Trial(
+            self.name, len(self.mean), self.image_size, None if names is None else len(names), activation, output
+        )
+        with self.lock:
+            self.logits_model, classes, self.activation = settle(model, trial)
+        pair = isinstance(self.logits_model, LogitsModel) and self.logits_model.pair
+        self.labels = unique_labels(_named(names, classes, pair, self.activation, self.name))
         if weights_hash:
             _hashes[model] = self._versions(), weights_hash
 
@@ -101,20 +148,38 @@ class Classifier:
         count = getattr(model, "num_classes", 0)
         if not isinstance(count, int) or not count:
             raise no_head(name or type(model).__name__)
-        if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
-            raise ModelError(f"{name or type(model).__name__} takes no square crop of an image; choose another model.")
+        size = expected_size(model)  # it may have been created with another one than its weights had
+        if size is None:
+            size = config["input_size"][1]
+            if size != config["input_size"][2]:
+                raise _no_square(name or type(model).__name__)
+        if config["crop_mode"] not in ("center", "squash"):
+            raise _no_square(name or type(model).__name__)
+        mean, std = config["mean"], config["std"]
+        channels = expected_channels(model)
+        if channels not in (None, len(mean)):  # timm's numbers are those of RGB
+            mean, std = sum(mean) / len(mean), sum(std) / len(std)
         return cls(
             model,
             default_labels(count),
-            config["mean"],
-            config["std"],
-            config["input_size"][1],
+            mean,
+            std,
+            size,
             name=name or f"timm/{architecture}",
             crop_fraction=config["crop_pct"],
-            interpolation=config["interpolation"] if config["interpolation"] in _RESAMPLING else "bicubic",
+            interpolation=config["interpolation"] if config["interpolation"] in RESAMPLING else "bicubic",
             squash=config["crop_mode"] == "squash",
             description=f"{architecture} from timm, {settings.get('tag') or 'no pretrained tag'}",
         )
+
+    def copy(self) -> "Classifier":
+        """Return this classifier with a copy of its model."""
+        twin = copy.copy(self)
+        twin.logits_model = copy.deepcopy(self.logits_model)
+        twin.model = inner_model(twin.logits_model)
+        with _guard:
+            twin.lock = _locks.setdefault(twin.model, threading.RLock())
+        return twin
 
     def __repr__(self) -> str:
         """Return one line: name, number of classes, image size, device."""
@@ -177,26 +242,110 @@ class Classifier:
         return image.crop(self.region(image))
 
     def view(self, image: Image.Image) -> np.ndarray:
-        """Return the pixels that the model sees, `(S, S, 3)` uint8: resized, then cropped at the centre."""
-        resampling = _RESAMPLING[self.interpolation]
-        return np.asarray(crop_square(image, self.image_size, self.crop_fraction, resampling, self.squash))
+        """Return the pixels that the model sees, `(S, S, 3)` uint8: resized, then cropped at the centre.
+
+        For a model of one channel they are grey.
+        """
+        resampling = RESAMPLING[self.interpolation]
+        pixels = np.asarray(crop_square(image, self.image_size, self.crop_fraction, resampling, self.squash))
+        return grey(pixels).repeat(3, -1) if len(self.mean) == 1 else pixels
 
     def tensor(self, view: np.ndarray) -> Tensor:
-        """Return normalised views, `(B, channels, H, W)` in the model's `dtype`, from `([B,] H, W, channels)` uint8."""
+        """Return normalised views, `(B, channels, H, W)` in the model's `dtype`.
+
+        Args:
+            view: `([B,] H, W, channels)` uint8, or floats in the units of `mean`. For a model of one channel, RGB
+                becomes grey.
+
+        Raises:
+            ConfigError: the view has other channels than the model.
+        """
+        if len(self.mean) == 1 and view.shape[-1] == 3 and view.dtype == np.uint8:
+            view = grey(view)
         if view.shape[-1] != len(self.mean):
             raise ConfigError(f"{self.name} takes {len(self.mean)} channels; the image has {view.shape[-1]}.")
         batch = torch.tensor(view if view.ndim == 4 else view[None], device=self.device)
-        return normalise(to_float(batch), self.mean, self.std).to(self.dtype)
+        pixels = to_float(batch)
+        if batch.dtype == torch.uint8 and self.white != 1:
+            pixels = pixels * self.white
+        return normalise(pixels, self.mean, self.std).to(self.dtype)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of logits `(..., classes)`, float32; the outputs themselves of a regression."""
+        return activate(logits, self.activation).float()
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Return the class probabilities of images, `(N, classes)` float32."""
+        """Return the class probabilities of images, `(N, classes)` float32; of a regression its outputs."""
         if isinstance(images, Image.Image | str | bytes) or not all(isinstance(image, Image.Image) for image in images):
             raise ImageError("predict takes a list of PIL images; swin_core.read_image reads one from a file.")
         if not images:
             return np.zeros((0, self.num_classes), np.float32)
         batch = torch.cat([self.tensor(self.view(image)) for image in images])
-        with self.lock, evaluation_mode(self.model), torch.inference_mode():
-            return self.model(batch).float().softmax(-1).cpu().numpy()
+        # Not in inference mode, since some models keep tensors for later passes, which may need gradients.
+        with self.lock, evaluation_mode(self.model), torch.no_grad():
+            return self.probabilities(self.logits_model(batch)).cpu().numpy()
+
+
+def _per_channel(mean: Any, std: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std as one number per channel; a single number stands for all channels."""
+    try:
+        given = [
+            np.asarray(list(values.values()) if isinstance(values, Mapping) else values, dtype=float)
+            for values in (mean, std)
+        ]
+    except (TypeError, ValueError) as error:
+        raise ConfigError("mean and std need one number per channel, or one for all.") from error
+    channels = max([len(values) for values in given if values.ndim == 1], default=channels)
+    each = [tuple((np.full(channels, values) if values.ndim == 0 else values.ravel()).tolist()) for values in given]
+    if any(values.ndim > 1 for values in given) or len(each[0]) != len(each[1]) or not channels:
+        raise ConfigError("mean and std need one number per channel, or one for all.")
+    return each[0], each[1]
+
+
+def _side(image_size: Any) -> int:
+    """Return the side of the model's input in pixels, also from a text or from equal sides."""
+    sides = list(image_size) if isinstance(image_size, list | tuple | np.ndarray) else [image_size]
+    try:
+        numbers = {int(side) for side in sides}
+        exact = all(float(side) == int(side) for side in sides)
+    except (TypeError, ValueError, OverflowError):
+        numbers, exact = set(), False
+    if len(numbers) != 1 or not exact:
+        raise ConfigError(f"image_size is the side of a square in pixels, such as 224, not {str(image_size)[:40]!r}.")
+    return numbers.pop()
+
+
+def _listed(labels: Sequence[str] | Mapping[Any, Any] | np.ndarray) -> list[str]:
+    """Return class names in the order of their indices, from a sequence, `{index: name}` or `{name: index}`."""
+    if not isinstance(labels, Mapping):
+        return [str(label) for label in labels]
+    pairs = list(labels.items())
+    if all(isinstance(value, int) for value in labels.values()):
+        pairs = [(index, name) for name, index in pairs]
+    try:
+        by_index = {int(index): str(name) for index, name in pairs}
+        return [by_index[index] for index in range(len(pairs))]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError("labels as a dictionary need the indices 0, 1, 2 and so on, each once.") from error
+
+
+def _named(labels: list[str] | None, classes: int | None, pair: bool, activation: str, name: str) -> list[str]:
+    """Return one name for each class.
+
+    Raises:
+        ModelError: there is another number of labels.
+    """
+    if classes is None:
+        return labels or []
+    if labels is None:
+        if activation == "none":
+            return ["output"] if classes == 1 else [f"output {index}" for index in range(classes)]
+        return [f"class {index}" for index in range(classes)]
+    if len(labels) == 1 and pair:
+        return [f"not {labels[0]}", labels[0]]
+    if len(labels) != classes:
+        raise ModelError(f"{name} has {classes} classes; {len(labels)} labels were given.")
+    return labels
 
 
 def default_labels(count: int) -> list[str]:
@@ -208,6 +357,10 @@ def default_labels(count: int) -> list[str]:
         return [f"class {index}" for index in range(count)]
     info = timm.data.ImageNetInfo(subset)
     return [info.index_to_description(index) for index in range(count)]
+
+
+def _no_square(name: str) -> ModelError:
+    return ModelError(f"{name} takes no square crop of an image; choose another model.")
 
 
 def no_head(name: str) -> ModelError:

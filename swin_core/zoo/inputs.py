@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from swin_core.errors import ConfigError, ImageError
+from swin_core.images.arrays import read_array
+from swin_core.images.preprocessing import crop_square
 from swin_core.images.read import read_image
-from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.classifier import RESAMPLING, Classifier
 
 ImageInput: TypeAlias = "Image.Image | str | os.PathLike[str] | bytes | np.ndarray | Tensor"
 
@@ -35,11 +37,12 @@ class PreparedImage:
 def as_classifier(model: Classifier | nn.Module, image: ImageInput) -> Classifier:
     """Return the classifier of a model.
 
-    A model of timm brings its preprocessing. Any other bare module explains normalised tensors only; its classes have
-    no names.
+    A model of timm brings its preprocessing. Any other bare module explains normalised tensors only; its classes are
+    named "class 0", "class 1" and so on.
 
     Raises:
         ConfigError: a bare module without preprocessing and an image that is not a normalised tensor.
+        ModelError: the module is no classifier of such images.
     """
     if isinstance(model, Classifier):
         return model
@@ -59,7 +62,9 @@ def as_classifier(model: Classifier | nn.Module, image: ImageInput) -> Classifie
     low, high = float(image.min()), float(image.max())
     scale = 1 / (high - low) if high > low else 1.0
     channels = image.shape[-3]
-    return Classifier(model, (), [-low * scale] * channels, [scale] * channels, image.shape[-2])
+    classifier = Classifier(model, None, [-low * scale] * channels, [scale] * channels, image.shape[-2])
+    classifier.white = 1.0
+    return classifier
 
 
 def prepare(classifier: Classifier, image: ImageInput) -> PreparedImage:
@@ -69,7 +74,8 @@ def prepare(classifier: Classifier, image: ImageInput) -> PreparedImage:
         classifier: the model with its preprocessing.
         image: a PIL image, a path, or the bytes of an image file; an array or a uint8 tensor, `(H, W)`, `(H, W, C)` or
             `(C, H, W)`, uint8 or floats in 0 to 1; or a float tensor, `(C, H, W)`, which is taken as normalised. Arrays
-            and tensors may have a batch dimension of 1.
+            and tensors may have a batch dimension of 1. A model of other than 3 channels takes arrays, and `.npy`,
+            `.npz` and TIFF files, of its own channels, with floats in the units of its mean.
 
     Raises:
         ImageError: not an image, or one of a single colour.
@@ -78,6 +84,8 @@ def prepare(classifier: Classifier, image: ImageInput) -> PreparedImage:
     if is_normalised(image):
         assert isinstance(image, Tensor)
         prepared = _from_normalised(classifier, image)
+    elif (array := _native_array(classifier, image)) is not None:
+        prepared = _from_array(classifier, array)
     else:
         rgb = as_image(image)
         view = classifier.view(rgb)
@@ -127,6 +135,68 @@ def _pixels(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
+def _native_array(classifier: Classifier, image: ImageInput) -> np.ndarray | None:
+    """Return an image that is an array of the model's own channels, `(H, W, channels)`; None for any other image."""
+    channels = len(classifier.mean)
+    if isinstance(image, str | os.PathLike):
+        suffix = os.fspath(image).lower().rpartition(".")[2]
+        if suffix in ("npy", "npz") or (suffix in ("tif", "tiff") and channels not in (1, 3)):
+            array = read_array(image)
+            if array.shape[2] != channels:
+                raise ConfigError(f"{classifier.name} takes {channels} channels; the image has {array.shape[2]}.")
+            return array
+        return None
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if not isinstance(image, np.ndarray) or channels == 3:
+        return None
+    array = image[0] if image.ndim == 4 and len(image) == 1 else image
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim == 3 and array.shape[2] != channels and array.shape[0] == channels:
+        array = array.transpose(1, 2, 0)
+    return array if array.ndim == 3 and array.shape[2] == channels and array.size else None
+
+
+def _from_array(classifier: Classifier, array: np.ndarray) -> PreparedImage:
+    """Return `(H, W, channels)` of the model's own channels, uint8 or numbers in the units of the mean, as it sees it.
+
+    Figures show the first three channels.
+    """
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ImageError("the array contains NaN or infinity.")
+    resampling = RESAMPLING[classifier.interpolation]
+    view = np.stack(
+        [
+            np.asarray(
+                crop_square(
+                    Image.fromarray(np.ascontiguousarray(plane)),
+                    classifier.image_size,
+                    classifier.crop_fraction,
+                    resampling,
+                    classifier.squash,
+                )
+            )
+            for plane in np.moveaxis(array, 2, 0)
+        ],
+        axis=2,
+    )
+    shown = [min(channel, array.shape[2] - 1) for channel in range(3)]
+
+    def as_rgb(values: np.ndarray) -> np.ndarray:
+        values = values[:, :, shown]
+        if values.dtype == np.uint8:
+            return values
+        return np.rint(255 * np.clip(values / classifier.white, 0, 1)).astype(np.uint8)
+
+    whole = Image.fromarray(as_rgb(array))
+    crop = classifier.crop(whole).copy()
+    crop.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
+    return PreparedImage(classifier.tensor(view), as_rgb(view), np.asarray(crop), classifier.region(whole))
+
+
 def _from_normalised(classifier: Classifier, tensor: Tensor) -> PreparedImage:
     x = tensor.detach()[None] if tensor.dim() == 3 else tensor.detach()
     if x.dim() != 4 or len(x) != 1:
@@ -139,7 +209,7 @@ def _from_normalised(classifier: Classifier, tensor: Tensor) -> PreparedImage:
     if x.shape[1] != channels:
         raise ConfigError(f"{classifier.name} takes {channels} channels; the tensor has {x.shape[1]}.")
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (classifier.mean, classifier.std))
-    planes = (x[0].float().cpu() * std + mean).clamp(0, 1)
+    planes = ((x[0].float().cpu() * std + mean) / classifier.white).clamp(0, 1)
     rgb = planes[[min(channel, channels - 1) for channel in range(3)]]
     view = (255 * rgb).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     height, width = view.shape[:2]

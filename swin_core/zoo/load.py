@@ -21,6 +21,8 @@ from swin_core.weights.files import load_weights, read_metadata, split_entry
 from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
 from swin_core.zoo.classifier import Classifier, default_labels, no_head
 from swin_core.zoo.model_card import ModelCard
+from swin_core.zoo.offered import offered_files
+from swin_core.zoo.python_models import describe_python, is_python, load_python
 from swin_core.zoo.recognise import Recognition, recognise
 
 ASSETS = Path(str(files("swin_core") / "assets")).resolve()
@@ -44,7 +46,8 @@ def load(
     Args:
         name: a bundled model; a run; a weights file, `FILE#ENTRY` for one of several state dicts in it; a folder that
             `save_pretrained` wrote; `timm/<model>`, `torchvision/<model>` or `hf/<repo>` for pretrained weights; or
-            `timm/<model>@FILE` and `torchvision/<model>@FILE` for a weights file of that architecture.
+            `timm/<model>@FILE` and `torchvision/<model>@FILE` for a weights file of that architecture; a Python
+            file with a function `load() -> Classifier`, which is run; or a name of `offered_files`.
         labels: class names that replace those of the file.
         device: where to put the model; by default a GPU if there is one.
         card: facts in place of those of the model card beside the weights.
@@ -55,9 +58,11 @@ def load(
         WeightsError: a file that is damaged or is not a weights file.
         ConfigError: the number of `labels` is not the number of classes.
     """
-    name = str(name)
+    name = str(offered_files().get(str(name), name))
     architecture, file = split_architecture(name)
-    if file:
+    if is_python(name):
+        classifier = load_python(Path(name))
+    elif file:
         classifier = _recognised(recognise(_located(file, runs_root), architecture, card), name)
     elif name.startswith(timm_models.PREFIX):
         classifier = Classifier.from_timm(timm_models.create(name.removeprefix(timm_models.PREFIX)), name)
@@ -95,7 +100,9 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) 
         ModelError: an unknown name, or a run that has saved no weights yet.
         WeightsError: a damaged file.
     """
-    name = str(name)
+    name = str(offered_files().get(str(name), name))
+    if is_python(name):
+        return describe_python(Path(name))
     architecture, file = split_architecture(name)
     if file:
         return f"{architecture}, weights file {split_entry(_located(file, runs_root))[0].name}"
@@ -128,7 +135,8 @@ def weights_file(name: str, runs_root: str | Path | None = None) -> Path:
 
 def recorded_training(name: str, runs_root: str | Path | None = None) -> dict[str, Any]:
     """Return the training settings in the weights of a run; empty for other models. Errors as in `weights_file`."""
-    if name.startswith(LIBRARIES):
+    name = str(offered_files().get(name, name))
+    if name.startswith(LIBRARIES) or is_python(name):
         return {}
     recorded = read_metadata(weights_file(name, runs_root)).get("training")
     return recorded if isinstance(recorded, dict) else {}
@@ -136,9 +144,12 @@ def recorded_training(name: str, runs_root: str | Path | None = None) -> dict[st
 
 def _located(name: str, runs_root: str | Path | None = None) -> Path:
     """Return the weights file of a model, or the folder that has its config.json; errors as in `weights_file`."""
+    name = str(offered_files().get(name, name))
     _, file = split_architecture(name)
     if file:
         return _located(file, runs_root)
+    if is_python(name):
+        raise ModelError(f"{Path(name).name[:80]!r} is a Python file, whose weights are in no file of their own.")
     if name.startswith(timm_models.PREFIX):
         return timm_models.cached_file(name.removeprefix(timm_models.PREFIX))
     if name.startswith(torchvision_models.PREFIX):

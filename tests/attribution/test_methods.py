@@ -423,7 +423,8 @@ def test_an_ambiguous_layout_gets_one_line_from_every_method(noise: Image.Image)
 
 
 def test_a_model_with_one_class_has_no_other(noise: Image.Image) -> None:
-    single = swin_core.Classifier(swin_core.build("swin_nano", num_classes=1), "a", (0.5,) * 3, (0.5,) * 3, 32)
+    model = swin_core.build("swin_nano", num_classes=1)
+    single = swin_core.Classifier(model, "a", (0.5,) * 3, (0.5,) * 3, 32, activation="none")
     with pytest.raises(TargetError, match="single class"):
         explain(single, noise, against=RUNNER_UP)
     with pytest.raises(TargetError, match="single one"):

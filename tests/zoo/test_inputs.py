@@ -124,7 +124,7 @@ def test_a_bare_module_explains_normalised_tensors(picture: Image.Image) -> None
     assert (alone.view.min(), alone.view.max()) == (0, 255)
     with pytest.raises(ConfigError, match="brings no preprocessing"):
         swin_core.explain(model, picture)
-    with pytest.raises(swin_core.SwinError, match="no names, so use an index"):
+    with pytest.raises(swin_core.SwinError, match="has no class 'rose'; it knows class 0, class 1, class 2"):
         swin_core.explain(model, x, "rose")
     with pytest.raises(ConfigError, match="a torch module, not str"):
         swin_core.explain("swin_nano", picture)

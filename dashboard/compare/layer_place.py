@@ -1,0 +1,64 @@
+"""A small drawing of where the chosen layer lies in each model, and of its grid."""
+
+from contextlib import suppress
+
+import jinja2
+import streamlit as st
+
+from dashboard.shared.cache import FUSED, STAGES, loaded_classifier
+from dashboard.shared.model_names import column_titles
+from swin_core.attribution.layers import LayerPosition, default_layer, layer_positions
+from swin_core.errors import LayerError
+from swin_core.zoo.classifier import Classifier
+
+_PLACES = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""
+<div style="display: flex; flex-wrap: wrap; gap: 2px 24px; font-size: 0.875rem; opacity: 0.8">
+  {% for name, text, count, number in places %}
+  <span style="display: inline-flex; align-items: center; gap: 8px" role="img"
+        aria-label="{{ name }}{{ text }}">
+    <span style="display: inline-flex; gap: 2px">
+      {% for part in range(1, count + 1) %}
+      <span style="width: 9px; height: 9px; border-radius: 2px; border: 1px solid currentColor;
+                   background: {{ "currentColor" if part == number else "transparent" }}"></span>
+      {% endfor %}
+    </span>
+    {{ name }}{{ text }}
+  </span>
+  {% endfor %}
+</div>""")
+
+
+def show_layer_places(models: list[str], layer: str | None) -> None:
+    """Draw where a target layer lies in each model that is loaded and has it; None stands for each model's default."""
+    if layer == STAGES or layer in FUSED:
+        return
+    places = []
+    for title, name in zip(column_titles(models), models, strict=True):
+        model = loaded_classifier(name)
+        if model is None:
+            continue
+        with suppress(LayerError):  # the cells of a model without a spatial layer say so
+            chosen, place = _place(model, layer)
+            shown = f"{title}: " if len(models) > 1 else ""
+            places.append((shown, position_text(chosen, place), place.count, place.number))
+    if places:
+        st.html(_PLACES.render(places=places))
+
+
+def _place(model: Classifier, layer: str | None) -> tuple[str, LayerPosition]:
+    """Return the name and the position of a layer, or of the default layer.
+
+    Raises:
+        LayerError: the model does not offer it.
+    """
+    chosen = layer or default_layer(model)
+    positions = layer_positions(model)
+    if chosen not in positions:
+        raise LayerError(f"{model.name} does not offer the layer {chosen!r}.")
+    return chosen, positions[chosen]
+
+
+def position_text(layer: str, place: LayerPosition) -> str:
+    """Return a layer's position in words: "layers.2 · 14 x 14 · 3 of 4 · late"."""
+    depth = ("early", "middle", "late")[min(int(3 * place.depth), 2)]
+    return f"{layer} · {place.grid[0]} x {place.grid[1]} · {place.number} of {place.count} · {depth}"

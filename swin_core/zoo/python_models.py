@@ -1,0 +1,74 @@
+"""Classifiers of the user's own code: `my_model.py` with a function `load() -> swin_core.Classifier`.
+
+Loading runs the file, so only the person at the shell may name one: pages offer the files of `SWINLENS_MODELS` alone.
+"""
+
+import ast
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from swin_core.errors import ModelError
+from swin_core.zoo.classifier import Classifier
+
+SUFFIX = ".py"
+
+
+def is_python(name: str | Path) -> bool:
+    """Return whether a model's name is that of a Python file."""
+    return Path(name).suffix.lower() == SUFFIX
+
+
+def load_python(file: Path) -> Classifier:
+    """Run a Python file and return the classifier that its `load()` returns.
+
+    Raises:
+        ModelError: the file cannot be run, has no `load`, or this fails; the message names file and line.
+    """
+    if not file.is_file():
+        raise ModelError(f"there is no file {str(file)[:80]!r}; give the path of a Python file with a function load().")
+    name = f"swinlens_model_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{file.name} cannot be run as Python; name its file with the suffix {SUFFIX}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look for the module of a class
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, "load", None)
+        loaded = make() if callable(make) else None
+    except (Exception, SystemExit) as error:
+        raise ModelError(_located(file, error)) from error
+    if not callable(make):
+        raise ModelError(f"{file.name} has no function load(); define one that returns a swin_core.Classifier.")
+    if not isinstance(loaded, Classifier):
+        raise ModelError(
+            f"load() in {file.name} returns {type(loaded).__name__}; it must return a swin_core.Classifier."
+        )
+    return loaded
+
+
+def describe_python(file: Path) -> str:
+    """Return the first line of a file's docstring, or its name; the file is not run.
+
+    Raises:
+        ModelError: the file cannot be read, or is no Python.
+    """
+    try:
+        docstring = ast.get_docstring(ast.parse(file.read_bytes(), str(file)))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ModelError(_located(file, error)) from error
+    return (docstring or f"model of {file.name}").splitlines()[0]
+
+
+def _located(file: Path, error: BaseException) -> str:
+    """Return an error in one line, with the last line of the file that led to it."""
+    lines = [entry.lineno for entry in traceback.extract_tb(error.__traceback__) if entry.filename == str(file)]
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(file) else (lines or [None])[-1]
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:200]
+    advice = ""
+    if isinstance(error, ModuleNotFoundError):
+        advice = "; install it, or name the folder of your own modules in PYTHONPATH"
+    where = file.name if line is None else f"{file.name}, line {line}"
+    return f"{where}: {type(error).__name__}{': ' if text else ''}{text}{advice}"
