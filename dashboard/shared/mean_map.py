@@ -123,7 +123,7 @@ def _draw(mean: ClassMean, look: Look, trained: str) -> None:
         caption, alt = f"{kind}, 0 to {shown.max():.2g}", f"{kind.capitalize()} of the maps of {mean.label}"
         column.image(image, caption, width="stretch", output_format="JPEG", alt=alt)
     st.markdown(escape_markdown(f"Hottest: {mean.hot_spot}."))
-    left_out = _left_out({"empty maps": mean.empty, "images that cannot be read": mean.unreadable})
+    left_out = _left_out({"empty": mean.empty, "unreadable": mean.unreadable})
     st.caption(
         escape_markdown(
             f"{mean.count} images explained for {mean.label}{left_out}. The border is {percent(BORDER_AREA)} of the "

@@ -75,14 +75,15 @@ def column_titles(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _remark(name: str) -> str:
-    """Return " (limited to 500 images)" for a run that was limited, likewise for one that was changed on the way."""
+    """Return " (limited)" for a run that was limited, " (changed)" for one whose settings were changed on the way."""
     if not _RUN.fullmatch(name):
         return ""
     try:
-        found = runs.find(name.partition("/")[0]).remarks
+        remarks = runs.find(name.partition("/")[0]).remarks
     except RunError:
         return ""
-    return f" ({'; '.join(found)})" if found else ""
+    words = dict.fromkeys(remark.split()[0] for remark in remarks)
+    return f" ({', '.join(words)})" if words else ""
 
 
 def display_name(name: str) -> str:

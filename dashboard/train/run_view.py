@@ -175,7 +175,7 @@ def _show_progress(run: runs.Run, summary: RunSummary) -> None:
         st.progress(min(max(step / steps, 0.0), 1.0), words)
     shown = {
         "Best top-1": share(summary.best),
-        **({"Balanced accuracy": share(summary.balanced)} if summary.balanced is not None else {}),
+        **({"Last balanced accuracy": share(summary.balanced)} if summary.balanced is not None else {}),
         "Images per second": UNKNOWN if summary.speed is None else f"{summary.speed:,.4g}",
         "Trained for": duration(summary.elapsed),
     }

@@ -201,3 +201,11 @@ def holdout(dataset: DataSet, fraction: float, seed: int) -> tuple[DataSet, Data
         count = max(int(fraction * len(members) + 1e-9), min(1, len(members) - 1))
         held_out[sorted(members, key=lambda index: digests[index])[:count]] = True
     return dataset.subset(np.flatnonzero(~held_out), "train"), dataset.subset(np.flatnonzero(held_out), "val")
+
+
+def limited(dataset: DataSet, count: int, seed: int) -> DataSet:
+    """Return at most `count` images, drawn at random; all if `count` is 0."""
+    if not count:
+        return dataset
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.subset(order[:count], dataset.split)

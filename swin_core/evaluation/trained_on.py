@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from swin_core.data.dataset import DataSet, data_root
+from swin_core.data.dataset import DataSet, data_root, limited
 from swin_core.data.registry import DATA_SETS, HOLDOUT, splits
 from swin_core.errors import SwinError
 from swin_core.weights.files import read_metadata
@@ -59,10 +59,11 @@ def trained_on(
             continue
         try:
             share, seed = float(training.get("holdout", HOLDOUT)), int(training.get("seed", 0))
+            limit = int(training.get("limit", 0))
             train, _ = splits(str(training.get("data", "")), share, seed, root)
         except (SwinError, TypeError, ValueError):
             continue
-        seen.update(map(_identity, train.sources))
+        seen.update(map(_identity, limited(train, limit, seed).sources))
     if not seen:
         return np.zeros(len(dataset), bool)
     return np.array([_identity(source) in seen for source in dataset.sources], bool)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from swin_core.data.dataset import DataSet, SkippedFile
+from swin_core.data.dataset import DataSet, SkippedFile, limited
 from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.metrics import batch_size
@@ -244,8 +244,7 @@ class TrainingData:
             ConfigError: a setting does not fit the images.
         """
         train_set, validation_set = splits(config.data, config.holdout, config.seed, root)
-        if config.limit:
-            train_set, validation_set = _limited(train_set, config), _limited(validation_set, config)
+        train_set, validation_set = (limited(part, config.limit, config.seed) for part in (train_set, validation_set))
         if not len(train_set) or not len(validation_set):
             raise DataError(f"{config.data}: too few images for training and validation; add some.")
         # Random resized crops gain from larger images; validation uses the model's size.
@@ -311,8 +310,3 @@ def normalisation_of(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...
         return tuple(map(float, metadata["mean"])), tuple(map(float, metadata["std"]))
     except (KeyError, TypeError, ValueError):
         return IMAGENET
-
-
-def _limited(dataset: DataSet, config: TrainConfig) -> DataSet:
-    order = np.random.default_rng(config.seed).permutation(len(dataset))
-    return dataset.subset(order[: config.limit], dataset.split)

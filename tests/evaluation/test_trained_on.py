@@ -80,3 +80,10 @@ def test_images_in_memory_are_compared_by_content(data_root: Path) -> None:
     assert names(part, found) == {name for name in part.names if name in expected}
     assert 0 < found.sum() < 2000
     assert not trained_on("swin_milli_cifar100", test, data_root).any()
+
+
+def test_a_limited_run_was_trained_on_a_part(folder: Path, tmp_path: Path) -> None:
+    model = saved(tmp_path / "a.safetensors", data=str(folder), holdout=0.34, seed=3, limit=5)
+    whole, train = open_folder(folder), splits(str(folder), 0.34, 3)[0]
+    chosen = np.random.default_rng(3).permutation(len(train))[:5]
+    assert names(whole, trained_on(model, whole)) == {train.names[index] for index in chosen}

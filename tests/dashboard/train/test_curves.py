@@ -24,7 +24,7 @@ from dashboard.train.curves import (
 )
 from swin_core.figures.palette import SERIES
 
-LOSS, TOP1, TOP5, LR = CHARTS
+LOSS, TOP1, TOP5, _, LR = CHARTS
 
 
 def noisy(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -108,7 +108,7 @@ def test_a_runs_page_shows_images_recall_and_marks(uneven: Path) -> None:
     said = words(app)
     assert "limited to 500 images; changed after epoch 3: lr 0.002 to 0.001" in said
     assert "skipped 1 file: 1 of ant" in said
-    assert "Balanced accuracy" in [metric.label for metric in app.metric]
+    assert "Last balanced accuracy" in [metric.label for metric in app.metric]
 
 
 def test_the_list_marks_a_limited_run(uneven: Path) -> None:
