@@ -111,7 +111,7 @@ def show_metrics(data: BrowsedData, models: ModelChoice, results: Sequence[Catal
             try:
                 metrics = result.predictions.metrics()
             except DataError:
-                why = "knows no class of these images" if data.catalog.classes else "has no labels to compare with"
+                why = "knows no class of these images" if data.catalog.classes else "predicts images without labels"
                 st.markdown(f"**{name}** {why}, so its predictions cannot be checked.")
                 continue
             top5 = "" if metrics.top5 is None else f", top-5 **{100 * metrics.top5:.2f} %**"

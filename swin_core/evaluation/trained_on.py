@@ -11,9 +11,7 @@ import numpy as np
 from swin_core.data.dataset import DataSet, data_root, limited
 from swin_core.data.registry import DATA_SETS, HOLDOUT, splits
 from swin_core.errors import SwinError
-from swin_core.weights.files import read_metadata
-from swin_core.zoo.load import weights_file
-from swin_core.zoo.timm_models import PREFIX
+from swin_core.zoo.load import recorded_training
 
 _CHAIN = 5
 """Most weights files that are followed: of the model, of the one that its training started from, and so on."""
@@ -27,13 +25,11 @@ def recorded_trainings(model: str, runs_root: str | Path | None = None) -> Itera
         runs_root: folder of the runs.
     """
     for _ in range(_CHAIN):
-        if not model or model.startswith(PREFIX):
-            return
         try:
-            recorded = read_metadata(weights_file(model, runs_root)).get("training")
+            recorded = recorded_training(model, runs_root) if model else {}
         except SwinError:
             return
-        if not isinstance(recorded, dict):
+        if not recorded:
             return
         yield recorded
         model = str(recorded.get("init") or "")

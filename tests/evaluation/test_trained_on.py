@@ -12,8 +12,8 @@ from swin_core.data.dataset import DataSet
 from swin_core.data.folders import open_folder
 from swin_core.data.registry import splits
 from swin_core.evaluation.trained_on import recorded_trainings, trained_on
-from swin_core.models.swin import build
 from swin_core.weights.files import save_weights
+from swin_core.zoo.build import build
 from tests.fixtures.images import encoded
 
 
