@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("commands",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-SECTIONS = ("compare", "browse", "inside", "train", "audit", "demo")
+SECTIONS = ("compare", "browse", "inside", "train", "models", "audit", "demo")
 """Folders of the dashboard that do not import each other; all of them import `dashboard.shared`."""
 
 # `runs` is imported by programs that must start quickly: beside the standard library it may import these.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dashboard.shared import cache
 from dashboard.shared.datasets import NAME_PATTERN, DataSetEntry, image_name, image_state
+from dashboard.shared.model_names import weights_state
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.overlay import Look, overlay, scale_top
@@ -188,7 +189,7 @@ def heat_maps(
     classifier = cache.classifier(model)
     method = default_method(classifier, at_layer=False)
     keys = [
-        (classifier.weights_hash, method, data.cache_key(row), target)
+        (model, weights_state(model), method, data.cache_key(row), target)
         for row, target in zip(rows, targets, strict=True)
     ]
     results = [""] * len(rows)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.shared.cache import cached_figure, classifier, load_failure, loaded_classifier, page_figure
 from dashboard.shared.comparison import Comparison
+from dashboard.shared.model_names import weights_state
 from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
@@ -66,10 +67,13 @@ class GridView:
             figure = page_figure(opaque)
         else:
             # An error may go away, and a run may save new weights.
-            state = tuple(
-                cell.explanation.weights_hash if cell.explanation else cell.error
-                for row in grid.rows
-                for cell in row.cells
+            state = (
+                *(
+                    cell.explanation.weights_hash if cell.explanation else cell.error
+                    for row in grid.rows
+                    for cell in row.cells
+                ),
+                *map(weights_state, comparison.models),  # a model card may have changed
             )
             figure = cached_figure((comparison.key, opaque.look, state, self._has_badges), opaque)
         layout = page_layout(grid)

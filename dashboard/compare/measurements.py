@@ -27,7 +27,7 @@ def _trust_key(line: ImageAndClass, model: str, cell: Cell) -> Hashable:
     target, layer = explanation.targets[cell.target], explanation.layers[cell.layer]
     return (
         model,
-        explanation.weights_hash,
+        weights_state(model),  # that of the model card too
         line.image.key,
         explanation.method,
         target,

@@ -6,6 +6,7 @@ import numpy as np
 
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
+from dashboard.shared.model_names import weights_state
 from swin_core import Classifier
 from swin_core.anatomy.internals import (
     BlockAttention,
@@ -61,14 +62,12 @@ class Inspection:
     def internals(self) -> Internals:
         """The results of one forward pass."""
         classifier = self.classifier()
-        return _internals.get(self._key(classifier), lambda: read_internals(classifier, self.image.pil))
+        return _internals.get(self._key, lambda: read_internals(classifier, self.image.pil))
 
     def attention(self, block: Block) -> BlockAttention:
         """The attention of all tokens of a block."""
         classifier, view = self.classifier(), self.internals().view
-        return _attentions.get(
-            (*self._key(classifier), block.name), lambda: block_attention(classifier, view, block.name)
-        )
+        return _attentions.get((*self._key, block.name), lambda: block_attention(classifier, view, block.name))
 
     def token_attention(self, block: Block, token: Pair, head: int | None) -> TokenAttention:
         """The attention of one token of a block; `head` counts from 0, None is the mean over heads."""
@@ -79,12 +78,13 @@ class Inspection:
             rollout = token_rollout(self.internals().transitions[:earlier], attention, token, head)
             return TokenAttention(attention.of(token), attention.within_window(token), rollout)
 
-        return _token_attentions.get((*self._key(self.classifier()), block.name, token, head), compute)
+        return _token_attentions.get((*self._key, block.name, token, head), compute)
 
     def relevance(self, target: int) -> StageRelevance:
         """The relevance of a class's logit at the pixels and at each stage."""
         classifier, view = self.classifier(), self.internals().view
-        return _relevances.get((*self._key(classifier), target), lambda: relevance_of_stages(classifier, view, target))
+        return _relevances.get((*self._key, target), lambda: relevance_of_stages(classifier, view, target))
 
-    def _key(self, classifier: Classifier) -> tuple[object, ...]:
-        return self.model, classifier.weights_hash, self.image.key
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return self.model, weights_state(self.model), self.image.key

@@ -109,7 +109,7 @@ def _cached(
 ) -> ClassMean:
     classifier = cache.classifier(model)
     method, layer = how
-    key = classifier.weights_hash, target, how, rows.tobytes(), *map(data_state, catalog.parts)
+    key = model, weights_state(model), target, how, rows.tobytes(), *map(data_state, catalog.parts)
     return _means.get(
         key,
         lambda: mean_map(classifier, catalog.image, rows, target, method=method, layer=layer, progress=progress),

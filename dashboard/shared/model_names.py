@@ -12,7 +12,9 @@ from pathlib import Path
 
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
-from swin_core.zoo.load import ASSETS, available
+from swin_core.zoo.kept_models import kept_models
+from swin_core.zoo.load import ASSETS, available, split_architecture
+from swin_core.zoo.model_card import card_path
 from swin_core.zoo.offered import VARIABLE, offered_files
 from swin_core.zoo.python_models import is_python
 
@@ -32,7 +34,7 @@ _DISPLAY_NAME = re.compile(
     r"(?P<title>[^/ ,()]+)(?:, (?:epoch (?P<epoch>\d{1,9})|(?P<other>[^/ ,()]+)))? \((?P<time>\d{8}-\d{6})\)"
 )
 
-WeightsState = tuple[str, int, int] | None
+WeightsState = tuple[str, int, int, int] | None
 
 # Results of `weights_state` in this rerun; None outside of reruns.
 _resolved: ContextVar[dict[str, WeightsState] | None] = ContextVar("resolved", default=None)
@@ -50,11 +52,11 @@ def sample_label(name: str) -> str:
 
 
 def offered_models() -> list[str]:
-    """Return the bundled models, those of `SWINLENS_MODELS`, and the runs that have weights, each with its checkpoints.
+    """Return the bundled models, those in `models` and of `SWINLENS_MODELS`, and the runs with their checkpoints.
 
     Runs are sorted by their time, newest first.
     """
-    names = [*available(), *offered_files()]
+    names = [*available(), *kept_models(ROOT), *offered_files()]
     with suppress(RunError):  # a name that is typed in is still tried, and then the reason is shown
         for run in runs.list_runs():
             names += sorted(checkpoint.model for checkpoint in run.checkpoints())
@@ -163,9 +165,9 @@ def resolve_models_once() -> None:
 
 
 def weights_state(name: str) -> WeightsState:
-    """Return what identifies the current weights of a model: path, modification time in ns, and size in bytes.
+    """Return what identifies a model's weights and card: path, time in ns and size in bytes, and the time of the card.
 
-    It changes with each save of a run. None for models that are not files here.
+    It changes with each save of a run or of the card. None for models that are not files here.
     """
     known = _resolved.get()
     if known is None:
@@ -177,12 +179,15 @@ def weights_state(name: str) -> WeightsState:
 
 def _state(name: str) -> WeightsState:
     try:
-        path = Path(model_source(name))
+        source = model_source(name)
+        path = Path(split_architecture(source)[1] or source)
         file = path / "model.safetensors" if path.is_dir() else path
         status = file.stat()
+        card = card_path(file)
+        card_time = card.stat().st_mtime_ns if card.is_file() else 0
     except (ModelError, OSError):
         return None
-    return str(file), status.st_mtime_ns, status.st_size
+    return str(file), status.st_mtime_ns, status.st_size, card_time
 
 
 def unique(groups: Iterable[Sequence[str]]) -> list[str]:

@@ -46,6 +46,12 @@ PAGES = {
         "Inside the model",
         "Choose an image, a model and a block to see its patches, shifted windows, attention and their cost.",
     ),
+    "models": PageTexts(
+        "Models",
+        "deployed_code",
+        "Models",
+        "Add a model from a weights file: check what was recognised, name its classes, and open it on Compare.",
+    ),
 }
 """The pages in the order of the navigation, by the name of their file in `views`; the first one opens at the root."""
 

@@ -178,6 +178,8 @@ def choose_models() -> list[str]:
         key="more",
         on_change=_add_model,
     )
+    # A link, since `st.switch_page` would remove all choices from the URL.
+    st.page_link("views/models.py", label="From a weights file", icon=":material/upload_file:")
     show_notice("models")
     # The display name of a run that was deleted is not an option, so Streamlit returns it as it is.
     return unique([list(map(from_display_name, chosen))])[:MODELS_AT_MOST]

@@ -11,6 +11,7 @@ from swin_core.zoo.kept_models import kept_models
 from swin_core.zoo.labels import folder_labels, parse_labels, read_labels
 from swin_core.zoo.load import available, describe, load, split_architecture
 from swin_core.zoo.model_card import card_path, make_card, read_card, write_card
+from swin_core.zoo.offered import offered_files
 from swin_core.zoo.recognise import recognise
 
 
@@ -18,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="swinlens models",
-        description="List the models that are offered: bundled ones, those in the folder `models`, and runs.",
+        description="List the models that are offered: bundled ones, those in the folder `models` "
+        "and of SWINLENS_MODELS, and runs.",
     )
     shell.add_runs_root(result)
     actions = result.add_subparsers(dest="action", metavar="ACTION")
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     """Print the models that are offered, with one line about each."""
-    names = [*available(), *kept_models(Path.cwd())]
+    names = [*available(), *kept_models(Path.cwd()), *offered_files()]
     names += [run.name for run in runs.list_runs(options.runs_root) if any(run.checkpoints())]
     lines = {}
     for name in names:

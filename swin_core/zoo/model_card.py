@@ -12,8 +12,9 @@ Fields that are left out are taken from the weights file, else from the architec
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -69,7 +70,7 @@ class ModelCard(BaseModel):
             raise ValueError(f"mean and std need one number for each channel; counted: {stated}")
         return self
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, Any]:
         """Return the fields that the card states."""
         return self.model_dump(exclude_none=True)
 
@@ -81,14 +82,14 @@ def card_path(weights: str | os.PathLike[str]) -> Path:
     return file.with_name(file.name + SUFFIX)
 
 
-def make_card(facts: dict[str, object], name: str = "the card") -> ModelCard:
+def make_card(facts: Mapping[str, Any], name: str = "the card") -> ModelCard:
     """Return a card with the given fields.
 
     Raises:
         ModelError: an unknown field, a wrong type, or a value out of range; one line that names the card and the field.
     """
     try:
-        return ModelCard.model_validate(facts)
+        return ModelCard.model_validate(dict(facts))
     except ValidationError as error:
         raise ModelError(f"{name}: {_first_fault(error)}.") from error
 

@@ -62,9 +62,11 @@ def test_a_card_gives_a_file_of_another_library_names_and_preprocessing(
 
 def test_a_second_call_adds_to_the_card(weights: Path) -> None:
     assert add("flowers.pth", "--architecture", f"timm/{ARCHITECTURE}", "--labels", ",".join(NAMES)) == 0
+    assert add("flowers.pth", "--activation", "sigmoid") == 0
     assert add("flowers.pth", "--squash") == 0
     card = tomllib.loads((weights.parent / "flowers.pth.card.toml").read_text())
-    assert card == {"architecture": f"timm/{ARCHITECTURE}", "labels": NAMES, "squash": True}
+    assert card == {"architecture": f"timm/{ARCHITECTURE}", "labels": NAMES, "squash": True, "activation": "sigmoid"}
+    assert swin_core.load(weights).activation == "sigmoid"
 
 
 def test_the_architecture_may_stand_before_the_file(weights: Path) -> None:

@@ -21,6 +21,7 @@ PAGES = {
     "train": "train",
     "train, a new run": "train?new=fast-cifar100",
     "inside": f"inside?{QUICK}",
+    "models": "models",
 }
 COLOURS = ("color-contrast", "link-in-text-block")
 GROUNDS: dict[Scheme, str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}
