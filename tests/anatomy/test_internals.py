@@ -5,16 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import swin_core
 from swin_core.anatomy.internals import (
     block_attention,
     principal_colours,
@@ -22,186 +19,16 @@ from swin_core.anatomy.internals import (
     relevance_of_stages,
     token_rollout,
 )
-from swin_core.anatomy.structure import PADDING, WindowPositions, anatomy, bias_maps
+from swin_core.anatomy.structure import anatomy
 from swin_core.errors import LayerError
-from swin_core.models.windows import shift_mask, window_partition
-from swin_core.weights.key_layouts import convert
 from tests.attribution.test_rollout import merging
+from tests.fixtures.anatomy import classifier, photo
 from tests.fixtures.attention import softmaxes, timm_swin, timm_swin_v2, token_numbers, vit, whole
 from tests.fixtures.reference import randomise, relative_error, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Watch = Callable[[nn.Module], Callable[[], int]]
-HALF = (0.5, 0.5, 0.5)
-
-
-def classifier(model: nn.Module, size: int = 32) -> swin_core.Classifier:
-    return swin_core.Classifier(model.float(), [f"class {n}" for n in range(7)], HALF, HALF, size)
-
-
-def photo(size: int = 32) -> Image.Image:
-    return Image.effect_mandelbrot((size, size), (-2, -1, 1, 1), 30).convert("RGB")
-
-
-def agrees(mask: np.ndarray, tokens: list[int], width: int, window: tuple[int, int]) -> bool:
-    """Whether pairs may attend exactly if they stand to each other on the map as in the window, pair by pair.
-
-    Where padded tokens stand on the map nobody asks.
-    """
-    for (n, one), (m, other) in product(enumerate(tokens), repeat=2):
-        if PADDING not in (one, other):
-            apart = (one // width - other // width, one % width - other % width)
-            together = apart == (n // window[1] - m // window[1], n % window[1] - m % window[1])
-            if together != bool(mask[n, m]):
-                return False
-    return True
-
-
-# -- windows, shift and mask
-
-
-@pytest.mark.parametrize("size", [32, 30, 18, 6])
-@pytest.mark.parametrize("shift", [True, False])
-def test_places_equal_a_loop_over_tokens(size: int, shift: bool) -> None:
-    parts = anatomy(classifier(small(shift=shift), size))
-    assert [block.title for block in parts.blocks] == [f"Stage {s} block {b}" for s in (1, 2) for b in (1, 2)]
-    for block in parts.blocks:
-        grid = block.grid
-        assert grid == (-(-size // 2 // block.stage),) * 2
-        step = 2 if shift and block.number == 2 else 0
-        expected = token_numbers(grid, 4, step, rolls_first=False)
-        positions = block.positions()
-        for number, tokens in enumerate(expected):
-            found = positions.tokens[positions.windows == number]
-            assert [PADDING if token is None else token for token in tokens] == found.tolist()
-        on_map = positions.on_map(positions.windows)
-        for number, tokens in enumerate(expected):
-            for token in tokens:
-                if token is not None:
-                    row, column = divmod(token, grid[1])
-                    assert on_map[row, column] == number
-                    assert positions.tokens[positions.position_of((row, column))] == token
-                    assert positions.tokens[positions.window_of((row, column))].ravel().tolist() == [
-                        PADDING if one is None else one for one in tokens
-                    ]
-
-
-@pytest.mark.parametrize("size", [32, 24, 16])
-def test_masks_equal_swin_cores_and_a_loop_over_pairs(size: int) -> None:
-    for block in anatomy(classifier(small(), size)).blocks:
-        positions = block.positions()
-        windows = block.windows
-        core = shift_mask(windows.padded, windows.window, windows.shift)
-        for row, column in np.ndindex(*block.grid):
-            number = positions.on_map(positions.windows)[row, column]
-            found = positions.mask((row, column))
-            assert np.array_equal(found, np.ones_like(found) if core is None else (core[number] == 0).numpy())
-            numbers = positions.tokens[positions.windows == number].tolist()
-            assert agrees(found, numbers, block.grid[1], windows.window)
-        together = [number for _, numbers in positions.masks() for number in numbers]
-        assert sorted(together) == list(range(int(positions.windows.max()) + 1))
-
-
-def test_a_masked_pair_has_no_attention_and_every_other_has(no_hooks_left: Watch) -> None:
-    for model in (small(), small(version=2), timm_swin(), timm_swin_v2()):
-        no_hooks_left(model)
-        subject = classifier(model)
-        view = subject.view(photo())
-        for block in anatomy(subject).blocks:
-            attention = block_attention(subject, view, block.name).matrix
-            positions = block.positions()
-            for token in [(0, 0), (block.grid[0] - 1, block.grid[1] - 1), (block.grid[0] // 2, 1)]:
-                row, column = positions.position_of(token)
-                number = positions.windows[row, column]
-                assert np.array_equal((attention[number].mean(0) > 1e-20).numpy(), positions.mask(token))
-
-
-@pytest.mark.parametrize("window", [4, 5])
-def test_a_swin_mlp_is_cut_by_padding_at_the_top_and_left(window: int) -> None:
-    model = small(mixer="mlp", window_size=window)
-    parts = anatomy(classifier(model))
-    assert not parts.has_attention
-    assert parts.own
-    block = parts.blocks[1]
-    positions = block.positions()
-    # A token changes what comes out at the tokens of its own window, and nowhere else.
-    x = torch.randn(1, *block.grid, block.channels)
-    mlp = model.layers[0].blocks[1].spatial_mlp
-    numbers = positions.on_map(positions.windows)
-    with torch.no_grad():
-        before = mlp(x)
-        for token in [(0, 0), (1, 9), (15, 15), (2, 2)]:
-            changed = x.clone()
-            changed[0, token[0], token[1]] += 1
-            differs = ((mlp(changed) - before)[0].abs().sum(-1) > 1e-5).numpy()
-            assert np.array_equal(differs, numbers == numbers[token])
-
-
-def test_what_is_no_transformer_of_ours_has_stages_only() -> None:
-    resnet = swin_core.Classifier.from_timm(timm.create_model("resnet18", num_classes=7).eval())
-    parts = anatomy(resnet)
-    assert (parts.kind, parts.blocks, parts.patch) == ("ResNet", (), None)
-    assert parts.stages == ("layer1", "layer2", "layer3", "layer4")
-    found = read_internals(resnet, photo(64))
-    assert [one.magnitude.shape for one in found.stages] == [(56, 56), (28, 28), (14, 14), (7, 7)]
-    assert found.transitions == ()
-
-
-# -- bias tables
-
-
-def test_bias_maps_equal_timms_relative_position_bias() -> None:
-    theirs = timm_swin().float()
-    mine = small()
-    for number, block in enumerate(anatomy(classifier(theirs)).blocks):
-        attention = block.module.attn
-        bias = attention._get_rel_pos_bias()[0].detach().numpy()  # (heads, N, N)
-        maps = bias_maps(block)
-        assert maps is not None
-        assert maps.shape == (block.heads, 7, 7)
-        for query, key in np.ndindex(16, 16):
-            down, right = key // 4 - query // 4, key % 4 - query % 4
-            assert np.array_equal(maps[:, 3 + down, 3 + right], bias[:, query, key])
-        stage, index = divmod(number, 2)
-        own = mine.layers[stage].blocks[index].attn
-        own.relative_position_bias_table.data.copy_(attention.relative_position_bias_table)
-    for block, other in zip(anatomy(classifier(mine)).blocks, anatomy(classifier(theirs)).blocks, strict=True):
-        found, expected = bias_maps(block), bias_maps(other)
-        assert found is not None
-        assert expected is not None
-        assert np.array_equal(found, expected)
-
-
-def test_the_bias_of_swin_v2_is_what_its_attention_adds() -> None:
-    block = anatomy(classifier(timm_swin_v2())).blocks[0]
-    attention = block.module.attn
-    maps = bias_maps(block)
-    assert maps is not None
-    table = 16 * torch.sigmoid(attention.cpb_mlp(attention.relative_coords_table).view(-1, block.heads))
-    bias = table[attention.relative_position_index.view(-1)].view(16, 16, -1).permute(2, 0, 1).detach().numpy()
-    for query, key in [(0, 15), (15, 0), (5, 6), (7, 7)]:
-        down, right = key // 4 - query // 4, key % 4 - query % 4
-        np.testing.assert_allclose(maps[:, 3 + down, 3 + right], bias[:, query, key], rtol=1e-6)
-
-
-def test_ours_and_timms_swin_v2_have_the_same_bias_maps() -> None:
-    theirs, ours = timm_swin_v2(), small(version=2)
-    ours.load_state_dict(convert(theirs.state_dict())[0])
-    blocks = zip(anatomy(classifier(ours)).blocks, anatomy(classifier(theirs)).blocks, strict=True)
-    for block, other in blocks:
-        found, expected = bias_maps(block), bias_maps(other)
-        assert found is not None
-        assert expected is not None
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_a_model_without_a_table_has_no_bias_map() -> None:
-    for model in (small(relative_position_bias=False), small(mixer="mlp"), vit()):
-        assert bias_maps(anatomy(classifier(model)).blocks[0]) is None
-
-
-# -- attention
 
 
 @pytest.mark.parametrize(("make", "size"), [(small, 32), (small, 28), (timm_swin, 28), (timm_swin_v2, 32), (vit, 32)])
@@ -255,7 +82,7 @@ def test_rolling_out_a_token_equals_the_explicit_product(size: int, head: int | 
         assert relative_error(torch.from_numpy(rolled), expected) < 1e-5
 
 
-def test_a_vits_token_draws_on_the_product_of_its_matrices() -> None:
+def test_rollout_of_a_vits_token_is_a_product_of_matrices() -> None:
     model = vit(reg_tokens=4)
     subject = classifier(model)
     found = read_internals(subject, photo())
@@ -279,9 +106,6 @@ def test_faults_are_named() -> None:
     for call in (attention.of, attention.within_window, lambda token: token_rollout([], attention, token)):
         with pytest.raises(LayerError, match=r"token \(8, 0\) is outside the 8 x 8 tokens"):
             call((8, 0))
-
-
-# -- feature maps and relevance
 
 
 def test_stage_maps_are_the_mean_size_of_the_stages_outputs() -> None:
@@ -318,7 +142,7 @@ def test_a_constant_map_is_grey() -> None:
     assert set(colours.ravel().tolist()) == {128}
 
 
-def test_the_sums_of_relevance_stand_beside_the_logit() -> None:
+def test_relevance_sums_to_the_logit_minus_biases() -> None:
     model = small()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -335,10 +159,7 @@ def test_the_sums_of_relevance_stand_beside_the_logit() -> None:
         assert total == pytest.approx(found.logit, rel=1e-3)
 
 
-# -- several at once
-
-
-def test_four_threads_see_what_one_sees_and_leave_no_hook(no_hooks_left: Watch) -> None:
+def test_four_threads_get_the_results_of_one_and_leave_no_hook(no_hooks_left: Watch) -> None:
     model = small()
     randomise(model, 3)
     added = no_hooks_left(model)
@@ -378,11 +199,3 @@ def test_hooks_are_removed_when_the_model_fails(no_hooks_left: Watch, monkeypatc
         read_internals(subject, photo())
     with pytest.raises(ZeroDivisionError):
         block_attention(subject, subject.view(photo()), "layers.0.blocks.0")
-
-
-def test_places_put_values_back_on_the_map() -> None:
-    positions: WindowPositions = anatomy(classifier(small(), 30)).blocks[1].positions()
-    numbers = torch.from_numpy(positions.tokens)[None, :, :, None]
-    cut = window_partition(numbers, positions.window)[..., 0]
-    assert cut.shape == (16, 16)
-    assert np.array_equal(positions.on_map(positions.tokens), np.arange(15 * 15).reshape(15, 15))
