@@ -153,6 +153,7 @@ VARIANTS: dict[str, SwinConfig] = {
     "swin_milli": SwinConfig(embed_dim=96, depths=(2, 4, 2), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mini": SwinConfig(embed_dim=96, depths=(2, 6, 4), num_heads=(3, 6, 12), **_SMALL_INPUT),
     "swin_mlp_nano": SwinConfig(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), mixer="mlp", **_SMALL_INPUT),
+    "swinv2_nano": SwinConfig(version=2, embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), **_SMALL_INPUT),
     # A plain ViT with mean pooling (Beyer et al. 2022), as large as swin_nano: one stage with one window.
     # Keep window_size at image_size / patch_size.
     "vit_nano": SwinConfig(

@@ -13,7 +13,16 @@ from swin_core.weights.key_layouts import quoted
 from swin_core.weights.shapes import BIAS_TABLE, implied_settings, table_window
 
 _HEAD = ("head.weight", "head.bias")
-_FIXED = ("mixer", "embed_dim", "depths", "num_heads", "qkv_bias", "relative_position_bias", "absolute_embedding")
+_FIXED = (
+    "version",
+    "mixer",
+    "embed_dim",
+    "depths",
+    "num_heads",
+    "qkv_bias",
+    "relative_position_bias",
+    "absolute_embedding",
+)
 _ADAPTED = ("in_chans", "patch_size", "num_classes", "window_size")
 
 

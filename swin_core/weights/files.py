@@ -16,14 +16,16 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from swin_core.errors import WeightsError
 from swin_core.models.config import SwinConfig
 from swin_core.models.swin import Swin
 from swin_core.system.atomic import atomic_write
 from swin_core.weights.adapt import Adapter, check_variant
-from swin_core.weights.key_layouts import convert, quoted
+from swin_core.weights.key_layouts import convert, convert_with_buffers, quoted
 from swin_core.weights.shapes import config_of
+from swin_core.weights.swin_v2 import stored_windows
 from swin_core.weights.unpickle import unpickle
 from swin_core.weights.unwrap import find_state
 
@@ -73,7 +75,8 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     - Channels: one channel takes the sum over the file's channels; more repeat them in turn, scaled to keep the sum.
     - Patch size: the pseudo-inverse of the bicubic resize (FlexiViT, Beyer et al. 2023, section 3.4), so that an
       enlarged image gives the same tokens.
-    - Image size: the absolute embedding is resized bicubically.
+    - Image size: the absolute embedding is resized bicubically. The position bias of Swin V2 stays relative to the
+      windows that it was trained with, if the file tells them.
     - Classes: the head stays random. So do the mixing matrices of Swin-MLP for another window.
 
     Args:
@@ -95,9 +98,10 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     parameters = model.state_dict()
     try:
         found = find_state(content, entry)
-        own, layout = convert(found.tensors)
+        own, layout, buffers = convert_with_buffers(found.tensors)
         check_variant(model.config, own)
         _check_heads(model.config, metadata)
+        trained = _trained_windows(metadata, buffers) if model.config.version == 2 else ()
         adapter = Adapter(model.config, own)
         tensors = adapter.adapt(parameters)
     except WeightsError as error:
@@ -105,6 +109,9 @@ def load_weights(model: Swin, path: str | os.PathLike[str]) -> WeightsReport:
     with torch.no_grad():
         for key, value in tensors.items():
             parameters[key].copy_(value)  # in place, so that cached attention terms see a new version
+    if trained and trained != model.config.trained_windows():
+        model.set_trained_windows(trained)
+        adapter.adapted.append(f"position bias relative to windows of {', '.join(map(str, trained))}, as in training")
     return WeightsReport(
         path=path,
         sha256=sha256,
@@ -262,6 +269,13 @@ def _is_safetensors(path: Path) -> bool:
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return False
     raise WeightsError(f"{name} is neither safetensors nor a PyTorch file, but something else.")
+
+
+def _trained_windows(metadata: Mapping[str, Any], buffers: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Return the window of each stage that a Swin V2 was trained with; empty if the file does not tell."""
+    if "config" in metadata:
+        return SwinConfig.from_dict(metadata["config"]).trained_windows()
+    return tuple(trained for _, trained in stored_windows(buffers))
 
 
 def _check_heads(config: SwinConfig, metadata: Mapping[str, Any]) -> None:

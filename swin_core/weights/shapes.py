@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from swin_core.errors import ConfigError, WeightsError
 from swin_core.models.config import SwinConfig
 from swin_core.weights.key_layouts import BLOCK, convert_with_buffers, quoted
-from swin_core.weights.swin_v2 import is_v2
+from swin_core.weights.swin_v2 import is_v2, stored_windows
 
 BIAS_TABLE = "relative_position_bias_table"
 
@@ -32,18 +33,42 @@ def config_of(state: Mapping[str, Any]) -> SwinConfig:
     own, _, buffers = convert_with_buffers(state)
     try:
         settings = implied_settings(own)
-        if "window_size" not in settings:
+        trained: tuple[int, ...] = ()
+        if is_v2(own):
+            windows, trained = _windows_of_v2(buffers, settings)
+        elif "window_size" not in settings:
             raise WeightsError(
                 "it has no bias tables, so that its heads and window are unknown; build the model first."
             )
-        windows = _windows(own, settings["depths"])
+        else:
+            windows = _windows(own, settings["depths"])
         side = _map_side(buffers, windows)
         _check_windows(windows, side)
         if side is not None and not settings["absolute_embedding"]:
             settings["image_size"] = side * settings["patch_size"]
-        return SwinConfig(**settings)
+        config = SwinConfig(**settings)
+        return config if trained in ((), config.trained_windows()) else replace(config, pretrained_window_sizes=trained)
     except ConfigError as error:
         raise WeightsError(f"its shapes contradict each other: {error}") from error
+
+
+def _windows_of_v2(buffers: Mapping[str, Tensor], settings: dict[str, Any]) -> tuple[list[int], tuple[int, ...]]:
+    """Return the window of each stage of a Swin V2 and those of training; set `window_size` and `image_size`.
+
+    Raises:
+        WeightsError: no buffer tells them; all other tensors of a Swin V2 are the same for any window.
+    """
+    stored = stored_windows(buffers)
+    stages = len(settings["depths"])
+    if len(stored) != stages:
+        raise WeightsError(
+            "it is a Swin V2, whose window is in no weight; name the architecture, as in "
+            "timm/swinv2_tiny_window8_256@FILE, or build the model and use load_weights."
+        )
+    windows = [window for window, _ in stored]
+    settings["window_size"] = max(windows)
+    settings.setdefault("image_size", windows[-1] * 2 ** (stages - 1) * settings["patch_size"])
+    return windows, tuple(trained for _, trained in stored)
 
 
 def states_image_size(state: Mapping[str, Any]) -> bool:
@@ -91,6 +116,9 @@ def implied_settings(own: Mapping[str, Tensor]) -> dict[str, Any]:
         settings["window_size"] = max(window for _, window in known)
         settings["image_size"] = known[-1][1] * 2 ** (len(depths) - 1) * patch
         _check_windows(_windows(own, depths), None)
+    if is_v2(own):
+        scales = [_tensor(own, f"layers.{stage}.blocks.0.attn.logit_scale", 3) for stage in range(len(depths))]
+        settings["num_heads"] = tuple(scale.shape[0] for scale in scales)
     if settings["absolute_embedding"]:
         settings["image_size"] = isqrt(_tensor(own, "absolute_pos_embed", 3).shape[1]) * patch
     return settings

@@ -1,6 +1,5 @@
 """Weights of Swin V2: the forms in which libraries store queries, keys and values, and the windows of training."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -35,25 +34,18 @@ def v2_projections(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return own
 
 
-def stored_windows(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """Return the window of each block and the window that it was trained with, from the coordinates that files store.
+def stored_windows(buffers: Mapping[str, Tensor]) -> list[tuple[int, int]]:
+    """Return the window of each stage and the window that it was trained with, in tokens; empty if no buffer tells.
 
-    The authors' files and torchvision's store the offsets that the position bias takes, scaled so that the edge of the
-    window of training is at 8 before the logarithm.
+    The authors' files and torchvision's store the offsets that the position bias takes, `(1, 2M-1, 2M-1, 2)`. The edge
+    of the window of training lies at 8 before the logarithm; see `swin_core.models.swin_v2.log_spaced_offsets`.
 
     Args:
-        tensors: of a file, with its buffers, under its own keys.
-
-    Returns:
-        `(window, window of training)` in tokens by the name of the attention; empty if the file stores no coordinates.
+        buffers: those of a file, under our keys.
     """
-    windows = {}
-    for key, table in tensors.items():
-        if not key.endswith(_COORDINATES) or table.dim() != 4 or table.shape[1] < 1:
-            continue
+    windows = []
+    while (table := buffers.get(f"layers.{len(windows)}.blocks.0.{_COORDINATES}")) is not None and table.dim() == 4:
         window = (table.shape[1] + 1) // 2
-        furthest = float(table.abs().max())
-        scaled = 2 ** (furthest * math.log2(8)) - 1
-        trained = window if scaled <= 0 else round(8 * (window - 1) / scaled) + 1
-        windows[key.removesuffix(_COORDINATES)] = window, trained
+        furthest = 2 ** (3 * float(table.max())) - 1  # the logarithm's base is 8
+        windows.append((window, round(8 * (window - 1) / furthest) + 1 if furthest > 0 else window))
     return windows

@@ -95,6 +95,7 @@ def recognise(path: str | os.PathLike[str], architecture: str = "", card: ModelC
 def architecture_name(config: SwinConfig) -> str:
     """Return the name of a Swin's variant, whatever its classes and image size, or `SWIN`."""
     shape = (
+        "version",
         "embed_dim",
         "depths",
         "num_heads",

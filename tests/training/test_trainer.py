@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import swin_core
 from swin_core import runs
 from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, SwinError, WeightsError
+from swin_core.models.config import VARIANTS
 from swin_core.training import RECIPES, TrainConfig, recipe
 from swin_core.training import train as train_in
 from swin_core.training.checkpoint import read_checkpoint, write_checkpoint
@@ -92,6 +94,7 @@ def same(one: Any, other: Any) -> bool:
     [
         {},
         {"mixer": "mlp"},
+        {"version": 2},
         {"absolute_embedding": True},
         {"relative_position_bias": False, "qkv_bias": False},
         {"num_classes": 0},
@@ -107,14 +110,15 @@ def test_every_parameter_is_trained_once_as_its_kind_asks(changes: dict[str, Any
     for place, module in model.named_modules():
         for name, _ in module.named_parameters(place, recurse=False):
             kind = name.rpartition(".")[2]
-            if isinstance(module, nn.LayerNorm) or kind != "weight":
+            # Swin V2's authors decay no parameter of the network that computes the position bias.
+            if isinstance(module, nn.LayerNorm) or kind != "weight" or ".cpb_mlp." in name:
                 undecayed.add(name)
             elif isinstance(module, nn.Linear) and place.startswith("layers."):
                 hidden.add(name)
     assert set(groups["undecayed"]) == undecayed
     assert set(groups["hidden"]) == hidden
     tables = [name for name in undecayed if name.endswith("relative_position_bias_table")]
-    assert len(tables) == (0 if changes.keys() & {"mixer", "relative_position_bias"} else 8)
+    assert len(tables) == (0 if changes.keys() & {"mixer", "version", "relative_position_bias"} else 8)
 
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for kind in ("muon", "adamw"):
@@ -194,11 +198,14 @@ def test_training_loss_is_the_smoothed_cross_entropy(smoothing: float, pictures:
     assert [line["train_loss"], line["loss"]] == pytest.approx(losses, abs=1e-5)
 
 
-def test_training_learns(pictures: Path, tmp_path: Path) -> None:
-    lines = metrics(train(small(pictures, epochs=3, ema=0.0, **MUON), runs_root=tmp_path))
+@pytest.mark.parametrize("variant", ["swin_nano", "swinv2_nano"])
+def test_training_learns(variant: str, pictures: Path, tmp_path: Path) -> None:
+    run = train(small(pictures, variant=variant, epochs=3, ema=0.0, **MUON), runs_root=tmp_path)
+    lines = metrics(run)
     assert lines[-1]["top1"] == 1
     assert lines[-1]["train_loss"] < lines[0]["train_loss"] - 0.3
     assert lines[-1]["top5"] is None  # of three classes
+    assert swin_core.load(run).model.config.version == VARIANTS[variant].version
 
 
 # Runs, resumed and repeated
