@@ -24,7 +24,7 @@ from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
 from swin_core.figures.grid import Grid
 from swin_core.figures.plotly_grid import page_layout, plotly_figure
-from swin_core.system.cache import LRUCache
+from swin_core.system.cache import LRUCache, array_bytes
 
 STAGES = "*stages"
 """Value of `Request.layer` for one map per stage; names of layers contain no star."""
@@ -80,10 +80,21 @@ class _Failure:
     time: float
 
 
-_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)  # four columns and two that were shown a moment ago
+def _model_bytes(model: swin_core.Classifier) -> int:
+    tensors = (*model.model.parameters(), *model.model.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _image_bytes(image: InputImage) -> int:
+    return 3 * image.pil.width * image.pil.height + image.square.nbytes
+
+
+# Bounded by bytes, since one image or model may take a thousand times the memory of another. Models: four columns and
+# two that were shown a moment ago.
+_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6, _model_bytes, 2 * 2**30)
 _failures: LRUCache[_Failure] = LRUCache(64)
-_images: LRUCache[InputImage] = LRUCache(16)
-_explanations: LRUCache[Explanation | _Failure] = LRUCache(128)
+_images: LRUCache[InputImage] = LRUCache(16, _image_bytes, 256 * 2**20)
+_explanations: LRUCache[Explanation | _Failure] = LRUCache(128, array_bytes, 256 * 2**20)
 _figures: LRUCache[go.Figure] = LRUCache(16)
 _stages: LRUCache[tuple[str, ...]] = LRUCache(64)
 

@@ -7,18 +7,26 @@ which could run code, are refused.
 import io
 import logging
 import math
+import struct
 import zipfile
 
 import numpy as np
 import tifffile
 
 from swin_core.errors import ImageError
+from swin_core.images.budget import decoding
 from swin_core.images.sources import Source, naming_source, read_bytes, reason
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _MAX_BYTES = 512 * 2**20  # on disk and in memory
 _MAX_STRIPS = 2**18  # of a TIFF; tifffile takes some 25 us for each
+_MAX_PAGES = 4096  # of a TIFF; each becomes a channel
+_MAX_TAGS = 4096  # of a page; common are 20
+# Width and height of image and tiles, samples per pixel, rows per strip: the memory for a page is computed from these.
+_SINGLE_TAGS = {256, 257, 277, 278, 322, 323}
+_STRIP_TAGS = {273, 279, 324, 325}  # offsets and lengths of strips and tiles
+_BYTE_TYPES = {1, 2, 6, 7}  # values of one byte each, which stay bytes, such as a colour profile
 
 # tifffile logs about unusual files; without a handler Python would print that to the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -65,15 +73,15 @@ def read_tiff(content: bytes, max_bytes: int) -> tuple[np.ndarray, bool]:
     Raises:
         ImageError: damaged, too large, or not numeric.
     """
+    check_directories(content)
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             series, page = file.series[0], file.pages.first
             tile_bytes = page.tilewidth * page.tilelength * page.samplesperpixel * series.dtype.itemsize
             if max(series.nbytes, tile_bytes) > max_bytes:
                 raise ImageError(f"takes more than {max_bytes / 2**20:.0f} MiB of memory; make it smaller")
-            if len(page.dataoffsets) > _MAX_STRIPS:
-                raise ImageError(f"is cut into more than {_MAX_STRIPS} strips or tiles; use larger ones")
-            axes, array, white_is_zero = series.axes, series.asarray(), page.photometric == 0
+            with decoding.reserve(2 * max(series.nbytes, tile_bytes)):
+                axes, array, white_is_zero = series.axes, series.asarray(), page.photometric == 0
     except ImageError:
         raise
     except Exception as error:  # on crafted bytes tifffile raises errors of many classes
@@ -83,6 +91,41 @@ def read_tiff(content: bytes, max_bytes: int) -> tuple[np.ndarray, bool]:
         raise ImageError("is a TIFF without pixels; save it again")
     # Planes and pages come first: (C, H, W) -> (H, W, C).
     return np.moveaxis(array, 0, 2) if array.ndim == 3 and axes[-1] == "X" else array, white_is_zero
+
+
+def check_directories(content: bytes) -> None:
+    """Refuse a TIFF whose directories alone take long to read or much memory; no other reader looks at them first.
+
+    Readers make a Python number of every value of a tag, and multiply values that they expect to be single numbers.
+
+    Raises:
+        ImageError: too many pages, tags or strips, or several values where the format has one.
+    """
+    order = "<" if content.startswith(b"II") else ">"
+    big = content[2:4] in (b"+\0", b"\0+")
+    header, length, entry, link = (8, "Q", "HHQ8x", "Q") if big else (4, "H", "HHI4x", "I")
+    try:
+        (offset,) = struct.unpack_from(order + link, content, header)
+        for _ in range(_MAX_PAGES):
+            if not offset:
+                return
+            (tags,) = struct.unpack_from(order + length, content, offset)
+            if tags > _MAX_TAGS:
+                raise ImageError(f"has more than {_MAX_TAGS} tags; save it again")
+            offset += struct.calcsize(order + length)
+            for _ in range(tags):
+                tag, kind, count = struct.unpack_from(order + entry, content, offset)
+                if count > 1 and tag in _SINGLE_TAGS:
+                    raise ImageError(f"is a damaged TIFF file (tag {tag} has {count} values); save it again")
+                if count > _MAX_STRIPS and tag in _STRIP_TAGS:
+                    raise ImageError(f"is cut into more than {_MAX_STRIPS} strips or tiles; use larger ones")
+                if count > _MAX_STRIPS and kind not in _BYTE_TYPES:
+                    raise ImageError(f"has a tag of more than {_MAX_STRIPS} numbers; save it again without metadata")
+                offset += struct.calcsize(order + entry)
+            (offset,) = struct.unpack_from(order + link, content, offset)
+    except struct.error:  # cut short: the readers say where
+        return
+    raise ImageError(f"has more than {_MAX_PAGES} pages; save the one to read alone")
 
 
 def _read_npz(content: bytes) -> np.ndarray:

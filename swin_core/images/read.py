@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from swin_core.errors import ImageError
-from swin_core.images.arrays import TIFF_SIGNATURES, read_tiff
+from swin_core.images.arrays import TIFF_SIGNATURES, check_directories, read_tiff
+from swin_core.images.budget import PIXEL_BYTES, decoding
 from swin_core.images.lossless import lossless_pixels
 from swin_core.images.sources import Source, naming_source, read_bytes, reason
 
@@ -181,25 +182,31 @@ def _reads_heif() -> bool:
 
 
 def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None) -> Image.Image:
+    if kind == "TIFF":
+        check_directories(content)
     too_large = ImageError(f"has more than {max_pixels / 1e6:g} million pixels; make it smaller")
     try:
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
             # The tiles of a TIFF may be larger than the image; the decoder allocates whole tiles.
             tags: Any = getattr(image, "tag_v2", {})
-            if max(image.width * image.height, tags.get(322, 0) * tags.get(323, 0)) > max_pixels:
+            pixels = max(image.width * image.height, tags.get(322, 0) * tags.get(323, 0))
+            if pixels > max_pixels:
                 raise too_large
             if shorter_side is not None and kind == "JPEG":
                 image.draft(None, (2 * shorter_side, 2 * shorter_side))
             if image.tile and image.tile[0].args == "RGB;16B" and "transparency" in image.info:
                 # The transparent colour has 16 bits; Pillow reduces the pixels to the upper 8, but not this colour.
                 image.info["transparency"] = tuple(level >> 8 for level in image.info["transparency"])
-            image.load()
-            try:
-                oriented = ImageOps.exif_transpose(image)
-            except Exception:  # damaged EXIF data raise errors of many classes; the pixels are readable all the same
-                oriented = image
-            # A TIFF may hold 12 bits in 16. The rotated image has no tags, so they were read before.
-            return _to_rgb(oriented, tags.get(258, (16,))[0], tags.get(262) == 0)
+            with decoding.reserve(PIXEL_BYTES * (image.width * image.height if kind == "JPEG" else pixels)):
+                image.load()
+                try:
+                    oriented = ImageOps.exif_transpose(image)
+                except (
+                    Exception
+                ):  # damaged EXIF data raise errors of many classes; the pixels are readable all the same
+                    oriented = image
+                # A TIFF may hold 12 bits in 16. The rotated image has no tags, so they were read before.
+                return _to_rgb(oriented, tags.get(258, (16,))[0], tags.get(262) == 0)
     except (ImageError, Image.UnidentifiedImageError):
         raise
     except Image.DecompressionBombError:  # Pillow's own, higher limit

@@ -4,7 +4,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
-from typing import Generic, TypeVar
+from dataclasses import is_dataclass
+from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
@@ -87,3 +88,14 @@ class LRUCache(Generic[Value]):
 
     def _remove(self, key: Hashable) -> None:
         self._bytes -= self._values.pop(key, (None, 0))[1]
+
+
+def array_bytes(value: Any) -> int:
+    """Return the bytes of the arrays and tensors in a value: itself, or in containers and dataclasses."""
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if isinstance(value, dict):
+        return sum(map(array_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(array_bytes, value))
+    return array_bytes(vars(value)) if is_dataclass(value) and not isinstance(value, type) else 0

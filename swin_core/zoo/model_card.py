@@ -48,7 +48,7 @@ class ModelCard(BaseModel):
     """Mean of each channel, for pixels in 0 to 1."""
     std: Annotated[list[Std], Field(min_length=1, max_length=64)] | None = None
     """Standard deviation of each channel."""
-    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    image_size: Annotated[int, Field(ge=1, le=1536)] | None = None
     """Side of the input in pixels."""
     channels: Annotated[int, Field(ge=1, le=64)] | None = None
     """Channels of the input; 1 for grey."""

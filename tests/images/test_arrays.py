@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tifffile
 
 from swin_core.errors import ImageError
 from swin_core.images.arrays import read_array
+from swin_core.images.read import read_image
 
 DTYPES = ("uint8", "int16", "uint16", ">u2", "int32", "uint32", "float16", "float32", ">f4", "float64", "bool")
 
@@ -159,3 +161,48 @@ def test_damaged_tiffs_raise_no_other_error(values: np.ndarray, capfd: pytest.Ca
             refused += 1
     assert refused > 5
     assert capfd.readouterr() == ("", "")
+
+
+def directory(tags: list[tuple[int, int, int, int]], *, big: bool, order: str, following: int = 0) -> bytes:
+    """The start of a TIFF with one directory of tags: number, type, count, value."""
+    mark = b"II" if order == "<" else b"MM"
+    if big:
+        head = mark + struct.pack(order + "HHHQQ", 43, 8, 0, 16, len(tags))
+        entries = [struct.pack(order + "HHQQ", *tag) for tag in tags]
+        return head + b"".join(entries) + struct.pack(order + "Q", following)
+    head = mark + struct.pack(order + "HIH", 42, 8, len(tags))
+    return head + b"".join(struct.pack(order + "HHII", *tag) for tag in tags) + struct.pack(order + "I", following)
+
+
+SIDES = [(256, 4, 1, 16), (257, 4, 1, 16)]
+HEAVY = {
+    "two tile widths": ([*SIDES, (322, 4, 2, 8), (323, 4, 1, 2**30)], "tag 322 has 2 values"),
+    "two widths": ([(256, 4, 2, 8), SIDES[1]], "tag 256 has 2 values"),
+    "ten million strips": ([*SIDES, (273, 4, 10_000_000, 8)], "more than 262144 strips or tiles"),
+    "ten million strips in bytes": ([*SIDES, (273, 1, 10_000_000, 8)], "more than 262144 strips or tiles"),
+    "a long list in another tag": ([*SIDES, (33_550, 12, 10_000_000, 8)], "a tag of more than 262144 numbers"),
+    "many tags": ([(40_000, 3, 1, 0)] * 5000, "more than 4096 tags"),
+}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("name", HEAVY)
+def test_heavy_directories_are_refused_before_they_are_read(name: str, big: bool, order: str) -> None:
+    tags, message = HEAVY[name]
+    content = directory(tags, big=big, order=order)
+    for read in (read_array, read_image):
+        with pytest.raises(ImageError, match=message):
+            read(content)
+
+
+def test_a_chain_of_pages_without_end_is_refused() -> None:
+    content = directory(SIDES, big=False, order="<", following=8)  # the next page is this one
+    with pytest.raises(ImageError, match="more than 4096 pages"):
+        read_array(content)
+
+
+def test_a_long_colour_profile_is_no_fault(values: np.ndarray) -> None:
+    levels = values[..., 0].astype(np.uint8)
+    content = tiff(levels, extratags=[(34_675, 7, 300_000, bytes(300_000), True)])
+    assert np.array_equal(read_array(content)[..., 0], levels)

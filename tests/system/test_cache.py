@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 
-from swin_core.system.cache import LRUCache
+from swin_core.system.cache import LRUCache, array_bytes
 
 
 def test_the_least_recently_used_is_evicted() -> None:
@@ -87,3 +90,18 @@ def test_a_failure_is_raised_to_its_own_caller_and_not_cached() -> None:
 def test_size_and_bound_go_together() -> None:
     with pytest.raises(ValueError, match="together"):
         LRUCache(2, size=len)
+
+
+@dataclass
+class _Maps:
+    maps: np.ndarray
+    parts: tuple[torch.Tensor, ...] = ()
+    name: str = "maps"
+
+
+def test_array_bytes_counts_arrays_wherever_they_are() -> None:
+    maps, part = np.zeros((3, 4), np.float32), torch.zeros(5, dtype=torch.int64)
+    assert array_bytes(maps) == 48
+    assert array_bytes([maps, {"a": part, "b": "text"}, None]) == 48 + 40
+    assert array_bytes(_Maps(maps, (part, part))) == 48 + 80
+    assert array_bytes(_Maps) == 0

@@ -56,7 +56,7 @@ def test_card_of_a_folder_is_that_of_its_weights_file(tmp_path: Path) -> None:
         ("image_size = 224.0", "a.pth.card.toml: image_size: input should be a valid integer"),
         ("image_size = '224'", "a.pth.card.toml: image_size: input should be a valid integer"),
         ("image_size = true", "a.pth.card.toml: image_size: input should be a valid integer"),
-        ("image_size = 5000", "a.pth.card.toml: image_size: input should be less than or equal to 4096"),
+        ("image_size = 5000", "a.pth.card.toml: image_size: input should be less than or equal to 1536"),
         ("std = [0.0]", "a.pth.card.toml: std.0: input should be greater than 0"),
         ("std = [nan]", "a.pth.card.toml: std.0: input should be a finite number"),
         ("mean = [inf]", "a.pth.card.toml: mean.0: input should be a finite number"),
