@@ -127,8 +127,12 @@ def unpickle(path: Path) -> Any:
         WeightsError: damaged, a TorchScript archive, or with Python objects other than those above; nothing in it ran.
     """
     name = repr(path.name)
-    if _is_torchscript(path):
+    entries = _archive_entries(path)
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
         raise WeightsError(f"{name} is a TorchScript archive, which contains code; {SAVE_INSTEAD}.")
+    # torch.save does not compress; an archive that does may hold a thousand times its size.
+    if sum(entry.file_size for entry in entries) > 2 * path.stat().st_size + 2**20:
+        raise WeightsError(f"{name} is a compressed archive, which torch.save does not write; {SAVE_INSTEAD}.")
     allowed: list[Any] = [(value, dotted) for dotted, value in _INERT.items()]
     try:
         # With a path, torch.load would decide by the suffix.
@@ -146,9 +150,10 @@ def unpickle(path: Path) -> Any:
         raise WeightsError(f"{name} is cut short or damaged, or not a PyTorch file.") from error
 
 
-def _is_torchscript(path: Path) -> bool:
+def _archive_entries(path: Path) -> list[zipfile.ZipInfo]:
+    """Return the entries of a ZIP archive; none for other files, which `torch.load` judges."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+            return archive.infolist()
     except (OSError, ValueError, zipfile.BadZipFile):
-        return False
+        return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import threading
+import zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -144,3 +145,15 @@ def test_threads_do_not_take_the_allowed_names_from_each_other(tmp_path: Path) -
         thread.join()
     assert results == [200] * 40
     assert set(torch.serialization.get_safe_globals()) == set(allowed)  # nothing stays allowed
+
+
+def test_an_archive_that_inflates_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    stored, compressed = tmp_path / "stored.pth", tmp_path / "compressed.pth"
+    torch.save({"head.weight": torch.zeros(4, 2**20)}, stored)
+    with zipfile.ZipFile(stored) as source, zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert compressed.stat().st_size < 2**17
+    assert unpickle(stored)["head.weight"].shape == (4, 2**20)
+    with pytest.raises(WeightsError, match="is a compressed archive, which torch.save does not write"):
+        unpickle(compressed)
