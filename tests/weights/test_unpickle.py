@@ -155,5 +155,5 @@ def test_an_archive_that_inflates_is_refused_before_it_is_read(tmp_path: Path) -
             target.writestr(entry.filename, source.read(entry))
     assert compressed.stat().st_size < 2**17
     assert unpickle(stored)["head.weight"].shape == (4, 2**20)
-    with pytest.raises(WeightsError, match="is a compressed archive, which torch.save does not write"):
+    with pytest.raises(WeightsError, match="is a compressed archive, which"):
         unpickle(compressed)
