@@ -28,6 +28,7 @@ from swin_core.zoo.contract import (
     settle,
     unwrapped,
 )
+from swin_core.zoo.labels import labels_of
 
 # timm is imported where it is used: it doubles the time to import this package, and bundled models do not need it.
 
@@ -319,14 +320,10 @@ def _listed(labels: Sequence[str] | Mapping[Any, Any] | np.ndarray) -> list[str]
     """Return class names in the order of their indices, from a sequence, `{index: name}` or `{name: index}`."""
     if not isinstance(labels, Mapping):
         return [str(label) for label in labels]
-    pairs = list(labels.items())
-    if all(isinstance(value, int) for value in labels.values()):
-        pairs = [(index, name) for name, index in pairs]
-    try:
-        by_index = {int(index): str(name) for index, name in pairs}
-        return [by_index[index] for index in range(len(pairs))]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError("labels as a dictionary need the indices 0, 1, 2 and so on, each once.") from error
+    names = labels_of(labels)
+    if names is None:
+        raise ConfigError("labels as a dictionary need the indices 0, 1, 2 and so on, each once.")
+    return names
 
 
 def _named(labels: list[str] | None, classes: int | None, pair: bool, activation: str, name: str) -> list[str]:

@@ -214,8 +214,10 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
         raise WeightsError(
             f"{path.name!r} takes {channels} channels; state the mean and std of each in {path.name}.card.toml."
         )
-    if recognition.classes is not None and len(values["labels"]) != recognition.classes:
-        count, classes = len(values["labels"]), recognition.classes
+    classes, labels = recognition.classes, values["labels"]
+    # A single logit may be that of the second of two classes.
+    if classes is not None and labels is not None and len(labels) not in ((1, 2) if classes == 1 else (classes,)):
+        count = len(labels)
         raise WeightsError(f"the card of {path.name!r} has {count} labels for {classes} classes; correct the card.")
     try:
         return Classifier(
@@ -228,7 +230,8 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
 def _build(recognition: Recognition) -> tuple[nn.Module, dict[str, Any], str, str]:
     """Return the model with its weights, default preprocessing and labels, one line about it, and the weights' hash."""
     path, facts = recognition.path, recognition.facts
-    default: dict[str, Any] = {"labels": default_labels(recognition.classes or 0)}
+    classes = recognition.classes or 0
+    default: dict[str, Any] = {"labels": default_labels(classes) if classes > 1 else None}
     if recognition.config is not None:
         model = Swin(recognition.config)
         entry = f"#{recognition.entry}" if recognition.entry else ""

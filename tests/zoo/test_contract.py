@@ -22,6 +22,7 @@ from swin_core.evaluation.metrics import score_batch
 from swin_core.trust.assess import assess
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.contract import activate
+from swin_core.zoo.model_card import ModelCard, write_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HALF = (0.5, 0.5, 0.5)
@@ -367,3 +368,24 @@ def test_rise_weighs_by_the_classifiers_probability(noise: Image.Image) -> None:
     single = explain(Classifier(net, "ab", HALF, HALF, SIZE), noise, [0, 1], "rise")
     expected = explain(Classifier(double, "ab", HALF, HALF, SIZE), noise, [0, 1], "rise")
     np.testing.assert_allclose(single.maps, expected.maps, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("facts", "labels", "activation"),
+    [
+        ({}, ("class 0", "class 1"), "sigmoid"),
+        ({"labels": ["cat", "dog"]}, ("cat", "dog"), "sigmoid"),
+        ({"labels": ["age"], "activation": "none"}, ("age",), "none"),
+    ],
+)
+def test_a_weights_file_of_one_logit(
+    facts: dict[str, Any], labels: tuple[str, ...], activation: str, noise: Image.Image, tmp_path: Path
+) -> None:
+    model = swin_core.build("swin_nano", num_classes=1, image_size=SIZE)
+    swin_core.save_weights(model, tmp_path / "one.safetensors")
+    write_card(tmp_path / "one.safetensors", ModelCard(mean=list(HALF), std=list(HALF), **facts))
+    classifier = swin_core.load(tmp_path / "one.safetensors")
+    assert (classifier.labels, classifier.activation) == (labels, activation)
+    logit = float(model.eval()(classifier.tensor(classifier.view(noise))).detach())
+    expected = [logit] if activation == "none" else [1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))]
+    np.testing.assert_allclose(classifier.predict([noise])[0], expected, atol=1e-5)
