@@ -149,8 +149,8 @@ def settle(model: nn.Module, trial: Trial) -> Contract:
         activation = _activation(trial, single, "")
         pair = single and activation == "sigmoid"
         plain = activation == "softmax" and not _is_compiled(model)
-        adapted = model if plain else LogitsModel(model, None, "", pair, activation)
-        return Contract(adapted, 2 if pair else model.config.num_classes, activation)
+        own = model if plain else LogitsModel(model, None, "", pair, activation)
+        return Contract(own, 2 if pair else model.config.num_classes, activation)
     tensors = [*model.parameters(), *model.buffers()]
     if any(tensor.is_meta or isinstance(tensor, torch._subclasses.FakeTensor) for tensor in tensors):
         activation = trial.activation or "softmax"
@@ -262,7 +262,9 @@ def _entries(output: Any) -> Iterator[tuple[str | int | None, Any]]:
 def _entry(output: Any, key: str | int | None) -> Tensor:
     if key is None:
         return output
-    return getattr(output, str(key)) if not isinstance(output, Mapping | list | tuple) else output[key]
+    if isinstance(output, Mapping):
+        return output[key]
+    return output[int(key)] if isinstance(output, list | tuple) else getattr(output, str(key))
 
 
 def _find_logits(output: Any, trial: Trial) -> str | int | None:
