@@ -161,12 +161,18 @@ def create(folder: Path) -> nn.Module:
             "pip install 'swinlens[hf]' and try again."
         ) from error
     try:
-        return transformers.AutoModelForImageClassification.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype="float32"
-        ).eval()
+        model, report = transformers.AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, dtype="float32", output_loading_info=True
+        )
     except Exception as error:  # errors of the parsers and of the model's own checks
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(f"{folder.name!r} could not be loaded by transformers ({reason}).") from error
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{folder.name!r} has no classification head or lacks other weights ({missing[0]}), so there is no class to "
+            "explain; choose a model that was saved as an image classifier."
+        )
+    return model.eval()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
