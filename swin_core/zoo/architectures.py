@@ -139,8 +139,7 @@ def fingerprint(architecture: str) -> tuple[str, str, list[str]]:
 
     `scripts/index_architectures.py` writes those of all architectures into the table that `candidates` reads.
     """
-    with torch.device("meta"):
-        model = build_architecture(architecture)
+    model = _skeleton(architecture)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items() if not key.endswith(_DERIVED)}
     config = getattr(model, "pretrained_cfg", None) or {}
     variable: list[str] = []
@@ -165,14 +164,19 @@ def _unknown(library: str, name: str, known: list[str]) -> ModelError:
     return ModelError(f"{library} has no model {name[:80]!r}; {hint}")
 
 
-@lru_cache(maxsize=1024)
-def _shapes(architecture: str, **settings: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of an architecture's tensors by key; the model is built without memory for them."""
+def _skeleton(architecture: str, **settings: int) -> nn.Module:
+    """Return a model without memory for its weights, if it can be built so."""
     try:
         with torch.device("meta"):
-            model = build_architecture(architecture, **settings)
+            return build_architecture(architecture, **settings)
     except (RuntimeError, NotImplementedError):  # it computes with tensors while it is built
-        model = build_architecture(architecture, **settings)
+        return build_architecture(architecture, **settings)
+
+
+@lru_cache(maxsize=1024)
+def _shapes(architecture: str, **settings: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of an architecture's tensors by key."""
+    model = _skeleton(architecture, **settings)
     return {key: tuple(value.shape) for key, value in model.state_dict().items() if not key.endswith(_DERIVED)}
 
 
