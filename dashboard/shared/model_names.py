@@ -12,8 +12,9 @@ from pathlib import Path
 
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
+from swin_core.weights.files import split_entry
 from swin_core.zoo.kept_models import kept_models
-from swin_core.zoo.load import ASSETS, available, split_architecture
+from swin_core.zoo.load import ASSETS, LIBRARIES, available, split_architecture
 from swin_core.zoo.model_card import card_path
 from swin_core.zoo.offered import VARIABLE, offered_files
 from swin_core.zoo.python_models import is_python
@@ -119,7 +120,8 @@ def model_source(name: str) -> str:
 
     Args:
         name: a bundled name, a name of `offered_files`, `timm/<model>`, a run's name, `RUN/checkpoints/<file>`, or a
-            weights file's path relative to `ROOT`. Python files, which would be run, must be offered.
+            weights file's or folder's path relative to `ROOT`, also as `FILE#ENTRY` or `timm/<model>@FILE`; or
+            `torchvision/<model>` or `hf/<repo>`. Python files, which would be run, must be offered.
 
     Raises:
         ModelError: there is no such file, or the name has other characters or leads out of `ROOT` and of the runs'
@@ -127,12 +129,18 @@ def model_source(name: str) -> str:
     """
     if name in (offered := offered_files()):
         return str(offered[name])
+    architecture, file = split_architecture(name)
+    if file and _SAFE.fullmatch(architecture):
+        return f"{architecture}@{model_source(file)}"
+    file, sign, entry = name.rpartition("#")
+    if sign and _SAFE.fullmatch(entry):
+        return f"{model_source(file)}#{entry}"
     if not _SAFE.fullmatch(name) or len(name) > 200:
         raise ModelError(
             "a model's name consists of letters, digits and . _ + - and of folders inside the project: "
             "give a bundled name, timm/<model>, a run, or a weights file such as runs/mine/model.safetensors."
         )
-    if name.startswith("timm/") or name in available():
+    if name.startswith(LIBRARIES) or name in available():
         return name
     if is_python(name):
         raise ModelError(
@@ -148,7 +156,7 @@ def model_source(name: str) -> str:
     if path is None:
         raise ModelError(
             f"there is no model {name}: it is no bundled model and no file or run in the project's folder. "
-            "For a model of timm write timm/ before its name."
+            "For a model of another library write timm/, torchvision/ or hf/ before its name."
         )
     return str(path)
 
@@ -180,7 +188,7 @@ def weights_state(name: str) -> WeightsState:
 def _state(name: str) -> WeightsState:
     try:
         source = model_source(name)
-        path = Path(split_architecture(source)[1] or source)
+        path, _ = split_entry(split_architecture(source)[1] or source)
         file = path / "model.safetensors" if path.is_dir() else path
         status = file.stat()
         card = card_path(file)

@@ -174,7 +174,8 @@ def choose_models() -> list[str]:
     st.text_input(
         "Add a model",
         placeholder="timm/resnet50, or a weights file",
-        help="`timm/<model>` for any classifier of timm, a weights file in the project's folder, or a run.",
+        help="A weights file or a folder of `save_pretrained` in the project's folder, a run, or pretrained weights: "
+        "`timm/<model>`, `torchvision/<model>`, `hf/<repo>`. `timm/<model>@FILE` names the architecture of a file.",
         key="more",
         on_change=_add_model,
     )

@@ -169,8 +169,8 @@ def create(folder: Path) -> nn.Module:
         raise ModelError(f"{folder.name!r} could not be loaded by transformers ({reason}).") from error
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
-            f"{folder.name!r} has no classification head or lacks other weights ({missing[0]}), so there is no class to "
-            "explain; choose a model that was saved as an image classifier."
+            f"{folder.name!r} has no classification head or lacks other weights ({missing[0]}), so there is no class "
+            "to explain; choose a model that was saved as an image classifier."
         )
     return model.eval()
 

@@ -183,8 +183,13 @@ def _swin_or_other(
                 continue
             return _fitted(source, fit, stated | {"architecture": (architecture, hint[1])}, card, notes)
         candidates = architectures.candidates(tensors)
-        if not candidates:
+        if not candidates and "not those of a Swin" not in str(error):
             raise error
+        if not candidates:
+            raise WeightsError(
+                f"{str(error).rstrip('.')}, and fit no architecture of timm or torchvision; name one, as in "
+                f"timm/<model>@{source[1].name}, or load the model by a Python file."
+            ) from error
         if len(candidates) == 1:
             fit = architectures.fit(candidates[0], tensors)
             return _fitted(source, fit, stated | {"architecture": (candidates[0], "keys and shapes")}, card, notes)

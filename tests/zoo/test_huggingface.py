@@ -127,7 +127,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
     saved("vit", tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "empty")
     (tmp_path / "empty" / "model.safetensors").unlink()
-    with pytest.raises(SwinError, match="the folder .empty. has a config.json and no weights; add model"):
+    with pytest.raises(SwinError, match=r"the folder .empty. has a config.json and no weights; add model"):
         swin_core.load(tmp_path / "empty")
     model = transformers.ViTModel(transformers.ViTConfig(**TINY))
     model.save_pretrained(tmp_path / "features")

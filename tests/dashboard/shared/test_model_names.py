@@ -12,7 +12,21 @@ from swin_core.errors import ModelError
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.pth", "/etc/passwd", "runs/../../x.pth", "a\0b", "~/x.pth", "--x; touch p", "a" * 500, "", "timm/../x"],
+    [
+        "../secret.pth",
+        "/etc/passwd",
+        "runs/../../x.pth",
+        "timm/x@../w.pth",
+        "torchvision/x@/etc/passwd",
+        "../w.pth#model",
+        "hf/../x",
+        "a\0b",
+        "~/x.pth",
+        "--x; touch p",
+        "a" * 500,
+        "",
+        "timm/../x",
+    ],
 )
 def test_names_that_lead_elsewhere_are_refused_before_anything_is_opened(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -41,3 +55,22 @@ def test_a_link_out_of_the_project_is_refused(tmp_path: Path, monkeypatch: pytes
     assert choices.model_source("inside.pth") == str(root / "inside.pth")
     with pytest.raises(ModelError):
         choices.model_source("link.pth")
+
+
+def test_names_of_architectures_and_entries_reach_files_inside_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+    monkeypatch.setattr(choices, "ROOT", tmp_path)
+    file = tmp_path / "w.pth"
+    assert choices.model_source("timm/resnet18@w.pth") == f"timm/resnet18@{file}"
+    assert choices.model_source("torchvision/resnet18@w.pth#model_ema") == f"torchvision/resnet18@{file}#model_ema"
+    assert choices.model_source("w.pth#state_dict") == f"{file}#state_dict"
+    state = choices.weights_state("w.pth")
+    assert state is not None
+    assert choices.weights_state("timm/resnet18@w.pth") == choices.weights_state("w.pth#model") == state
+    for name in ("hf/microsoft/resnet-50", "torchvision/resnet50", "timm/resnet50"):
+        assert choices.model_source(name) == name
+    for name in ("timm/resnet18@none.pth", "w.pth#a/../b", "hf/a@w.pth", "other/x@w.pth"):
+        with pytest.raises(ModelError):
+            choices.model_source(name)
