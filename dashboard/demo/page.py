@@ -16,6 +16,7 @@ from dashboard.demo.theme import CSS, theme
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import sample_images, unique
+from dashboard.shared.samples import first_models, first_samples, sample_groups
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
@@ -24,7 +25,6 @@ from swin_core.figures.files import encode
 log = logging.getLogger(__name__)
 
 LOGO = Path(__file__).parent.parent / "logo.svg"
-FIRST_SAMPLE = "rose"
 TOP1, BEST = "Top-1 class of each model", "Best for each model"
 QUEUE_LENGTH = 64
 CONCURRENT_ANSWERS = 2
@@ -124,11 +124,13 @@ def launch(blocks: gr.Blocks, auth: tuple[str, str] | None = None) -> str:
 
 def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
     """Build the controls on the left, and the heat maps and the slider on the right."""
-    sample_files = sample_images()
+    known = sample_images()
+    sample_files = {name: known[name] for names in sample_groups().values() for name in names}
+    first = [name for name in first_models() if name in demo.models] or list(demo.models[:2])
     with gr.Row():
         with gr.Column(scale=1, min_width=290):
             image = gr.Image(
-                str(sample_files[FIRST_SAMPLE]),
+                str(sample_files[next(iter(first_samples()), next(iter(sample_files)))]),
                 label="Image",
                 type="filepath",
                 sources=["upload", "clipboard"],
@@ -143,9 +145,7 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
                 type="index",
                 samples_per_page=len(sample_files),
             )
-            models = gr.CheckboxGroup(
-                list(demo.models), value=list(demo.models[:2]), label=f"Models, up to {MODELS_AT_MOST}"
-            )
+            models = gr.CheckboxGroup(list(demo.models), value=first, label=f"Models, up to {MODELS_AT_MOST}")
             target = gr.Dropdown([(TOP1, "")], value="", label="Class")
             method = gr.Dropdown(
                 [(BEST, ""), *((method.title, name) for name, method in METHODS.items())], value="", label="Method"

@@ -22,20 +22,17 @@ from dashboard.shared.model_names import (
     unique,
 )
 from dashboard.shared.notices import set_notice, show_notice
+from dashboard.shared.samples import first_models, first_samples, sample_groups
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import choose_uploads
+from dashboard.shared.url_state import unknown_values
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, SwinError
 from swin_core.images.read import read_image
-from swin_core.zoo.load import available
 
-FIRST_SAMPLE = "tulip"
-"""Shown at first so that no page is empty; removed when another image is chosen."""
 SHOW_IMAGES_KEY = "show_pictures"
 """Query parameter of links to this page: names of images that replace those in the tray."""
-FIRST_MODELS = 2
-"""Bundled models that are shown at first."""
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
 
@@ -44,20 +41,11 @@ def choose_images() -> tuple[list[InputImage], list[str]]:
     st.header("Images")
     linked = _take_from_link()
     show_notice("images")
-    uploads = choose_uploads(_remove_first_sample)
-    known = sample_images()
-    samples = st.pills(
-        "Samples",
-        list(known),
-        selection_mode="multi",
-        default=[name for name in [FIRST_SAMPLE] if name in known],
-        format_func=escape_markdown,
-        key="sample",
-        bind="query-params",
-    )
+    uploads = choose_uploads(_remove_first_samples)
+    known, samples = sample_images(), choose_samples()
     tray = choose_data_images(always=bool(linked))
     if linked and not st.session_state.settled:
-        tray, samples = linked[:MAX_IMAGES], [] if samples == [FIRST_SAMPLE] else samples
+        tray, samples = linked[:MAX_IMAGES], [] if samples == first_samples() else samples
     faults: list[str] = []
     # Cache key, file name, true class and content.
     sources: list[tuple[Hashable, str, str, bytes | Path]] = [
@@ -91,6 +79,40 @@ def can_show(images: Sequence[InputImage], models: Sequence[str], faults: Sequen
     return False
 
 
+def choose_samples() -> list[str]:
+    """Draw the choice of sample images, a row of buttons for each group; return the names of the chosen ones."""
+    chosen: list[str] = []
+    known = sample_images()
+    for number, (key, (title, names)) in enumerate(zip(_sample_keys(), sample_groups().items(), strict=True)):
+        # A link may name any sample by any of the keys.
+        linked = [name for name in st.session_state.get(key) or st.query_params.get_all(key) if name in known]
+        chosen += st.pills(
+            title,
+            unique([names, linked]),
+            selection_mode="multi",
+            default=first_samples() if number == 0 else [],
+            format_func=escape_markdown,
+            key=key,
+            bind="query-params",
+        )
+    return unique([chosen])
+
+
+def unknown_samples() -> list[str]:
+    """Return a warning for each query parameter that names a sample that there is not; see `unknown_values`."""
+    return [line for key in _sample_keys() for line in unknown_values(key, list(sample_images()))]
+
+
+def _sample_keys() -> list[str]:
+    """Return the query parameter of each group of samples: "sample", "sample2" and so on."""
+    return ["sample", *(f"sample{number + 2}" for number in range(len(sample_groups()) - 1))]
+
+
+def _remove_first_samples() -> None:
+    if st.session_state.get("sample", first_samples()) == first_samples():
+        st.session_state.sample = []
+
+
 def _left_out(count: int) -> list[str]:
     """Return a warning if there are more images than one grid holds."""
     if count <= MAX_IMAGES:
@@ -117,8 +139,8 @@ def _take_from_link() -> list[str]:
 def set_tray(names: Sequence[str]) -> None:
     """Replace the chosen images of data sets; call it before the widgets are made."""
     st.session_state.picked = list(names)
-    if names and st.session_state.get("sample", [FIRST_SAMPLE]) == [FIRST_SAMPLE]:
-        st.session_state.sample = []
+    if names:
+        _remove_first_samples()
 
 
 def choose_data_images(always: bool = False) -> list[str]:
@@ -151,19 +173,13 @@ def _new_title(name: str, images: list[InputImage]) -> str:
     return f"{name} ({count + 1})" if count else name
 
 
-def _remove_first_sample() -> None:
-    if st.session_state.get("sample") == [FIRST_SAMPLE]:
-        st.session_state.sample = []
-
-
 def choose_models() -> list[str]:
     """Draw the choice of models; return their names in the order of the columns, not yet checked."""
     st.header("Models")
-    bundled = available()
     chosen = st.multiselect(
         f"Up to {MODELS_AT_MOST}, one per column",
         offered_models(),
-        default=list(bundled)[:FIRST_MODELS],
+        default=first_models(),
         max_selections=MODELS_AT_MOST,
         format_func=display_name,
         accept_new_options=True,

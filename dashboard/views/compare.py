@@ -26,10 +26,17 @@ from dashboard.compare.reading_guide import how_to_read
 from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
-from dashboard.shared.model_names import sample_images
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import SCALE_NAMES, can_show, choose_images, choose_look, choose_models, choose_trust
+from dashboard.shared.sidebar import (
+    SCALE_NAMES,
+    can_show,
+    choose_images,
+    choose_look,
+    choose_models,
+    choose_trust,
+    unknown_samples,
+)
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import COLORMAPS, Look
@@ -43,7 +50,7 @@ AGREEMENT = (
 
 def main() -> None:
     """Draw the page."""
-    ignored = unknown_values("sample", list(sample_images())) + surplus_models()
+    ignored = unknown_samples() + surplus_models()
     ignored += unknown_values("rows", list(ROWS.values())) + unknown_values("scale", list(SCALE_NAMES.values()))
     method_titles = [BEST_TITLE, *(method.title for method in METHODS.values())]
     ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", method_titles)

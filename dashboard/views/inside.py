@@ -14,18 +14,18 @@ from dashboard.inside.layout import STYLE, show_stages
 from dashboard.inside.panel_texts import available_panels, describe_missing
 from dashboard.inside.panels import show_equation, show_panel
 from dashboard.shared.cache import loaded_classifier
-from dashboard.shared.model_names import display_name, sample_images
+from dashboard.shared.model_names import display_name
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import can_show, choose_images, choose_models
+from dashboard.shared.sidebar import can_show, choose_images, choose_models, unknown_samples
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
+from dashboard.shared.url_state import settle, show_ignored, surplus_models
 from swin_core.errors import SwinError
 
 
 def main() -> None:
     """Draw the page."""
-    ignored = unknown_values("sample", list(sample_images())) + surplus_models()
+    ignored = unknown_samples() + surplus_models()
     with st.sidebar:
         images, faults = choose_images()
         models = choose_models()

@@ -30,7 +30,7 @@ ASSETS = Path(str(files("swin_core") / "assets")).resolve()
 LIBRARIES = (timm_models.PREFIX, torchvision_models.PREFIX, huggingface.PREFIX)
 """Starts of the names of other libraries' models."""
 
-_descriptions: LRUCache[str] = LRUCache(256)
+_metadata: LRUCache[dict[str, Any]] = LRUCache(256)
 
 
 def load(
@@ -188,11 +188,20 @@ def _bundled() -> list[Path]:
     return sorted(ASSETS.glob("*.safetensors"), key=lambda file: (-round(file.stat().st_size / 1e5), file.name))
 
 
+def bundled_metadata(name: str) -> dict[str, Any]:
+    """Return the metadata of a bundled model, such as its `labels`; loads no weights."""
+    return _cached_metadata(ASSETS / f"{name}.safetensors")
+
+
 def _description(file: Path) -> str:
-    """Return the description in a weights file's header, cached until the file changes."""
+    return str(_cached_metadata(file).get("description", ""))
+
+
+def _cached_metadata(file: Path) -> dict[str, Any]:
+    """Return the metadata in a weights file's header, cached until the file changes."""
     status = file.stat()
     key = str(file), status.st_mtime_ns, status.st_size
-    return _descriptions.get(key, lambda: str(read_metadata(file).get("description", "")))
+    return _metadata.get(key, lambda: read_metadata(file))
 
 
 def _recognised(recognition: Recognition, name: str) -> Classifier:

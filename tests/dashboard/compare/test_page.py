@@ -90,25 +90,24 @@ def test_a_rerun_resolves_each_model_once_and_reads_no_header_again(monkeypatch:
 # -- the first view and the controls
 
 
-def test_first_view_is_a_sample_explained_by_the_bundled_models(page: AppTest) -> None:
-    assert "first" in texts(page)
-    assert "second" in texts(page)
-    assert "tulip.jpg" in texts(page)
+def test_first_view_is_the_samples_that_the_bundled_models_know(page: AppTest) -> None:
+    assert all(name in texts(page) for name in ("first", "second", "rose.jpg", "tulip.jpg"))
     assert "scale: per cell" in texts(page)
     images = [trace for trace in figure(page)["data"] if trace["type"] == "image"]
-    assert len(images) == 3
+    assert len(images) == 2 * 3
     assert any("Bright areas raised the score" in caption.value for caption in page.caption)
     # Five of the first model's five classes, and five of the second's six.
     assert len(page.progress) == 10
     assert not page.error
 
 
-def test_caption_and_choices_agree_with_the_model(page: AppTest) -> None:
+def test_caption_and_choices_agree_with_the_model() -> None:
+    app = opened(sample="tulip")
     image = swin_core.read_image(choices.sample_images()["tulip"])
     probabilities = swin_core.load("first").predict([image])[0]
     best = FLOWERS[int(probabilities.argmax())]
-    assert f"<b>{best} · " in texts(page)
-    shown = [bar.value for bar in page.progress[:5]]
+    assert f"<b>{best} · " in texts(app)
+    shown = [bar.value for bar in app.progress[:5]]
     np.testing.assert_allclose(shown, 100 * np.sort(probabilities)[::-1], atol=1)
 
 
@@ -227,7 +226,7 @@ def test_pictures_of_one_name_are_told_apart(page: AppTest) -> None:
 
 
 def test_a_changed_look_explains_nothing_again_and_is_quick(calls: list[str]) -> None:
-    app = opened()
+    app = opened(sample="tulip")
     assert calls == ["first", "second"]
     spec = app.get("plotly_chart")[0].proto.spec
     times = []
@@ -243,8 +242,8 @@ def test_a_changed_look_explains_nothing_again_and_is_quick(calls: list[str]) ->
 
 
 def test_a_second_session_finds_everything(calls: list[str]) -> None:
-    opened()
-    opened()
+    opened(sample="tulip")
+    opened(sample="tulip")
     assert calls == ["first", "second"]
 
 
@@ -337,7 +336,7 @@ def test_a_file_that_is_no_weights_file_is_one_line_in_its_column(
     monkeypatch.setattr(choices, "ROOT", tmp_path)
     shutil.copytree(ROOT / "assets" / "samples", tmp_path / "assets" / "samples")
     (tmp_path / "broken.pth").write_bytes(content)
-    app = opened(model=["first", "broken.pth"])
+    app = opened(model=["first", "broken.pth"], sample="tulip")
     assert "first" in texts(app)
     assert len(figure(app)["layout"]["shapes"]) == 1
     assert not (tmp_path / "ran").exists()

@@ -55,7 +55,7 @@ def test_caches_stay_within_their_limits() -> None:
 
 
 def test_concurrent_sessions_get_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [picture(name, name) for name in ("tulip", "rose", "cat", "coffee")]
+    pictures = [picture(name, name) for name in ("tulip", "rose", "cat", "cup")]
 
     def work(place: int) -> list[np.ndarray]:
         inspection = Inspection("first", pictures[place])

@@ -1,0 +1,55 @@
+"""The sample images by what the bundled models know, and what pages show at first."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from dashboard.shared.model_names import sample_images, sample_label
+from swin_core.class_names import candidates
+from swin_core.data.registry import DATA_SETS
+from swin_core.zoo.load import available, bundled_metadata
+
+FIRST_CLASSES = ("cat", "dog", "rose", "tulip")
+"""The rows of the reproduced report's figure 11."""
+UNKNOWN = "Other"
+"""Title of the samples that no bundled model knows."""
+
+
+def first_models() -> list[str]:
+    """Return the bundled models that know all of `FIRST_CLASSES`; without any, the first two bundled models."""
+    bundled = list(available())
+    knowing = [name for name in bundled if _known(_labels(name), FIRST_CLASSES) == set(FIRST_CLASSES)]
+    return knowing or bundled[:2]
+
+
+def first_samples() -> list[str]:
+    """Return the samples that are shown at first, so that no page is empty."""
+    return [name for name in next(iter(sample_groups().values()), []) if sample_label(name) in FIRST_CLASSES]
+
+
+def sample_groups() -> dict[str, list[str]]:
+    """Return the samples by the data set whose classes they show; one with fewer classes comes first."""
+    vocabularies = {_labels(name): _data_set(name) for name in available()}
+    groups: dict[str, list[str]] = {}
+    left = {name: sample_label(name) for name in sample_images()}
+    for labels in sorted(vocabularies, key=len):
+        known = _known(labels, tuple(left.values()))
+        if names := [name for name, label in left.items() if label in known]:
+            groups[vocabularies[labels]] = names
+        left = {name: label for name, label in left.items() if label not in known}
+    return groups | ({UNKNOWN: list(left)} if left else {})
+
+
+@lru_cache(maxsize=256)
+def _known(labels: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
+    """Return the class names that match a label."""
+    return frozenset(name for name in names if candidates(labels, name))
+
+
+def _labels(name: str) -> tuple[str, ...]:
+    return tuple(bundled_metadata(name).get("labels", ()))
+
+
+def _data_set(name: str) -> str:
+    """Return the title of the data set that a bundled model was trained on, else the model's name."""
+    data = str(bundled_metadata(name).get("training", {}).get("data", ""))
+    return DATA_SETS[data].title if data in DATA_SETS else Path(data).name.replace("_", " ") or name
