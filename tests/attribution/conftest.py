@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import Tensor, nn
+
+import swin_core
+from tests.fixtures.grad_cam import TIMM
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +40,17 @@ def resnet() -> nn.Module:
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(2, 3, 64, 64)
+
+
+@pytest.fixture
+def cat(samples: dict[str, Path]) -> Image.Image:
+    return swin_core.read_image(samples["cat"])
+
+
+@pytest.fixture(scope="module", params=TIMM)
+def peer(request: pytest.FixtureRequest) -> swin_core.Classifier:
+    """A timm classifier of random weights, larger than timm's own so that its logits differ between classes."""
+    torch.manual_seed(1)
+    model = timm.create_model(request.param, num_classes=10)
+    nn.init.normal_(model.get_classifier().weight, std=0.1)
+    return swin_core.Classifier.from_timm(model.eval(), request.param)

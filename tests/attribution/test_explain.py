@@ -1,203 +1,169 @@
-"""The Grad-CAM engine: equal to pytorch-grad-cam, exact where theory says so, and gone without a trace."""
+"""Calls of explain, sessions and batches: what they take, hold and leave behind, with the forward passes counted."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import pytest
-import timm
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import Tensor, nn
+from torch import nn
 
 import swin_core
 from swin_core.attribution.explain import explain
-from swin_core.attribution.gradcam import resize_maps
-from swin_core.attribution.layers import Layout, default_layer, find_layout, layer_arrangement, offered_layers
+from swin_core.attribution.layers import default_layer
 from swin_core.attribution.regions import common_parts
-from swin_core.attribution.targets import check_targets
 from swin_core.errors import ConfigError, ImageError, LayerError, ModelError, TargetError
 from swin_core.trust.similarity import agreement
-from tests.fixtures.grad_cam import grad_cam
+from swin_core.zoo.classifier import Classifier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Watch = Callable[[nn.Module], Callable[[], int]]
-TIMM = {
-    "swin_tiny_patch4_window7_224": ["layers.3.blocks.1.norm1", "norm", "layers.3.blocks.1.norm2", "layers.2"],
-    "resnet50": ["layer4", "layer3"],
-    "vit_tiny_patch16_224": ["blocks.11.norm1", "blocks.10.norm1"],
-}
 
 
 @pytest.fixture
-def cat(samples: dict[str, Path]) -> Image.Image:
-    return swin_core.read_image(samples["cat"])
+def images() -> list[Image.Image]:
+    draw = np.random.default_rng(0)
+    return [Image.fromarray(draw.integers(0, 256, (64, 80, 3), dtype=np.uint8)) for _ in range(5)]
 
 
-@pytest.fixture(scope="module", params=TIMM)
-def peer(request: pytest.FixtureRequest) -> swin_core.Classifier:
-    """A timm classifier of random weights, larger than timm's own so that its logits differ between classes."""
-    torch.manual_seed(1)
-    model = timm.create_model(request.param, num_classes=10)
-    nn.init.normal_(model.get_classifier().weight, std=0.1)
-    return swin_core.Classifier.from_timm(model.eval(), request.param)
+@pytest.fixture
+def passes(small_classifier: Classifier) -> Iterator[list[int]]:
+    """The batch size of each forward pass from here on."""
+    default_layer(small_classifier)  # finding the layers takes a pass, once for each model
+    sizes: list[int] = []
+    hook = small_classifier.model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    yield sizes
+    hook.remove()
 
 
-def by_hand(output: Tensor) -> Tensor:
-    """A reshape_transform as users of pytorch-grad-cam write it for 224 pixels, without our own layouts."""
-    if output.dim() == 4:
-        return output.permute(0, 3, 1, 2)
-    side = {49: 7, 197: 14}[output.shape[1]]
-    return output[:, output.shape[1] - side * side :].reshape(len(output), side, side, -1).permute(0, 3, 1, 2)
+def hooks(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
-def theirs(classifier: swin_core.Classifier, x: Tensor, layer: str, target: int) -> np.ndarray:
-    """pytorch-grad-cam's map before its scaling and resizing, `(h, w)`."""
-    module = dict(classifier.model.named_modules())[layer]
-    transform = None if "resnet" in classifier.name else by_hand
-    with GradCAM(classifier.model, [module], transform) as cam:
-        cam.compute_input_gradient = False
-        output = cam.activations_and_grads(x)
-        classifier.model.zero_grad()
-        ClassifierOutputTarget(target)(output[0]).backward()
-        activations = cam.activations_and_grads.activations[0].numpy()
-        gradients = cam.activations_and_grads.gradients[0].numpy()
-        image = cam.get_cam_image(x, module, None, activations, gradients, False)
-    classifier.model.zero_grad(set_to_none=True)
-    return np.maximum(image[0], 0)
-
-
-def test_equals_pytorch_grad_cam(peer: swin_core.Classifier, cat: Image.Image) -> None:
-    x = peer.tensor(peer.view(cat))
-    layers = TIMM[peer.name]
-    targets = [2, 7]
-    ours = grad_cam(peer.model, x, targets, layers)
-    compared = 0
-    for row, target in zip(ours.maps, targets, strict=True):
-        for mine, layer in zip(row, layers, strict=True):
-            other = theirs(peer, x, layer, target)
-            assert mine.shape == other.shape
-            if other.max() == 0:  # a class that nothing speaks for: both maps are empty
-                assert float(mine.max()) <= 1e-6
-                continue
-            assert np.corrcoef(mine.numpy().ravel(), other.ravel())[0, 1] > 0.9999
-            np.testing.assert_allclose(mine.numpy(), other, rtol=1e-3, atol=1e-5 * other.max())
-            compared += 1
-    assert compared >= len(layers), "too many empty maps to compare"
-
-
-@pytest.mark.parametrize("size", [64, 50])
-def test_gradients_equal_a_full_backward_pass(size: int) -> None:
-    """The shortcut of starting the graph late gives the gradients that a whole graph gives."""
-    torch.manual_seed(0)
-    model = swin_core.build("swin_micro", num_classes=6).eval()
-    x = torch.randn(1, 3, size, size)
-    names = ["layers.1.blocks.1.norm2", "norm"]
-    ours = grad_cam(model, x, [4], names)
-    kept: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
-    hooks = [modules[n].register_forward_hook(lambda m, i, o, n=n: kept.update({n: o})) for n in names]
-    gradients = torch.autograd.grad(model(x)[0, 4], [kept[name] for name in names])
-    for hook in hooks:
-        hook.remove()
-    for mine, name, gradient in zip(ours.maps[0], names, gradients, strict=True):
-        activation = kept[name][0].detach().double()
-        weights = gradient[0].double().mean((0, 1))
-        slow = torch.zeros(activation.shape[:2], dtype=torch.float64)
-        for row in range(activation.shape[0]):
-            for column in range(activation.shape[1]):
-                slow[row, column] = max(0.0, float((activation[row, column] * weights).sum()))
-        torch.testing.assert_close(mine.double(), slow.detach(), rtol=1e-4, atol=1e-7)
-
-
-def test_completeness_at_the_last_norm(small_classifier: swin_core.Classifier, cat: Image.Image) -> None:
-    """Sum of activation x gradient plus bias is the logit, for each class, by hand and as reported."""
-    model = small_classifier.model
-    with torch.no_grad():
-        model.head.bias.normal_()
-    x = small_classifier.tensor(small_classifier.view(cat))
-    found = grad_cam(model, x, [0, 3], ["norm"])
-    assert found.completeness is not None
-    assert float(found.completeness.max()) < 1e-5
-    features = model.eval().forward_features(x).detach()
-    for target in (0, 3):
-        signed = torch.einsum("bhwc,c->bhw", features, model.head.weight[target]) / features[0, ..., 0].numel()
-        logit = signed.sum() + model.head.bias[target]
-        torch.testing.assert_close(logit, found.logits[target], rtol=1e-4, atol=1e-5)
-    # One block earlier the rest is not linear, and no such figure is given.
-    assert grad_cam(model, x, [0], ["layers.2.blocks.1"]).completeness is None
-
-
-def test_a_wrong_bias_breaks_completeness(small_classifier: swin_core.Classifier) -> None:
-    """The figure reads the head's bias: with another one it is off by just that much."""
-    model, x = small_classifier.model, torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        model.head.bias.fill_(0.0)
-    hook = model.head.register_forward_hook(lambda m, i, o: o + 0.25)
-    try:
-        found = grad_cam(model, x, [1], ["norm"])
-    finally:
-        hook.remove()
-    assert found.completeness is not None
-    assert float(found.completeness[0]) == pytest.approx(0.25, abs=1e-4)
-
-
-def test_leaves_no_trace(small_classifier: swin_core.Classifier, cat: Image.Image, no_hooks_left: Watch) -> None:
-    model = small_classifier.model
-    model.train()
-    model.layers[0].eval()  # a user froze this one
-    modes = {name: module.training for name, module in model.named_modules()}
-    added = no_hooks_left(model)
-    for failing in (False, True):
-        if failing:
-            with pytest.raises(LayerError):
-                explain(small_classifier, cat, [0], layers=["norm", "head"])
-        else:
-            explain(small_classifier, cat, [0, 1], layers=["norm", "layers.1.blocks.0.norm1"])
-        assert added() == 0
-        assert {name: module.training for name, module in model.named_modules()} == modes
-        assert all(p.grad is None and p.requires_grad for p in model.parameters())
+def test_a_session_takes_one_forward_pass(
+    small_classifier: Classifier, images: list[Image.Image], passes: list[int]
+) -> None:
+    requests: list[dict] = [
+        {"targets": [0, 1], "layers": "norm"},
+        {"targets": 3, "layers": ["layers.0", "norm"], "method": "gradcam"},
+        {"layers": "layers.0", "method": "layercam"},
+        {"targets": [2], "layers": ["layers.0", "norm"], "method": "gradcam", "fuse": "mean", "against": "runner-up"},
+        {"layers": "norm", "method": "eigencam"},
+    ]
+    with swin_core.explaining(small_classifier, images[0], layers=["layers.0", "norm"]) as session:
+        probabilities = session.probabilities
+        shared = [session.explain(**request) for request in requests]
+        assert passes == [1]
         assert torch.is_grad_enabled()
+        assert hooks(small_classifier.model) == 1  # the counter's own
+    for explanation, request in zip(shared, requests, strict=True):
+        alone = swin_core.explain(small_classifier, images[0], **request)
+        np.testing.assert_allclose(explanation.maps, alone.maps, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(explanation.probabilities, probabilities, rtol=1e-5)
+        assert (explanation.targets, explanation.layers, explanation.against) == (
+            alone.targets,
+            alone.layers,
+            alone.against,
+        )
+    np.testing.assert_allclose(probabilities, small_classifier.predict(images[:1])[0], rtol=1e-5)
 
 
-def test_a_model_that_raises_leaves_no_trace(no_hooks_left: Watch) -> None:
-    class Broken(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.Conv2d(3, 4, 1)
+def test_another_layer_takes_another_pass(
+    small_classifier: Classifier, images: list[Image.Image], passes: list[int]
+) -> None:
+    with swin_core.explaining(small_classifier, images[0]) as session:
+        for layer, expected in (("norm", 1), ("norm", 1), ("layers.0", 2), ("norm", 2)):
+            explanation = session.explain(1, "gradcam", layer)
+            assert len(passes) == expected
+            alone = swin_core.explain(small_classifier, images[0], 1, "gradcam", layer)
+            del passes[expected:]
+            np.testing.assert_array_equal(explanation.maps, alone.maps)
 
-        def forward(self, x: Tensor) -> Tensor:
-            self.norm(x)
-            raise RuntimeError("broken")
 
-    model = Broken().train()
-    added = no_hooks_left(model)
-    with pytest.raises(RuntimeError, match="broken"):
-        grad_cam(model, torch.zeros(1, 3, 8, 8), None, ["norm"])
-    assert added() == 0
-    assert model.training
+@pytest.mark.parametrize("method", ["patchrelevance", "gradient", "rollout"])
+def test_a_session_takes_every_method(small_classifier: Classifier, images: list[Image.Image], method: str) -> None:
+    with swin_core.explaining(small_classifier, images[0]) as session:
+        explanation = session.explain(1, method)
+    np.testing.assert_array_equal(explanation.maps, swin_core.explain(small_classifier, images[0], 1, method).maps)
+
+
+def test_a_failed_session_leaves_the_model_as_it_was(small_classifier: Classifier, images: list[Image.Image]) -> None:
+    before, training = hooks(small_classifier.model), small_classifier.model.training
+    with swin_core.explaining(small_classifier, images[0]) as session:
+        with pytest.raises(LayerError, match="did you mean norm"):
+            session.explain(layers="nom")
+        with pytest.raises(TargetError, match="class 99 is outside"):
+            session.explain(99)
+        assert session.explain(1).maps.max() > 0  # a failure does not end the session
+    with suppress(KeyError), swin_core.explaining(small_classifier, images[0]) as session:
+        session.explain(1)
+        raise KeyError
+    assert hooks(small_classifier.model) == before
     assert torch.is_grad_enabled()
+    assert small_classifier.model.training == training
+    for question in (lambda: session.explain(1), lambda: session.probabilities):
+        with pytest.raises(ConfigError, match="session is closed"):
+            question()
 
 
-def test_the_graph_starts_at_the_earliest_target_layer(small_classifier: swin_core.Classifier) -> None:
-    """Nothing before the target layer is kept for a backward pass, and parameters gain no gradient."""
+def test_a_layer_may_be_a_module(small_classifier: Classifier, images: list[Image.Image]) -> None:
     model = small_classifier.model
-    seen: dict[str, bool] = {}
-    watched = ["patch_embed", "layers.0", "layers.1", "layers.2.blocks.1.norm2", "norm"]
-    modules = dict(model.named_modules())
-    hooks = [modules[n].register_forward_hook(lambda m, i, o, n=n: seen.update({n: o.requires_grad})) for n in watched]
-    try:
-        grad_cam(model, torch.randn(1, 3, 64, 64), [0], ["norm", "layers.2.blocks.1.norm1"])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    assert [seen[name] for name in watched] == [False, False, False, True, True]
+    named = swin_core.explain(small_classifier, images[0], 1, layers=["layers.0", "norm"])
+    given = swin_core.explain(small_classifier, images[0], 1, layers=[model.layers[0], "norm"])
+    assert given.layers == named.layers == ("layers.0", "norm")
+    np.testing.assert_array_equal(given.maps, named.maps)
+    assert swin_core.explain(small_classifier, images[0], layers=model.norm).layers == ("norm",)
+    for stranger in (nn.Linear(2, 2), model):
+        with pytest.raises(LayerError, match="is not inside"):
+            swin_core.explain(small_classifier, images[0], layers=stranger)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"targets": "tulips", "method": "gradcam", "layers": ["norm", "layers.0"], "fuse": "max"},
+        {"targets": [0, 1, 2, 3, 4], "method": "gradcam", "layers": "norm", "against": "runner-up"},
+        {"targets": [0, "roses", 2, 3, 4], "method": "gradient"},
+        {"targets": 1, "against": [0, 2, 3, 4, 0], "method": "hirescam"},
+    ],
+)
+def test_a_batch_equals_single_calls(
+    small_classifier: Classifier, images: list[Image.Image], passes: list[int], options: dict
+) -> None:
+    batch = swin_core.explain_batch(small_classifier, images, **options, batch_size=3)
+    if "layers" in options:
+        assert passes == [3, 2]
+    for index, (image, explanation) in enumerate(zip(images, batch, strict=True)):
+        own = {key: value[index] if key in ("targets", "against") and isinstance(value, list) else value
+               for key, value in options.items()}  # fmt: skip
+        alone = swin_core.explain(small_classifier, image, **own)
+        np.testing.assert_allclose(explanation.maps, alone.maps, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(explanation.probabilities, alone.probabilities, rtol=1e-4)
+        np.testing.assert_array_equal(explanation.view, alone.view)
+        assert (explanation.targets, explanation.against) == (alone.targets, alone.against)
+
+
+def test_a_batch_of_tensors(small_classifier: Classifier, images: list[Image.Image]) -> None:
+    batch = torch.cat([small_classifier.tensor(small_classifier.view(image)) for image in images])
+    expected = [explanation.maps for explanation in swin_core.explain_batch(small_classifier, images, 1)]
+    for model in (small_classifier, small_classifier.model):
+        maps = [explanation.maps for explanation in swin_core.explain_batch(model, batch, 1)]
+        np.testing.assert_array_equal(maps, expected)
+    assert swin_core.explain_batch(small_classifier, []) == []
+    with pytest.raises(TargetError, match="2 classes for 5 images"):
+        swin_core.explain_batch(small_classifier, images, [0, 1])
+
+
+def test_the_model_is_moved_first(small_classifier: Classifier, images: list[Image.Image]) -> None:
+    explanation = swin_core.explain(small_classifier, images[0], 1, device="cpu")
+    np.testing.assert_array_equal(explanation.maps, swin_core.explain(small_classifier, images[0], 1).maps)
 
 
 def test_concurrent_calls_equal_calls_in_turn(
@@ -235,73 +201,6 @@ def test_callers_mode_changes_nothing(small_classifier: swin_core.Classifier, ca
     with context:
         inside = explain(small_classifier, cat, [1])
     np.testing.assert_array_equal(inside.maps, plain.maps)
-
-
-def test_an_in_place_operation_behind_the_layer_is_harmless() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    x = torch.randn(1, 3, 6, 6)
-    found = grad_cam(model, x, [2], ["0"])
-    activation = model[0](x).detach()
-    gradient = (activation > 0).float() / 36
-    weights = torch.zeros(8)
-    weights[2] = gradient[0, 2].mean()
-    expected = torch.einsum("chw,c->hw", activation[0], weights).relu()
-    torch.testing.assert_close(found.maps[0][0], expected)
-
-
-def test_users_reshape_transform_is_taken(peer: swin_core.Classifier, cat: Image.Image) -> None:
-    layer = TIMM[peer.name][0]
-    offered = layer_arrangement(peer.model, layer, (peer.image_size, peer.image_size))
-    with_own = explain(peer, cat, [1], layers=[layer], reshape_transform=offered)
-    np.testing.assert_array_equal(with_own.maps, explain(peer, cat, [1], layers=[layer]).maps)
-    with pytest.raises(LayerError, match="reshape_transform gives"):
-        explain(peer, cat, [1], layers=[layer], reshape_transform=lambda output: output.flatten(1))
-
-
-@pytest.mark.parametrize("size", [224, 256])
-def test_layouts_are_found_at_any_size(size: int) -> None:
-    """No grid is assumed: the same layers work at another input size."""
-    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=size).eval()
-    side = -(-size // 32)
-    for layer in ("norm", "layers.3.blocks.1.norm2"):
-        found = grad_cam(model, torch.randn(1, 3, size, size), [0], [layer])
-        assert found.maps[0][0].shape == (side, side)
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "prefix", "expected"),
-    [
-        ((1, 7, 7, 768), (224, 224), None, Layout("channels_last", (7, 7))),
-        ((1, 768, 7, 7), (224, 224), None, Layout("channels_first", (7, 7))),
-        ((1, 49, 768), (224, 224), None, Layout("tokens", (7, 7))),
-        ((1, 197, 192), (224, 224), None, Layout("tokens", (14, 14), 1)),
-        ((1, 198, 192), (224, 224), 2, Layout("tokens", (14, 14), 2)),
-        ((1, 7, 10, 96), (200, 300), None, Layout("channels_last", (7, 10))),
-        ((1, 70, 96), (200, 300), None, Layout("tokens", (7, 10))),
-    ],
-)
-def test_find_layout(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None, expected: Layout) -> None:
-    output = torch.arange(float(np.prod(shape))).view(shape)
-    found = find_layout("layer", nn.Identity(), output, size, prefix=prefix)
-    assert found == expected
-    arranged = found.channels_first(output)
-    assert arranged.shape[2:] == expected.grid
-    row, column = expected.grid[0] - 1, 1
-    if found.kind == "tokens":
-        cell = output[0, expected.prefix + row * expected.grid[1] + column]
-    else:
-        cell = output[0, row, column] if found.kind == "channels_last" else output[0, :, row, column]
-    torch.testing.assert_close(arranged[0, :, row, column], cell)
-
-
-def test_what_fits_two_ways_is_refused_unless_the_layer_knows() -> None:
-    output = torch.zeros(1, 8, 8, 8)
-    with pytest.raises(LayerError, match="both fit"):
-        find_layout("x", nn.Identity(), output, (64, 64))
-    output = torch.zeros(1, 8, 8, 9)
-    assert find_layout("x", nn.LayerNorm(9), output, (64, 64)).kind == "channels_last"
-    assert find_layout("x", nn.Conv2d(3, 8, 1), output, (64, 72)).kind == "channels_first"
 
 
 @pytest.mark.parametrize(
@@ -344,29 +243,6 @@ def test_wrong_kinds_get_one_line(small_classifier: swin_core.Classifier, cat: I
         explain(small_classifier, cat, [1.7])
     with pytest.raises(ModelError, match="has 5 classes; 1 labels were given"):
         swin_core.Classifier(small_classifier.model, ["one"], (0.5,) * 3, (0.5,) * 3, 64)
-
-
-def test_behind_the_last_attention_only_the_class_token_counts(cat: Image.Image) -> None:
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=4, depth=2)
-    vit = swin_core.Classifier.from_timm(model, "vit")
-    for layer in ("norm", "blocks.1"):
-        with pytest.raises(LayerError, match="only the class token"):
-            explain(vit, cat, [0], layers=[layer])
-
-
-def test_attention_matrices_are_no_maps(cat: Image.Image) -> None:
-    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=4)
-    model.layers[3].blocks[1].attn.fused_attn = False
-    with pytest.raises(LayerError, match="returns attention matrices"):
-        explain(swin_core.Classifier.from_timm(model), cat, [0], layers=["layers.3.blocks.1.attn.attn_drop"])
-
-
-def test_offered_layers_depend_on_the_image_size() -> None:
-    model = swin_core.build("swin_nano", num_classes=2)
-    small, large = (swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, size) for size in (4, 64))
-    assert offered_layers(small) != offered_layers(large)
-    alone = swin_core.Classifier(swin_core.build("swin_nano", num_classes=2), "ab", (0.5,) * 3, (0.5,) * 3, 64)
-    assert offered_layers(large) == offered_layers(alone)
 
 
 def test_a_picture_of_one_patch_is_explained(cat: Image.Image) -> None:
@@ -418,30 +294,3 @@ def test_region_says_what_was_cropped(cat: Image.Image) -> None:
     assert right - left == pytest.approx(min(cat.size) / 2, abs=4)
     assert (left + right) / 2 == pytest.approx(cat.width / 2, abs=8)
     np.testing.assert_array_equal(found.image, np.asarray(cat.crop((left, top, right, bottom))))
-
-
-def test_resize_maps_is_bilinear() -> None:
-    coarse, fine = torch.rand(3, 4), torch.rand(6, 8)
-    resized = resize_maps([coarse, fine])
-    torch.testing.assert_close(resized[1], fine)
-    expected = F.interpolate(coarse[None, None], (6, 8), mode="bilinear", align_corners=False)[0, 0]
-    torch.testing.assert_close(resized[0], expected)
-
-
-def test_offered_layers_can_all_be_explained(peer: swin_core.Classifier, cat: Image.Image) -> None:
-    offered = offered_layers(peer)
-    assert offered[0] == TIMM[peer.name][0] == default_layer(peer)
-    for layer in offered:
-        assert np.isfinite(explain(peer, cat, [1], layers=[layer]).maps).all()
-
-
-def test_the_last_norm_is_offered_for_every_swin() -> None:
-    ours = swin_core.Classifier(swin_core.build("swin_nano"), [str(i) for i in range(100)], (0.5,) * 3, (0.5,) * 3, 32)
-    second = swin_core.Classifier.from_timm(timm.create_model("swinv2_tiny_window8_256", num_classes=2))
-    for classifier in (ours, second):
-        assert "norm" in offered_layers(classifier)
-
-
-def test_check_targets_defaults_to_the_likeliest() -> None:
-    assert check_targets(None, torch.tensor([0.1, 3.0, -1.0])) == (1,)
-    assert check_targets([0, 2], torch.zeros(3)) == (0, 2)

@@ -1,4 +1,4 @@
-"""Target layers of models of other libraries: what is offered has a map, and the map is pytorch-grad-cam's."""
+"""Target layers: layouts of outputs, what is offered, and maps of other libraries' models beside pytorch-grad-cam."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,17 @@ from torch import Tensor, nn
 
 import swin_core
 from swin_core.attribution.explain import explain
-from swin_core.attribution.layers import default_layer, layer_positions, offered_layers, stage_layers
+from swin_core.attribution.layers import (
+    Layout,
+    default_layer,
+    find_layout,
+    layer_positions,
+    offered_layers,
+    stage_layers,
+)
+from swin_core.errors import LayerError
 from swin_core.zoo.classifier import Classifier
+from tests.fixtures.grad_cam import TIMM, grad_cam
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, CLASSES = 64, 4
@@ -238,3 +247,85 @@ def test_a_head_of_zeros_has_layers_all_the_same() -> None:
     model = swin_core.build("swin_nano", num_classes=2)
     nn.init.zeros_(model.head.weight)
     assert default_layer(Classifier(model, "ab", 0.5, 0.5, 32)).endswith("norm1")
+
+
+@pytest.mark.parametrize("size", [224, 256])
+def test_layouts_are_found_at_any_size(size: int) -> None:
+    """No grid is assumed: the same layers work at another input size."""
+    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=size).eval()
+    side = -(-size // 32)
+    for layer in ("norm", "layers.3.blocks.1.norm2"):
+        found = grad_cam(model, torch.randn(1, 3, size, size), [0], [layer])
+        assert found.maps[0][0].shape == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "prefix", "expected"),
+    [
+        ((1, 7, 7, 768), (224, 224), None, Layout("channels_last", (7, 7))),
+        ((1, 768, 7, 7), (224, 224), None, Layout("channels_first", (7, 7))),
+        ((1, 49, 768), (224, 224), None, Layout("tokens", (7, 7))),
+        ((1, 197, 192), (224, 224), None, Layout("tokens", (14, 14), 1)),
+        ((1, 198, 192), (224, 224), 2, Layout("tokens", (14, 14), 2)),
+        ((1, 7, 10, 96), (200, 300), None, Layout("channels_last", (7, 10))),
+        ((1, 70, 96), (200, 300), None, Layout("tokens", (7, 10))),
+    ],
+)
+def test_find_layout(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None, expected: Layout) -> None:
+    output = torch.arange(float(np.prod(shape))).view(shape)
+    found = find_layout("layer", nn.Identity(), output, size, prefix=prefix)
+    assert found == expected
+    arranged = found.channels_first(output)
+    assert arranged.shape[2:] == expected.grid
+    row, column = expected.grid[0] - 1, 1
+    if found.kind == "tokens":
+        cell = output[0, expected.prefix + row * expected.grid[1] + column]
+    else:
+        cell = output[0, row, column] if found.kind == "channels_last" else output[0, :, row, column]
+    torch.testing.assert_close(arranged[0, :, row, column], cell)
+
+
+def test_what_fits_two_ways_is_refused_unless_the_layer_knows() -> None:
+    output = torch.zeros(1, 8, 8, 8)
+    with pytest.raises(LayerError, match="both fit"):
+        find_layout("x", nn.Identity(), output, (64, 64))
+    output = torch.zeros(1, 8, 8, 9)
+    assert find_layout("x", nn.LayerNorm(9), output, (64, 64)).kind == "channels_last"
+    assert find_layout("x", nn.Conv2d(3, 8, 1), output, (64, 72)).kind == "channels_first"
+
+
+def test_behind_the_last_attention_only_the_class_token_counts(cat: Image.Image) -> None:
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=4, depth=2)
+    vit = swin_core.Classifier.from_timm(model, "vit")
+    for layer in ("norm", "blocks.1"):
+        with pytest.raises(LayerError, match="only the class token"):
+            explain(vit, cat, [0], layers=[layer])
+
+
+def test_attention_matrices_are_no_maps(cat: Image.Image) -> None:
+    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=4)
+    model.layers[3].blocks[1].attn.fused_attn = False
+    with pytest.raises(LayerError, match="returns attention matrices"):
+        explain(swin_core.Classifier.from_timm(model), cat, [0], layers=["layers.3.blocks.1.attn.attn_drop"])
+
+
+def test_offered_layers_depend_on_the_image_size() -> None:
+    model = swin_core.build("swin_nano", num_classes=2)
+    small, large = (swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, size) for size in (4, 64))
+    assert offered_layers(small) != offered_layers(large)
+    alone = swin_core.Classifier(swin_core.build("swin_nano", num_classes=2), "ab", (0.5,) * 3, (0.5,) * 3, 64)
+    assert offered_layers(large) == offered_layers(alone)
+
+
+def test_offered_layers_can_all_be_explained(peer: swin_core.Classifier, cat: Image.Image) -> None:
+    offered = offered_layers(peer)
+    assert offered[0] == TIMM[peer.name][0] == default_layer(peer)
+    for layer in offered:
+        assert np.isfinite(explain(peer, cat, [1], layers=[layer]).maps).all()
+
+
+def test_the_last_norm_is_offered_for_every_swin() -> None:
+    ours = swin_core.Classifier(swin_core.build("swin_nano"), [str(i) for i in range(100)], (0.5,) * 3, (0.5,) * 3, 32)
+    second = swin_core.Classifier.from_timm(timm.create_model("swinv2_tiny_window8_256", num_classes=2))
+    for classifier in (ours, second):
+        assert "norm" in offered_layers(classifier)
