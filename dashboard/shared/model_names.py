@@ -140,13 +140,13 @@ def model_source(name: str) -> str:
             "a model's name consists of letters, digits and . _ + - and of folders inside the project: "
             "give a bundled name, timm/<model>, a run, or a weights file such as runs/mine/model.safetensors."
         )
-    if name.startswith(LIBRARIES) or name in available():
-        return name
     if is_python(name):
         raise ModelError(
             f"{name} is a Python file, which would be run: only the person who starts this page can offer it, in the "
             f"environment variable {VARIABLE}."
         )
+    if name.startswith(LIBRARIES) or name in available():
+        return name
     path = _inside(ROOT, name)
     if path is None:
         run, _, file = name.partition("/")

@@ -60,7 +60,7 @@ def load(
     """
     name = str(offered_files().get(str(name), name))
     architecture, file = split_architecture(name)
-    if is_python(name):
+    if _names_code(name):
         classifier = load_python(Path(name))
     elif file:
         classifier = _recognised(recognise(_located(file, runs_root), architecture, card), name)
@@ -101,7 +101,7 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) 
         WeightsError: a damaged file.
     """
     name = str(offered_files().get(str(name), name))
-    if is_python(name):
+    if _names_code(name):
         return describe_python(Path(name))
     architecture, file = split_architecture(name)
     if file:
@@ -136,7 +136,7 @@ def weights_file(name: str, runs_root: str | Path | None = None) -> Path:
 def recorded_training(name: str, runs_root: str | Path | None = None) -> dict[str, Any]:
     """Return the training settings in the weights of a run; empty for other models. Errors as in `weights_file`."""
     name = str(offered_files().get(name, name))
-    if name.startswith(LIBRARIES) or is_python(name):
+    if name.startswith(LIBRARIES) or _names_code(name):
         return {}
     recorded = read_metadata(weights_file(name, runs_root)).get("training")
     return recorded if isinstance(recorded, dict) else {}
@@ -148,7 +148,7 @@ def _located(name: str, runs_root: str | Path | None = None) -> Path:
     _, file = split_architecture(name)
     if file:
         return _located(file, runs_root)
-    if is_python(name):
+    if _names_code(name):
         raise ModelError(f"{Path(name).name[:80]!r} is a Python file, whose weights are in no file of their own.")
     if name.startswith(timm_models.PREFIX):
         return timm_models.cached_file(name.removeprefix(timm_models.PREFIX))
@@ -174,6 +174,11 @@ def _located(name: str, runs_root: str | Path | None = None) -> Path:
         f"there is no model {name[:80]!r}: it is no bundled model, run, weights file or folder, and does not start "
         f"with {', '.join(map(repr, LIBRARIES))}; {hint}"
     )
+
+
+def _names_code(name: str) -> bool:
+    """Return whether a name is that of a Python file, which loading runs, and not of another library's model."""
+    return is_python(name) and not name.startswith(LIBRARIES)
 
 
 def _is_file(path: Path) -> bool:

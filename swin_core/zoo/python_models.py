@@ -16,8 +16,8 @@ SUFFIX = ".py"
 
 
 def is_python(name: str | Path) -> bool:
-    """Return whether a model's name is that of a Python file."""
-    return Path(name).suffix.lower() == SUFFIX
+    """Return whether a model's name is that of a Python file; `FILE#ENTRY` is an entry of a weights file."""
+    return Path(name).suffix.lower() == SUFFIX and "#" not in str(name)
 
 
 def load_python(file: Path) -> Classifier:

@@ -13,7 +13,7 @@ import swin_core
 from dashboard.demo.answers import Demo
 from dashboard.shared import model_names
 from swin_core.commands import explain as explain_command
-from swin_core.errors import ModelError
+from swin_core.errors import ModelError, SwinError
 from swin_core.zoo.load import describe, load, weights_file
 from swin_core.zoo.offered import VARIABLE, offered_files
 
@@ -107,7 +107,16 @@ def test_visitors_cannot_name_code(file: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(model_names, "ROOT", file.parent)
     (file.parent / "run").mkdir()
     (file.parent / "run" / "evil.PY").write_text(CODE)
-    for name in ("my_model.py", "run/evil.PY"):
+    (file.parent / "timm").mkdir()
+    (file.parent / "timm" / "evil.py").write_text(CODE)
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(ModelError, match="timm has no model"):
+        load("timm/evil.py")
+    (file.parent / "a.pth").write_bytes(b"")
+    (file.parent / "a.pth#evil.py").write_text(CODE)
+    with pytest.raises(SwinError):
+        load(model_names.model_source("a.pth#evil.py"))
+    for name in ("my_model.py", "run/evil.PY", "timm/evil.py", "timm/resnet18@my_model.py", "my_model.py#a"):
         with pytest.raises(ModelError, match="is a Python file, which would be run: only the person who starts"):
             model_names.model_source(name)
     for name in (str(file), "../my_model.py", "./my_model.py", "my_model.py\0", "run/../my_model.py"):
@@ -122,7 +131,7 @@ def test_visitors_cannot_name_code(file: Path, monkeypatch: pytest.MonkeyPatch) 
         model_names.model_source("run/evil.PY")
     demo = Demo(("my_model.py",), file.parent)
     assert demo.descriptions == {"my_model.py": "Dots or stripes."}
-    assert not file.with_suffix(".ran").exists()  # nothing ran until now
+    assert not list(file.parent.rglob("*.ran"))  # nothing ran until now
     upload = {"path": str(next((ROOT / "assets" / "samples").glob("*.jpg")))}
     with pytest.raises(ModelError):
         demo.answer(upload, ["run/evil.PY"])
