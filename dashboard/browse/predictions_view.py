@@ -164,7 +164,8 @@ def show_skipped(data: BrowsedData) -> None:
     files = list(dict.fromkeys(file for part in data.catalog.parts for file in part.skipped))
     if not files:
         return
-    with st.expander(f"{len(files):,} files are skipped", icon=":material/warning:"):
+    text = "1 file is skipped" if len(files) == 1 else f"{len(files):,} files are skipped"
+    with st.expander(text, icon=":material/warning:"):
         st.dataframe(
             {
                 "File": [file.name for file in files],

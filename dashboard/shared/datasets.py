@@ -124,6 +124,16 @@ def _suffixes() -> Iterator[str]:
     yield from (f" ({number})" for number in count(2))
 
 
+def trainable_folders() -> list[str]:
+    """Return the folders of `SWINLENS_DATA`, and those in them, that a model can be trained on."""
+    return [
+        str(folder)
+        for root in offered_folders()
+        for folder in _listed(root)
+        if len(class_folders(folder, root)) > 1 or has_own_split(folder)
+    ]
+
+
 def _listed(root: Path) -> list[Path]:
     """Return the data sets in an offered folder; the search is repeated after some seconds."""
     return _listings.get((root, time.monotonic() // _LISTED_SECONDS), lambda: list(nested_data_sets(root, root)))

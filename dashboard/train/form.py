@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import streamlit as st
 
+from dashboard.shared.datasets import trainable_folders
 from dashboard.shared.model_names import display_name, from_display_name, model_source, offered_models
 from dashboard.shared.theme import escape_markdown
 from swin_core.data.registry import trainable
@@ -156,7 +157,7 @@ def _choose(name: str) -> Any:
         return st.selectbox(label(name), list(VARIANTS), **options)
     if name in _EMPTY:
         if name == "data":
-            return _choose_or_write(name, trainable(), options)
+            return _choose_or_write(name, [*trainable(), *trainable_folders()], options)
         return from_display_name(_choose_or_write(name, offered_models(), options | {"format_func": display_name}))
     return st.text_input(label(name), **options)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.shared.datasets import data_image, data_sets, image_name, open_split
+from dashboard.shared.datasets import data_image, data_sets, image_name, open_split, trainable_folders
 from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.flowers import CLASSES as FLOWERS
 from swin_core.data.folders import image_folder
@@ -267,3 +267,7 @@ def test_a_link_with_more_pictures_than_rows_says_so(root: Path) -> None:
         app.session_state["settled"] = True
         app.run()
     assert app.multiselect(key="picked").value == names[:MAX_IMAGES]
+
+
+def test_folders_with_classes_are_offered_for_training(offered: Path) -> None:
+    assert trainable_folders() == [str(offered / place / "mine" / "pets") for place in ("one", "two")]
