@@ -70,8 +70,19 @@ class LabelledImages:
         return len(self.labels)
 
     def first(self) -> Tensor:
-        """Return the first image that can be read, `(1, S, S, channels)`."""
-        return self._read(torch.tensor([0]))
+        """Return the first image that can be read, `(1, S, S, channels)`; if images are kept, the first one.
+
+        Raises:
+            DataError: none can be read.
+        """
+        if self._kept is not None:
+            return self._kept[:1]
+        decoder = replace(self._decoder, fills=False)
+        for index in range(len(self)):
+            decoded = decoder.decode(np.array([index]))
+            if len(decoded.rows):
+                return decoded.images
+        raise DataError(f"no {decoder.dataset.split} image of {decoder.dataset.name} can be read; mend these images.")
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images `(B, S, S, channels)` and labels `(B,)` for each batch of indices."""
@@ -100,14 +111,12 @@ class LabelledImages:
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the mean and standard deviation of each channel, over at most about a thousand images."""
-        values = to_float(self._read(torch.arange(0, len(self), max(1, len(self) // 1000)))).double()
+        indices = torch.arange(0, len(self), max(1, len(self) // 1000))
+        kept = self._kept
+        images = self._decoder.decode(indices.numpy()).images if kept is None else kept[indices.to(self.device)]
+        values = to_float(images).double()
         mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp(min=1e-6)
         return tuple(mean.tolist()), tuple(std.tolist())
-
-    def _read(self, indices: Tensor) -> Tensor:
-        if self._kept is not None:
-            return self._kept[indices.to(self.device)]
-        return replace(self._decoder, fills=True).decode(indices.numpy()).images
 
 
 class _Decoded(NamedTuple):

@@ -155,3 +155,27 @@ def test_a_class_of_which_no_image_can_be_decoded_is_an_error(messy: Path, tmp_p
     with pytest.raises(DataError, match=r"no training image of the class cow can be read: cow/.*; mend these") as error:
         train(small(messy), runs.create(small(messy).to_dict(), tmp_path))
     one_line(error)
+
+
+@pytest.mark.parametrize("memory", [None, 4000])
+def test_a_class_whose_validation_images_are_broken_is_left_out_of_the_metrics(
+    messy: Path, memory: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if memory:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=memory))
+    for index in range(3):
+        (messy / "ant").mkdir(exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        (messy / "ant" / f"{index}.png").write_bytes(encoded(pixels, "PNG"))
+    held_out = splits(str(messy), 0.25)[1]
+    (first,) = (name for name in held_out.names if name.startswith("ant"))
+    assert held_out.names[0] == first
+    (messy / first).write_bytes((messy / first).read_bytes()[:120])
+    run = run_of(small(messy), tmp_path)
+    assert runs.read_data(run)["classes"]["ant"] == {"train": 2, "validation": 0}
+    validation = json.loads((run / "validation.json").read_text())
+    assert validation["per_class"][validation["labels"].index("ant")] is None
+    for name in held_out.names:
+        (messy / name).write_bytes((messy / name).read_bytes()[:60])
+    with pytest.raises(DataError, match=r"no val image of messy can be read; mend|needs at least one image"):
+        train(small(messy), runs.create(small(messy).to_dict(), tmp_path))
