@@ -9,7 +9,8 @@ import streamlit as st
 
 from dashboard.shared.cache import cached_figure, classifier, load_failure, loaded_classifier, page_figure
 from dashboard.shared.comparison import Comparison
-from dashboard.shared.model_names import weights_state
+from dashboard.shared.model_names import display_name, weights_state
+from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
@@ -35,19 +36,32 @@ class GridView:
 
     def __init__(self, badges: bool):
         self._has_badges = badges
+        self._faults = st.container()
         with st.container(key="frame", gap=None):
             self._style = st.container()
             self._chart = st.container(key="grid")
             self.badges = st.container(key="badges", gap=None)
 
-    def load(self, comparison: Comparison, look: Look) -> None:
-        """Load the missing models; the columns of the others are shown meanwhile. Failures appear in `fill`."""
+    def load(self, comparison: Comparison, look: Look) -> list[str]:
+        """Load the missing models, and meanwhile show the columns of the others; return the models that are loaded.
+
+        A model that cannot be loaded takes no column: a line above the grid says why.
+        """
         missing = [name for name in comparison.models if loaded_classifier(name) is None and not load_failure(name)]
         if missing:
             self._draw(comparison, look, missing)
         for name in missing:
             with suppress(SwinError):
                 classifier(name)
+        failures = {name: load_failure(name) for name in comparison.models}
+        for name, reason in failures.items():
+            if reason:
+                text = f"{display_name(name)} has no column: {reason}"
+                self._faults.error(escape_markdown(text), icon=":material/error:")
+        loaded = [name for name, reason in failures.items() if not reason]
+        if not loaded and missing:
+            self._chart.empty()
+        return loaded
 
     def fill(self, comparison: Comparison, look: Look) -> Grid:
         """Draw the comparison, with columns that have to be computed one after the other; return the whole grid."""

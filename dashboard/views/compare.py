@@ -74,7 +74,10 @@ def main() -> None:
     details_box = st.container()
 
     # The controls below need the models' layers and classes.
-    grid_view.load(_comparison_while_loading(images, models, method), look)
+    loaded = grid_view.load(_comparison_while_loading(images, models, method), look)
+    models = [name for name in models if name in loaded]
+    if not can_show(images, models, []):
+        return
     with layer_box:
         layer = choose_layer(models, method)
     if layer is not None or (method is not None and METHODS[method].kind == "layer"):

@@ -47,7 +47,13 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("images", nargs="*", default=[], metavar="IMAGE", type=Path, help="image files")
     result.add_argument(
-        "--models", nargs="+", default=[], metavar="NAME", help="bundled names, runs, weights files or timm/<model>"
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="bundled names, runs, weights files (FILE#ENTRY for one of several state dicts in it), folders of "
+        "save_pretrained, Python files with load(), timm/<model>, torchvision/<model>, hf/<repo>, or "
+        "timm/<model>@FILE for a file of that model",
     )
     result.add_argument("--out", type=Path, help=f"file to write: .{', .'.join(KINDS)}")
     result.add_argument(
@@ -157,7 +163,13 @@ def _draw(options: argparse.Namespace) -> int:
         raise ConfigError(f"one grid holds up to {MODELS_AT_MOST} models, not {len(options.models)}: name fewer.")
     images = [_image(path) for path in options.images]
     root = runs_root(options.runs_root)
-    models = [load_or_missing(name, root) for name in options.models]
+    tried = [load_or_missing(name, root) for name in options.models]
+    for model in tried:
+        if isinstance(model, Missing):
+            print(" ".join(f"{model.name} has no column: {model.reason}".split()), file=sys.stderr)
+    models = [model for model in tried if not isinstance(model, Missing)]
+    if not models:
+        raise SwinError(f"no model could be loaded, so {options.out} was not written; see the lines above.")
     settings = ExplainSettings(options.method, tuple(options.layer), options.rather_than, options.fuse)
     drawn = compare(images, models, options.target, settings=settings, look=look)
     if print_failed(drawn):

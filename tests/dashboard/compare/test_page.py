@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import threading
 import time
@@ -329,7 +330,7 @@ def test_files_of_the_grid_hold_nothing_of_the_uploads_metadata() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"some text", b"cos\nsystem\n(S'touch ran'\ntR."])
-def test_a_file_that_is_no_weights_file_is_one_line_in_its_column(
+def test_a_file_that_is_no_weights_file_is_one_line_and_takes_no_column(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -337,12 +338,17 @@ def test_a_file_that_is_no_weights_file_is_one_line_in_its_column(
     shutil.copytree(ROOT / "assets" / "samples", tmp_path / "assets" / "samples")
     (tmp_path / "broken.pth").write_bytes(content)
     app = opened(model=["first", "broken.pth"], sample="tulip")
+    (error,) = app.error
+    assert error.value.replace("\\", "").startswith("broken.pth has no column: 'broken.pth' is ")
     assert "first" in texts(app)
-    assert len(figure(app)["layout"]["shapes"]) == 1
+    assert "broken" not in json.dumps(figure(app))
+    alone = opened(model=["broken.pth"], sample="tulip")
+    assert [box.value for box in alone.error] == [error.value]
+    assert "Choose a model in the sidebar" in alone.info[0].value
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_a_network_the_cell_says_what_to_do_and_the_page_does_not_try_again(
+def test_without_a_network_a_line_says_what_to_do_and_the_page_does_not_try_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried: list[str] = []
@@ -357,7 +363,7 @@ def test_without_a_network_the_cell_says_what_to_do_and_the_page_does_not_try_ag
 
     monkeypatch.setattr(swin_core, "load", offline)
     app = opened(model=["first", "timm/resnet18"])
-    assert "choose a bundled model" in texts(app)
+    assert "choose a bundled model" in app.error[0].value.replace("\\", "")
     assert "magnitude" in texts(app)
     run(app)
     assert tried == ["first", "timm/resnet18"]
@@ -366,7 +372,7 @@ def test_without_a_network_the_cell_says_what_to_do_and_the_page_does_not_try_ag
 def test_a_model_can_be_added_by_its_name(page: AppTest) -> None:
     page.text_input(key="more").set_value("  nowhere.pth ")
     assert run(page).multiselect(key="model").value == ["first", "second", "nowhere.pth"]
-    assert "there is no model nowhere.pth" in texts(page)
+    assert "there is no model nowhere.pth" in page.error[0].value.replace("\\", "")
     assert page.text_input(key="more").value == ""
 
 
