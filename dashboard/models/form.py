@@ -16,9 +16,10 @@ from swin_core.class_names import candidates
 from swin_core.errors import SwinError
 from swin_core.figures.text import percent
 from swin_core.images.read import read_image
-from swin_core.zoo.fact_table import NOT_STATED, fact_rows
+from swin_core.weights.files import read_state
+from swin_core.zoo.fact_table import NOT_STATED, TITLES, fact_rows
 from swin_core.zoo.kept_models import FOLDER, SUFFIXES, keep_weights, kept_models
-from swin_core.zoo.model_card import make_card, read_card, write_card
+from swin_core.zoo.model_card import card_path, make_card, read_card, write_card
 from swin_core.zoo.offered import offered_files
 from swin_core.zoo.python_models import is_python
 from swin_core.zoo.recognise import Recognition
@@ -110,8 +111,16 @@ def _keep_upload(number: int) -> None:
     file = st.session_state[f"add_upload_{number}"]
     if file is None:
         return
+    known = kept_models(ROOT)
     try:
-        st.session_state.add_weights = keep_weights(ROOT, file.name, file.getbuffer())
+        name = keep_weights(ROOT, file.name, file.getbuffer())
+        try:
+            read_state(ROOT / name)
+        except SwinError:
+            if name not in known:
+                (ROOT / name).unlink(missing_ok=True)
+            raise
+        st.session_state.add_weights = name
         set_notice("add_upload", "")
     except SwinError as error:
         set_notice("add_upload", str(error))
@@ -131,6 +140,8 @@ def _choose_architecture(name: str, facts: dict[str, Any]) -> Recognition | None
         fault = error
     if recognition is not None:
         rows = fact_rows(recognition)
+        if not card_path(weights_path(name)).is_file():
+            rows = [row._replace(origin="this form") if row.origin == "the card" else row for row in rows]
         st.dataframe(
             pd.DataFrame(rows, columns=["Fact", "Value", "Stated by"]),
             hide_index=True,
@@ -140,9 +151,11 @@ def _choose_architecture(name: str, facts: dict[str, Any]) -> Recognition | None
         )
         for note in recognition.notes:
             st.caption(escape_markdown(note))
-        missing = [row.title for row in rows if row.value == NOT_STATED]
-        if missing:
-            st.caption(f"Missing: {', '.join(missing).lower()}. Without them, usual values are taken.")
+        missing = [row.title.lower() for row in rows if row.value == NOT_STATED and row.title != TITLES["architecture"]]
+        if not recognition.library:
+            st.caption("Choose the architecture to go on.")
+        elif missing:
+            st.caption(f"Missing: {', '.join(missing)}. Without them, usual values are taken.")
     if architecture or fault or (recognition is not None and recognition.candidates):
         st.selectbox(
             "Architecture",

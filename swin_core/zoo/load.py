@@ -20,7 +20,7 @@ from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_metadata, split_entry
 from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
 from swin_core.zoo.classifier import Classifier, default_labels, no_head
-from swin_core.zoo.model_card import ModelCard
+from swin_core.zoo.model_card import ModelCard, read_card
 from swin_core.zoo.offered import offered_files
 from swin_core.zoo.python_models import describe_python, is_python, load_python
 from swin_core.zoo.recognise import Recognition, recognise
@@ -97,7 +97,7 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) 
     """Return one line about a model, for names as in `load`; loads no weights and uses no network.
 
     Raises:
-        ModelError: an unknown name, or a run that has saved no weights yet.
+        ModelError: an unknown name, a run that has saved no weights yet, or a wrong model card.
         WeightsError: a damaged file.
     """
     name = str(offered_files().get(str(name), name))
@@ -113,9 +113,13 @@ def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) 
     if name.startswith(huggingface.PREFIX):
         return f"{name.removeprefix(huggingface.PREFIX)} from the Hugging Face hub"
     path, _ = split_entry(_located(name, runs_root))
-    if path.is_dir():
-        return f"folder {path.name}"
-    return " ".join(_description(path).split()) or f"weights file {path.name}"
+    if not path.is_dir() and (text := " ".join(_description(path).split())):
+        return text
+    text = f"{'folder' if path.is_dir() else 'weights file'} {path.name}"
+    if (card := read_card(path)) is not None:
+        facts = card.architecture, card.labels and f"{len(card.labels)} classes"
+        text = ", ".join([text, *(fact for fact in facts if fact)])
+    return text
 
 
 def weights_file(name: str, runs_root: str | Path | None = None) -> Path:

@@ -111,7 +111,10 @@ def test_refusals_are_one_line_and_write_no_card(
 def test_the_list_names_bundled_and_kept_models(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (weights.parent / "models").mkdir()
     weights.rename(weights.parent / "models" / "flowers.pth")
+    assert add("models/flowers.pth", "--architecture", f"timm/{ARCHITECTURE}", "--labels", ",".join(NAMES)) == 0
+    capsys.readouterr()
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("swin_milli_cifar100 ")
-    assert any(line.startswith("models/flowers.pth ") for line in lines)
+    (line,) = [line for line in lines if line.startswith("models/flowers.pth ")]
+    assert line.endswith(f"weights file flowers.pth, timm/{ARCHITECTURE}, 5 classes")

@@ -176,6 +176,19 @@ def test_only_this_machine_may_write(
     assert trial.is_local() == local
 
 
+def test_an_upload_that_is_no_weights_file_is_refused_and_not_kept(folder: Path) -> None:
+    app = opened()
+    app.file_uploader[0].set_value([("notes.pth", b"hello", "application/octet-stream")])
+    (error,) = run(app).error
+    assert "neither safetensors nor a PyTorch file" in error.value
+    assert run(app).error  # until it is dismissed
+    assert sorted(path.name for path in (folder / "models").iterdir()) == ["flowers.pth", "stated.pth"]
+    content = (folder / "models" / "stated.pth").read_bytes()
+    app.file_uploader[0].set_value([("mine.pth", content, "application/octet-stream")])
+    assert not run(app).error
+    assert app.selectbox(key="add_weights").value == "models/mine.pth"
+
+
 def test_a_new_card_is_used_at_once(folder: Path) -> None:
     name = "models/stated.pth"
     assert cache.classifier(name).labels[0] == "class 0"
