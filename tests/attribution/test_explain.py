@@ -245,7 +245,7 @@ def test_wrong_kinds_get_one_line(small_classifier: swin_core.Classifier, cat: I
         swin_core.Classifier(small_classifier.model, ["one"], (0.5,) * 3, (0.5,) * 3, 64)
 
 
-def test_a_picture_of_one_patch_is_explained(cat: Image.Image) -> None:
+def test_an_image_of_one_patch_is_explained(cat: Image.Image) -> None:
     model = swin_core.build("swin_nano", num_classes=2)
     assert explain(swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 2), cat).maps.shape == (1, 1, 1, 1)
 
@@ -264,7 +264,7 @@ def test_explanation_holds_what_the_model_saw(small_classifier: swin_core.Classi
     assert explain(small_classifier, cat).targets == (int(found.logits.argmax()),)
 
 
-def test_the_callers_picture_is_left_alone(cat: Image.Image) -> None:
+def test_the_callers_image_is_left_alone(cat: Image.Image) -> None:
     model = swin_core.build("swin_nano", num_classes=2)
     squashing = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, squash=True)
     large = cat.resize((900, 600))
@@ -273,7 +273,7 @@ def test_the_callers_picture_is_left_alone(cat: Image.Image) -> None:
     assert (large.size, large.tobytes()) == ((900, 600), before)
 
 
-def test_agreement_is_taken_where_both_models_see_the_picture() -> None:
+def test_agreement_is_taken_where_both_models_see_the_image() -> None:
     """Maps that are one function of the place in the image agree, however the models crop it."""
     wide, close = (0, 0, 160, 160), (40, 40, 120, 120)
     parts = common_parts(wide, close)

@@ -204,7 +204,7 @@ def test_contrast_is_the_relevance_of_a_difference() -> None:
     torch.testing.assert_close(both.maps[1][0], other.pixels)
 
 
-def test_a_batch_gives_what_each_picture_gives_alone() -> None:
+def test_a_batch_gives_what_each_image_gives_alone() -> None:
     model = small()
     x = torch.randn(2, 3, 30, 38)
     found = relevance(model, x, TARGETS)

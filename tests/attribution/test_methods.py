@@ -106,7 +106,7 @@ def test_every_method_explains_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_gives_what_each_picture_gives_alone(tiny: swin_core.Classifier, batch: Tensor, method: str) -> None:
+def test_a_batch_gives_what_each_image_gives_alone(tiny: swin_core.Classifier, batch: Tensor, method: str) -> None:
     pictures = batch if METHODS[method].cost == "one pass" else batch[:3]
     targets = torch.arange(len(pictures)) % 5
     whole = attribute(tiny, pictures, targets, method)
@@ -120,7 +120,7 @@ def test_a_batch_gives_what_each_picture_gives_alone(tiny: swin_core.Classifier,
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_batch_and_the_picture_agree(tiny: swin_core.Classifier, noise: Image.Image, method: str) -> None:
+def test_the_batch_and_the_image_agree(tiny: swin_core.Classifier, noise: Image.Image, method: str) -> None:
     """`attribute` gives the positive part of what `explain` gives, alone or rather than another class."""
     x = tiny.tensor(tiny.view(noise))
     found = explain(tiny, noise, 1, method).maps[0]
@@ -375,7 +375,7 @@ def test_faults_get_one_line(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 48)])
-def test_a_picture_of_one_colour_gets_one_line(tiny: swin_core.Classifier, size: tuple[int, int]) -> None:
+def test_an_image_of_one_colour_gets_one_line(tiny: swin_core.Classifier, size: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match="single colour"):
         explain(tiny, Image.new("RGB", size, (10, 200, 30)))
 

@@ -230,7 +230,7 @@ def test_contrast_and_questions_come_from_one_forward_pass() -> None:
     assert relative_error(found.maps[1][0], found.maps[0][0]) > 1e-2
 
 
-def test_a_batch_gives_what_each_picture_gives_alone() -> None:
+def test_a_batch_gives_what_each_image_gives_alone() -> None:
     model = small()
     x = torch.randn(2, 3, 30, 38)
     for targets in (None, TARGETS):

@@ -72,8 +72,8 @@ def test_the_shell_renames_and_deletes(run: runs.Run, root: Path) -> None:
     code, out, err = shell(root, "delete", "missing", f"{root}/{stamp}-other/", "..")  # as the shell completes it
     assert (code, out) == (1, f"{stamp}-other is deleted\n")
     assert [line.split(" in ")[0] for line in err.splitlines()] == [
-        "swinlens runs: there is no run 'missing'",
-        "swinlens runs: there is no run '..'",
+        "runs.py: there is no run 'missing'",
+        "runs.py: there is no run '..'",
     ]
     assert runs.list_runs(root) == []
 
@@ -89,6 +89,6 @@ def test_the_shell_says_why_not_in_a_line(run: runs.Run, root: Path) -> None:
         (["resume", run.name, "--devices", "gpu"], "'gpu' is not a device; name cpu, or GPUs as cuda:0, cuda:1."),
         (["resume", run.name, "--processes", "0"], "processes must be a whole number from 1 on, not '0'."),
     ):
-        assert shell(root, *words) == (1, "", f"swinlens runs: {said}\n")
+        assert shell(root, *words) == (1, "", f"runs.py: {said}\n")
     code, _, err = shell(run.folder / "config.json")
     assert (code, len(err.splitlines())) == (1, 1)

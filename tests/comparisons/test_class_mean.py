@@ -48,7 +48,7 @@ def test_mean_and_spread_are_those_of_single_explanations(
     assert found.mean.mean() == pytest.approx(1, rel=1e-5)
 
 
-def test_of_many_pictures_some_are_drawn_by_the_seed(small_classifier: swin_core.Classifier, flowers: DataSet) -> None:
+def test_of_many_images_some_are_drawn_by_the_seed(small_classifier: swin_core.Classifier, flowers: DataSet) -> None:
     first, again, other = (class_mean(small_classifier, flowers, "rose", 4, seed=seed) for seed in (0, 0, 1))
     assert first.count == 4
     np.testing.assert_array_equal(first.mean, again.mean)
@@ -125,7 +125,7 @@ def test_faults_are_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_mean_and_spread_are_drawn_over_the_mean_picture(
+def test_mean_and_spread_are_drawn_over_the_mean_image(
     small_classifier: swin_core.Classifier, flowers: DataSet
 ) -> None:
     found = class_mean(small_classifier, flowers, "rose", 3)

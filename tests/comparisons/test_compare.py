@@ -19,7 +19,7 @@ def label_of(cell: Cell) -> str:
     return cell.explanation.label(cell.target)
 
 
-def test_rows_are_pictures_or_classes_of_one_picture(
+def test_rows_are_images_or_classes_of_one_image(
     small_classifier: swin_core.Classifier, samples: dict[str, Path]
 ) -> None:
     pictures = [(name, swin_core.read_image(samples[name])) for name in ("cat", "tulip")]

@@ -85,7 +85,7 @@ def test_without_a_class_the_last_checkpoint_chooses_for_all(run: Path, tulip: I
     assert found.label == last.label(0)
 
 
-def test_the_picture_is_held_once(run: Path, tulip: Image.Image) -> None:
+def test_the_image_is_held_once(run: Path, tulip: Image.Image) -> None:
     found = timeline(checkpoints_of(run), tulip)
     assert len({id(one.image) for one in found.explanations}) == 1
 

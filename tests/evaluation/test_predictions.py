@@ -61,7 +61,7 @@ def assert_same(one: Predictions, other: Predictions) -> None:
         np.testing.assert_array_equal(first, second)
 
 
-def test_figures_are_those_of_an_evaluation(small_classifier: swin_core.Classifier, photos: DataSet) -> None:
+def test_metrics_are_those_of_an_evaluation(small_classifier: swin_core.Classifier, photos: DataSet) -> None:
     ours, theirs = predict(small_classifier, photos).metrics(), evaluate_classifier(small_classifier, photos).metrics
     assert (ours.count, ours.top1, ours.top5) == (theirs.count, theirs.top1, theirs.top5)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-12)
@@ -122,7 +122,7 @@ def test_a_model_that_knows_no_class_is_neither_right_nor_wrong(
         found.metrics()
 
 
-def test_a_broken_picture_has_no_prediction_and_the_others_stay(
+def test_a_broken_image_has_no_prediction_and_the_others_stay(
     small_classifier: swin_core.Classifier, photos: DataSet
 ) -> None:
     before = predict(small_classifier, photos)
@@ -159,7 +159,7 @@ def test_they_are_computed_once(
     assert cache_file(small_classifier, again, tmp_path) == cache_file(small_classifier, photos, tmp_path)
 
 
-def test_another_state_of_weights_preprocessing_or_pictures_is_another_file(
+def test_another_state_of_weights_preprocessing_or_images_is_another_file(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path
 ) -> None:
     def file() -> Path:
@@ -184,7 +184,7 @@ def test_another_state_of_weights_preprocessing_or_pictures_is_another_file(
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "text", "other", "class", "pickle"])
-def test_a_damaged_file_is_computed_anew(
+def test_a_damaged_file_is_computed_again(
     small_classifier: swin_core.Classifier, photos: DataSet, tmp_path: Path, damage: str
 ) -> None:
     first = cached_predictions(small_classifier, photos, tmp_path)

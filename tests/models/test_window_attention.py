@@ -11,12 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_core.models.swin import PatchMerging, Swin
-from swin_core.models.swin_mlp import WindowMLP
 from swin_core.models.window_attention import WindowAttention
 from tests.fixtures.reference import (
-    authors_window_mlp,
     naive_attention,
-    naive_window_mlp,
     randomise,
     relative_error,
     small,
@@ -56,32 +53,6 @@ def test_images_of_a_batch_do_not_mix() -> None:
         alone = torch.cat([model(image[None]) for image in x])
         assert relative_error(model(x), alone) < 1e-5
         assert relative_error(model(x[:3]), alone[:3]) < 1e-5
-
-
-@pytest.mark.parametrize("grid", [(8, 8), (9, 13), (4, 11), (3, 10), (1, 1)])
-@pytest.mark.parametrize("shift", [0, 2, 1])
-def test_window_mlp_equals_a_loop(grid: tuple[int, int], shift: int) -> None:
-    module = WindowMLP(3, 4, shift).double()
-    randomise(module)
-    x = torch.randn(*grid, 6, dtype=torch.float64)
-    assert relative_error(module(x[None])[0].detach(), torch.from_numpy(naive_window_mlp(module, x.numpy()))) < 1e-12
-
-
-@pytest.mark.parametrize("shift", [0, 3])
-def test_window_mlp_equals_the_authors_grouped_convolution(shift: int) -> None:
-    module = WindowMLP(3, 7, shift).double()
-    randomise(module)
-    x = torch.randn(2, 14, 21, 12, dtype=torch.float64)
-    with torch.no_grad():
-        assert relative_error(module(x), authors_window_mlp(module, x)) < 1e-12
-
-
-def test_swin_mlp_gives_logits_and_gradients() -> None:
-    model = small(mixer="mlp")
-    logits = model(torch.randn(2, 3, 30, 38))
-    assert logits.shape == (2, 7)
-    logits.square().sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_patch_merging_joins_neighbours_in_the_published_order() -> None:

@@ -144,7 +144,7 @@ def test_the_run_that_is_finished_goes_before_a_newer_one_that_is_not(tmp_path: 
     assert ablations.find_run(ablation_config("full", 1), tmp_path) is None
 
 
-def test_figures_of_other_runs_are_kept() -> None:
+def test_metrics_of_other_runs_are_kept() -> None:
     old, trial = result("full", 0, 0.5), result("full", 0, 0.1, run="one epoch")
     assert ablations.merge_results([replace(old, top1=0.6)], [old, trial]) == [replace(old, top1=0.6), trial]
     row = asdict(old)

@@ -91,7 +91,7 @@ def test_curves_are_the_cards_figures_beside_the_reports() -> None:
     check_that_nothing_is_cut(figure)
 
 
-def test_several_models_share_the_panels_without_the_report_of_other_pictures(run: Path) -> None:
+def test_several_models_share_the_panels_without_the_report_of_other_images(run: Path) -> None:
     own, flowers = trained_model(run.name, run.parent), trained_model("swin_micro_flowers")
     figure = curves([flowers, own])
     assert lines_of(figure, 0)[2:] == [[3.0, 2.0], [2.5, 1.5]]

@@ -60,7 +60,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(shell: Shell, config: TrainConf
     told, reason = state(run)
     assert told == "failed"
     assert reason.startswith("process 1 of 2 was killed by SIGKILL")
-    assert f"swinlens train: {reason}" in shell.said()
+    assert f"train.py: {reason}" in shell.said()
     eventually(lambda: not shell.programs(), 5)
     assert 0 < runs.read_status(run)["epoch"] < config.epochs
     assert runs.find(run.name, shell.root).state == "failed"
@@ -97,7 +97,7 @@ def test_a_rank_that_fails_says_why(shell: Shell, pictures: Path) -> None:
     assert reason.startswith("process ")
     assert "03.png" in reason
     assert "\n" not in reason
-    assert f"swinlens train: {reason}" in shell.said()
+    assert f"train.py: {reason}" in shell.said()
 
 
 def test_two_ranks_stop_and_resume(shell: Shell, config: TrainConfig, whole: Path) -> None:

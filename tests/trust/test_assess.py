@@ -187,7 +187,7 @@ def test_curves_of_few_points_and_pixels(side: int, steps: int) -> None:
         assert (found.srg, found.road, found.better) == (0, 0, False)
 
 
-def test_a_constant_picture_has_a_verdict(red: Classifier) -> None:
+def test_a_constant_image_has_a_verdict(red: Classifier) -> None:
     (found,) = assess(red, np.full((SIDE, SIDE, 3), 128, np.uint8), right_map(), 1, steps=3)
     assert not found.better
     assert all(np.isfinite(value) for value in dataclasses.astuple(found.deletion)[1])

@@ -171,7 +171,7 @@ def test_random_maps_gain_nothing_on_average(small_classifier: Classifier) -> No
     assert float(right) > 10 * float(gains.std())
 
 
-def test_a_batch_gives_what_each_picture_gives(small_classifier: Classifier) -> None:
+def test_a_batch_gives_what_each_image_gives(small_classifier: Classifier) -> None:
     pictures, maps = torch.randn(5, 3, 16, 16), torch.rand(5, 4, 4)
     together = measure(probe(small_classifier, pictures), maps, steps=4)
     for m in range(5):

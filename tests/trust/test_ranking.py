@@ -57,7 +57,7 @@ def nano() -> Classifier:
     return Classifier(model, ["a", "b"], (0.5,) * 3, (0.5,) * 3, SIDE, name="nano")
 
 
-def test_figures_equal_those_of_each_picture(nano: Classifier, noise: DataSet) -> None:
+def test_metrics_equal_those_of_each_image(nano: Classifier, noise: DataSet) -> None:
     found = rank(nano, noise, ["gradcam"], ["layers.0"], steps=3)
     rows = {row.method: row for row in found.rows}
     assert list(rows) == sorted(rows, key=lambda name: -rows[name].srg)

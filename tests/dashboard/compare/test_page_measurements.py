@@ -382,7 +382,7 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
     assert "Without this class: second" in words(run(app))
 
 
-def test_pictures_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*name: str) -> DataSet:
         raise DataError("it is not here; run swinlens data")
 
