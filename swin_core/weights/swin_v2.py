@@ -43,7 +43,7 @@ def stored_windows(buffers: Mapping[str, Tensor]) -> list[tuple[int, int]]:
     Args:
         buffers: those of a file, under our keys.
     """
-    windows = []
+    windows: list[tuple[int, int]] = []
     while (table := buffers.get(f"layers.{len(windows)}.blocks.0.{_COORDINATES}")) is not None and table.dim() == 4:
         window = (table.shape[1] + 1) // 2
         furthest = 2 ** (3 * float(table.max())) - 1  # the logarithm's base is 8
