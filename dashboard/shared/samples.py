@@ -52,4 +52,4 @@ def _labels(name: str) -> tuple[str, ...]:
 def _data_set(name: str) -> str:
     """Return the title of the data set that a bundled model was trained on, else the model's name."""
     data = str(bundled_metadata(name).get("training", {}).get("data", ""))
-    return DATA_SETS[data].title if data in DATA_SETS else Path(data).name.replace("_", " ") or name
+    return DATA_SETS[data].title if data in DATA_SETS else Path(data).name.replace("_", " ").capitalize() or name
