@@ -106,7 +106,7 @@ def data_sets() -> list[DataSetEntry]:
 def _offered(before: list[DataSetEntry]) -> Iterator[DataSetEntry]:
     """Yield the data sets in the folders of `SWINLENS_DATA` that are not among those before."""
     taken = {entry.name for entry in before}
-    folders = {os.path.realpath(entry.source.folder) for entry in before}
+    folders = {os.path.realpath(entry.source.folder) for entry in before if not entry.source.public}
     for root in offered_folders():
         for folder in _listed(root):
             path = (root.name, *folder.relative_to(root).parts)
