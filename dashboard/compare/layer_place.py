@@ -59,6 +59,9 @@ def _place(model: Classifier, layer: str | None) -> tuple[str, LayerPosition]:
 
 
 def position_text(layer: str, place: LayerPosition) -> str:
-    """Return a layer's position in words: "layers.2 · 14 x 14 · 3 of 4 · late"."""
-    depth = ("early", "middle", "late")[min(int(3 * place.depth), 2)]
-    return f"{layer} · {place.grid[0]} x {place.grid[1]} · {place.number} of {place.count} · {depth}"
+    """Return a layer's position in words: "layers.2 · 14 x 14 · 3 of 4 · middle"."""
+    text = f"{layer} · {place.grid[0]} x {place.grid[1]}"
+    if place.count == 1:
+        return text
+    third = 3 * (2 * place.number - 1) // (2 * place.count)
+    return f"{text} · {place.number} of {place.count} · {('early', 'middle', 'late')[third]}"

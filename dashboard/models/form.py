@@ -14,7 +14,7 @@ from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import kept_uploads
 from swin_core.class_names import candidates
 from swin_core.errors import SwinError
-from swin_core.figures.text import percent
+from swin_core.figures.text import value_text
 from swin_core.images.read import read_image
 from swin_core.weights.files import read_state
 from swin_core.zoo.fact_table import NOT_STATED, TITLES, fact_rows
@@ -193,7 +193,7 @@ def _show_preview(name: str, facts: dict[str, Any]) -> bool:
         st.markdown("**Likeliest classes**" if classifier.activation != "none" else "**Outputs**")
         for index in (-probabilities).argsort()[:_TOP]:
             value = float(probabilities[index])
-            shown = percent(value) if classifier.activation != "none" else f"{value:.4g}"
+            shown = value_text(value, classifier.activation)
             st.markdown(escape_markdown(f"{classifier.labels[index]} · {shown}"))
         st.caption("If they are wrong for an easy image, the class names or the preprocessing do not fit.")
     return True

@@ -250,8 +250,6 @@ class LayerPosition:
     """Number of its stage, or of its block in a model with a single resolution; from 1."""
     count: int
     """Stages or blocks of the model."""
-    depth: float
-    """Share of the model's layers that have run when it has, 0 to 1."""
 
 
 def layer_positions(classifier: Classifier) -> dict[str, LayerPosition]:
@@ -272,8 +270,7 @@ def layer_positions(classifier: Classifier) -> dict[str, LayerPosition]:
         else:
             started = sum(order.index(norm) <= order.index(name) for norm in found.first_norms)
             number, count = max(started, 1), max(len(found.first_norms), 1)
-        depth = (found.executed.index(name) + 1) / len(found.executed)
-        positions[name] = LayerPosition(grid, number, count, depth)
+        positions[name] = LayerPosition(grid, number, count)
     return positions
 
 
@@ -283,8 +280,6 @@ class _Trace:
 
     layouts: dict[str, Layout]
     """Layers whose output is a map of the image that the logits depend on."""
-    executed: list[str]
-    """All layers that return a tensor that depends on the image."""
     norms: list[str]
     """Layer norms of `layouts`."""
     first_norms: list[str]
@@ -358,7 +353,7 @@ def _pass_image(classifier: Classifier) -> _Trace:
         class_token = any(layouts[name].kind == "tokens" and not at_grid for name, at_grid in at_layers.items())
         layouts = {name: layout for name, layout in layouts.items() if at_layers.get(name)}
     norms = [name for name in layouts if isinstance(modules[name], nn.LayerNorm | nn.RMSNorm)]
-    return _Trace(layouts, list(shapes), norms, _first_norms(norms, shapes), class_token)
+    return _Trace(layouts, norms, _first_norms(norms, shapes), class_token)
 
 
 def _first_norms(norms: list[str], shapes: dict[str, torch.Size]) -> list[str]:

@@ -38,8 +38,10 @@ def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_position_text() -> None:
-    assert position_text("layers.2", LayerPosition((14, 14), 3, 4, 0.9)) == "layers.2 · 14 x 14 · 3 of 4 · late"
-    assert position_text("a", LayerPosition((7, 8), 1, 1, 0.1)) == "a · 7 x 8 · 1 of 1 · early"
+    assert position_text("layers.2", LayerPosition((14, 14), 3, 4)) == "layers.2 · 14 x 14 · 3 of 4 · middle"
+    words = [position_text("a", LayerPosition((7, 7), number, 3)).split(" · ")[-1] for number in (1, 2, 3)]
+    assert words == ["early", "middle", "late"]
+    assert position_text("a", LayerPosition((7, 8), 1, 1)) == "a · 7 x 8"
 
 
 def test_the_chosen_layer_is_drawn() -> None:
