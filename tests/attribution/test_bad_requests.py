@@ -147,10 +147,16 @@ def test_a_tensor_of_another_size_is_refused_by_a_vit() -> None:
 
 def test_an_error_of_the_model_itself_stays() -> None:
     class Broken(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("a mistake in the model")
+        broken = False
 
-    classifier = swin_core.Classifier(nn.Sequential(nn.Conv2d(3, 4, 1), Broken()), "abc", (0.5,) * 3, (0.5,) * 3, 32)
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.broken:
+                raise RuntimeError("a mistake in the model")
+            return x[:, :, 0, 0]
+
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Broken())
+    classifier = swin_core.Classifier(model, "abc", (0.5,) * 3, (0.5,) * 3, 32)
+    model[1].broken = True
     with pytest.raises(RuntimeError, match="a mistake in the model"):
         swin_core.explain(classifier, torch.randn(3, 32, 32), 0, "gradcam", "0")
 

@@ -28,12 +28,21 @@ def test_parts_from_the_head_down() -> None:
     assert [name for name, _ in parts(vit)] == ["head", "norm", "blocks.1", "blocks.0", "patch_embed", *tokens]
 
 
+class PooledLinear(nn.Linear):
+    """A model without children."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mean((2, 3)))
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "class token": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2),
+    "class token": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2, img_size=32),
     "absolute position embedding": lambda: swin_core.build("swin_nano", num_classes=3, absolute_embedding=True),
     "batch norm": lambda: timm.create_model("resnet18", num_classes=3),
-    "frozen batch norm": lambda: nn.Sequential(timm.layers.FrozenBatchNormAct2d(16), nn.Flatten(), nn.Linear(16, 2)),
-    "no child": lambda: nn.Linear(3, 2),
+    "frozen batch norm": lambda: nn.Sequential(
+        nn.Conv2d(3, 16, 32), timm.layers.FrozenBatchNormAct2d(16), nn.Flatten(), nn.Linear(16, 3)
+    ),
+    "no child": lambda: PooledLinear(3, 3),
 }
 
 
