@@ -195,7 +195,7 @@ def test_the_folder_of_a_run_is_divided_as_in_the_run(offered: Path) -> None:
         for split, expected in zip(("train", "val"), splits(str(offered / "insects"), 0.25, seed), strict=True):
             assert open_split(f"insects@20260101-{time}-run", split).names == expected.names
     for name in ("insects@..", "insects@", "other@20260101-120000-run", "insects@nothing"):
-        with pytest.raises(DataError, match="There is no data set"):
+        with pytest.raises(DataError, match="there is no data set"):
             open_split(name, "train")
 
 
@@ -263,7 +263,7 @@ def test_a_link_with_more_pictures_than_rows_says_so(root: Path) -> None:
     names = [f"cifar100/test/{index}" for index in range(MAX_IMAGES + 2)]
     app = opened(show_pictures=names, model="swin_micro_flowers")
     for _ in range(2):
-        assert ["the last 2 are left out" in error.value for error in app.error] == [True]
+        assert ["the last 2 are left out" in warning.value for warning in app.warning] == [True]
         app.session_state["settled"] = True
         app.run()
     assert app.multiselect(key="picked").value == names[:MAX_IMAGES]
