@@ -238,20 +238,20 @@ def test_images_that_stay_on_the_disk_are_decoded_by_other_programs(
     decoded: list[int] = []
     monkeypatch.setattr("swin_core.training.data.kept_bytes", lambda *_: 0)
     data = TrainingData.load(config(pictures), None, torch.device("cpu"))
-    monkeypatch.setattr("swin_core.data.dataset.DataSet.array", _with_program_number)
+    monkeypatch.setattr("swin_core.data.dataset.DataSet.rows", _with_program_number)
     order = torch.randperm(18).split(5)
     for chosen, (images, labels) in zip(order, data.train.batches(order), strict=True):
         assert torch.equal(labels, data.train.labels[chosen])
         decoded.append(int(images[0]))
     assert os.getpid() not in decoded
-    monkeypatch.setattr("swin_core.data.dataset.DataSet.array", _broken)
+    monkeypatch.setattr("swin_core.data.dataset.DataSet.rows", _broken)
     with pytest.raises(DataError, match=r"^broken$"):
         list(data.train.batches(order))
 
 
-def _with_program_number(dataset: DataSet, size: int) -> np.ndarray:
-    return np.full(1, os.getpid())
+def _with_program_number(dataset: DataSet, size: int) -> list[np.ndarray]:
+    return [np.full(1, os.getpid())] * len(dataset)
 
 
-def _broken(dataset: DataSet, size: int) -> np.ndarray:
+def _broken(dataset: DataSet, size: int) -> list[np.ndarray]:
     raise DataError("broken")
