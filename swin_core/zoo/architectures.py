@@ -90,7 +90,8 @@ def fit(architecture: str, tensors: Mapping[str, Tensor]) -> Fit:
         raise WeightsError(f"it does not hold the weights of {architecture}: {difference}.")
     settings = _settings(architecture, named, head)
     wrong = _wrong_shapes(architecture, named, settings)
-    if wrong and architecture.startswith(TIMM):
+    # No convolution depends on the image size.
+    if wrong and architecture.startswith(TIMM) and all(named[key].dim() < 4 for key in wrong):
         for size in _possible_sizes(named, standard, wrong):
             sized = settings | {"img_size": size}
             if not _wrong_shapes(architecture, named, sized):
@@ -120,13 +121,14 @@ def candidates(tensors: Mapping[str, Tensor]) -> list[str]:
             for name, (its_keys, its_shapes, variable) in _fingerprints().items()
             if its_keys == keys and its_shapes == _shapes_fingerprint(shapes, variable)
         }
-    fitting = []
+    resized: dict[str, bool] = {}
     for architecture in found:
         try:
-            fit(architecture, tensors)
+            resized[architecture] = "img_size" in fit(architecture, tensors).settings
         except (WeightsError, ModelError):
             continue
-        fitting.append(architecture)
+    # A name that says the image size of the weights comes before one of the same model for another size.
+    fitting = [name for name, is_resized in resized.items() if not is_resized] or list(resized)
     # torchvision's models that timm has under the same name compute the same.
     fitting = [
         name for name in fitting if not (name.startswith(TORCHVISION) and TIMM + name.partition("/")[2] in fitting)

@@ -47,6 +47,14 @@ def test_a_file_of_each_kind_is_recognised_with_other_classes_and_channels() -> 
         fit("torchvision/vit_b_16", state)
 
 
+def test_a_name_for_the_size_of_the_weights_comes_first() -> None:
+    for size in (224, 384):
+        state = timm.create_model(f"vit_tiny_patch16_{size}", num_classes=3).state_dict()
+        found = candidates(state)
+        assert f"timm/vit_tiny_patch16_{size}" in found
+        assert f"timm/vit_tiny_patch16_{608 - size}" not in found
+
+
 def test_weights_of_another_architecture_are_refused() -> None:
     state = timm.create_model("resnet18").state_dict()
     for name, words in (
