@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--description", required=True, help="one line on the model")
     parser.add_argument("--note", default="", help="a line for the card, on what the metrics do not show")
     parser.add_argument(
-        "--half", action="store_true", help="store float16, unless that changes top-1 or top-5 by more than 0.1 points"
+        "--half",
+        action="store_true",
+        help="store float16, unless that changes top-1 or top-5 by more than 0.1 points and one image",
     )
     parser.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="folder to write to (default: assets)")

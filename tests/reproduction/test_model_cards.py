@@ -128,11 +128,19 @@ def test_half_precision_is_half_the_file_and_is_computed_in_single(
 def test_half_precision_that_moves_a_figure_is_refused(
     changes: dict[str, float], run: Path, found: Evaluation, tmp_path: Path
 ) -> None:
-    known = replace(found, metrics=replace(found.metrics, top5=0.95))
+    known = replace(found, metrics=replace(found.metrics, top5=0.95, count=1000))
     title = next(iter(changes)).replace("top", "top-")
     with pytest.raises(ModelError, match=f"changes {title} from"):
         bundle(run, "mine", "", known, tmp_path, evaluate_half=found_again(known, **changes))
     assert not [*tmp_path.glob("mine*")]
+
+
+def test_half_precision_may_move_one_image_of_a_small_set(run: Path, found: Evaluation, tmp_path: Path) -> None:
+    few = replace(found, metrics=replace(found.metrics, count=50))
+    card = bundle(run, "mine", "", few, tmp_path, evaluate_half=found_again(few, top1=few.metrics.top1 + 1 / 50))
+    assert card.is_file()
+    with pytest.raises(ModelError, match="changes top-1 from"):
+        bundle(run, "other", "", few, tmp_path, evaluate_half=found_again(few, top1=few.metrics.top1 - 2 / 50))
 
 
 def test_files_that_are_too_large_are_refused(
