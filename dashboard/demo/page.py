@@ -16,7 +16,7 @@ from dashboard.demo.theme import CSS, theme
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import sample_images, unique
-from dashboard.shared.samples import first_models, first_samples, sample_groups
+from dashboard.shared.samples import first_models, first_sample, sample_groups
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
@@ -130,7 +130,7 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=290):
             image = gr.Image(
-                str(sample_files[next(iter(first_samples()), next(iter(sample_files)))]),
+                str(sample_files[first_sample(first)]),
                 label="Image",
                 type="filepath",
                 sources=["upload", "clipboard"],

@@ -1,5 +1,6 @@
 """The sample images by what the bundled models know, and what pages show at first."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def first_models() -> list[str]:
 def first_samples() -> list[str]:
     """Return the samples that are shown at first, so that no page is empty."""
     return [name for name in next(iter(sample_groups().values()), []) if sample_label(name) in FIRST_CLASSES]
+
+
+def first_sample(models: Sequence[str]) -> str:
+    """Return the first sample that all of some models know; without any, the first sample."""
+    names = [name for group in sample_groups().values() for name in group]
+    labels = {name: sample_label(name) for name in names}
+    bundled = available()
+    known = [_known(_labels(model) if model in bundled else (), tuple(labels.values())) for model in models]
+    return next((name for name in names if all(labels[name] in each for each in known)), names[0])
 
 
 def sample_groups() -> dict[str, list[str]]:

@@ -134,9 +134,9 @@ def test_everything_on_the_first_page_is_reached_by_the_keyboard_and_seen(visit:
 
 def test_a_page_is_changed_and_a_picture_chosen_by_keys_alone(visit: Open) -> None:
     page = visit(f"?{QUICK}&trust=false")
-    page.get_by_test_id("stSidebar").get_by_text("rose", exact=True).locator("xpath=ancestor::button").focus()
+    page.get_by_test_id("stSidebar").get_by_text("dandelion", exact=True).locator("xpath=ancestor::button").focus()
     page.keyboard.press("Space")
-    page.wait_for_url("**sample=rose**")
+    page.wait_for_url("**sample2=dandelion**")
     at_rest(page)
     page.get_by_test_id("stTopNavLink").filter(has_text="Train").focus()
     page.keyboard.press("Enter")

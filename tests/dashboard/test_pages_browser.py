@@ -87,14 +87,15 @@ def test_the_documented_command_listens_on_this_machine_only(dashboard: Server) 
     assert set(listening) == {"127.0.0.1"}
 
 
-def test_first_view_is_a_sample_explained_by_the_bundled_models(visit: Open) -> None:
+def test_first_view_is_four_classes_by_the_model_that_knows_them(visit: Open) -> None:
     page = visit()
     text = " ".join(captions(page))
-    for words in ("swin_milli_cifar100", "swin_milli_flowers", "tulip.jpg", "magnitude", "scale: per cell"):
+    for words in ("swin_nano_four_classes", "cat.jpg", "dog.jpg", "rose.jpg", "tulip.jpg", "scale: per cell"):
         assert words in text
+    assert "wrong: it is" not in text
     expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
     expect(page.get_by_text("Agreement of the maps")).to_be_visible()
-    cells = boxes(page, ".st-key-grid .imagelayer image", 3)
+    cells = boxes(page, ".st-key-grid .imagelayer image", 4 * 2)
     for cell in cells:
         assert cell["width"] == pytest.approx(cell["height"], abs=1)
         assert cell["width"] == pytest.approx(cells[0]["width"], abs=1)
@@ -158,7 +159,7 @@ def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_pa
 
 
 def test_zoom_and_pointer_go_over_all_cells_and_survive_the_opacity(visit: Open) -> None:
-    page = visit()
+    page = visit("?sample=tulip&model=swin_milli_cifar100&model=swin_milli_flowers")
     cell = boxes(page, ".st-key-grid .imagelayer image", 3)[1]
     x, y = cell["x"] + cell["width"] / 4, cell["y"] + cell["height"] / 4
     page.mouse.move(x, y)

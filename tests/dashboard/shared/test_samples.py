@@ -8,7 +8,7 @@ import pytest
 
 from dashboard.shared import samples
 from dashboard.shared.model_names import sample_images
-from dashboard.shared.samples import first_models, first_samples, sample_groups
+from dashboard.shared.samples import first_models, first_sample, first_samples, sample_groups
 from swin_core.class_names import find_class
 from swin_core.zoo import load as zoo
 from tests.fixtures.pages import FLOWERS, bundle, empty_caches, opened, save_model, texts
@@ -48,6 +48,14 @@ def test_the_first_view_is_the_four_classes_by_the_models_that_know_them() -> No
     assert all(f"{name}.jpg" in texts(app) for name in FOUR)
     assert "four" in texts(app)
     assert "second" not in texts(app).split()
+
+
+@pytest.mark.usefixtures("four")
+def test_the_demo_opens_on_an_image_that_its_models_know() -> None:
+    assert first_sample(["four"]) == "cat"
+    assert first_sample(["four", "first"]) == "rose"
+    assert first_sample(["second"]) == "rose"
+    assert first_sample(["runs/mine"]) == "cat"
 
 
 def test_without_such_a_model_the_first_two_are_shown(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
