@@ -40,6 +40,7 @@ _START_TIMEOUT = 60.0
 """Seconds that a launcher has until its first status."""
 _VALIDATION_BYTES = 1 << 26
 """Most bytes that are read of the last validation, whose confusion matrix has a number for each pair of classes."""
+_KEPT = re.compile(r"epoch-(\d+)\.safetensors")
 _TIME = re.compile(r"(\d{8}-\d{6})-(.+)")
 
 
@@ -246,7 +247,8 @@ def _saved_weights(file: Path, model: str) -> SavedWeights | None:
             facts = os.fstat(opened.fileno())
     except OSError:
         return None
-    epoch = _epoch(file, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+    kept = _KEPT.fullmatch(file.name)
+    epoch = int(kept[1]) if kept else _epoch(file, facts.st_ino, facts.st_mtime_ns, facts.st_size)
     return SavedWeights(file, model, epoch, facts.st_size, facts.st_mtime)
 
 
