@@ -386,9 +386,11 @@ class Trainer:
         try:
             self.position = _Position.from_dict(state["place"])
             self.model.load_state_dict(state["model"])
-            if windows := state["metadata"]["config"]["pretrained_window_sizes"]:
-                for model in (self.model, *([self.average.module] if self.average else [])):
-                    model.set_trained_windows(windows)
+            # Checkpoints of older versions have no metadata.
+            if windows := state.get("metadata", {}).get("config", {}).get("pretrained_window_sizes"):
+                self.model.set_trained_windows(windows)
+                if self.average:
+                    cast(Swin, self.average.module).set_trained_windows(windows)
             if self.average:
                 with torch.no_grad():
                     for average, value in zip(self.average.module.parameters(), state["average"], strict=True):
