@@ -160,6 +160,9 @@ def create(folder: Path) -> nn.Module:
             f"{folder.name!r} holds a model of Hugging Face transformers, which is not installed; "
             "pip install 'swinlens[hf]' and try again."
         ) from error
+    bars = transformers.utils.logging
+    has_bar = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         model, report = transformers.AutoModelForImageClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, dtype="float32", output_loading_info=True
@@ -167,6 +170,9 @@ def create(folder: Path) -> nn.Module:
     except Exception as error:  # errors of the parsers and of the model's own checks
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(f"{folder.name!r} could not be loaded by transformers ({reason}).") from error
+    finally:
+        if has_bar:
+            bars.enable_progress_bar()
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"{folder.name!r} has no classification head or lacks other weights ({missing[0]}), so there is no class "
