@@ -220,6 +220,6 @@ def test_a_place_that_cannot_be_written_is_one_line(
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cards, "atomic_write", full)
-    with pytest.raises(ConfigError, match=r"mine\.safetensors cannot be written: No space left"):
+    monkeypatch.setattr("swin_core.system.atomic.atomic_write", full)
+    with pytest.raises(ConfigError, match=r"mine\.safetensors' cannot be written: No space left"):
         bundle(run, "mine", "", found, tmp_path)
