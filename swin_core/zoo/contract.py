@@ -25,14 +25,24 @@ outputs themselves, as in a regression."""
 _CALLS: dict[Any, Literal["softmax", "sigmoid"]] = {
     **dict.fromkeys((torch.softmax, Tensor.softmax, F.softmax), "softmax"),
     **dict.fromkeys((torch.log_softmax, Tensor.log_softmax, F.log_softmax), "softmax"),
-    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid), "sigmoid"),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit, F.logsigmoid), "sigmoid"),
 }
 """Functions that turn logits into probabilities or their logarithms."""
 
+_SIGMOID_VALUES: set[Any] = {torch.sigmoid_, Tensor.sigmoid_, F.hardsigmoid}
+"""Functions whose values are probabilities of each class on its own, and whose argument is lost or is no logit."""
+
 _RESHAPING: set[Any] = {torch.squeeze, torch.flatten, torch.reshape, torch.clone}
 _RESHAPING |= {Tensor.squeeze, Tensor.flatten, Tensor.reshape, Tensor.view, Tensor.clone, Tensor.contiguous}
-_RESHAPING |= {Tensor.to, Tensor.float, Tensor.double}
+_RESHAPING |= {Tensor.to, Tensor.float, Tensor.double, torch.unsqueeze, Tensor.unsqueeze}
 """Functions that a model may apply to its probabilities, and that are then applied to the logits instead."""
+
+_SELECTING: set[Any] = {Tensor.__getitem__, torch.select, Tensor.select, torch.narrow, Tensor.narrow}
+"""The same, but a part of a softmax is no softmax."""
+
+_CLAMPING: set[Any] = {torch.clamp, Tensor.clamp, torch.clip, Tensor.clip, torch.clamp_min, Tensor.clamp_min}
+_CLAMPING |= {torch.clamp_max, Tensor.clamp_max}
+"""Functions that keep probabilities away from 0 and 1; the logits stay."""
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
@@ -65,7 +75,8 @@ class LogitsModel(nn.Module):
     Args:
         module: the model.
         output: key or index of the logits in its output; None if the output is the logits.
-        removes: how to undo a softmax or sigmoid at the end: "call" takes what went into it, "log" the logarithm.
+        removes: how to undo a softmax or sigmoid at the end: "call" takes what went into it, "log" the logarithm of the
+            probabilities, "logit" their log odds.
         pair: turn the single logit z of two classes into the logits (-z, z).
         activation: one of `ACTIVATIONS`.
     """
@@ -74,7 +85,7 @@ class LogitsModel(nn.Module):
         self,
         module: nn.Module,
         output: str | int | None,
-        removes: Literal["", "call", "log"],
+        removes: Literal["", "call", "log", "logit"],
         pair: bool,
         activation: str,
     ) -> None:
@@ -101,6 +112,8 @@ class LogitsModel(nn.Module):
             logits = activation.logits
         elif self.removes == "log":
             logits = logits.clamp_min(torch.finfo(logits.dtype).tiny).log()
+        elif self.removes == "logit":
+            logits = logits.logit(torch.finfo(logits.dtype).eps)
         return self.as_classes(logits, len(x))
 
     def as_classes(self, logits: Tensor, batch: int) -> Tensor:
@@ -163,7 +176,9 @@ def settle(model: nn.Module, trial: Trial) -> Contract:
     log = not ends_in and not single and _are_probabilities(logits)
     activation = _activation(trial, single, "softmax" if log else ends_in)
     pair = single and activation == "sigmoid"
-    removes: Literal["", "call", "log"] = "" if activation == "none" else "call" if ends_in else "log" if log else ""
+    removes: Literal["", "call", "log", "logit"] = ""
+    if activation != "none":
+        removes = ("logit" if last.by_value else "call") if ends_in else "log" if log else ""
     plain = key is None and not removes and activation == "softmax" and not _is_compiled(model) and logits.dim() == 2
     adapted = model if plain else LogitsModel(model, key, removes, pair, activation)
     return Contract(adapted, 2 if pair else logits.numel(), activation)
@@ -317,14 +332,24 @@ class _LastActivation(TorchFunctionMode):
         super().__init__()
         self.kind: Literal["", "softmax", "sigmoid"] = ""
         self.logits = self.result = torch.empty(0)
+        self.by_value = False
+        """Whether the logits have to be computed from the probabilities."""
 
     def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a PyTorch function that this thread calls."""
         named = kwargs or {}
         result = call(*args, **named)
         if call in _CALLS:
-            self.kind, self.result = _CALLS[call], result
+            self.kind, self.result, self.by_value = _CALLS[call], result, False
             self.logits = args[0] if args else named["input"]
-        elif call in _RESHAPING and args and args[0] is self.result and self.kind:
-            self.logits, self.result = call(self.logits, *args[1:], **named), result
+        elif call in _SIGMOID_VALUES:
+            self.kind, self.result, self.by_value = "sigmoid", result, True
+        elif self.kind and args and args[0] is self.result:
+            if call in _SELECTING and self.kind == "softmax":
+                self.kind, self.by_value = "sigmoid", True
+            if call in _RESHAPING | _SELECTING:
+                self.logits = self.logits if self.by_value else call(self.logits, *args[1:], **named)
+                self.result = result
+            elif call in _CLAMPING:
+                self.result = result
         return result

@@ -389,3 +389,54 @@ def test_a_weights_file_of_one_logit(
     logit = float(model.eval()(classifier.tensor(classifier.view(noise))).detach())
     expected = [logit] if activation == "none" else [1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))]
     np.testing.assert_allclose(classifier.predict([noise])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda z: z.sigmoid(),
+        lambda z: z.sigmoid()[:, 0],
+        lambda z: z.sigmoid()[:, 0].unsqueeze(1),
+        lambda z: torch.special.expit(z),
+        lambda z: z.clone().sigmoid_(),
+        lambda z: nn.functional.hardsigmoid(z),
+        lambda z: z.sigmoid().clamp(1e-6, 1 - 1e-6),
+        lambda z: torch.cat([-z, z], 1).softmax(1)[:, 1],
+        lambda z: torch.cat([-z, z], 1).softmax(1).select(1, 1),
+    ],
+)
+def test_the_probability_of_a_single_output_is_shown_as_it_is(end: Any, noise: Image.Image) -> None:
+    model = Returning(network(1), end)
+    classifier = Classifier(model, ["no", "yes"], HALF, HALF, SIZE)
+    with torch.no_grad():
+        expected = float(model(classifier.tensor(classifier.view(noise))))
+    assert classifier.predict([noise])[0] == pytest.approx([1 - expected, expected], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("end", "activation"),
+    [
+        (lambda z: z.sigmoid().clamp(1e-6, 1 - 1e-6), "sigmoid"),
+        (lambda z: nn.functional.hardsigmoid(z), "sigmoid"),
+        (lambda z: z.clone().sigmoid_(), "sigmoid"),
+        (lambda z: z.sigmoid()[:, :2], "sigmoid"),
+        (lambda z: z.softmax(1)[:, :2], "sigmoid"),
+        (lambda z: z.softmax(1).clamp(1e-6, 1), "softmax"),
+        (lambda z: z.log_softmax(1).exp(), "softmax"),
+    ],
+)
+def test_probabilities_of_several_outputs_are_shown_as_they_are(end: Any, activation: str, noise: Image.Image) -> None:
+    model = Returning(network(3), end)
+    classifier = Classifier(model, None, HALF, HALF, SIZE)
+    with torch.no_grad():
+        expected = model(classifier.tensor(classifier.view(noise)))
+    assert classifier.activation == activation
+    np.testing.assert_allclose(classifier.predict([noise]), expected, atol=1e-6)
+
+
+def test_logarithms_of_sigmoids_give_each_class_its_own_probability(noise: Image.Image) -> None:
+    model = Returning(network(3), nn.functional.logsigmoid)
+    classifier = Classifier(model, None, HALF, HALF, SIZE)
+    with torch.no_grad():
+        expected = model(classifier.tensor(classifier.view(noise))).exp()
+    np.testing.assert_allclose(classifier.predict([noise]), expected, atol=1e-6)
