@@ -68,10 +68,10 @@ def choose_preprocessing(channels: int) -> tuple[dict[str, Any], str]:
             width=230,
             persist_state="session",
         )
-        size = st.number_input("Image size", 1, 4096, key="add_size", width=130, persist_state="session")
+        size = st.number_input("Image size", 1, 1536, key="add_size", width=130, persist_state="session")
         crop = st.number_input(
             "Crop",
-            0.05,
+            0.001,
             2.0,
             step=0.025,
             format="%g",

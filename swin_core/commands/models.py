@@ -6,12 +6,14 @@ from pathlib import Path
 from swin_core import runs
 from swin_core.commands import shell
 from swin_core.errors import ConfigError, ModelError, SwinError
+from swin_core.weights.files import split_entry
 from swin_core.zoo.fact_table import fact_rows
 from swin_core.zoo.kept_models import kept_models
 from swin_core.zoo.labels import folder_labels, parse_labels, read_labels
 from swin_core.zoo.load import available, describe, load, split_architecture
 from swin_core.zoo.model_card import card_path, make_card, read_card, write_card
 from swin_core.zoo.offered import offered_files
+from swin_core.zoo.python_models import is_python
 from swin_core.zoo.recognise import recognise
 
 
@@ -81,8 +83,11 @@ def _add(options: argparse.Namespace) -> int:
     """Print what was recognised, and write the card if the model can be loaded with it."""
     architecture, file = split_architecture(options.weights)
     path = Path(file or options.weights)
-    if not path.exists():
-        raise ModelError(f"there is no file {str(path)!r}; name a weights file or a folder.")
+    file_path, _ = split_entry(path)
+    if not options.weights or not file_path.exists():
+        raise ModelError(f"there is no file {str(path)[:80]!r}; name a weights file or a folder.")
+    if is_python(str(path)):
+        raise ModelError(f"{path.name} is a Python model, which needs no card; name it as it is.")
     stated = {
         "architecture": options.architecture or architecture or None,
         "labels": _labels(options),
@@ -94,7 +99,7 @@ def _add(options: argparse.Namespace) -> int:
         "squash": options.squash,
         "activation": options.activation,
     }
-    before = read_card(path)
+    before = read_card(file_path)
     facts = before.facts() if before else {}
     facts |= {name: value for name, value in stated.items() if value is not None}
     card = make_card(facts)
@@ -107,9 +112,9 @@ def _add(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     load(path, device="cpu", card=card)
     if facts:
-        print(write_card(path, card))
+        print(write_card(file_path, card))
     else:
-        print(f"{card_path(path).name} is not needed: the file says all that is known.")
+        print(f"{card_path(file_path).name} is not needed: the file says all that is known.")
     return 0
 
 

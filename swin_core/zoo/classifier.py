@@ -108,6 +108,8 @@ class Classifier:
         if not min(self.std) >= _SMALLEST_STD or not all(map(math.isfinite, (*self.mean, *self.std))):
             raise ConfigError("mean and std need one finite number per channel, and each std must be above 0.")
         self.image_size = _side(image_size)
+        if not isinstance(crop_fraction, int | float):
+            raise ConfigError(f"crop_fraction is a number in (0, 2], not {str(crop_fraction)[:40]!r}.")
         if not 1 <= self.image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 2:
             raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 2].")
         if interpolation not in RESAMPLING:
@@ -319,6 +321,9 @@ def _side(image_size: Any) -> int:
 def _listed(labels: Sequence[str] | Mapping[Any, Any] | np.ndarray) -> list[str]:
     """Return class names in the order of their indices, from a sequence, `{index: name}` or `{name: index}`."""
     if not isinstance(labels, Mapping):
+        # A set has no order, so its names would belong to other classes in another run.
+        if not isinstance(labels, Sequence | np.ndarray) or (np.ndim(labels) == 0 and not isinstance(labels, str)):
+            raise ConfigError(f"labels are a list of class names, not {type(labels).__name__}.")
         return [str(label) for label in labels]
     names = labels_of(labels)
     if names is None:

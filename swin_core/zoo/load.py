@@ -20,7 +20,7 @@ from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_metadata, split_entry
 from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
 from swin_core.zoo.classifier import Classifier, default_labels, no_head
-from swin_core.zoo.model_card import ModelCard, read_card
+from swin_core.zoo.model_card import ModelCard, card_path, read_card
 from swin_core.zoo.offered import offered_files
 from swin_core.zoo.python_models import describe_python, is_python, load_python
 from swin_core.zoo.recognise import Recognition, recognise
@@ -230,7 +230,8 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
     values: dict[str, Any] = {**default, **facts}
     if channels not in (None, len(values["mean"])):
         raise WeightsError(
-            f"{path.name!r} takes {channels} channels; state the mean and std of each in {path.name}.card.toml."
+            f"{path.name!r} takes {channels} channel{'' if channels == 1 else 's'}; state the mean and std of each in "
+            f"{card_path(path).name}."
         )
     classes, labels = recognition.classes, values["labels"]
     # A single logit may be that of the second of two classes.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swin_core.zoo.kept_models import SUFFIXES
-from swin_core.zoo.python_models import SUFFIX
+from swin_core.zoo.python_models import is_python
 
 VARIABLE = "SWINLENS_MODELS"
 """Files and folders, separated as in `PATH`."""
@@ -46,7 +46,7 @@ def _models_in(folder: Path, depth: int) -> Iterator[Path]:
         if entry.is_dir():
             if depth:
                 yield from _models_in(entry, depth - 1)
-        elif entry.suffix.lower() in SUFFIXES or (entry.suffix == SUFFIX and _defines_load(entry)):
+        elif entry.suffix.lower() in SUFFIXES or (is_python(entry) and _defines_load(entry)):
             yield entry
 
 

@@ -28,6 +28,7 @@ def load_python(file: Path) -> Classifier:
     """
     if not file.is_file():
         raise ModelError(f"there is no file {str(file)[:80]!r}; give the path of a Python file with a function load().")
+    file = file.absolute()  # tracebacks name it so
     name = f"swinlens_model_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -39,6 +40,7 @@ def load_python(file: Path) -> Classifier:
         make = getattr(module, "load", None)
         loaded = make() if callable(make) else None
     except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
         raise ModelError(_located(file, error)) from error
     if not callable(make):
         raise ModelError(f"{file.name} has no function load(); define one that returns a swin_core.Classifier.")

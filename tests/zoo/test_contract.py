@@ -440,3 +440,16 @@ def test_logarithms_of_sigmoids_give_each_class_its_own_probability(noise: Image
     with torch.no_grad():
         expected = model(classifier.tensor(classifier.view(noise))).exp()
     np.testing.assert_allclose(classifier.predict([noise]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": 3}, "labels are a list of class names, not int"),
+        ({"labels": {"a", "b", "c"}}, "labels are a list of class names, not set"),
+        ({"crop_fraction": "x"}, "crop_fraction is a number"),
+    ],
+)
+def test_arguments_of_another_type_are_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Classifier(network(), **{"labels": "abc", "mean": HALF, "std": HALF, "image_size": SIZE} | arguments)

@@ -166,3 +166,13 @@ def test_the_shell_takes_a_python_file(file: Path, samples: dict[str, Path], tmp
     assert explain_command.main([str(samples["cat"]), "--models", str(file), "--out", str(out)]) == 0
     assert out.stat().st_size > 1000
     assert np.isfinite(swin_core.explain(load(file), samples["cat"]).maps).all()
+
+
+def test_a_relative_path_names_the_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.py").write_text("def load():\n    return (\n")
+    Path("fails.py").write_text("def load():\n    return 1 / 0\n")
+    with pytest.raises(ModelError, match=r"^bad\.py, line 2: SyntaxError"):
+        swin_core.load("bad.py")
+    with pytest.raises(ModelError, match=r"^fails\.py, line 2: ZeroDivisionError"):
+        swin_core.load("fails.py")
