@@ -127,7 +127,10 @@ def model_source(name: str) -> str:
         ModelError: there is no such file, or the name has other characters or leads out of `ROOT` and of the runs'
             folder; the latter is checked before any file is touched.
     """
-    if name in (offered := offered_files()):
+    # A model of the page comes before one that is offered under the same name.
+    if name in (offered := offered_files()) and (
+        is_python(name) or not _SAFE.fullmatch(name) or _inside(ROOT, name) is None
+    ):
         return str(offered[name])
     architecture, file = split_architecture(name)
     if file and _SAFE.fullmatch(architecture):

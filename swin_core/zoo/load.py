@@ -58,7 +58,9 @@ def load(
         WeightsError: a file that is damaged or is not a weights file.
         ConfigError: the number of `labels` is not the number of classes.
     """
-    name = str(offered_files().get(str(name), name))
+    name = str(name)
+    if not _exists(Path(name)):  # a file here comes before one that is offered under the same name
+        name = str(offered_files().get(name, name))
     architecture, file = split_architecture(name)
     if _names_code(name):
         classifier = load_python(Path(name))
@@ -185,6 +187,13 @@ def _names_code(name: str) -> bool:
     return is_python(name) and not name.startswith(LIBRARIES)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # as in `_is_file`
+        return False
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -237,7 +246,10 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
     # A single logit may be that of the second of two classes.
     if classes is not None and labels is not None and len(labels) not in ((1, 2) if classes == 1 else (classes,)):
         count = len(labels)
-        raise WeightsError(f"the card of {path.name!r} has {count} labels for {classes} classes; correct the card.")
+        raise WeightsError(
+            f"{path.name!r} has {classes} classes, and {recognition.origins.get('labels', 'the file')} names {count}; "
+            "give one name for each class."
+        )
     try:
         return Classifier(
             model, **values, name=_short_name(recognition, name), description=description, weights_hash=sha256

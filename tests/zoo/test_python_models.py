@@ -1,6 +1,7 @@
 """`my_model.py` with `load()`: in the shell by its path, on pages only if the person who starts them offers it."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,20 @@ def test_a_relative_path_names_the_line_too(tmp_path: Path, monkeypatch: pytest.
         swin_core.load("bad.py")
     with pytest.raises(ModelError, match=r"^fails\.py, line 2: ZeroDivisionError"):
         swin_core.load("fails.py")
+
+
+def test_a_file_here_comes_before_an_offered_one_of_the_same_name(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "offered"):
+        (tmp_path / place / "models").mkdir(parents=True)
+        text = file.read_text() + f"\n\nimport sys\nsys.loaded_from = {place!r}\n"
+        (tmp_path / place / "models" / "mine.py").write_text(text)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "offered" / "models"))
+    monkeypatch.chdir(tmp_path / "here")
+    assert "models/mine.py" in offered_files()
+    load("models/mine.py")
+    assert sys.loaded_from == "here"  # type: ignore[attr-defined]
+    monkeypatch.chdir(tmp_path)
+    load("models/mine.py")
+    assert sys.loaded_from == "offered"  # type: ignore[attr-defined]

@@ -142,7 +142,7 @@ def test_a_card_names_the_architecture_and_comes_before_the_file(tmp_path: Path)
     classifier = assert_same_logits(tmp_path / "own.pth", source, 96)
     assert (classifier.labels, classifier.image_size) == (tuple(LABELS), 96)
     write_card(tmp_path / "own.pth", make_card({"architecture": "timm/test_resnet", "labels": ["a"]}))
-    with pytest.raises(SwinError, match=r"the card of 'own.pth' has 1 labels for 3 classes; correct the card"):
+    with pytest.raises(SwinError, match=r"'own.pth' has 3 classes, and the card names 1; give one name"):
         swin_core.load(tmp_path / "own.pth")
     write_card(tmp_path / "own.pth", make_card({"architecture": "test_resnet"}))
     with pytest.raises(ModelError, match=r"'test_resnet' is no architecture; write timm/<model>"):
