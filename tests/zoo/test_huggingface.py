@@ -161,3 +161,22 @@ def test_preprocessing_equals_the_processors(processor: Any) -> None:
     ours = applied(settings, image)
     assert ours.shape == expected.shape
     assert float((ours - expected).abs().mean() / expected.std()) < 0.03
+
+
+@pytest.mark.parametrize("library", ["transformers", "timm"])
+def test_a_grey_model_without_stated_preprocessing_gets_grey(library: str, tmp_path: Path) -> None:
+    if library == "timm":
+        source: nn.Module = timm.create_model("test_vit", in_chans=1, num_classes=3).eval()
+        torch.save({"state_dict": source.state_dict(), "arch": "test_vit"}, tmp_path / "grey.pth")
+        classifier = swin_core.load(tmp_path / "grey.pth")
+    else:
+        config = transformers.ViTConfig(**TINY, num_channels=1, id2label=LABELS)
+        source = transformers.ViTForImageClassification(config).eval()
+        source.save_pretrained(tmp_path / "grey")
+        classifier = swin_core.load(tmp_path / "grey")
+    view = classifier.view(photo())
+    assert (view == view[..., :1]).all()
+    with torch.no_grad():
+        output = source(classifier.tensor(view))
+    logits = output if isinstance(output, torch.Tensor) else output.logits
+    np.testing.assert_allclose(classifier.predict([photo()]), logits.softmax(-1), atol=1e-6)
