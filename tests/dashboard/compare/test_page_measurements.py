@@ -123,7 +123,7 @@ def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: p
         raise SwinError("it cannot be") if classifier.name == "first" else RuntimeError("something deep inside")
 
     monkeypatch.setattr(measurements, "assess", fails)
-    app = opened(trust="true")
+    app = opened(trust="true", sample="tulip")
     assert [caption.value for caption in app.caption].count("trust: none") == 2
     assert "magnitude" in texts(app)
 
