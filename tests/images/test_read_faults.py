@@ -71,8 +71,9 @@ FOREIGN = {
     "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
     "PSD": b"8BPS\0\1" + bytes(20),
     "FITS": b"SIMPLE  =                    T" + b" " * 50,
-    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-    "HEIC ": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    # "HEIC" in the advice to install its package; "HEIF" where that is installed and finds no image.
+    "HEI": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "HEI ": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(20),
     "JPEG XL": b"\xff\x0a" + bytes(20),
     "PDF": b"%PDF-1.7\n",
