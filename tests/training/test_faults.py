@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_a_rank_that_fails_says_why(shell: Shell, pictures: Path) -> None:
         for picture in (pictures / name).iterdir():
             (data / name / picture.name).write_bytes(picture.read_bytes())
     (data / "bee" / "03.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
-    run = shell.new_run(small(data), 2)
+    run = shell.new_run(replace(small(data), strict=True), 2)
     assert shell.do(TRAIN, "--run", str(run)) == 1
     told, reason = state(run)
     assert told == "failed"
