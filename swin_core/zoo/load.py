@@ -240,8 +240,8 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
     if channels == 1 and "mean" not in facts:  # the default is that of RGB, and a grey pixel has the three values alike
         values |= {name: (sum(values[name]) / len(values[name]),) for name in ("mean", "std")}
     if channels not in (None, len(values["mean"])):
-        count = f"{channels} channel{'' if channels == 1 else 's'}"
-        raise WeightsError(f"{path.name!r} takes {count}; state the mean and std of each in {card_path(path).name}.")
+        taken = f"{channels} channel{'' if channels == 1 else 's'}"
+        raise WeightsError(f"{path.name!r} takes {taken}; state the mean and std of each in {card_path(path).name}.")
     classes, labels = recognition.classes, values["labels"]
     # A single logit may be that of the second of two classes.
     if classes is not None and labels is not None and len(labels) not in ((1, 2) if classes == 1 else (classes,)):
