@@ -12,10 +12,11 @@ from dashboard.shared.url_state import IGNORED
 HERE = Path(__file__).parent
 
 # Two gaps of Streamlit: white text on the light primary colour of the dark theme has a contrast of only 3 to 1, and
-# links in the navigation show no keyboard focus.
+# links to pages show no keyboard focus.
 STYLE = """<style>
 :is([data-testid^="stBaseButton-primary"]:enabled, [data-tag]) * { color: light-dark(#FFFFFF, #12161C); }
-[data-testid="stTopNavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
+[data-testid="stTopNavLink"]:focus-visible,
+[data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 </style>"""
 
 resolve_models_once()

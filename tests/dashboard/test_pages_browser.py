@@ -116,7 +116,7 @@ def test_nothing_overlaps_and_the_page_does_not_scroll_sideways(visit: Open, siz
 
 
 def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> None:
-    page = visit(size=NARROW)
+    page = visit("?sample=tulip&model=swin_milli_cifar100&model=swin_milli_flowers", NARROW)
     expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
     strip = page.locator(".st-key-frame")
     assert strip.evaluate("strip => strip.scrollWidth > strip.clientWidth")
@@ -247,7 +247,7 @@ def test_a_badge_lies_in_the_line_that_its_caption_leaves_free(visit: Open, size
 
 
 def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
-    page = visit("?model=swin_micro_cifar100", trust=True)
+    page = visit("?sample=tulip&model=swin_micro_cifar100", trust=True)
     page.locator(".st-key-badges button").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Does this map beat the baselines?")
@@ -260,7 +260,7 @@ def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
 
 
 def test_what_is_drawn_stays_while_trust_is_measured(visit: Open) -> None:
-    page = visit("?model=swin_micro_cifar100", trust=True)
+    page = visit("?sample=tulip&model=swin_micro_cifar100", trust=True)
     place = boxes(page, ".st-key-grid")
     page.get_by_test_id("stSidebar").get_by_text("rose", exact=True).click()
     drawn = boxes(page, ".st-key-grid .imagelayer image", 4)  # measured or not yet
