@@ -163,7 +163,7 @@ def test_each_cell_has_the_trust_of_its_map(small_classifier: swin_core.Classifi
     assert choice.explanation is not None
     assert choice.explanation.targets[0] == int(choice.explanation.probabilities.argmax())
     assert [drawn.rows[2].cells[0].error, *(row.cells[1].error for row in drawn.rows)] == [
-        "small has no class 'cat'; it knows daisy, dandelion, roses, sunflowers, tulips.",
+        "small has no class 'cat'; it knows daisy, dandelion, roses, sunflowers, tulips, or use an index.",
         *["no model"] * 3,
     ]
     assert seen == [(done, 6) for done in range(1, 7)]

@@ -13,35 +13,34 @@ from dashboard.inside import inspection as inspection_module
 from dashboard.inside.inspection import Inspection
 from dashboard.shared import cache
 from swin_core.errors import ModelError
-from swin_core.system.cache import LRUCache
 from tests.conftest import count_hooks
 from tests.fixtures.pages import FLOWERS, empty_caches, picture, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 
-def test_results_are_cached_until_the_weights_change(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+def test_results_are_cached_until_the_weights_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = tmp_path / "20260102-030405-mine"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    save_model(run, "model", FLOWERS, 1)
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path))
     made: list[str] = []
     read_internals = inspection_module.read_internals
     monkeypatch.setattr(
         inspection_module, "read_internals", lambda *given: made.append("pass") or read_internals(*given)
     )
-    inspection = Inspection("first", picture())
+    inspection = Inspection(run.name, picture())
     block = inspection.anatomy().blocks[1]
     one = inspection.token_attention(block, (3, 4), 1)
     assert inspection.token_attention(block, (3, 4), 1) is one
-    assert Inspection("first", picture(key="an image")).internals() is inspection.internals()
+    assert Inspection(run.name, picture(key="an image")).internals() is inspection.internals()
     assert made == ["pass"]
-    Inspection("first", picture("cat", "another")).internals()
+    Inspection(run.name, picture("cat", "another")).internals()
     assert made == ["pass"] * 2
-    kept = (bundle / "first.safetensors").read_bytes()
-    monkeypatch.setattr(cache, "_classifiers", LRUCache(6))  # a bundled model's file is not watched
-    try:
-        save_model(bundle, "first", FLOWERS, 9)
-        assert not np.array_equal(inspection.token_attention(block, (3, 4), 1).heads, one.heads)
-        assert made == ["pass"] * 3
-    finally:
-        (bundle / "first.safetensors").write_bytes(kept)
+    save_model(run, "model", FLOWERS, 9)
+    assert not np.array_equal(inspection.token_attention(block, (3, 4), 1).heads, one.heads)
+    assert made == ["pass"] * 3
 
 
 def test_caches_stay_within_their_limits() -> None:
