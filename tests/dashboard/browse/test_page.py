@@ -71,7 +71,7 @@ def test_without_data_the_page_names_the_download_command(tmp_path: Path, monkey
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
     app = opened()
     assert app.code[0].value == "swinlens data"
-    assert "there is no data set" in words(app)
+    assert "There is no data set" in words(app)
     assert not app.error
 
 
