@@ -203,6 +203,9 @@ def test_models_that_break_the_contract_are_refused(arguments: dict[str, Any], m
         ({"image_size": "large"}, "side of a square in pixels, such as 224, not 'large'"),
         ({"image_size": (32, 64)}, "side of a square"),
         ({"labels": {0: "a", 2: "b", 3: "c"}}, "need the indices 0, 1, 2"),
+        ({"labels": 3}, "labels are a list of class names, not int"),
+        ({"labels": {"a", "b", "c"}}, "labels are a list of class names, not set"),
+        ({"crop_fraction": "x"}, "crop_fraction is a number"),
         ({"activation": "relu"}, "activation must be one of softmax, sigmoid, none, not 'relu'"),
         ({"model": network(1), "activation": "softmax"}, "has a single output, whose softmax is always 1"),
         ({"model": nn.Sequential(network(), nn.Softmax(1)), "activation": "sigmoid"}, "ends in a softmax"),
@@ -440,16 +443,3 @@ def test_logarithms_of_sigmoids_give_each_class_its_own_probability(noise: Image
     with torch.no_grad():
         expected = model(classifier.tensor(classifier.view(noise))).exp()
     np.testing.assert_allclose(classifier.predict([noise]), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"labels": 3}, "labels are a list of class names, not int"),
-        ({"labels": {"a", "b", "c"}}, "labels are a list of class names, not set"),
-        ({"crop_fraction": "x"}, "crop_fraction is a number"),
-    ],
-)
-def test_arguments_of_another_type_are_one_line(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Classifier(network(), **{"labels": "abc", "mean": HALF, "std": HALF, "image_size": SIZE} | arguments)
