@@ -63,13 +63,13 @@ class Inspection:
 
     def internals(self) -> Internals:
         """The results of one forward pass."""
-        classifier = self.classifier()
-        return _internals.get(self._key, lambda: read_internals(classifier, self.image.pil))
+        key, classifier = self._key, self.classifier()
+        return _internals.get(key, lambda: read_internals(classifier, self.image.pil))
 
     def attention(self, block: Block) -> BlockAttention:
         """The attention of all tokens of a block."""
-        classifier, view = self.classifier(), self.internals().view
-        return _attentions.get((*self._key, block.name), lambda: block_attention(classifier, view, block.name))
+        key, classifier, view = self._key, self.classifier(), self.internals().view
+        return _attentions.get((*key, block.name), lambda: block_attention(classifier, view, block.name))
 
     def token_attention(self, block: Block, token: Pair, head: int | None) -> TokenAttention:
         """The attention of one token of a block; `head` counts from 0, None is the mean over heads."""
@@ -84,9 +84,10 @@ class Inspection:
 
     def relevance(self, target: int) -> StageRelevance:
         """The relevance of a class's logit at the pixels and at each stage."""
-        classifier, view = self.classifier(), self.internals().view
-        return _relevances.get((*self._key, target), lambda: relevance_of_stages(classifier, view, target))
+        key, classifier, view = self._key, self.classifier(), self.internals().view
+        return _relevances.get((*key, target), lambda: relevance_of_stages(classifier, view, target))
 
     @property
     def _key(self) -> tuple[object, ...]:
+        # Read it before the model: weights that are replaced in between are then computed again.
         return self.model, weights_state(self.model), self.image.key

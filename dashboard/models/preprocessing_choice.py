@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard.shared.theme import escape_markdown
 from swin_core.images.preprocessing import IMAGENET
-from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.classifier import LARGEST_INPUT, RESAMPLING, Classifier
 
 OTHER = "Other"
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -22,7 +22,6 @@ ACTIVATIONS = {
     "sigmoid": "each class on its own (sigmoid)",
     "none": "the outputs themselves (regression)",
 }
-INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
 
 
 def preprocessing_of(classifier: Classifier) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def choose_preprocessing(channels: int) -> tuple[dict[str, Any], str]:
             width=230,
             persist_state="session",
         )
-        size = st.number_input("Image size", 1, 1536, key="add_size", width=130, persist_state="session")
+        size = st.number_input("Image size", 1, LARGEST_INPUT, key="add_size", width=130, persist_state="session")
         crop = st.number_input(
             "Crop",
             0.001,
@@ -82,7 +81,7 @@ def choose_preprocessing(channels: int) -> tuple[dict[str, Any], str]:
             persist_state="session",
         )
         interpolation = st.selectbox(
-            "Interpolation", INTERPOLATIONS, key="add_interpolation", width=140, persist_state="session"
+            "Interpolation", list(RESAMPLING), key="add_interpolation", width=140, persist_state="session"
         )
         activation = st.selectbox(
             "Outputs are",

@@ -99,7 +99,7 @@ def _show_how_to_add_data() -> None:
     st.code("swinlens data", language="bash")
     st.markdown(
         "To browse your own images, put a folder with one folder for each class there, or start the dashboard with "
-        "`SWIN_DATA_ROOT` set to the folder that holds such folders. Then reload this page."
+        "`SWINLENS_DATA` set to that folder. Then reload this page."
     )
 
 

@@ -64,7 +64,7 @@ def fill_regions(images: Tensor, masks: Tensor, fill: str = "blur", seed: int = 
 
 
 def replace_region(
-    image: Image.Image, mask: np.ndarray | Image.Image, fill: str = "blur", *, keep: bool = False, seed: int = 0
+    image: Image.Image, mask: np.ndarray | Image.Image, fill: str = "blur", *, keep: bool = False
 ) -> Image.Image:
     """Return an RGB image with a region replaced.
 
@@ -74,7 +74,6 @@ def replace_region(
             the image if its size differs.
         fill: a key of `FILLS`, see `fill_regions`.
         keep: keep only the region and replace everything else.
-        seed: seed of the noise.
 
     Raises:
         ConfigError: an unknown fill, or a mask that is not `(h, w)`, marks nothing, or with `keep` everything.
@@ -96,7 +95,7 @@ def replace_region(
         working.thumbnail((_FILL_SIDE, _FILL_SIDE))
         gaps = stretched.resize(working.size, Image.Resampling.BOX)  # of 1 bit: any replaced pixel in a cell counts
     pixels = torch.from_numpy(np.array(working)).permute(2, 0, 1)[None].float()
-    filled = fill_regions(pixels, torch.from_numpy(np.array(gaps))[None], fill, seed)[0].permute(1, 2, 0)
+    filled = fill_regions(pixels, torch.from_numpy(np.array(gaps))[None], fill)[0].permute(1, 2, 0)
     content = Image.fromarray(filled.clamp(0, 255).round().to(torch.uint8).numpy()).resize(image.size)
     image.paste(content, mask=Image.fromarray(replaced))
     return image

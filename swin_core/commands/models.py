@@ -83,8 +83,7 @@ def _add(options: argparse.Namespace) -> int:
     """Print what was recognised, and write the card if the model can be loaded with it."""
     architecture, file = split_architecture(options.weights)
     path = Path(file or options.weights)
-    file_path, _ = split_entry(path)
-    if not options.weights or not file_path.exists():
+    if not options.weights or not split_entry(path)[0].exists():
         raise ModelError(f"there is no file {str(path)[:80]!r}; name a weights file or a folder.")
     if is_python(str(path)):
         raise ModelError(f"{path.name} is a Python model, which needs no card; name it as it is.")
@@ -99,7 +98,7 @@ def _add(options: argparse.Namespace) -> int:
         "squash": options.squash,
         "activation": options.activation,
     }
-    before = read_card(file_path)
+    before = read_card(path)
     facts = before.facts() if before else {}
     facts |= {name: value for name, value in stated.items() if value is not None}
     card = make_card(facts)
@@ -112,9 +111,9 @@ def _add(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     load(path, device="cpu", card=card)
     if facts:
-        print(write_card(file_path, card))
+        print(write_card(path, card))
     else:
-        print(f"{card_path(file_path).name} is not needed: the file says all that is known.")
+        print(f"{card_path(path).name} is not needed: the file says all that is known.")
     return 0
 
 

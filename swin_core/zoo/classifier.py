@@ -32,7 +32,8 @@ from swin_core.zoo.labels import labels_of
 
 # timm is imported where it is used: it doubles the time to import this package, and bundled models do not need it.
 
-_LARGEST_INPUT = 1536  # pixels; at 4096, a file whose metadata asks for it would take more than 6 GB
+LARGEST_INPUT = 1536
+"""Largest side of an input, in pixels; at 4096, a file whose metadata asks for it would take more than 6 GB."""
 _SMALLEST_STD = 1e-7  # a smaller one turns rounding errors of pixels into large inputs
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -110,8 +111,8 @@ class Classifier:
         self.image_size = _side(image_size)
         if not isinstance(crop_fraction, int | float):
             raise ConfigError(f"crop_fraction is a number in (0, 2], not {str(crop_fraction)[:40]!r}.")
-        if not 1 <= self.image_size <= _LARGEST_INPUT or not 0 < crop_fraction <= 2:
-            raise ConfigError(f"image_size must be 1 to {_LARGEST_INPUT} pixels, and crop_fraction in (0, 2].")
+        if not 1 <= self.image_size <= LARGEST_INPUT or not 0 < crop_fraction <= 2:
+            raise ConfigError(f"image_size must be 1 to {LARGEST_INPUT} pixels, and crop_fraction in (0, 2].")
         if interpolation not in RESAMPLING:
             raise ConfigError(f"interpolation must be one of {', '.join(RESAMPLING)}, not {interpolation!r}.")
         if activation not in (None, *ACTIVATIONS):
@@ -143,35 +144,19 @@ class Classifier:
         Raises:
             ModelError: the model has no head, or its input is not a square.
         """
-        import timm
-
-        config = timm.data.resolve_data_config({}, model=model)
         settings = getattr(model, "pretrained_cfg", {})
         architecture = settings.get("architecture", type(model).__name__)
         count = getattr(model, "num_classes", 0)
         if not isinstance(count, int) or not count:
             raise no_head(name or type(model).__name__)
-        size = expected_size(model)  # it may have been created with another one than its weights had
-        if size is None:
-            size = config["input_size"][1]
-            if size != config["input_size"][2]:
-                raise _no_square(name or type(model).__name__)
-        if config["crop_mode"] not in ("center", "squash"):
-            raise _no_square(name or type(model).__name__)
-        mean, std = config["mean"], config["std"]
-        channels = expected_channels(model)
-        if channels not in (None, len(mean)):  # timm's numbers are those of RGB
-            mean, std = sum(mean) / len(mean), sum(std) / len(std)
+        preprocessing = timm_preprocessing(model, name or type(model).__name__)
+        if expected_channels(model) not in (None, len(preprocessing["mean"])):  # timm's numbers are those of RGB
+            preprocessing |= {key: sum(preprocessing[key]) / len(preprocessing[key]) for key in ("mean", "std")}
         return cls(
             model,
             default_labels(count),
-            mean,
-            std,
-            size,
+            **preprocessing,
             name=name or f"timm/{architecture}",
-            crop_fraction=config["crop_pct"],
-            interpolation=config["interpolation"] if config["interpolation"] in RESAMPLING else "bicubic",
-            squash=config["crop_mode"] == "squash",
             description=f"{architecture} from timm, {settings.get('tag') or 'no pretrained tag'}",
         )
 
@@ -361,8 +346,27 @@ def default_labels(count: int) -> list[str]:
     return [info.index_to_description(index) for index in range(count)]
 
 
-def _no_square(name: str) -> ModelError:
-    return ModelError(f"{name} takes no square crop of an image; choose another model.")
+def timm_preprocessing(model: nn.Module, name: str) -> dict[str, Any]:
+    """Return timm's preprocessing for a model, as arguments of `Classifier`.
+
+    Raises:
+        ModelError: its input is not a square.
+    """
+    import timm
+
+    config = timm.data.resolve_data_config({}, model=model)
+    height, width = config["input_size"][1:]
+    size = expected_size(model)  # it may have been created with another one than its weights had
+    if (size is None and height != width) or config["crop_mode"] not in ("center", "squash"):
+        raise ModelError(f"{name} takes no square crop of an image; choose another model.")
+    return {
+        "mean": config["mean"],
+        "std": config["std"],
+        "image_size": size or height,
+        "crop_fraction": config["crop_pct"],
+        "interpolation": config["interpolation"] if config["interpolation"] in RESAMPLING else "bicubic",
+        "squash": config["crop_mode"] == "squash",
+    }
 
 
 def no_head(name: str) -> ModelError:

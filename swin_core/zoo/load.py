@@ -19,7 +19,7 @@ from swin_core.runs import files as run_files
 from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_metadata, split_entry
 from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
-from swin_core.zoo.classifier import Classifier, default_labels, no_head
+from swin_core.zoo.classifier import Classifier, default_labels, no_head, timm_preprocessing
 from swin_core.zoo.model_card import ModelCard, card_path, read_card
 from swin_core.zoo.offered import offered_files
 from swin_core.zoo.python_models import describe_python, is_python, load_python
@@ -281,7 +281,7 @@ def _build(recognition: Recognition) -> tuple[nn.Module, dict[str, Any], str, st
     other = architectures.build_architecture(architecture, **recognition.fit.settings)
     other.load_state_dict(recognition.fit.tensors, strict=False)  # `fit` has compared the keys
     library, _, name = architecture.partition("/")
-    default |= timm_models.preprocessing(other) if library == "timm" else torchvision_models.preprocessing(name)
+    default |= timm_preprocessing(other, name) if library == "timm" else torchvision_models.preprocessing(name)
     notes = "; ".join(recognition.notes)
     return (
         other,

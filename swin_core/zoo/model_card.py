@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from swin_core.errors import ModelError
 from swin_core.system.atomic import atomic_write
+from swin_core.weights.files import split_entry
+from swin_core.zoo.classifier import LARGEST_INPUT
 
 SUFFIX = ".card.toml"
 """A card is named after its weights file, with this at the end."""
@@ -48,7 +50,7 @@ class ModelCard(BaseModel):
     """Mean of each channel, for pixels in 0 to 1."""
     std: Annotated[list[Std], Field(min_length=1, max_length=64)] | None = None
     """Standard deviation of each channel."""
-    image_size: Annotated[int, Field(ge=1, le=1536)] | None = None
+    image_size: Annotated[int, Field(ge=1, le=LARGEST_INPUT)] | None = None
     """Side of the input in pixels."""
     channels: Annotated[int, Field(ge=1, le=64)] | None = None
     """Channels of the input; 1 for grey."""
@@ -77,7 +79,7 @@ class ModelCard(BaseModel):
 
 def card_path(weights: str | os.PathLike[str]) -> Path:
     """Return where the card of a weights file lies; a folder's card is that of the `model.safetensors` in it."""
-    weights = Path(weights)
+    weights, _ = split_entry(weights)  # all state dicts of a file share its card
     file = weights / "model.safetensors" if weights.is_dir() else weights
     return file.with_name(file.name + SUFFIX)
 

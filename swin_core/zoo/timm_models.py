@@ -22,7 +22,6 @@ PREFIX = "timm/"
 """Start of the names of timm's models, as in "timm/resnet50"."""
 
 _TIMEOUT = 5.0  # seconds
-_RESAMPLINGS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
 def create(name: str) -> nn.Module:
@@ -60,27 +59,6 @@ def cached_file(name: str) -> Path:
     if cached is None:
         raise ModelError(f"the weights of {PREFIX}{name} come in no file of their own; save them and name the file.")
     return Path(cached["file"])
-
-
-def preprocessing(model: nn.Module) -> dict[str, Any]:
-    """Return timm's preprocessing for a model, as arguments of `Classifier`.
-
-    Raises:
-        ModelError: its input is not a square.
-    """
-    import timm
-
-    config = timm.data.resolve_data_config({}, model=model)
-    if config["input_size"][1] != config["input_size"][2] or config["crop_mode"] not in ("center", "squash"):
-        raise ModelError(f"{type(model).__name__} takes no square crop of an image; choose another model.")
-    return {
-        "mean": config["mean"],
-        "std": config["std"],
-        "image_size": config["input_size"][1],
-        "crop_fraction": config["crop_pct"],
-        "interpolation": config["interpolation"] if config["interpolation"] in _RESAMPLINGS else "bicubic",
-        "squash": config["crop_mode"] == "squash",
-    }
 
 
 def describe(name: str) -> str:

@@ -86,7 +86,7 @@ def test_labels_from_class_folders(weights: Path) -> None:
     ("words", "message"),
     [
         (["nowhere.pth"], "there is no file 'nowhere.pth'"),
-        (["flowers.pth", "--labels", "a,b"], "2 labels"),
+        (["flowers.pth", "--labels", "a,b"], "has 5 classes, and the card names 2"),
         (["flowers.pth", "--labels", "nowhere.txt"], "'nowhere.txt' cannot be read"),
         (["flowers.pth", "--labels-from", "nowhere"], "there is no folder 'nowhere'"),
         (["flowers.pth", "--mean", "0.5", "0.5"], "mean"),

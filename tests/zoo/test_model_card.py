@@ -89,3 +89,13 @@ def test_binary_and_giant_cards_are_refused(tmp_path: Path) -> None:
 def test_a_card_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"a\.pth\.card\.toml cannot be written"):
         write_card(tmp_path / "missing" / "a.pth", ModelCard(image_size=96))
+
+
+def test_the_state_dicts_of_a_file_share_its_card(tmp_path: Path) -> None:
+    weights = tmp_path / "two.pth"
+    weights.touch()
+    write_card(f"{weights}#state_dict", ModelCard(labels=["a", "b"]))
+    card = read_card(weights)
+    assert card is not None
+    assert card.labels == read_card(f"{weights}#state_dict").labels  # type: ignore[union-attr]
+    assert [path.name for path in tmp_path.iterdir() if path != weights] == ["two.pth.card.toml"]
