@@ -20,6 +20,7 @@ from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.stages import explain_stages, has_stages, strip_layers
+from swin_core.attribution.what_if import Edit
 from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
 from swin_core.figures.grid import Grid
@@ -50,6 +51,15 @@ class InputImage:
     """Central square, `(s, s, 3)` uint8."""
     truth: str = ""
     """True class, if known."""
+    original: "InputImage | None" = None
+    """The image before a region was replaced, if one was."""
+    edit: Edit | None = None
+    """What was replaced."""
+
+    @property
+    def source(self) -> "InputImage":
+        """The image without its edit."""
+        return self.original or self
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,8 @@ class Request:
     """None for the method that was measured to be best for the model."""
     layer: str | None
     """A layer's name, `STAGES`, a key of `FUSED`, or None for the model's default."""
-    against: int | str | None = None
-    """Contrast class: a class index, "runner-up", or None."""
+    against: int | str | tuple[int, ...] | None = None
+    """Contrast class: a class index, "runner-up", one index for each target, or None."""
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -111,6 +121,21 @@ def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], I
         return InputImage(key, title, image, center_square(image), truth)
 
     return _images.get(key, make)
+
+
+def edited(image: InputImage, edit: Edit) -> InputImage:
+    """Return an image with a region replaced, made once.
+
+    Raises:
+        ConfigError: from `Edit.apply`.
+    """
+
+    def make() -> InputImage:
+        changed = edit.apply(image.pil)
+        square = center_square(changed)
+        return InputImage((image.key, edit), image.title, changed, square, image.truth, image, edit)
+
+    return _images.get((image.key, edit), lambda: _explaining.submit(make).result())
 
 
 def loaded_classifier(name: str) -> swin_core.Classifier | None:

@@ -83,9 +83,9 @@ class Comparison:
             if self.layer == STAGES:
                 for model, cell in zip(self.models, cells, strict=True):
                     title_of_row = f"{model} · {title}"
-                    rows.append(Row(title_of_row, image.square, self._stage_cells(cell), image.truth, image.pil))
+                    rows.append(_row(title_of_row, image, self._stage_cells(cell)))
             else:
-                rows.append(Row(title, image.square, cells, image.truth, image.pil))
+                rows.append(_row(title, image, cells))
         return rows
 
     def _stage_cells(self, cell: Cell) -> list[Cell]:
@@ -115,20 +115,24 @@ class Comparison:
         if cache.loaded_classifier(model) is None:
             return False
         try:
-            request = self._request(line, model)
+            before = self._request(_unedited(line), model)
+            return cache.is_explained(before) and cache.is_explained(self._request(line, model))
         except SwinError:
             return True
-        return cache.is_explained(request)
 
     def _request(self, line: ImageAndClass, model: str) -> Request:
         """Return the request whose explanation contains the cell.
 
         All classes asked of an image are explained together, from one forward pass. With a contrast class each is
-        explained alone, since the contrast class may be one of them.
+        explained alone, since the contrast class may be one of them. An image with a replaced region is explained for
+        the classes of the original, which is explained first.
 
         Raises:
             TargetError: the model has no such class, or several classes match the name.
         """
+        if line.image.edit is not None:
+            before = cache.explanation(self._request(_unedited(line), model))
+            return Request(model, line.image, before.targets, self.method, self.layer, before.against)
         against: int | str | None = self.against
         if self.against is not None and self.against != RUNNER_UP:
             against = _class_index(model, self.against)
@@ -137,7 +141,9 @@ class Comparison:
         targets = {_class_index(model, line.target): None}
         if against is None:
             labels = cache.classifier(model).labels
-            same_image = [other.target for other in self.lines if other.target and other.image.key == line.image.key]
+            same_image = [
+                other.target for other in self.lines if other.target and other.image.source.key == line.image.key
+            ]
             matches = [candidates(labels, target) for target in same_image]
             targets = {indices[0]: None for indices in matches if len(indices) == 1}
         return Request(model, line.image, tuple(targets), self.method, self.layer, against)
@@ -148,13 +154,23 @@ class Comparison:
             return Cell(None, error="Explaining ..." if loaded else "Loading the model ...")
         try:
             explanation = cache.explanation(self._request(line, model))
+            before = None if line.image.edit is None else cache.explanation(self._request(_unedited(line), model))
             target = 0 if line.target is None else explanation.targets.index(_class_index(model, line.target))
         except SwinError as error:
             return Cell(None, error=str(error))
         except Exception as error:  # shown in its cell, so that the other cells stay
             log.exception("explaining with %s failed", model)
             return Cell(None, error=unexpected(error))
-        return Cell(explanation, target=target, note=METHODS[explanation.method].title if self.method is None else "")
+        note = METHODS[explanation.method].title if self.method is None else ""
+        return Cell(explanation, target=target, note=note, before=before)
+
+
+def _unedited(line: ImageAndClass) -> ImageAndClass:
+    return replace(line, image=line.image.source)
+
+
+def _row(title: str, image: InputImage, cells: Sequence[Cell]) -> Row:
+    return Row(title, image.square, cells, image.truth, image.source.pil, image.edit)
 
 
 def _class_index(model: str, name: str) -> int:

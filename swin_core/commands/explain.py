@@ -14,8 +14,11 @@ from PIL import Image
 from swin_core.attribution.dispatch import chosen_method
 from swin_core.attribution.explain import FUSIONS
 from swin_core.attribution.methods import METHODS, NOT_OFFERED
+from swin_core.attribution.occlusion import FILLS
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
+from swin_core.attribution.strokes import parse_strokes
 from swin_core.attribution.targets import RUNNER_UP
+from swin_core.attribution.what_if import Edit
 from swin_core.commands import shell
 from swin_core.comparisons.compare import MODELS_AT_MOST, ExplainSettings, Missing, compare
 from swin_core.errors import ConfigError, SwinError
@@ -89,6 +92,15 @@ def parser() -> argparse.ArgumentParser:
         help="target layers of all models, one row each; 'stages' for one per stage (default: the model's own layer)",
     )
     result.add_argument("--fuse", choices=FUSIONS, help="combine several layers into one map")
+    result.add_argument(
+        "--without",
+        metavar="STROKES",
+        help="replace a region of the images first, given as strokes: b80-400.300-450.320 is a brush of diameter 80 "
+        "through two points, r-100.100-300.250 a rectangle, e80-400.300 an eraser, and _ joins several; all in "
+        "thousandths of the image",
+    )
+    result.add_argument("--fill", choices=FILLS, default=Edit.fill, help="what replaces the region")
+    result.add_argument("--keep", action="store_true", help="keep only the region, and replace everything else")
     result.add_argument("--colormap", choices=COLORMAPS, default=Look.colormap)
     result.add_argument("--opacity", type=float, default=Look.opacity, help="0 to 1 (default: %(default)s)")
     result.add_argument("--threshold", type=float, default=Look.threshold, help="share of the scale, 0 to 1")
@@ -159,6 +171,7 @@ def _draw(options: argparse.Namespace) -> int:
     kind_of(options.out)
     check_writable(options.out)
     look = Look(options.colormap, options.opacity, options.threshold, options.scale)
+    edit = None if options.without is None else Edit(parse_strokes(options.without), options.fill, options.keep)
     if len(options.models) > MODELS_AT_MOST:
         raise ConfigError(f"one grid holds up to {MODELS_AT_MOST} models, not {len(options.models)}: name fewer.")
     images = [_image(path) for path in options.images]
@@ -170,7 +183,7 @@ def _draw(options: argparse.Namespace) -> int:
     models = [model for model in tried if not isinstance(model, Missing)]
     if not models:
         raise SwinError(f"no model could be loaded, so {options.out} was not written; see the lines above.")
-    settings = ExplainSettings(options.method, tuple(options.layer), options.rather_than, options.fuse)
+    settings = ExplainSettings(options.method, tuple(options.layer), options.rather_than, options.fuse, edit)
     drawn = compare(images, models, options.target, settings=settings, look=look)
     if print_failed(drawn):
         raise SwinError(f"no cell could be explained, so {options.out} was not written; see the lines above.")

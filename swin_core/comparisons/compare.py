@@ -9,6 +9,7 @@ from PIL import Image
 from swin_core.attribution.explain import explain
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.overlay import Look
+from swin_core.attribution.what_if import Edit
 from swin_core.errors import ConfigError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.system.progress import Progress, counter
@@ -46,6 +47,8 @@ class ExplainSettings:
     """Contrast class of the targets."""
     fuse: str | None = None
     """How the maps of several layers become one map."""
+    edit: Edit | None = None
+    """A region to replace in every image; the classes are those of the images as they were."""
 
 
 def center_square(image: Image.Image | None) -> np.ndarray:
@@ -84,21 +87,23 @@ def compare(
         The grid; a cell that could not be explained holds the reason.
 
     Raises:
-        ConfigError: the number of targets does not fit the number of images.
+        ConfigError: the number of targets does not fit the number of images, or the region to replace has no pixel.
     """
     settings = settings or ExplainSettings()
     rows = []
     for title, image, class_name in _rows(images, targets):
         whole = None if isinstance(image, Missing) else image
-        thumbnail = center_square(whole)
-        columns = [_explain_cells(classifier, image, class_name, settings) for classifier in classifiers]
+        edit = None if whole is None else settings.edit
+        changed = whole if whole is None or edit is None else edit.apply(whole)
+        thumbnail = center_square(changed)
+        columns = [_explain_cells(classifier, image, changed, class_name, settings) for classifier in classifiers]
         count = max(map(len, columns))
         for layer in range(count):
             row_title = title
             if count > 1:
                 row_title += f": stage {layer + 1}" if settings.layers == (STAGES,) else f": {settings.layers[layer]}"
             cells = [_cell_of_layer(column, layer) for column in columns]
-            rows.append(Row(row_title, thumbnail, cells, image=whole))
+            rows.append(Row(row_title, thumbnail, cells, image=whole, edit=edit))
     return Grid(tuple(rows), tuple(classifier.name for classifier in classifiers), look or Look())
 
 
@@ -119,9 +124,16 @@ def _rows(
 
 
 def _explain_cells(
-    classifier: Classifier | Missing, image: Image.Image | Missing, class_name: str | None, settings: ExplainSettings
+    classifier: Classifier | Missing,
+    image: Image.Image | Missing,
+    changed: Image.Image | None,
+    class_name: str | None,
+    settings: ExplainSettings,
 ) -> list[Cell]:
-    """Explain one image by one model: one cell for each layer, or a single cell with the reason why not."""
+    """Explain one image by one model: one cell for each layer, or a single cell with the reason why not.
+
+    If a region is to be replaced, the cells explain the changed image.
+    """
     if isinstance(image, Missing):
         return [Cell(None, error=image.reason)]
     if isinstance(classifier, Missing):
@@ -131,9 +143,21 @@ def _explain_cells(
         explanation = explain(
             classifier, image, class_name, settings.method, layers, against=settings.against, fuse=settings.fuse
         )
+        before = None
+        if settings.edit is not None and changed is not None:
+            before = explanation
+            explanation = explain(
+                classifier,
+                changed,
+                before.targets,
+                before.method,
+                layers,
+                against=before.against,
+                fuse=settings.fuse,
+            )
     except SwinError as error:
         return [Cell(None, error=str(error))]
-    return [Cell(explanation, layer=layer) for layer in range(len(explanation.layers))]
+    return [Cell(explanation, layer=layer, before=before) for layer in range(len(explanation.layers))]
 
 
 def _cell_of_layer(column: list[Cell], layer: int) -> Cell:

@@ -13,6 +13,7 @@ from PIL import Image
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.overlay import Look, is_fine, scale_top
 from swin_core.attribution.regions import common_parts
+from swin_core.attribution.what_if import Edit
 from swin_core.class_names import candidates
 from swin_core.errors import ConfigError
 from swin_core.figures.text import value_text, wrap
@@ -35,6 +36,8 @@ class Cell:
     """Additional line of the caption."""
     trust: Trust | None = None
     """Faithfulness of the map, if it was measured."""
+    before: Explanation | None = None
+    """The explanation of the image before a region was replaced, of the same targets."""
 
     @property
     def map(self) -> np.ndarray | None:
@@ -45,6 +48,14 @@ class Cell:
     def magnitude(self) -> float:
         """The map's largest absolute value; 0 without an explanation."""
         return 0.0 if self.explanation is None else self.explanation.magnitude(self.target, self.layer)
+
+    @property
+    def change(self) -> float | None:
+        """Change of the target's logit where a region of the image was replaced, else None."""
+        if self.explanation is None or self.before is None:
+            return None
+        target = self.explanation.targets[self.target]
+        return float(self.explanation.logits[target] - self.before.logits[target])
 
     @cached_property
     def top(self) -> float:
@@ -63,7 +74,9 @@ class Row:
     truth: str = ""
     """The image's true class, if it is known; captions then mark predictions as right or wrong."""
     image: Image.Image | None = None
-    """The whole image that was explained, for files from which the grid can be computed again."""
+    """The whole image, for files from which the grid can be computed again; without its edit."""
+    edit: Edit | None = None
+    """What was replaced in the image before it was explained; the thumbnail shows the result."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,9 @@ class Grid:
         labels, probabilities = explanation.labels, explanation.probabilities
         target, predicted = explanation.targets[cell.target], int(probabilities.argmax())
         notes = []
+        if cell.before is not None:
+            was = value_text(float(cell.before.probabilities[target]), explanation.activation)
+            notes.append(f"was {was}; logit {cell.change:+.2f}")
         if explanation.against is not None:
             notes.append(f"contrast with {labels[explanation.against[cell.target]]}")
         notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else "empty map: zero everywhere")

@@ -19,7 +19,9 @@ DOTS_PER_INCH = 200
 def matplotlib_figure(grid: Grid) -> Figure:
     """Draw the grid for print. It needs no pyplot, and so no global state."""
     captions = [[grid.caption(row, cell).lines(CAPTION_COLUMNS) for cell in row.cells] for row in grid.rows]
-    titles = [wrap(row.title, CAPTION_COLUMNS) for row in grid.rows]
+    titles = [
+        [line for text in (row.title, str(row.edit or "")) for line in wrap(text, CAPTION_COLUMNS)] for row in grid.rows
+    ]
     heads = [wrap(title, CAPTION_COLUMNS) for title in ("Image", *map(shorten, grid.columns))]
     head_lines = max(map(len, heads))
     lines_below = [

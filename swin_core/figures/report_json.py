@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from swin_core.attribution.what_if import Edit
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Cell, Grid
 from swin_core.trust.assess import Trust
@@ -116,6 +117,7 @@ def report_content(grid: Grid, whole: bool = True) -> dict[str, Any]:
                 "title": row.title,
                 "truth": row.truth,
                 "picture": None if row.image is None else indices[id(row.image)],
+                "edit": None if row.edit is None else _edit_content(row.edit),
                 "cells": [_cell_content(grid, cell, whole) for cell in row.cells],
             }
             for row in grid.rows
@@ -152,6 +154,11 @@ def _png(image: Image.Image) -> str:
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
+def _edit_content(edit: Edit) -> dict[str, Any]:
+    """Return what was replaced in a row's image; the values of the cells are those of the changed image."""
+    return {"strokes": edit.strokes.text(), "fill": edit.fill, "keep": edit.keep}
+
+
 def _cell_content(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
     explanation = cell.explanation
     if explanation is None or cell.map is None:
@@ -168,6 +175,9 @@ def _cell_content(grid: Grid, cell: Cell, whole: bool) -> dict[str, Any]:
         "logit": _number(explanation.logits[target]),
         "activation": explanation.activation,
         "probability": _number(probabilities[target]),
+        "before": None
+        if cell.before is None
+        else {"logit": _number(cell.before.logits[target]), "probability": _number(cell.before.probabilities[target])},
         "predicted": labels[predicted],
         "predicted_probability": _number(probabilities[predicted]),
         "first_choices": [[label, _number(value)] for label, value in explanation.top_classes()],

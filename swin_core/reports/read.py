@@ -24,6 +24,8 @@ from pydantic import (
 
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
+from swin_core.attribution.strokes import parse_strokes
+from swin_core.attribution.what_if import Edit
 from swin_core.errors import ConfigError, ImageError, ReportError
 from swin_core.figures.report_json import BYTES_AT_MOST, FORMAT, PIXELS_AT_MOST, checksum
 from swin_core.images.read import read_image
@@ -116,6 +118,27 @@ def _cell_kind(content: Any) -> str:
     return "failed" if isinstance(content, dict) and "error" in content else "map"
 
 
+class SavedEdit(_Part):
+    """What was replaced in a row's image; `Edit` and `parse_strokes` check the values."""
+
+    strokes: Text
+    fill: Text
+    keep: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            self.edit  # noqa: B018
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def edit(self) -> Edit:
+        """The edit to apply to the image."""
+        return Edit(parse_strokes(self.strokes), self.fill, self.keep)
+
+
 class SavedRow(_Part):
     """A row of the report."""
 
@@ -123,6 +146,8 @@ class SavedRow(_Part):
     truth: Text
     picture: Index | None
     """Index into the report's images."""
+    edit: SavedEdit | None = None
+    """What was replaced in the image before it was explained."""
     cells: list[
         Annotated[Annotated[FailedCell, Tag("failed")] | Annotated[SavedCell, Tag("map")], Discriminator(_cell_kind)]
     ]

@@ -6,7 +6,7 @@ report records these, which helps to explain a difference.
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from swin_core.attribution.explain import explain
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import INPUT
 from swin_core.attribution.stages import explain_stages, strip_layers
+from swin_core.attribution.what_if import Edit
 from swin_core.comparisons.compare import center_square, with_trust
 from swin_core.errors import ReportError, SwinError
 from swin_core.figures.grid import Cell, Grid, Row
@@ -125,15 +126,19 @@ def reproduce(report: Report, models: Mapping[str, Classifier]) -> Reproduction:
     rows, results = [], []
     for row in report.rows:
         image = None if row.picture is None else report.pictures[row.picture]
+        images = _Images(row.picture, image, image)
+        edit = None if row.edit is None else row.edit.edit
+        if edit is not None and image is not None:
+            images = replace(images, changed=edit.apply(image), edit=edit)
         cells = []
         for column, saved in zip(report.columns, row.cells, strict=True):
             if isinstance(saved, FailedCell):
                 cells.append(Cell(None, error=saved.error))
                 continue
-            cell, text = _reproduce_cell(saved, image, row.picture, models, explanations)
+            cell, text = _reproduce_cell(saved, images, models, explanations)
             cells.append(cell)
             results.append(CellResult(row.title, column, text))
-        rows.append(Row(row.title, center_square(image), cells, row.truth, image))
+        rows.append(Row(row.title, center_square(images.changed), cells, row.truth, image, edit))
     now = {name: str(value) for name, value in (machine() | versions()).items()}
     changed = [
         f"{name} {before}, now {now.get(name, 'unknown')}"
@@ -143,30 +148,46 @@ def reproduce(report: Report, models: Mapping[str, Classifier]) -> Reproduction:
     return Reproduction(Grid(tuple(rows), tuple(report.columns), report.look), tuple(results), tuple(changed))
 
 
+@dataclass(frozen=True)
+class _Images:
+    """The image of a row, and what its cells explain."""
+
+    picture: int | None
+    """Index into the report's images."""
+    original: Image.Image | None
+    changed: Image.Image | None
+    """The original if nothing was replaced."""
+    edit: Edit | None = None
+
+
 def _reproduce_cell(
     saved: SavedCell,
-    image: Image.Image | None,
-    picture: int | None,
+    images: _Images,
     models: Mapping[str, Classifier],
     explanations: dict[Hashable, Explanation | str],
 ) -> tuple[Cell, str]:
     """Return the cell as computed now, and how it differs from the saved one; `explanations` is a cache."""
-    if image is None:
+    if images.original is None or images.changed is None:
         return Cell(None, error="The report does not hold this image."), "its image is not in the report"
     classifier = models[saved.weights_hash]
-    key = (picture, saved.weights_hash, saved.method, saved.call.model_dump_json(exclude={"place"}))
-    if key not in explanations:
-        try:
-            explanations[key] = _repeat_call(classifier, image, saved)
-        except SwinError as error:
-            explanations[key] = str(error)
-    explanation = explanations[key]
+    answers = []
+    for image, edit in ((images.original, None), (images.changed, images.edit)):
+        key = (images.picture, edit, saved.weights_hash, saved.method, saved.call.model_dump_json(exclude={"place"}))
+        if key not in explanations:
+            try:
+                explanations[key] = _repeat_call(classifier, image, saved)
+            except SwinError as error:
+                explanations[key] = str(error)
+        answers.append(explanations[key])
+    before, explanation = answers
     target, layer = saved.call.place
     if not isinstance(explanation, str) and layer >= len(explanation.layers):
         explanation = f"its map is at layer {layer + 1} of {len(explanation.layers)}"
     if isinstance(explanation, str):
         return Cell(None, error=explanation), f"cannot be computed: {explanation}"
     cell = Cell(explanation, target, layer, note=saved.note)
+    if images.edit is not None and not isinstance(before, str):
+        cell = replace(cell, before=before)
     if saved.trust is not None:
         cell = with_trust(classifier, cell)
     return cell, "; ".join(_differences(saved, explanation, cell)) or EQUAL

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import swin_core
+from swin_core.attribution.strokes import parse_strokes
+from swin_core.attribution.what_if import Edit
 from swin_core.errors import ConfigError, ImageError
 from swin_core.zoo.load import ASSETS
 
@@ -56,3 +58,20 @@ def test_one_line_for_bad_input(classifier: swin_core.Classifier) -> None:
         swin_core.what_if(classifier, TULIP, np.zeros((2, 2)))
     with pytest.raises(ImageError, match="must hold 0 to 1"):
         swin_core.what_if(classifier, torch.randn(3, 64, 64), np.ones((2, 2)))
+
+
+def test_strokes_are_their_mask(classifier: swin_core.Classifier) -> None:
+    text = "b200-500.400-600.600_r-100.100-300.200"
+    image = swin_core.read_image(TULIP)
+    mask = parse_strokes(text).mask(image.height, image.width)
+    expected = swin_core.what_if(classifier, image, mask, "tulips", "hirescam", fill="noise")
+    for strokes in (text, parse_strokes(text)):
+        found = swin_core.what_if(classifier, image, strokes, "tulips", "hirescam", fill="noise")
+        assert np.array_equal(np.asarray(found.image), np.asarray(expected.image))
+        assert np.array_equal(found.after.maps, expected.after.maps)
+    edit = Edit(parse_strokes(text), "noise")
+    assert np.array_equal(np.asarray(edit.apply(image)), np.asarray(expected.image))
+    with pytest.raises(ConfigError, match="written as strokes"):
+        swin_core.what_if(classifier, image, "paint")
+    with pytest.raises(ConfigError, match="filled with blur, mean, noise, neighbours, not 'paint'"):
+        Edit(parse_strokes(text), "paint")

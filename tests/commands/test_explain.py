@@ -81,6 +81,24 @@ def test_command_draws_the_same_grid(
     assert re.fullmatch(r"swinlens explain: .*\.png.*\n", failed.stderr)
 
 
+def test_command_replaces_a_region(
+    small_classifier: swin_core.Classifier, samples: dict[str, Path], weights: Path, tmp_path: Path
+) -> None:
+    out, text = tmp_path / "grid.json", "r-200.200-700.600"
+    options = ["--models", weights, "--out", out, "--method", "gradcam"]
+    done = called(samples["cat"], *options, "--without", text, "--fill", "mean", "--keep")
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = json.loads(out.read_text("utf-8"))["rows"]
+    assert row["edit"] == {"strokes": text, "fill": "mean", "keep": True}
+    expected = swin_core.what_if(small_classifier, samples["cat"], text, method="gradcam", fill="mean", keep=True)
+    np.testing.assert_allclose(np.float32(row["cells"][0]["map"]), expected.after.maps[0, 0], rtol=1e-3, atol=1e-6)
+    change = row["cells"][0]["logit"] - row["cells"][0]["before"]["logit"]
+    assert change == pytest.approx(float(expected.change[0]), abs=1e-3)
+    refused = called(samples["cat"], *options, "--without", "paint")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "a region is written as strokes such as b80-400.300" in refused.stderr
+
+
 def test_command_names_the_cells_that_failed_and_draws_the_others(
     samples: dict[str, Path], weights: Path, tmp_path: Path
 ) -> None:

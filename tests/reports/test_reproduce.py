@@ -18,8 +18,10 @@ import swin_core
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.stages import explain_stages
+from swin_core.attribution.strokes import parse_strokes
+from swin_core.attribution.what_if import Edit
 from swin_core.commands import explain as script
-from swin_core.comparisons.compare import STAGES, ExplainSettings, Missing, compare
+from swin_core.comparisons.compare import STAGES, ExplainSettings, Missing, center_square, compare
 from swin_core.errors import ReportError
 from swin_core.figures.files import encode, save
 from swin_core.figures.grid import Cell, Grid, Row
@@ -84,6 +86,40 @@ def test_several_classes_and_stages_of_one_call_are_equal(
     cells = [Cell(explanation, target, layer) for target in range(2) for layer in range(len(explanation.layers))]
     drawn = Grid((Row("a", np.asarray(image), cells, image=image),), tuple(map(str, range(len(cells)))))
     assert set(results_of(drawn, tmp_path, small_classifier)) == {EQUAL}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_replaced_region_is_replaced_again(
+    small_classifier: swin_core.Classifier, tmp_path: Path, keep: bool
+) -> None:
+    text, image = "b300-500.500-700.600_r-100.100-300.400", noise_image()
+    edit = Edit(parse_strokes(text), "mean", keep)
+    settings = ExplainSettings("gradcam", edit=edit, against="runner-up")
+    drawn = compare([("a.png", image)], [small_classifier], settings=settings)
+    assert results_of(drawn, tmp_path, small_classifier) == [EQUAL]
+    again = reproduce(read_report(tmp_path / "report.json"), {small_classifier.weights_hash: small_classifier}).grid
+    expected = swin_core.what_if(
+        small_classifier, image, text, method="gradcam", fill="mean", keep=keep, against="runner-up"
+    )
+    for grid in (drawn, again):
+        (row,) = grid.rows
+        (cell,) = row.cells
+        assert cell.explanation is not None
+        assert np.array_equal(cell.explanation.maps, expected.after.maps)
+        assert cell.change == pytest.approx(float(expected.change[0]), abs=1e-5)
+        assert row.edit == edit
+        assert np.array_equal(np.asarray(row.image), np.asarray(image))  # the original, from which it is made again
+        assert np.array_equal(row.thumbnail, center_square(expected.image))
+        assert f"logit {cell.change:+.2f}" in grid.caption(row, cell).notes[0]
+    assert str(edit) in encode(drawn, "html").decode()
+
+
+def test_a_region_that_is_no_strokes_is_refused(drawn: Grid, tmp_path: Path) -> None:
+    report = json.loads(encode(drawn, "json"))
+    report["rows"][0]["edit"] = {"strokes": "x", "fill": "blur", "keep": False}
+    (tmp_path / "report.json").write_text(json.dumps(report | {"sha256": checksum(report)}))
+    with pytest.raises(ReportError, match=r"is damaged: rows\.0\.edit: Value error, a region is written as strokes"):
+        read_report(tmp_path / "report.json")
 
 
 def test_trust_is_equal(small_classifier: swin_core.Classifier, tmp_path: Path, drawn: Grid) -> None:
