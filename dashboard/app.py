@@ -40,5 +40,6 @@ page = st.navigation(
 if st.session_state.get("visited") != page.url_path:
     # A run of another page that was interrupted may have left these behind.
     st.session_state.visited, st.session_state.settled = page.url_path, False
+    st.session_state.look_settled = False
     set_notice(IGNORED, "")
 page.run()

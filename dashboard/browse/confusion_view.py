@@ -9,10 +9,10 @@ import streamlit as st
 from dashboard.browse.confusion_figure import confusion_figure, describe_colours
 from dashboard.browse.filters import show_images
 from dashboard.browse.tiles import BrowsedData, class_words
+from dashboard.shared.charts import CONFIG
 from dashboard.shared.url_state import unknown_values
 from swin_core.evaluation.confusion import Mistake, grouped, most_frequent, worst_classes
 from swin_core.evaluation.selection import OTHER, CatalogPredictions, class_choice, super_choice
-from swin_core.figures.plotly_grid import CONFIG
 
 FREQUENT = 100
 """Most rows of the table of confusions."""

@@ -4,9 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from dashboard.shared.charts import CONFIG, escaped_lines
 from dashboard.shared.theme import DIVERGING_SCALE, INK, escape_markdown
 from swin_core.figures.grid import Row
-from swin_core.figures.plotly_grid import CONFIG, escaped_lines
 from swin_core.figures.text import shorten, value_text
 
 NAME_COLUMNS = 22

@@ -1,15 +1,20 @@
-"""The badge at each cell: whether its map beats the baselines, and why on a click."""
+"""The badge at each map: whether it beats the baselines."""
 
 import logging
 import time
+from collections.abc import Callable
+from itertools import count
 
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboard.compare.grid_view import KEY
 from dashboard.compare.measurements import cached_trust, measure_trust
 from dashboard.compare.trust_view import show_trust
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.formatting import unexpected
-from swin_core.figures.grid import Cell, Grid
+from dashboard.shared.viewer import Badge, ViewerEvents, show_badges
+from swin_core.figures.grid import Grid
+from swin_core.figures.viewer_payload import map_key
 from swin_core.trust.assess import Trust
 
 log = logging.getLogger(__name__)
@@ -17,64 +22,74 @@ log = logging.getLogger(__name__)
 UPDATE_SECONDS = 0.5
 """Time between two updates of the progress of a measurement."""
 
-STYLE = """<style>
-.st-key-badges { position: absolute; top: 0; left: 0; width: 0; height: 0; }
-.st-key-badges button { min-height: 0; height: 17px; padding: 0 9px 0 6px; border-radius: 9px; white-space: nowrap; }
-.st-key-badges button * { font-size: 12px; line-height: 15px; }
-.st-key-badges [class*="st-key-better_"] button { background: rgba(0, 158, 115, 0.18); border-color: transparent; }
-.st-key-badges [class*="st-key-worse_"] button { background: rgba(128, 128, 128, 0.18); border-color: transparent; }
-.st-key-badges [data-testid="stCaptionContainer"] p { font-size: 12px; line-height: 19px; white-space: nowrap; }
-</style>"""
 
-
-def show_badges(container: DeltaGenerator, comparison: Comparison, grid: Grid) -> None:
-    """Draw a badge for each map; measure what is not cached, one map after the other.
+def measure_badges(place: DeltaGenerator, comparison: Comparison, grid: Grid) -> None:
+    """Show a badge for each map; measure what is not cached, one map after the other.
 
     Call it at the end of a page: a click on any widget interrupts the measurements.
+
+    Args:
+        place: an empty place, for what tells the viewer.
+        comparison: the grid's lines and models.
+        grid: what is shown.
     """
-    container.html(STYLE)
-    pending = []
-    for i, row in enumerate(grid.rows):
-        for j, cell in enumerate(row.cells):
-            if cell.explanation is None:
-                continue
-            line, model = comparison.line_and_model(i, j)
-            box = container.container(key=f"badge_{i}_{j}")
-            trust = cached_trust(line, model, cell)
-            if trust is None:
-                slot = box.empty()
-                slot.caption("trust: waiting")
-                pending.append((i, j, cell, slot))
-            else:
-                _show(box, f"{i}_{j}", cell, model, trust)
-    for i, j, cell, slot in pending:
-        line, model = comparison.line_and_model(i, j)
+    cells = {
+        (i, j): cell
+        for i, row in enumerate(grid.rows)
+        for j, cell in enumerate(row.cells)
+        if cell.explanation is not None
+    }
+    results = {spot: cached_trust(*comparison.line_and_model(*spot), cell) for spot, cell in cells.items()}
+    badges = {map_key(cell): _badge(results[spot]) for spot, cell in cells.items()}
+    shown = 0.0
+    updates = count()
+
+    def show() -> None:
+        with place.container():
+            show_badges(KEY, badges, key=f"badges_{next(updates)}")  # a key may be used once in a run
+
+    def progress(key: str) -> Callable[[int, int], None]:
+        def tell(done: int, total: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown > UPDATE_SECONDS:
+                shown = time.monotonic()
+                badges[key] = Badge(text=f"trust: {100 * done / total:.0f} %", better=None, reason="")
+                show()
+
+        return tell
+
+    show()
+    for spot, cell in cells.items():
+        if results[spot] is not None:
+            continue
+        line, model = comparison.line_and_model(*spot)
         try:
-            trust = measure_trust(line, model, cell, _Progress(slot))
+            trust = measure_trust(line, model, cell, progress(map_key(cell)))
         except Exception as error:
             log.exception("measuring a map of %s failed", model)
             trust = unexpected(error)
-        _show(slot, f"{i}_{j}", cell, model, trust)
+        badges[map_key(cell)] = _badge(trust)
+        show()
 
 
-class _Progress:
-    """Show the progress of a measurement in a slot."""
-
-    def __init__(self, slot: DeltaGenerator):
-        self._slot, self._shown = slot, 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._shown > UPDATE_SECONDS:
-            self._shown = time.monotonic()
-            self._slot.caption(f"trust: {100 * done / total:.0f} %")
-
-
-def _show(slot: DeltaGenerator, name: str, cell: Cell, model: str, trust: Trust | str) -> None:
+def _badge(trust: Trust | str | None) -> Badge:
+    if trust is None:
+        return Badge(text="trust: waiting", better=None, reason="")
     if isinstance(trust, str):
-        slot.caption("trust: none", help=trust)
+        return Badge(text="trust: none", better=None, reason=trust)
+    words = "beats baselines" if trust.better else "no better"
+    return Badge(text=f"{words} · {trust.srg:+.2f}", better=trust.better, reason="")
+
+
+def open_details(comparison: Comparison, grid: Grid, events: ViewerEvents) -> None:
+    """Open the dialog of the map whose badge was clicked."""
+    if events.cell is None:
         return
-    words, key, icon = ("no better", "worse", ":material/help:")
-    if trust.better:
-        words, key, icon = ("beats baselines", "better", ":material/check_circle:")
-    if slot.button(f"{words} · {trust.srg:+.2f}", icon=icon, key=f"{key}_{name}"):
+    i, j = events.cell
+    if not (0 <= i < len(grid.rows) and 0 <= j < len(grid.columns)):
+        return
+    cell = grid.rows[i].cells[j]
+    line, model = comparison.line_and_model(i, j)
+    trust = cached_trust(line, model, cell)
+    if isinstance(trust, Trust):
         show_trust(cell, model, trust)

@@ -1,14 +1,13 @@
-"""How to read the heat maps, given the chosen method and look."""
+"""How to read the heat maps, given the chosen method."""
 
 from dashboard.shared.theme import escape_markdown
 from swin_core.attribution.methods import METHODS
-from swin_core.attribution.overlay import Look
-from swin_core.figures.reading_guide import BEST, describe_brightness, describe_scale
+from swin_core.figures.reading_guide import BEST, describe_brightness
 
 
-def how_to_read(method: str | None, look: Look) -> str:
-    """Return what bright areas mean, how colours compare between cells, and what the method does, as Markdown."""
-    guide = f"{describe_brightness(method)} {describe_scale(look)}  \n"
+def how_to_read(method: str | None) -> str:
+    """Return what bright areas mean and what the method does, as Markdown."""
+    guide = f"{describe_brightness(method)}  \n"
     if method is None:
         return guide + BEST
     facts = METHODS[method]

@@ -9,13 +9,13 @@ import streamlit as st
 
 from dashboard.compare.measurements import TimelineRequest, cached_timeline, run_folder
 from dashboard.shared.cache import FUSED, STAGES
+from dashboard.shared.charts import CONFIG
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.theme import SERIES, escape_markdown
 from swin_core.attribution.overlay import Look
 from swin_core.comparisons.timeline import Timeline
 from swin_core.errors import SwinError
-from swin_core.figures.plotly_grid import CONFIG
 from swin_core.figures.text import percent
 from swin_core.images.data_uri import image_uri
 

@@ -5,11 +5,11 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from dashboard.shared.charts import CONFIG
 from dashboard.shared.legend import show_legend
 from dashboard.shared.theme import SERIES, escape_markdown
 from swin_core.attribution.methods import METHODS
 from swin_core.figures.grid import Cell
-from swin_core.figures.plotly_grid import CONFIG
 from swin_core.figures.reading_guide import TRUST
 from swin_core.trust.assess import Measures, ProbabilityCurve, Trust
 

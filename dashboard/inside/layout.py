@@ -11,8 +11,8 @@ import streamlit as st
 
 from dashboard.inside.controls import choose_clicked_block, choose_clicked_token
 from dashboard.inside.plotly_figures import stages_figure
+from dashboard.shared.charts import CONFIG
 from swin_core.anatomy.structure import Block
-from swin_core.figures.plotly_grid import CONFIG
 from swin_core.images.data_uri import image_uri
 
 SIDE, BLOCK_PIXELS = 520, 38

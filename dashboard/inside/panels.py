@@ -26,10 +26,10 @@ from dashboard.inside.plotly_figures import (
     token_outline,
 )
 from dashboard.inside.windows_panel import show_windows
+from dashboard.shared.charts import CONFIG
 from dashboard.shared.theme import escape_markdown
 from swin_core.anatomy.structure import bias_maps
 from swin_core.attribution.overlay import Look, overlay
-from swin_core.figures.plotly_grid import CONFIG
 from swin_core.figures.text import percent
 from swin_core.models.complexity import count_flops, msa_complexity, padded_grid, window_msa_complexity
 

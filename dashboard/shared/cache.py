@@ -1,4 +1,4 @@
-"""Models, images, explanations and figures, cached for all sessions of the server.
+"""Models, images and explanations, cached for all sessions of the server.
 
 Streamlit's resource cache cannot tell whether a value is cached without computing it. The page needs to know, so that
 it can show what it waits for.
@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 from PIL import Image
 
 import swin_core
@@ -23,8 +22,6 @@ from swin_core.attribution.stages import explain_stages, has_stages, strip_layer
 from swin_core.attribution.what_if import Edit
 from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
-from swin_core.figures.grid import Grid
-from swin_core.figures.plotly_grid import page_layout, plotly_figure
 from swin_core.system.cache import LRUCache, array_bytes
 
 STAGES = "*stages"
@@ -105,7 +102,6 @@ _classifiers: LRUCache[swin_core.Classifier] = LRUCache(6, _model_bytes, 2 * 2**
 _failures: LRUCache[_Failure] = LRUCache(64)
 _images: LRUCache[InputImage] = LRUCache(16, _image_bytes, 256 * 2**20)
 _explanations: LRUCache[Explanation | _Failure] = LRUCache(128, array_bytes, 256 * 2**20)
-_figures: LRUCache[go.Figure] = LRUCache(16)
 _stages: LRUCache[tuple[str, ...]] = LRUCache(64)
 
 
@@ -226,14 +222,3 @@ def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Fa
         return swin_core.explain(model, image, targets, method=method, layers=layers, against=against, fuse=fuse)
     except SwinError as error:
         return _Failure(str(error), time.monotonic())
-
-
-def cached_figure(key: Hashable, grid: Grid) -> go.Figure:
-    """Return `page_figure(grid)`, drawn once. The key identifies the content and the look of the grid."""
-    return _figures.get(key, lambda: page_figure(grid))
-
-
-def page_figure(grid: Grid) -> go.Figure:
-    """Draw a grid with Plotly at the smallest height that the page allows; its container sets the actual one."""
-    layout = page_layout(grid)
-    return plotly_figure(grid).update_layout(height=round(layout.height(layout.least_width)))

@@ -12,6 +12,7 @@ import streamlit as st
 
 from dashboard.shared.cache import InputImage, read_input_image
 from dashboard.shared.datasets import data_image
+from dashboard.shared.look import SCALE_NAMES, held_look
 from dashboard.shared.model_names import (
     MAX_IMAGES,
     display_name,
@@ -33,7 +34,6 @@ from swin_core.images.read import read_image
 
 SHOW_IMAGES_KEY = "show_pictures"
 """Query parameter of links to this page: names of images that replace those in the tray."""
-SCALE_NAMES = dict(zip(SCALES, ("Shared", "Per cell"), strict=True))
 
 
 def choose_images() -> tuple[list[InputImage], list[str]]:
@@ -243,10 +243,11 @@ def choose_look() -> Look:
         bind="query-params",
     )
     try:
-        return Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)
+        held_look().look = Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)
     except ConfigError as error:  # a value of the URL that no widget offers
         st.error(escape_markdown(str(error)), icon=":material/error:")
-        return Look()
+        held_look().look = Look()
+    return held_look().look
 
 
 def choose_trust() -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dashboard.shared.charts import escaped_lines
 from swin_core.figures.palette import SERIES
-from swin_core.figures.plotly_grid import escaped_lines
 from swin_core.system.numbers import is_number
 
 POINTS_AT_MOST = 400

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from dashboard.shared.charts import CONFIG
 from dashboard.shared.formatting import UNKNOWN, count, duration, percent
 from dashboard.shared.legend import show_legend
 from dashboard.shared.page_heading import show_heading
@@ -15,7 +16,6 @@ from dashboard.train.run_summary import BUNDLED, RunSummary, bundled_summaries, 
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.figures.palette import SERIES
-from swin_core.figures.plotly_grid import CONFIG
 from swin_core.training import RECIPES
 
 REFRESH_SECONDS = 2

@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from dashboard.compare.agreement import show_agreement, show_top_classes
-from dashboard.compare.badges import show_badges
+from dashboard.compare.badges import measure_badges, open_details
 from dashboard.compare.class_mean_section import show_class_means
 from dashboard.compare.controls import (
     BEST_TITLE,
@@ -26,20 +26,20 @@ from dashboard.compare.reading_guide import how_to_read
 from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
+from dashboard.shared.look import HeldLook, current_look, held_look
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
 from dashboard.shared.sidebar import (
-    SCALE_NAMES,
     can_show,
     choose_images,
-    choose_look,
     choose_models,
     choose_trust,
     unknown_samples,
 )
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
+from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.methods import METHODS
-from swin_core.attribution.overlay import COLORMAPS, Look
+from swin_core.attribution.overlay import Look
 from swin_core.figures.grid import Grid
 
 AGREEMENT = (
@@ -51,13 +51,12 @@ AGREEMENT = (
 def main() -> None:
     """Draw the page."""
     ignored = unknown_samples() + surplus_models()
-    ignored += unknown_values("rows", list(ROWS.values())) + unknown_values("scale", list(SCALE_NAMES.values()))
-    method_titles = [BEST_TITLE, *(method.title for method in METHODS.values())]
-    ignored += unknown_values("colors", COLORMAPS) + unknown_values("method", method_titles)
+    look, ignored_look = current_look()
+    ignored += ignored_look + unknown_values("rows", list(ROWS.values()))
+    ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
     with st.sidebar:
         images, faults = choose_images()
         models = choose_models()
-        look = choose_look()
         trusted = choose_trust()
     actions = show_heading("compare")
     with st.container(horizontal=True):
@@ -68,9 +67,9 @@ def main() -> None:
     ignored_box = st.container()
     if not can_show(images, models, faults):
         return
-    st.caption(how_to_read(method, look))
-    grid_view = GridView(badges=trusted)
-    st.container(key="hint").caption("Drag over a cell to zoom in, double-click to zoom out, point at it for values.")
+    st.caption(how_to_read(method))
+    grid_view = GridView(_on_event)
+    badges_place = st.empty()
     details_box = st.container()
 
     # The controls below need the models' layers and classes.
@@ -93,13 +92,23 @@ def main() -> None:
 
     link_box = actions.container(width="content")
     with actions:
-        show_exports(grid, partial(with_trust, comparison, grid))
+        show_exports(grid, partial(_latest, comparison, grid, held_look()))
     with details_box:
         _show_details(comparison, grid, look)
     with link_box:  # at the end, since each widget restores its query parameter after a visit to another page
         show_link()
     if trusted:
-        show_badges(grid_view.badges, comparison, grid)
+        measure_badges(badges_place, comparison, grid)
+
+
+def _latest(comparison: Comparison, grid: Grid, held: HeldLook) -> Grid:
+    """Return the grid as it is shown now: with the trust measured so far and the look that the user has set."""
+    return replace(with_trust(comparison, grid), look=held.look)
+
+
+def _on_event(grid: Grid, events: ViewerEvents) -> None:
+    """Answer a click in the grid."""
+    open_details(st.session_state.before, grid, events)
 
 
 def _comparison_while_loading(images: list[InputImage], models: list[str], method: str | None) -> Comparison:

@@ -1,5 +1,6 @@
 """Explanations against pytorch-grad-cam: one map, many classes, and a grid of images and models."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from swin_core.attribution.gradcam import GRAD_CAM
 from swin_core.attribution.overlay import overlay
 from swin_core.attribution.targets import image_targets
 from swin_core.comparisons.compare import ExplainSettings, compare
-from swin_core.figures.plotly_grid import plotly_figure
+from swin_core.figures.viewer_payload import viewer_payload
 
 
 def gradcam(rounds: int) -> list[dict[str, Any]]:
@@ -96,7 +97,7 @@ def grid4x4(rounds: int) -> list[dict[str, Any]]:
 
     peers = "pytorch-grad-cam on timm"
     others: Contenders = {peers: lambda: sheet(1), f"{peers}, batched": lambda: sheet(4)}
-    shown: Contenders = {"swinlens": lambda: plotly_figure(compare(images, ours, settings=settings)).to_json()}
+    shown: Contenders = {"swinlens": lambda: json.dumps(viewer_payload(compare(images, ours, settings=settings)))}
     title = "4 images x 4 Swin-T, 224 px"
     return [
         measure(f"{title}, side by side as pixels", {"swinlens": own_sheet, **others}, rounds, peers),

@@ -83,20 +83,6 @@ def colors(look: Look, fraction: np.ndarray, signed: bool) -> np.ndarray:
     return matplotlib.colormaps[look.colormap](fraction)[..., :3]
 
 
-def color_scale(look: Look, stops: int = 48, signed: bool = False) -> list[tuple[float, str]]:
-    """Return the look as a Plotly colour scale from bottom to top, with the weight as the colours' alpha."""
-    fractions = np.linspace(-1.0 if signed else 0.0, 1.0, stops)
-    if look.threshold > 0:
-        # Two stops at the threshold make a sharp edge; interpolation between two stops would blur it.
-        edges = np.array([np.nextafter(look.threshold, 0), look.threshold])
-        fractions = np.unique(np.concatenate([fractions, edges, -edges if signed else edges]))
-    rgb = np.rint(255 * colors(look, fractions, signed)).astype(int)
-    return [
-        (float((fraction + 1) / 2 if signed else fraction), f"rgba({r},{g},{b},{a:.3f})")
-        for fraction, (r, g, b), a in zip(fractions, rgb, look.weight(fractions), strict=True)
-    ]
-
-
 def bar_colors(look: Look, steps: int, signed: bool = False) -> np.ndarray:
     """Return the look's opaque colours from the bottom to the top of the scale, `(steps, 3)` uint8."""
     return np.rint(255 * colors(look, np.linspace(-1 if signed else 0, 1, steps), signed)).astype(np.uint8)
@@ -124,3 +110,9 @@ def enlarged(image: np.ndarray) -> np.ndarray:
     """Return a small image with each pixel repeated, so that a map drawn over it is smooth."""
     times = max(1, LEAST_PIXELS // min(image.shape[:2]))
     return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Return an image, `(H, W, 3)` uint8, without its colours, as the browser's `grayscale(1)` does."""
+    luminance = np.rint(image @ np.array([0.2126, 0.7152, 0.0722])).astype(np.uint8)
+    return np.repeat(luminance[..., None], 3, axis=-1)

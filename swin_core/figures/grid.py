@@ -1,6 +1,6 @@
 """The grid of heat maps as data: one row for each image or class, one column for each model.
 
-`plotly_grid` draws it for a page and `matplotlib_grid` for print; `files` writes it in every format.
+`viewer_payload` prepares it for a browser and `matplotlib_grid` draws it for print; `files` writes it in every format.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,11 @@ from swin_core.errors import ConfigError
 from swin_core.figures.text import value_text, wrap
 from swin_core.trust.assess import Trust
 from swin_core.trust.similarity import agreement
+
+LEAST_SHARE = 0.01
+"""A map whose peak is below this share of the largest peak of its model, method and layer has almost no signal."""
+FLOAT_NOISE = 1e-6
+"""So has one whose peak is below this share of the largest logit: float32 has 7 digits, and a map sums up terms."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ class Caption:
     notes: tuple[str, ...]
     badge: str = ""
     """Whether the map beats the baseline maps, shown between headline and notes; empty if not measured."""
+    prediction: str = ""
+    """The note about the top-1 class: named if it is not the headline's, and marked as right or wrong."""
 
     def lines(self, columns: int) -> tuple[list[str], list[str]]:
         """Wrap the headline, and the badge with the notes, to lines of at most `columns` columns."""
@@ -107,8 +114,6 @@ class Grid:
     columns: tuple[str, ...]
     """The models' names."""
     look: Look = field(default_factory=Look)
-    badge_room: bool = False
-    """Whether a Plotly figure leaves a line free under each headline, where the page puts a badge."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -147,6 +152,25 @@ class Grid:
         text += ", orange for, blue against" if self.signed else ""
         return text + (f"; transparent below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
 
+    def is_almost_empty(self, cell: Cell) -> bool:
+        """Whether a map has almost no signal; it is then drawn as a grey image, never stretched to full colour.
+
+        Its peak is compared with the maps of the same model, method and layer in the grid, since only their values
+        have the same unit, and with the rounding of the model's own numbers.
+        """
+        explanation = cell.explanation
+        if explanation is None:
+            return False
+        kind = _kind(explanation, cell.layer)
+        peaks = [
+            other.magnitude
+            for row in self.rows
+            for other in row.cells
+            if other.explanation is not None and _kind(other.explanation, other.layer) == kind
+        ]
+        noise = FLOAT_NOISE * float(np.abs(explanation.logits).max())
+        return cell.magnitude <= noise or cell.magnitude < LEAST_SHARE * max(peaks)
+
     def caption(self, row: Row, cell: Cell) -> Caption:
         """Return a cell's caption: class, probability and magnitude; a different or wrong prediction is named."""
         explanation = cell.explanation
@@ -161,6 +185,8 @@ class Grid:
         if explanation.against is not None:
             notes.append(f"contrast with {labels[explanation.against[cell.target]]}")
         notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else "empty map: zero everywhere")
+        if cell.magnitude and self.is_almost_empty(cell):
+            notes.append("almost no signal")
         prediction = []
         classifies = explanation.activation != "none"
         if classifies and predicted != target:
@@ -169,14 +195,15 @@ class Grid:
         truth = candidates(labels, row.truth) if row.truth and classifies else []
         if len(truth) == 1:  # a model without the true class is neither right nor wrong
             prediction.append("✓ right" if predicted == truth[0] else f"✗ wrong: it is {row.truth}")
-        notes += [" ".join(prediction)] if prediction else []
+        prediction_note = " ".join(prediction)
+        notes += [prediction_note] if prediction else []
         notes += [cell.note] if cell.note else []
         headline = f"{labels[target]} · {value_text(float(probabilities[target]), explanation.activation)}"
         badge = ""
         if cell.trust is not None:
             verdict = "beats baselines" if cell.trust.better else "no better than baselines"
             badge = f"{verdict} · SRG {cell.trust.srg:+.2f}"
-        return Caption(headline, tuple(notes), badge)
+        return Caption(headline, tuple(notes), badge, prediction_note)
 
     def agreement(self) -> list[np.ndarray]:
         """Return Spearman's rank correlation between the maps of every two columns, one `(C, C)` matrix for each row.
@@ -199,3 +226,8 @@ class Grid:
                 if parts is not None:
                     matrix[i, j] = matrix[j, i] = agreement(first, second, parts)
         return matrix
+
+
+def _kind(explanation: Explanation, layer: int) -> tuple[str, str, str, str]:
+    """Return what the values of a map must have in common to be compared."""
+    return explanation.weights_hash, explanation.method, explanation.layers[layer], explanation.fused

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from swin_core.attribution.overlay import bar_colors, enlarged, overlay
+from swin_core.attribution.overlay import bar_colors, enlarged, grey, overlay
 from swin_core.figures.fonts import Fonts, fonts_for
 from swin_core.figures.grid import Cell, Grid
 from swin_core.figures.text import shorten, wrap
@@ -110,6 +110,8 @@ def cell_overlay(grid: Grid, cell: Cell) -> np.ndarray:
     """Blend a cell's map over its image on the grid's scale, `(H, W, 3)` uint8; the cell must have a map."""
     assert cell.explanation is not None
     assert cell.map is not None
+    if grid.is_almost_empty(cell):
+        return enlarged(grey(cell.explanation.image))
     return overlay(enlarged(cell.explanation.image), cell.map, grid.top(cell), grid.look, grid.signed)
 
 

@@ -21,7 +21,7 @@ from dashboard.shared import model_names as choices
 from dashboard.shared.cache import InputImage, Request
 from swin_core.errors import ModelError, SwinError
 from swin_core.zoo import load as zoo
-from tests.fixtures.pages import empty_caches
+from tests.fixtures.pages import empty_caches, texts
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("rose", "tulip", "rocket")
@@ -74,11 +74,6 @@ def opened(**query: str | list[str]) -> AppTest:
     app.run()
     assert not app.exception, app.exception
     return app
-
-
-def texts(app: AppTest) -> str:
-    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
-    return " ".join(note["text"] for note in spec["layout"]["annotations"]).replace("<br>", " ")
 
 
 def fault(app: AppTest) -> str:

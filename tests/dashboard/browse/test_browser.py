@@ -147,9 +147,9 @@ def test_search_then_confusion_then_compare(visit: Open, some_data: Path) -> Non
     file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Image ")
     page.get_by_role("link", name="To Compare").click()
     visible(page.get_by_role("heading", name="Compare models"))
-    grid = page.locator(".st-key-grid")
-    expect(grid.locator(".annotation-text").filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
-    expect(grid.locator(".annotation-text").filter(has_text="tulip.jpg")).to_have_count(0)
+    captions = page.locator(".st-key-grid .caption")
+    expect(captions.filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
+    expect(captions.filter(has_text="tulip.jpg")).to_have_count(0)
 
 
 MODELS = ["swin_micro_flowers", KNOWING]
@@ -174,7 +174,7 @@ def test_one_click_opens_a_selection_on_compare(visit: Open) -> None:
     assert 0 < len(shown) <= MAX_IMAGES
     page.get_by_role("link", name="Compare these").click()
     visible(page.get_by_role("heading", name="Compare models"))
-    grid = page.locator(".st-key-grid .annotation-text")
+    grid = page.locator(".st-key-grid :is(.head, .caption)")
     for words in shown:
         file = words.removeprefix("Image ")
         expect(grid.filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)

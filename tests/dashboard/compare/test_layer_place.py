@@ -13,7 +13,7 @@ from swin_core.attribution.layers import LayerPosition
 from swin_core.figures.files import encode
 from swin_core.zoo import load as zoo
 from swin_core.zoo.offered import VARIABLE
-from tests.fixtures.pages import bundle, empty_caches, figure, opened
+from tests.fixtures.pages import bundle, cells, empty_caches, opened, shown
 
 __all__ = ["bundle"]
 
@@ -70,18 +70,12 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("offered")
 def test_a_page_shows_outputs_of_a_regression_and_both_sides_of_a_logit() -> None:
     app = opened(model=["age.py", "rose.py"], sample=["tulip"])
-    drawn = json.dumps(figure(app), ensure_ascii=False)
-    captions = [
-        note["text"]
-        for note in figure(app)["layout"]["annotations"]
-        if "rose · " in note["text"] or "age · " in note["text"]
-    ]
-    age, rose = captions
+    age, rose = (cell["headline"] for cell in cells(app))
+    assert [len(cell["classes"]) for cell in cells(app)] == [0, 2]
     assert "age · 0." in age or "age · -0." in age
     assert "%" not in age
-    assert "&#37;" not in age
-    assert "&#37;" in rose
-    assert "wrong" not in drawn
+    assert "%" in rose
+    assert "wrong" not in json.dumps(shown(app))
 
 
 @pytest.mark.usefixtures("offered")

@@ -48,7 +48,7 @@ def test_on_a_phone_the_chosen_epoch_is_in_view(server: Server, browser: Browser
     with windows(browser) as open_window:
         page = open_window(NARROW)
         page.goto(f"{server.address}/?sample=tulip&model={RUN}&trust=false")
-        visible(page.locator(".st-key-grid .js-plotly-plot").first)
+        visible(page.locator(".st-key-grid .frame").first)
         at_rest(page)
         page.get_by_text("Heat maps over the epochs").click()
         expect_epoch_in_view(page, EPOCHS)

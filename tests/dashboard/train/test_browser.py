@@ -198,7 +198,7 @@ def test_weights_of_a_run_become_columns_also_after_a_visit_to_compare(visit: Op
         page.mouse.click(box["x"] + 17, box["y"] + 35 * row + 17)
         page.get_by_role("button", name="Compare").click()
         visible(page.get_by_role("heading", name="Compare models"))
-        captions = page.locator(".st-key-grid .annotation-text")
+        captions = page.locator(".st-key-grid .head")
         expect(captions.filter(has_text=words)).to_be_attached(timeout=PATIENCE)
         expect(captions.filter(has_text="swin_micro")).to_have_count(0)
         at_rest(page)

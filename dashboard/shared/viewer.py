@@ -1,0 +1,115 @@
+"""The viewer of heat maps as a Streamlit component."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypedDict
+
+import streamlit as st
+
+from swin_core.attribution.overlay import Look
+from swin_core.errors import ConfigError
+from swin_core.figures.grid import Grid
+from swin_core.figures.viewer_payload import look_payload, viewer_payload, viewer_script, viewer_style
+
+_viewer = st.components.v2.component(
+    "swinlens_viewer",
+    html='<div id="viewer">\n</div>',
+    css=viewer_style(),
+    js=viewer_script() + (files("dashboard.shared") / "viewer_host.js").read_text("utf-8"),
+)
+_badges = st.components.v2.component(
+    "swinlens_badges",
+    js="""export default function ({ data }) {
+      (globalThis.swinlensBadges ??= {})[data.name] = data.badges;
+      document.dispatchEvent(new CustomEvent("swinlens-badges", { detail: data.name }));
+    }""",
+)
+
+
+class Badge(TypedDict):
+    """A short text under a map."""
+
+    text: str
+    better: bool | None
+    """None while it is measured, and if it cannot be; the badge is then no button."""
+    reason: str
+    """Shown where the pointer rests, or empty."""
+
+
+@dataclass(frozen=True)
+class ViewerEvents:
+    """What the user did in the viewer since the last run; None for what did not happen."""
+
+    look: Look | None = None
+    """The look, after a drag or choice ended."""
+    cell: tuple[int, int] | None = None
+    """Row and column of the map whose badge was clicked."""
+    asked: Mapping[str, Any] | None = None
+    """`row`, `column`, `label` of a class that was clicked, and `against` if it was dragged onto another."""
+    stroke: Mapping[str, Any] | None = None
+    """`row`, `strokes`, `fill`, `keep` of a stroke of the brush that ended."""
+
+
+@dataclass
+class _Shown:
+    """What a browser shows."""
+
+    look: Look
+    given: Look
+    """The look that it was told last."""
+    revision: int = 0
+
+
+def show_viewer(grid: Grid, key: str, classes: bool = False) -> ViewerEvents:
+    """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
+
+    The browser keeps its look: the payload of one explanation stays the same while the look changes, so that
+    Streamlit does not send it again.
+
+    Args:
+        grid: the heat maps; its look is shown even if the user has set another one.
+        key: the viewer's name on the page.
+        classes: whether a click on a class under a map is an event.
+    """
+    shown: _Shown = st.session_state.setdefault(f"{key}_shown", _Shown(grid.look, grid.look))
+    events = _events(st.session_state.get(key))
+    if events.look is not None:
+        shown.look = events.look
+    elif grid.look != shown.look:
+        shown.look = shown.given = grid.look
+        shown.revision += 1
+    payload = viewer_payload(grid) | {"look": look_payload(shown.given), "revision": shown.revision}
+    nothing = dict.fromkeys(("on_look_change", "on_cell_change", "on_asked_change", "on_stroke_change"), _ignore)
+    _viewer(data={"name": key, "payload": payload, "classes": classes}, key=key, **nothing)
+    return events
+
+
+def show_badges(viewer: str, badges: Mapping[str, Badge], key: str) -> None:
+    """Show badges under the maps of a viewer, by `map_key`; its maps are not sent again.
+
+    Args:
+        viewer: the viewer's key.
+        badges: a badge for each map that has one.
+        key: as of any widget of Streamlit.
+    """
+    _badges(data={"name": viewer, "badges": dict(badges)}, key=key, height=1)
+
+
+def _ignore() -> None:
+    """Make a trigger known to Streamlit."""
+
+
+def _events(state: Any) -> ViewerEvents:
+    """Read the triggers; the browser's values are not trusted."""
+    if state is None:
+        return ViewerEvents()
+    look = cell = None
+    if isinstance(state.get("look"), Mapping):
+        try:
+            look = Look(**state["look"])
+        except (ConfigError, TypeError):
+            look = None
+    if isinstance(state.get("cell"), Mapping):
+        cell = (int(state["cell"]["row"]), int(state["cell"]["column"]))
+    return ViewerEvents(look, cell, state.get("asked"), state.get("stroke"))

@@ -1,0 +1,44 @@
+
+// The viewer as a Streamlit component. What the user has set outlives a visit to another page, where the component is
+// removed; badges arrive by a component of their own, so that the maps need not be sent again.
+const swinlensKept = new Map();
+const swinlensViewers = new WeakMap();
+
+function swinlensBadges(name) {
+  return (globalThis.swinlensBadges ??= {})[name] ?? {};
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const place = parentElement.querySelector("#viewer");
+  if (!place || !data) return undefined;
+  const { name, payload } = data;
+  // Streamlit may draw another component of the page in the same place: it has a name and triggers of its own.
+  const held = swinlensViewers.get(place) ?? {};
+  swinlensViewers.set(place, held);
+  held.send = setTriggerValue;
+  if (held.viewer && held.name !== name) {
+    held.viewer.destroy();
+    held.viewer = null;
+  }
+  held.name = name;
+  if (held.viewer) {
+    held.viewer.update(payload);
+  } else {
+    if (!swinlensKept.has(name)) swinlensKept.set(name, {});
+    held.viewer = mount(place, payload, {
+      kept: swinlensKept.get(name),
+      onLook: (look) => held.send("look", look),
+      onCell: (cell) => held.send("cell", cell),
+      onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
+      onStroke: (stroke) => held.send("stroke", stroke),
+    });
+  }
+  held.listen ??= ({ detail }) => detail === held.name && held.viewer?.badges(swinlensBadges(held.name));
+  document.addEventListener("swinlens-badges", held.listen);
+  held.viewer.badges(swinlensBadges(name));
+  return () => {
+    document.removeEventListener("swinlens-badges", held.listen);
+    held.viewer?.destroy();
+    swinlensViewers.delete(place);
+  };
+}

@@ -1,0 +1,118 @@
+// Numbers of an attribution map: decoding, resizing as `regions.bilinear` does, colours as `overlay.overlay` does.
+
+const LEVELS = 1024;
+const FIELD = 96;
+
+/** The bytes of a base64 text. */
+export function bytesOf(text) {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
+
+/** A map of the payload as numbers: { width, height, values }, row by row. */
+export function decodeMap({ data, bits, width, height, low, high }) {
+  const bytes = bytesOf(data);
+  const codes = bits === 16 ? new Uint16Array(bytes.buffer) : bytes;
+  const step = (high - low) / (2 ** bits - 1);
+  return { width, height, values: Float32Array.from(codes, (code) => low + code * step) };
+}
+
+/** Two nearest of `source` cell centres for a place in [0, 1], and the weight of the second. */
+function neighbours(source, place) {
+  const position = Math.min(Math.max(place * source - 0.5, 0), source - 1);
+  const first = Math.floor(position);
+  return [first, Math.min(first + 1, source - 1), position - first];
+}
+
+/** Value of a map at a place in [0, 1] x [0, 1]. */
+export function valueAt({ width, height, values }, x, y) {
+  const [left, right, across] = neighbours(width, x);
+  const [top, bottom, down] = neighbours(height, y);
+  const upper = values[top * width + left] * (1 - across) + values[top * width + right] * across;
+  const lower = values[bottom * width + left] * (1 - across) + values[bottom * width + right] * across;
+  return upper * (1 - down) + lower * down;
+}
+
+/** A map resized to `width` x `height`: cell centres keep their values, edges are extended. */
+export function resized(map, width, height) {
+  const columns = Array.from({ length: width }, (_, i) => neighbours(map.width, (i + 0.5) / width));
+  const rows = Array.from({ length: height }, (_, i) => neighbours(map.height, (i + 0.5) / height));
+  const narrow = new Float32Array(map.height * width);
+  for (let y = 0; y < map.height; y++) {
+    for (let x = 0; x < width; x++) {
+      const [left, right, weight] = columns[x];
+      const start = y * map.width;
+      narrow[y * width + x] = map.values[start + left] * (1 - weight) + map.values[start + right] * weight;
+    }
+  }
+  const values = new Float32Array(width * height);
+  for (let y = 0; y < height; y++) {
+    const [top, bottom, weight] = rows[y];
+    for (let x = 0; x < width; x++) {
+      values[y * width + x] = narrow[top * width + x] * (1 - weight) + narrow[bottom * width + x] * weight;
+    }
+  }
+  return { width, height, values };
+}
+
+/** Each value as an index into `colourTable`: 0 to `top`, of signed maps -`top` to `top`. */
+export function levelsOf(values, top, signed) {
+  const levels = new Uint16Array(values.length);
+  const scale = top > 0 ? 1 / top : 0;
+  for (let i = 0; i < values.length; i++) {
+    const fraction = signed ? (values[i] * scale + 1) / 2 : values[i] * scale;
+    levels[i] = Math.min(Math.max(Math.round(fraction * (LEVELS - 1)), 0), LEVELS - 1);
+  }
+  return levels;
+}
+
+/** Colour and weight of each level as one 32-bit pixel; `colours` are 256 x RGB. */
+export function colourTable(colours, { opacity, threshold }, signed) {
+  const pixels = new Uint8ClampedArray(4 * LEVELS);
+  for (let level = 0; level < LEVELS; level++) {
+    const share = level / (LEVELS - 1);
+    const magnitude = Math.abs(signed ? 2 * share - 1 : share);
+    const colour = 3 * Math.min(Math.floor(share * 256), 255);
+    pixels[4 * level] = colours[colour];
+    pixels[4 * level + 1] = colours[colour + 1];
+    pixels[4 * level + 2] = colours[colour + 2];
+    pixels[4 * level + 3] = magnitude < threshold ? 0 : 255 * opacity * magnitude;
+  }
+  return new Uint32Array(pixels.buffer);
+}
+
+/** Fill the pixels of an image with the colours of levels. */
+export function paint(levels, table, image) {
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < levels.length; i++) pixels[i] = table[levels[i]];
+}
+
+/** Lines where a map crosses fractions of `top`, as the path of an SVG of 1 x 1. Marching squares. */
+export function contours(map, top, fractions, signed) {
+  const { width, height, values } = resized(map, Math.max(map.width, FIELD), Math.max(map.height, FIELD));
+  const lines = [];
+  for (const fraction of signed ? fractions.flatMap((one) => [one, -one]) : fractions) {
+    const level = fraction * top;
+    const between = (a, b) => (level - a) / (b - a);
+    for (let y = 0; y + 1 < height; y++) {
+      for (let x = 0; x + 1 < width; x++) {
+        const [a, b] = [values[y * width + x], values[y * width + x + 1]];
+        const [d, c] = [values[(y + 1) * width + x], values[(y + 1) * width + x + 1]];
+        const crossed = [];
+        if (a < level !== b < level) crossed.push([x + between(a, b), y]);
+        if (b < level !== c < level) crossed.push([x + 1, y + between(b, c)]);
+        if (d < level !== c < level) crossed.push([x + between(d, c), y + 1]);
+        if (a < level !== d < level) crossed.push([x, y + between(a, d)]);
+        for (let i = 0; i + 1 < crossed.length; i += 2) {
+          const [from, to] = [crossed[i], crossed[i + 1]].map(
+            ([px, py]) => `${((px + 0.5) / width).toFixed(4)} ${((py + 0.5) / height).toFixed(4)}`,
+          );
+          lines.push(`M${from}L${to}`);
+        }
+      }
+    }
+  }
+  return lines.join("");
+}

@@ -1,0 +1,257 @@
+"""The grid of heat maps as data for the browser's viewer, and as an HTML fragment that holds everything it needs.
+
+The viewer (`viewer/*.js`, `viewer.css`) colours the maps in the browser. So opacity, threshold, colour map and scale
+follow the hand, and the payload is sent once per explanation.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from swin_core.attribution.explanation import Explanation
+from swin_core.attribution.overlay import COLORMAPS, Look, bar_colors, is_fine, scale_top
+from swin_core.attribution.regions import Region
+from swin_core.class_names import candidates
+from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.matplotlib_grid import cell_overlay
+from swin_core.images.data_uri import image_uri
+from swin_core.system.cache import LRUCache
+
+SCRIPTS = ("maps.js", "brush.js", "controls.js", "cells.js", "drawing.js", "viewer.js")
+"""Modules of the viewer, each before those that import it."""
+CLASSES = 3
+"""Most probable classes that stand under a map."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """An image as a data URI."""
+
+    digest: str
+    source: str
+    width: int
+    height: int
+
+
+# A page sends the same explanations again and again.
+_crops: WeakKeyDictionary[Explanation, _Encoded] = WeakKeyDictionary()
+_thumbnails: LRUCache[_Encoded] = LRUCache(64)
+
+
+def _encode(image: np.ndarray, digest: str) -> _Encoded:
+    return _Encoded(digest, image_uri(image), image.shape[1], image.shape[0])
+
+
+def _digest(array: np.ndarray) -> str:
+    content = hashlib.blake2b(str(array.shape).encode(), digest_size=8)
+    content.update(np.ascontiguousarray(array))
+    return content.hexdigest()
+
+
+def _crop(explanation: Explanation) -> _Encoded:
+    if explanation not in _crops:
+        _crops[explanation] = _encode(explanation.image, _digest(explanation.image))
+    return _crops[explanation]
+
+
+def _thumbnail(image: np.ndarray) -> _Encoded:
+    digest = _digest(image)
+    return _thumbnails.get(digest, lambda: _encode(image, digest))
+
+
+class _Images:
+    """Images of a payload, each once."""
+
+    def __init__(self) -> None:
+        self.sources: list[Json] = []
+        self._known: dict[str, int] = {}
+
+    def add(self, image: _Encoded) -> int:
+        """Return the index of an image."""
+        if image.digest not in self._known:
+            self._known[image.digest] = len(self.sources)
+            self.sources.append({"source": image.source, "width": image.width, "height": image.height})
+        return self._known[image.digest]
+
+
+def viewer_payload(grid: Grid) -> Json:
+    """Return what `mount` of `viewer.js` draws, JSON types only. Texts are not escaped: the viewer sets them as text.
+
+    Places are fractions of the row's photo, so that the crosshair marks the same place in crops that differ.
+    """
+    images = _Images()
+    rows = []
+    for row in grid.rows:
+        width, height = _photo_size(row)
+        side = min(width, height)
+        square = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        rows.append(
+            {
+                "title": row.title,
+                "truth": row.truth,
+                "image": images.add(_thumbnail(row.thumbnail)),
+                "region": _fractions(square, width, height),
+                "cells": [_cell(grid, row, cell, images) for cell in row.cells],
+            }
+        )
+    return {
+        "look": look_payload(grid.look),
+        "colormaps": colormap_tables(),
+        "sharedTop": grid.shared_top,
+        "columns": [{"title": column, "subtitle": ""} for column in grid.columns],
+        "rows": rows,
+        "images": images.sources,
+    }
+
+
+def look_payload(look: Look) -> Json:
+    """Return a look as JSON types; `Look(**look_payload(look))` is equal to `look`."""
+    return {"colormap": look.colormap, "opacity": look.opacity, "threshold": look.threshold, "scale": look.scale}
+
+
+@cache
+def colormap_tables() -> dict[str, str]:
+    """Return the 256 RGB colours of each colour map, and of "signed", in base64."""
+    tables = {name: bar_colors(Look(name), 256) for name in COLORMAPS}
+    tables["signed"] = bar_colors(Look(), 256, signed=True)
+    return {name: base64.b64encode(table.tobytes()).decode() for name, table in tables.items()}
+
+
+def map_payload(values: np.ndarray) -> Json:
+    """Return a map, `(h, w)`, as integers with their scale: code 0 is `low`, the highest code is `high`.
+
+    A coarse map has 16 bits. A fine one has 8 bits, which end at the top of its scale, as its colours do.
+    """
+    top = scale_top(values)
+    low, high, bits = float(values.min()), float(values.max()), 16
+    if is_fine(values):
+        low, high, bits = max(low, -top), min(high, top), 8
+    codes = np.rint((np.clip(values, low, high) - low) * ((2**bits - 1) / (high - low or 1)))
+    return {
+        "data": base64.b64encode(codes.astype("<u2" if bits == 16 else "u1").tobytes()).decode(),
+        "bits": bits,
+        "width": values.shape[1],
+        "height": values.shape[0],
+        "low": low,
+        "high": high if high > low else low + 1.0,
+        "top": top,
+        "peak": float(np.abs(values).max()),
+    }
+
+
+def _photo_size(row: Row) -> tuple[float, float]:
+    """Return width and height of a row's photo; without the photo, of what the models saw of it."""
+    if row.image is not None:
+        return row.image.size
+    regions = [cell.explanation.region for cell in row.cells if cell.explanation is not None]
+    return max((region[2] for region in regions), default=1), max((region[3] for region in regions), default=1)
+
+
+def _fractions(region: Region, width: float, height: float) -> list[float]:
+    return [region[0] / width, region[1] / height, region[2] / width, region[3] / height]
+
+
+def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
+    explanation = cell.explanation
+    if explanation is None or cell.map is None:
+        return {"image": None, "map": None, "error": cell.error}
+    caption = grid.caption(row, cell)
+    truth = candidates(explanation.labels, row.truth) if row.truth else []
+    classifies = explanation.activation != "none"
+    order = np.argsort(-explanation.probabilities, kind="stable")[:CLASSES]
+    return {
+        "key": map_key(cell),
+        "image": images.add(_crop(explanation)),
+        "region": _fractions(explanation.region, *_photo_size(row)),
+        "map": map_payload(cell.map),
+        "signed": grid.signed,
+        "empty": grid.is_almost_empty(cell),
+        "headline": caption.headline,
+        "classes": [
+            {
+                "label": explanation.labels[index],
+                "probability": float(explanation.probabilities[index]),
+                # A model without the true class is neither right nor wrong.
+                "right": bool(index == truth[0]) if len(truth) == 1 else None,
+                "explained": bool(index == explanation.targets[cell.target]),
+            }
+            for index in order
+        ]
+        if classifies
+        else [],
+        "badge": None if cell.trust is None else {"text": caption.badge, "better": cell.trust.better},
+        # The classes say what the prediction is.
+        "notes": [note for note in caption.notes if not classifies or note != caption.prediction],
+        "error": "",
+    }
+
+
+def map_key(cell: Cell) -> str:
+    """Return a short text that identifies a cell's map and its image, so that no badge outlives its map."""
+    if cell.explanation is None or cell.map is None:
+        return ""
+    return f"{_digest(cell.map)}{_crop(cell.explanation).digest}"
+
+
+@cache
+def viewer_script() -> str:
+    """Return the viewer as one JavaScript module without imports, which exports `mount`."""
+    folder = files(__package__) / "viewer"
+    sources = [(folder / name).read_text("utf-8") for name in SCRIPTS if (folder / name).is_file()]
+    lines = "\n".join(sources).splitlines()
+    return "\n".join(line for line in lines if not line.startswith("import ")) + "\n"
+
+
+@cache
+def viewer_style() -> str:
+    """Return the viewer's style sheet."""
+    return (files(__package__) / "viewer" / "viewer.css").read_text("utf-8")
+
+
+def viewer_html(grid: Grid) -> str:
+    """Return a fragment of HTML that shows the grid: style, script and payload are in it, and nothing is loaded.
+
+    Where scripts do not run, the maps are there as images.
+    """
+    payload = json.dumps(viewer_payload(grid)).replace("<", "\\u003c")  # no text of it can end the script
+    return (
+        f'<div class="swinlens-viewer"><style>{viewer_style()}</style><div>{_still(grid)}</div>'
+        f'<script type="application/json">{payload}</script>'
+        f'<script type="module">{viewer_script()}\n{_MOUNT_ALL}</script></div>'
+    )
+
+
+_MOUNT_ALL = """for (const host of document.querySelectorAll(".swinlens-viewer:not([data-mounted])")) {
+  host.dataset.mounted = "";
+  const place = host.querySelector("div");
+  place.replaceChildren();
+  mount(place, JSON.parse(host.querySelector("script").textContent));
+}"""
+"""Several fragments may be in one page, as the outputs of a notebook; each script mounts those that are not yet."""
+
+
+def _still(grid: Grid) -> str:
+    """Return the heat maps as images with captions, drawn by the server."""
+    figures = []
+    for row in grid.rows:
+        for column, cell in zip(grid.columns, row.cells, strict=True):
+            if cell.explanation is None:
+                figures.append(f"<figure><figcaption>{escape(f'{column}: {cell.error}')}</figcaption></figure>")
+                continue
+            words = escape(f"{column} on {row.title}: {grid.caption(row, cell).headline}")
+            source = image_uri(cell_overlay(grid, cell), "PNG")
+            figures.append(
+                '<figure style="display:inline-block;margin:4px;max-width:256px">'
+                f'<img alt="{words}" src="{source}" width="256"><figcaption>{words}</figcaption></figure>'
+            )
+    return "".join(figures)
