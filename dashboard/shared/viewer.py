@@ -80,8 +80,14 @@ def show_viewer(grid: Grid, key: str, classes: bool = False) -> ViewerEvents:
         shown.look = shown.given = grid.look
         shown.revision += 1
     payload = viewer_payload(grid) | {"look": look_payload(shown.given), "revision": shown.revision}
-    nothing = dict.fromkeys(("on_look_change", "on_cell_change", "on_asked_change", "on_stroke_change"), _ignore)
-    _viewer(data={"name": key, "payload": payload, "classes": classes}, key=key, **nothing)
+    _viewer(
+        data={"name": key, "payload": payload, "classes": classes},
+        key=key,
+        on_look_change=_ignore,
+        on_cell_change=_ignore,
+        on_asked_change=_ignore,
+        on_stroke_change=_ignore,
+    )
     return events
 
 

@@ -54,7 +54,7 @@ def _encode(image: np.ndarray, digest: str) -> _Encoded:
 
 def _digest(array: np.ndarray) -> str:
     content = hashlib.blake2b(str(array.shape).encode(), digest_size=8)
-    content.update(np.ascontiguousarray(array))
+    content.update(array.tobytes())
     return content.hexdigest()
 
 
