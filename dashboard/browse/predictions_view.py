@@ -1,6 +1,7 @@
 """The predictions of the chosen models: progress while they are computed, then metrics and a comparison."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import streamlit as st
 
@@ -13,26 +14,46 @@ from dashboard.shared.formatting import duration
 from dashboard.shared.mean_map import trained_rows
 from dashboard.shared.theme import escape_markdown
 from swin_core.class_names import match_classes
-from swin_core.errors import DataError, SwinError
+from swin_core.errors import DataError, SwinError, TargetError
 from swin_core.evaluation.predictions import Predictions
 from swin_core.evaluation.selection import CONFIDENT, RIGHT_HERE, WRONG, WRONG_BOTH, WRONG_HERE, CatalogPredictions
+from swin_core.zoo.load import available, bundled_metadata
 
 POLL_SECONDS = 1.0
 
 
-def best_matching_model(models: Sequence[str], data: BrowsedData) -> str | None:
-    """Return the first of the models that know the most of the data set's classes; None if none knows any."""
+def models_for(data: BrowsedData, chosen: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the models whose predictions are offered for a data set, and the one to start with.
 
-    def known_classes(model: str) -> int:
+    Offered are the chosen models, then the bundled ones that know all of the classes, the most accurate first. The
+    page starts with the first that knows the most classes; with None if no model knows any.
+    """
+    classes = tuple(data.catalog.classes)
+    bundled = {name: bundled_metadata(name) for name in available() if name not in chosen}
+    bundled = {
+        name: metadata
+        for name, metadata in bundled.items()
+        if classes and _known_classes(classes, tuple(metadata.get("labels", ()))) == len(classes)
+    }
+    accurate = sorted(bundled, key=lambda name: -bundled[name].get("figures", {}).get("top1", 0.0))
+    counts = {name: len(classes) for name in accurate}
+    for model in chosen:
         try:
-            labels = cache.classifier(model).labels
-            return sum(index is not None for index in match_classes(data.catalog.classes, labels))
+            counts[model] = _known_classes(classes, tuple(cache.classifier(model).labels))
         except SwinError:
-            return 0
+            counts[model] = 0
+    offered = [*chosen, *accurate]
+    best = max(offered, key=counts.__getitem__, default=None)
+    return offered, best if best and counts[best] else None
 
-    counts = {model: known_classes(model) for model in models}
-    best = max(counts, key=counts.__getitem__, default=None)
-    return best if best and counts[best] else None
+
+@lru_cache(maxsize=64)
+def _known_classes(classes: tuple[str, ...], labels: tuple[str, ...]) -> int:
+    """Return how many classes match a label; 0 if a class fits several."""
+    try:
+        return sum(index is not None for index in match_classes(classes, labels))
+    except TargetError:
+        return 0
 
 
 def load_predictions(data: BrowsedData, models: ModelChoice, by_hand: Mapping[str, ByHand]) -> list[CatalogPredictions]:

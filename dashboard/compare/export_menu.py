@@ -14,6 +14,7 @@ from swin_core.figures.report_json import too_large
 NAMES = {
     "png": "Image (PNG)",
     "pdf": "Page (PDF)",
+    "svg": "Vector drawing (SVG)",
     "html": "Report (HTML)",
     "json": "Report to compute again (JSON)",
     "npz": "Raw arrays (NPZ)",
@@ -44,7 +45,7 @@ def show_exports(grid: Grid, latest: Callable[[], Grid]) -> None:
         if fault:
             st.caption(f"Without JSON: {fault}")
         if font_fault:
-            st.caption(escape_markdown(f"In PNG and PDF, {font_fault}"))
+            st.caption(escape_markdown(f"In PNG, PDF and SVG, {font_fault}"))
 
 
 def _encode_latest(latest: Callable[[], Grid], kind: str) -> bytes:

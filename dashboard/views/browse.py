@@ -8,8 +8,8 @@ from dashboard.browse.filters import PAGE_SIZES, TABS, choose_data, choose_filte
 from dashboard.browse.matching import choose_matches
 from dashboard.browse.mean_view import show_mean_map
 from dashboard.browse.predictions_view import (
-    best_matching_model,
     load_predictions,
+    models_for,
     show_comparison,
     show_metrics,
     show_skipped,
@@ -46,7 +46,7 @@ def main() -> None:
         _show_how_to_add_data()
         return
     with filters:
-        models = choose_predictions(chosen_models, best_matching_model(chosen_models, data), ignored)
+        models = choose_predictions(*models_for(data, chosen_models), ignored)
         query = choose_filter(data, models, ignored)
     settle(ignored)
     ignored_box = st.container()

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--mean", nargs="+", type=float, help="mean of each channel, for pixels in 0 to 1")
     add.add_argument("--std", nargs="+", type=float, help="standard deviation of each channel")
+    add.add_argument("--channels", type=int, help="channels of the input: 1 for grey images, 3 for RGB")
     add.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")
     add.add_argument("--crop", type=float, metavar="SHARE", help="share of the shorter side that the centre crop keeps")
     add.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos"))
@@ -92,6 +93,7 @@ def _add(options: argparse.Namespace) -> int:
         "labels": _labels(options),
         "mean": options.mean,
         "std": options.std,
+        "channels": options.channels,
         "image_size": options.image_size,
         "crop_fraction": options.crop,
         "interpolation": options.interpolation,

@@ -1,4 +1,4 @@
-"""Write the grid of heat maps: a drawing for print (PNG, PDF), its values (NPZ, JSON), or a report (HTML)."""
+"""Write the grid of heat maps: a drawing for print (PNG, PDF, SVG), its values (NPZ, JSON), or a report (HTML)."""
 
 import io
 import json
@@ -18,6 +18,7 @@ from swin_core.system.atomic import write_file
 KINDS = {
     "png": "image/png",
     "pdf": "application/pdf",
+    "svg": "image/svg+xml",
     "npz": "application/octet-stream",
     "json": "application/json",
     "html": "text/html",

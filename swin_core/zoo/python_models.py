@@ -7,7 +7,9 @@ import ast
 import importlib.util
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 from swin_core.errors import ModelError
 from swin_core.zoo.classifier import Classifier
@@ -36,9 +38,10 @@ def load_python(file: Path) -> Classifier:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look for the module of a class
     try:
-        spec.loader.exec_module(module)
-        make = getattr(module, "load", None)
-        loaded = make() if callable(make) else None
+        with _Neighbours(file.parent):
+            spec.loader.exec_module(module)
+            make = getattr(module, "load", None)
+            loaded = make() if callable(make) else None
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise ModelError(_located(file, error)) from error
@@ -49,6 +52,33 @@ def load_python(file: Path) -> Classifier:
             f"load() in {file.name} returns {type(loaded).__name__}; it must return a swin_core.Classifier."
         )
     return loaded
+
+
+class _Neighbours:
+    """Finder of the modules beside a file, after all that are installed.
+
+    Modules that it found are forgotten when its block ends: two models may each have a module `net` beside them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: set[str] = set()
+
+    def find_spec(self, name: str, path: Any = None, _: Any = None) -> ModuleSpec | None:
+        """Return the spec of a top-level module in the folder, or None."""
+        spec = PathFinder.find_spec(name, [str(self.folder)]) if path is None else None
+        if spec is not None:
+            self.found.add(name)
+        return spec
+
+    def __enter__(self) -> None:
+        PathFinder.invalidate_caches()  # a file may have been written a moment ago
+        sys.meta_path.append(self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
+        for name in [name for name in sys.modules if name.partition(".")[0] in self.found]:
+            del sys.modules[name]
 
 
 def describe_python(file: Path) -> str:

@@ -22,7 +22,7 @@ ATTACK = "<img src=x onerror=alert(1)>"
 def test_files_hold_the_exact_maps(make: Make, tmp_path: Path) -> None:
     cells = [Cell(make(predicted=1)), Cell(None, error="why not")]
     shown = one_row(*cells, title=ATTACK)
-    for kind in ("png", "pdf", "npz", "json"):
+    for kind in ("png", "pdf", "svg", "npz", "json"):
         save(shown, tmp_path / f"grid.{kind}")
     numbers = json.loads((tmp_path / "grid.json").read_text("utf-8"))
     cell = numbers["rows"][0]["cells"][0]
@@ -38,6 +38,9 @@ def test_files_hold_the_exact_maps(make: Make, tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays["map_0_0"], explanation.maps[0, 0])
     np.testing.assert_array_equal(arrays["view_0_0"], explanation.view)
     assert "map_0_1" not in arrays
+    drawing = (tmp_path / "grid.svg").read_text("utf-8")
+    assert "<image" in drawing
+    assert "<img" not in drawing
     with Image.open(tmp_path / "grid.png") as image:
         assert set(image.info) <= {"Software", "dpi"}
 
@@ -52,7 +55,7 @@ def test_values_that_are_not_finite_become_null(make: Make) -> None:
 
 def test_other_suffixes_and_missing_folders_are_one_line_errors(make: Make, tmp_path: Path) -> None:
     shown = one_row(Cell(make()))
-    for path in (tmp_path / "grid.svg", tmp_path / "grid", tmp_path / "no" / "folder" / "grid.json"):
+    for path in (tmp_path / "grid.bmp", tmp_path / "grid", tmp_path / "no" / "folder" / "grid.json"):
         with pytest.raises(ConfigError) as error:
             save(shown, path)
         assert "\n" not in str(error.value)

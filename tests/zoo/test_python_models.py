@@ -194,3 +194,18 @@ def test_a_file_here_comes_before_an_offered_one_of_the_same_name(
     monkeypatch.chdir(tmp_path)
     load("models/mine.py")
     assert sys.loaded_from == "offered"  # type: ignore[attr-defined]
+
+
+def test_models_import_the_modules_beside_them(tmp_path: Path) -> None:
+    before = list(sys.meta_path)
+    for name, size in (("a", 8), ("b", 16)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text(f"SIZE = {size}\n")
+        (tmp_path / name / "mine.py").write_text(
+            "import net\nimport swin_core\nfrom torch import nn\n\ndef load():\n"
+            "    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+            "    return swin_core.Classifier(model, list('xyz'), 0.5, 0.5, net.SIZE)\n"
+        )
+    assert [load(tmp_path / name / "mine.py").image_size for name in "ab"] == [8, 16]
+    assert sys.meta_path == before
+    assert "net" not in sys.modules

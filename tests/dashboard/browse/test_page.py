@@ -93,6 +93,14 @@ def test_a_model_of_other_classes_has_no_verdicts() -> None:
     assert "needs the predictions of a model that knows these classes" in words(app)
 
 
+def test_a_data_set_opens_with_a_model_that_knows_its_classes() -> None:
+    app = run(at_first(model=["third"]))
+    choice = app.selectbox(key="judge")
+    assert choice.value == "first"  # "third" knows one of the six classes
+    assert choice.options == ["third", "first", "second"]
+    assert run(at_first(model=["third", "second"])).selectbox(key="judge").value == "second"
+
+
 # -- filter, search, order, pages
 
 
