@@ -11,6 +11,7 @@ from typing import Any
 from swin_core import runs
 from swin_core.commands import shell
 from swin_core.errors import SwinError
+from swin_core.runs.files import resume_advice
 from swin_core.system.numbers import duration, is_number
 
 EXAMPLES = """examples:
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     resume.add_argument("--max-restarts", type=shell.count, metavar="N", help="restarts after a process died")
     resume.add_argument("--data-root", help="folder of the data sets (default: as before)")
+    shell.add_accept_changed_data(resume)
     rename = add_action("rename", "rename a run; its time stays", many=False)
     rename.add_argument("name", metavar="NAME", help="the new name")
     add_action("delete", "delete runs and all their files")
@@ -113,7 +115,7 @@ def change(options: argparse.Namespace, text: str) -> str:
     run = runs.find(path.name, options.runs_root if path == Path(path.name) else path.parent)
     if options.action == "stop" and options.now:
         runs.kill(run)
-        return f"{run.name} has ended; resume continues from its last checkpoint"
+        return f"{run.name} has ended; {resume_advice(run.folder)}"
     if options.action == "stop":
         runs.request_stop(run)
         return f"{run.name} is finishing its step and saving"
@@ -128,6 +130,7 @@ def change(options: argparse.Namespace, text: str) -> str:
         processes=options.processes,
         max_restarts=options.max_restarts,
         data_root=options.data_root,
+        accept_changed_data=options.accept_changed_data,
     )
     return f"{run.name} continues in the background; its log is {run.folder / 'log.txt'}"
 

@@ -25,6 +25,12 @@ def count(text: str) -> int:
     return int(text)
 
 
+def add_accept_changed_data(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that resume a run."""
+    text = "resume a run although files of its data were added, removed or renamed"
+    parser.add_argument("--accept-changed-data", action="store_true", help=text)
+
+
 def run(name: str, work: Callable[[], int]) -> int:
     """Return the exit status of a command: its own, 1 after a `SwinError`, 130 after Ctrl-C.
 

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--check", action="store_true", help="only measure memory and time on a few steps, as JSON")
     result.add_argument("--data-root", help="folder of the data sets (else SWIN_DATA_ROOT, else the cache folder)")
     result.add_argument("--runs-root", help="folder of the runs (else SWIN_RUNS_ROOT, else runs)")
+    shell.add_accept_changed_data(result)
     devices = result.add_argument_group("devices")
     devices.add_argument(
         "--devices", nargs="+", default=[], metavar="NAME", help="cpu, or cuda:0 cuda:1 (default: all GPUs)"
@@ -151,7 +152,8 @@ def run(arguments: argparse.Namespace) -> str:
         folder = Path(arguments.run) if Path(arguments.run).is_dir() else runs.find(arguments.run, root).folder
         if os.environ.get("RANK", "0") == "0":  # of several ranks, the first; the others wait for it before they read
             change_settings(folder.absolute(), settings)
-        state = launch(folder, None if _stderr_is_log(folder) else TrainingBar())
+        bar = None if _stderr_is_log(folder) else TrainingBar()
+        state = launch(folder, bar, arguments.accept_changed_data)
         return "" if under_torchrun() else _last_line(folder, state)
     config = recipe(arguments.recipe, **settings)
     devices, count = choose_devices(arguments.devices, arguments.processes)
@@ -183,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
         return BUSY if isinstance(error, RunError) and error.busy else 1
     except KeyboardInterrupt:
         print(
-            f"{shell.program('train')}: ended without saving; --run RUN resumes from the last checkpoint.",
+            f"{shell.program('train')}: ended without saving the last steps; --run RUN resumes it.",
             file=sys.stderr,
         )
         return 130

@@ -3,15 +3,25 @@
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from swin_core.errors import RunError
-from swin_core.runs.files import is_run_name, name_error, read_config, read_status, withdraw_stop, write_object
+from swin_core.runs.files import (
+    is_run_name,
+    name_error,
+    read_config,
+    read_status,
+    resume_advice,
+    withdraw_stop,
+    write_object,
+)
 from swin_core.runs.listing import Run, find
 from swin_core.runs.liveness import family, trainers_in, with_descendants
+from swin_core.runs.locks import run_lock
 from swin_core.system.atomic import atomic_write
 
 _SECONDS_TO_END = 10.0
@@ -82,7 +92,7 @@ def kill(run: Run, grace: float = 10.0) -> None:
     with suppress(OSError):
         withdraw_stop(now.folder)
     if read_status(now.folder).get("state") not in ("stopped", "finished", "failed"):
-        write_end(now.folder, "stopped", "ended by the user; resume it from its last checkpoint")
+        write_end(now.folder, "stopped", f"ended by the user; {resume_advice(now.folder)}")
 
 
 def wait_for_end(run: Run) -> None:
@@ -104,17 +114,17 @@ def rename(run: Run, name: str) -> Run:
     """
     if not is_run_name(name):
         raise name_error(name)
-    now = _ended(run, "renamed")
-    folder = now.folder.with_name(now.name.removesuffix(now.title) + name)
-    if folder == now.folder:
-        return now
-    if os.path.lexists(folder):
-        raise RunError(f"there is a run {folder.name!r} already; choose another name.")
-    try:
-        os.rename(now.folder, folder)
-        write_object(folder / "config.json", {**read_config(folder), "name": name})
-    except OSError as error:
-        raise RunError(f"run {now.name} cannot be renamed: {error.strerror}.") from error
+    with _ended(run, "renamed") as now:
+        folder = now.folder.with_name(now.name.removesuffix(now.title) + name)
+        if folder == now.folder:
+            return now
+        if os.path.lexists(folder):
+            raise RunError(f"there is a run {folder.name!r} already; choose another name.")
+        try:
+            os.rename(now.folder, folder)
+            write_object(folder / "config.json", {**read_config(folder), "name": name})
+        except OSError as error:
+            raise RunError(f"run {now.name} cannot be renamed: {error.strerror}.") from error
     return reread(folder)
 
 
@@ -124,14 +134,16 @@ def delete(run: Run) -> None:
     Raises:
         RunError: the run is running, or a file cannot be deleted.
     """
-    now = _ended(run, "deleted")
-    # Renamed first, so that no list shows a half-deleted run.
-    hidden = now.folder.with_name(f".{now.name}.deleted")
-    try:
-        os.rename(now.folder, hidden)
-        shutil.rmtree(hidden)
-    except OSError as error:
-        raise RunError(f"run {now.name} cannot be deleted: {error.strerror}; look at {error.filename!r}.") from error
+    with _ended(run, "deleted") as now:
+        # Renamed first, so that no list shows a half-deleted run.
+        hidden = now.folder.with_name(f".{now.name}.deleted")
+        try:
+            os.rename(now.folder, hidden)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            raise RunError(
+                f"run {now.name} cannot be deleted: {error.strerror}; look at {error.filename!r}."
+            ) from error
 
 
 def write_notes(run: Run, text: str) -> None:
@@ -158,12 +170,19 @@ def write_end(folder: Path, state: str, reason: str) -> None:
         write_object(folder / "status.json", changed)
 
 
-def _ended(run: Run, change: str) -> Run:
-    now = reread(run.folder)
-    if now.alive:
-        raise RunError(f"run {now.name} is running and cannot be {change}; stop it first.")
-    wait_for_end(now)
-    return now
+@contextmanager
+def _ended(run: Run, change: str) -> Iterator[Run]:
+    """Yield a run as it is now, locked so that nobody starts it meanwhile; raise `RunError` if it is running."""
+    running = RunError(f"run {run.name} is running and cannot be {change}; stop it first.")
+    if reread(run.folder).alive:
+        raise running
+    wait_for_end(run)
+    with run_lock(run.folder):
+        now = reread(run.folder)
+        if now.alive:
+            raise running
+        wait_for_end(now)  # a launcher that was started meanwhile has no lock yet
+        yield now
 
 
 def _has_ended(program: psutil.Process) -> bool:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import time
 from collections import Counter
@@ -15,8 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from swin_core.errors import RunError
-from swin_core.runs.liveness import identity, living
+from swin_core.runs.liveness import IDENTITY, identity, living
 from swin_core.system.atomic import atomic_write
 
 StrPath = str | os.PathLike[str]
@@ -79,8 +82,12 @@ def create(config: Mapping[str, Any], root: StrPath | None = None) -> Path:
                 break
             except FileExistsError:  # a run of that name was made within the same second
                 number += 1
-        (folder / "checkpoints").mkdir()
-        write_object(folder / "config.json", config)
+        try:
+            (folder / "checkpoints").mkdir()
+            write_object(folder / "config.json", config)
+        except OSError:  # the disk is full
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     except OSError as error:
         raise RunError(f"no run can be made in {str(parent)!r}: {error.strerror}; choose another folder.") from error
     return folder
@@ -130,19 +137,20 @@ def write_launch(folder: Path, **fields: Any) -> None:
 
     Args:
         folder: the run's folder.
-        fields: devices, processes, max_restarts, data_root. `pid`, `created` and `host` identify the launcher; if they
-            are missing or that process has ended, the caller is the launcher.
+        fields: devices, processes, max_restarts, data_root. The keys `IDENTITY` identify the launcher; if they are
+            missing or that process has ended, the caller is the launcher.
 
     Raises:
         RunError: the file cannot be written.
     """
-    launcher = {key: fields.get(key) for key in ("pid", "created", "host")}
-    if not living(launcher):
-        launcher = identity()
+    launcher = {key: fields.pop(key) for key in IDENTITY if key in fields}
+    program = living(launcher)
+    if program is None:
+        launcher, program = identity(), psutil.Process()
     try:
         write_object(folder / "launch.json", {**fields, **launcher, "started": time.time()})
         requested = (folder / "stop").lstat().st_mtime if stop_requested(folder) else math.inf
-        if requested < float(launcher["created"] or 0):
+        if requested < program.create_time():
             withdraw_stop(folder)
     except OSError as error:
         raise RunError(f"run {folder.name} cannot be started: {error.strerror}.") from error
@@ -204,6 +212,12 @@ def stop_requested(folder: Path) -> bool:
 def withdraw_stop(folder: Path) -> None:
     """Withdraw a request to stop."""
     (folder / "stop").unlink(missing_ok=True)
+
+
+def resume_advice(folder: Path) -> str:
+    """Return how a run that ended can go on: from its last checkpoint, or anew if it has none."""
+    saved = any((folder / "checkpoints" / name).is_file() for name in ("last.pt", "previous.pt"))
+    return "resume it from its last checkpoint" if saved else "it has no checkpoint yet, so resume starts it anew"
 
 
 def read_notes(folder: Path) -> str:

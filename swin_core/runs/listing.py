@@ -22,6 +22,7 @@ from swin_core.runs.files import (
     read_notes,
     read_object,
     read_status,
+    resume_advice,
     runs_root,
     stop_requested,
 )
@@ -34,7 +35,7 @@ RUN_STATES = ("starting", "running", "stopping", "stopped", "finished", "failed"
 
 _REMOTE_TIMEOUT = 30.0
 """Seconds after its last status for which a run on another machine counts as alive."""
-_SILENCE = 60.0
+_SILENCE = 30.0
 """Seconds without a new status that are reported for a run whose processes are alive."""
 _START_TIMEOUT = 60.0
 """Seconds that a launcher has until its first status."""
@@ -188,13 +189,13 @@ def _is_run(parent: Path, name: str) -> bool:
 
 def _read(folder: Path) -> Run:
     config, launch, status = read_config(folder), read_launch(folder), read_status(folder)
-    state, reason, alive = _state(launch, status)
+    state, reason, alive = _state(folder, launch, status)
     if alive and stop_requested(folder):
         state = "stopping"
     return Run(folder, config, launch, status, state, reason, alive)
 
 
-def _state(launch: dict[str, Any], status: dict[str, Any]) -> tuple[str, str, bool]:
+def _state(folder: Path, launch: dict[str, Any], status: dict[str, Any]) -> tuple[str, str, bool]:
     """Return a run's state, the reason, and whether it is alive."""
     written = status.get("state")
     reason = " ".join(str(status.get("reason") or "").split())
@@ -205,6 +206,8 @@ def _state(launch: dict[str, Any], status: dict[str, Any]) -> tuple[str, str, bo
     silence = _seconds_since(status.get("updated"))
     state = "running" if written == "running" else "starting"
     if living(status) or living(launch):
+        if state == "running" and status.get("stalled"):
+            reason = " ".join(str(status["stalled"]).split())
         if state == "running" and silence > _SILENCE:
             reason = f"no status for {_span(silence)}, but its processes are alive"
         return state, reason, True
@@ -215,7 +218,7 @@ def _state(launch: dict[str, Any], status: dict[str, Any]) -> tuple[str, str, bo
         return "died", f"no status from {host} for {_span(silence)}", False
     if not status and "pid" not in launch and _seconds_since(launch.get("started")) < _START_TIMEOUT:
         return "starting", "", True
-    return "died", "it ended without a message; resume it from its last checkpoint", False
+    return "died", f"it ended without a message; {resume_advice(folder)}", False
 
 
 def _seconds_since(moment: object) -> float:

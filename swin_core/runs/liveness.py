@@ -1,6 +1,7 @@
 """Which processes belong to a run, and whether they are alive.
 
-A process id alone is not enough: the system reuses it. The creation time distinguishes the two processes.
+A process id alone is not enough: the system reuses it. The boot of the machine and the clock ticks from there to the
+start of the process distinguish the two processes, and do not change when the clock is set.
 """
 
 import os
@@ -13,24 +14,45 @@ from typing import Any
 
 import psutil
 
+IDENTITY = ("pid", "boot", "ticks", "created", "host")
+"""Keys of what `identity` returns."""
+
 _TOLERANCE = 2.0
 """Seconds between two readings of one creation time: it is relative to the boot time, which is given in whole seconds
-and shifts by one when the clock is set."""
+and shifts when the clock is set."""
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """Return `pid`, `created` (Unix time) and `host`, which identify a process uniquely.
+    """Return `pid`, `host`, `boot` (the id of the machine's boot) and `ticks` (clock ticks from the boot to the start).
+
+    Together they identify a process uniquely. Systems without `/proc` have `created` (Unix time) instead of the last
+    two, and so have files of older versions.
 
     Args:
         pid: a living process of this machine; None for the caller.
     """
     program = psutil.Process(pid)
-    return {"pid": program.pid, "created": program.create_time(), "host": socket.gethostname()}
+    return {"pid": program.pid, **(_start(program.pid) or {"created": program.create_time()}), "host": _host()}
+
+
+def _start(pid: int) -> dict[str, Any] | None:
+    """Return `boot` and `ticks` of a process, or None where the system does not tell them."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        facts = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field, the program's name, may hold spaces and parentheses; the start is the 22nd.
+    return {"boot": boot, "ticks": int(facts.rpartition(b")")[2].split()[19])}
+
+
+def _host() -> str:
+    return socket.gethostname()
 
 
 def is_here(facts: Mapping[str, Any]) -> bool:
     """Return whether `facts` name a process of this machine."""
-    return facts.get("host") == socket.gethostname()
+    return facts.get("host") == _host()
 
 
 def living(facts: Mapping[str, Any]) -> psutil.Process | None:
@@ -39,11 +61,14 @@ def living(facts: Mapping[str, Any]) -> psutil.Process | None:
     None if `facts` are malformed, or if another process has the id now.
     """
     pid, created = facts.get("pid"), facts.get("created")
-    if not is_here(facts) or type(pid) is not int or pid <= 0 or not isinstance(created, int | float):
+    if not is_here(facts) or type(pid) is not int or pid <= 0:
         return None
     try:
         program = psutil.Process(pid)
-        same = abs(program.create_time() - created) <= _TOLERANCE
+        if "ticks" in facts:
+            same = {name: facts.get(name) for name in ("boot", "ticks")} == _start(pid)
+        else:
+            same = isinstance(created, int | float) and abs(program.create_time() - created) <= _TOLERANCE
         return program if same and program.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, OverflowError, ValueError):
         return None

@@ -22,6 +22,8 @@ _DEVICE = re.compile(r"cpu|mps|cuda:\d{1,3}")
 _DEVICE_OR_UUID = re.compile(rf"{_DEVICE.pattern}|(GPU|MIG)-[\w/-]+")
 _WRITE_TIMEOUT = 0.5
 """Seconds in which the owner of a new lock has written its name."""
+_HANDOVER = 1.0
+"""Seconds that a launcher waits for whoever started it to release the run."""
 
 
 @contextmanager
@@ -42,9 +44,9 @@ def device_locks(devices: Sequence[str], folder: Path) -> Iterator[None]:
     folder = Path(folder).resolve()
     locks = _lock_folder()
     owner = {"run": str(folder), **identity()}
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     with ExitStack() as stack:
-        if not _acquire(stack, locks / f"run-{digest}.lock"):
+        # Whoever starts a launcher holds the lock until the launcher's process is there.
+        if not _acquire(stack, _run_file(locks, folder), _HANDOVER):
             raise RunError(
                 f"run {folder.name} is already running in {folder.parent}; stop it first: "
                 f"swinlens runs stop {shlex.quote(str(folder))}",
@@ -57,6 +59,20 @@ def device_locks(devices: Sequence[str], folder: Path) -> Iterator[None]:
             record = _file(locks, key, "json")
             stack.callback(record.unlink, missing_ok=True)
             write_object(record, owner)
+        yield
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Lock a run while the block lasts, so that nobody else starts, changes or deletes it.
+
+    Raises:
+        RunError: somebody else does; `busy` is then true.
+    """
+    folder = Path(folder).resolve()
+    with ExitStack() as stack:
+        if not _acquire(stack, _run_file(_lock_folder(), folder)):
+            raise RunError(f"run {folder.name} is being started, changed or ended; try again in a moment.", busy=True)
         yield
 
 
@@ -98,10 +114,10 @@ def in_use(device: str, run: Path | None) -> RunError:
     )
 
 
-def _acquire(stack: ExitStack, path: Path) -> bool:
-    """Take a lock until `stack` closes; return whether it was free."""
+def _acquire(stack: ExitStack, path: Path, timeout: float = 0.0) -> bool:
+    """Take a lock until `stack` closes; return whether it was free or became free in time."""
     try:
-        stack.enter_context(FileLock(path, timeout=0, mode=0o600, thread_local=False))
+        stack.enter_context(FileLock(path, timeout=timeout, mode=0o600, thread_local=False))
     except Timeout:
         return False
     except OSError as error:
@@ -119,6 +135,10 @@ def _owner(locks: Path, key: str, timeout: float = 0.0) -> Path | None:
         if time.monotonic() >= until:
             return None
         time.sleep(0.02)
+
+
+def _run_file(locks: Path, folder: Path) -> Path:
+    return locks / f"run-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}.lock"
 
 
 def _file(locks: Path, key: str, kind: str) -> Path:

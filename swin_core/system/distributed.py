@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from swin_core.errors import ConfigError, PeerExitedError
+from swin_core.system.heartbeats import Heartbeats
 
 Shared = TypeVar("Shared")
 
@@ -31,6 +32,9 @@ _GRACE = 20.0
 """Seconds in which an orphaned process may finish its step and save."""
 
 _CPU = torch.device("cpu")
+
+_heartbeats: Heartbeats | None = None
+"""Those of the job that this process takes part in."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ class Ranks:
     """Device of this process."""
     group: dist.ProcessGroup | None = None
     """Group that exchanges CPU tensors, so that a flag does not wait for a GPU."""
+    heartbeats: Heartbeats | None = None
+    """Signs of life of all ranks; None for a single one."""
 
     @property
     def is_main(self) -> bool:
@@ -81,6 +87,10 @@ class Ranks:
                 dist.broadcast_object_list(values, 0, group=self.group)
         assert values[0] is not None
         return values[0]
+
+    def stalled(self) -> str:
+        """Return which rank stands still and keeps this one waiting, in one line; empty if all is well."""
+        return self.heartbeats.stalled() if self.heartbeats else ""
 
     def synchronise(self) -> None:
         """Wait until this rank's GPU has finished, so that a clock can be read."""
@@ -147,13 +157,18 @@ def join_ranks(devices: Sequence[str]) -> Iterator[Ranks]:
     store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+    global _heartbeats
     try:
         group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         assert isinstance(group, dist.ProcessGroup)
-        ranks = Ranks(rank, size, device, group)
+        _heartbeats = Heartbeats(store, rank, size)
+        ranks = Ranks(rank, size, device, group, _heartbeats)
         _share_cores(ranks)
         yield ranks
     finally:
+        if _heartbeats:
+            _heartbeats.end()
+            _heartbeats = None
         dist.destroy_process_group()
 
 
@@ -182,10 +197,13 @@ def _share_cores(ranks: Ranks) -> None:
 
 @contextmanager
 def peer_errors() -> Iterator[None]:
-    """Raise `PeerExitedError` where an exchange between ranks fails because a peer exited; log the original error.
+    """Mark an exchange between ranks; if it fails because a peer exited, log the error and raise `PeerExitedError`.
 
     All other errors pass unchanged, such as one of a backward pass itself or tensors of different shapes.
     """
+    heartbeats = _heartbeats
+    if heartbeats:
+        heartbeats.enter()
     try:
         yield
     except RuntimeError as error:
@@ -196,6 +214,9 @@ def peer_errors() -> Iterator[None]:
             raise
         log.error("the exchange with another process failed", exc_info=error)
         raise PeerExitedError("another process of this run is gone, so this one cannot go on.") from error
+    finally:
+        if heartbeats:
+            heartbeats.leave()
 
 
 def watch_parent(stop: Callable[[], None]) -> None:

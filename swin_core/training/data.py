@@ -24,6 +24,7 @@ from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.metrics import batch_size
 from swin_core.images.preprocessing import IMAGENET, normalise, to_float
 from swin_core.training.config import TrainConfig
+from swin_core.training.data_contents import DataContents
 from swin_core.weights.files import read_metadata
 
 MEAN = (0.5071, 0.4866, 0.4409)
@@ -230,6 +231,7 @@ class TrainingData:
     std: tuple[float, ...]
     skipped: tuple[SkippedFile, ...]
     """Files of a folder that are not used, as their first bytes tell."""
+    contents: DataContents
 
     @classmethod
     def load(
@@ -271,7 +273,8 @@ class TrainingData:
             is_rgb = channels == 3 and first.dtype == torch.uint8
             normalisation = (MEAN, STD) if is_rgb else train.statistics()
         mean, std = normalisation
-        data = cls(train_set.classes, train, validation, channels, tuple(mean), tuple(std), train_set.skipped)
+        contents = DataContents.of(train_set, validation_set)
+        data = cls(train_set.classes, train, validation, channels, tuple(mean), tuple(std), train_set.skipped, contents)
         if config.strict:
             refuse_files([*data.skipped, *data.unreadable()])
         return data

@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,10 +29,15 @@ from swin_core.class_names import match_classes
 from swin_core.errors import ConfigError, RunError, SwinError, first_names
 from swin_core.images.preprocessing import normalise
 from swin_core.models.modes import evaluation_mode
+from swin_core.runs.changing import write_end
+from swin_core.runs.files import resume_advice
+from swin_core.runs.liveness import trainers_in
+from swin_core.runs.starting import ACCEPT_CHANGED_DATA
 from swin_core.system.distributed import Ranks, join_ranks, under_torchrun, watch_parent
+from swin_core.system.heartbeats import PATIENCE
 from swin_core.training.config import TrainConfig
 from swin_core.training.objective import Teacher
-from swin_core.training.run_writer import OnMetrics
+from swin_core.training.run_writer import STATUS_SECONDS, OnMetrics
 from swin_core.training.trainer import train
 from swin_core.zoo.load import load, weights_file
 
@@ -64,12 +70,13 @@ def choose_devices(names: Sequence[str], count: int | None) -> tuple[tuple[str, 
     return devices, count
 
 
-def launch(folder: Path, on_metrics: OnMetrics | None = None) -> str:
+def launch(folder: Path, on_metrics: OnMetrics | None = None, accept_changed_data: bool = False) -> str:
     """Train in a run's folder, from its last checkpoint if there is one; its `launch.json` names the devices.
 
     Args:
         folder: a run's folder, made by `runs.create` and completed by `runs.write_launch`.
         on_metrics: as for `train`; used if this process itself trains.
+        accept_changed_data: as for `train`.
 
     Returns:
         "finished" or "stopped".
@@ -85,22 +92,27 @@ def launch(folder: Path, on_metrics: OnMetrics | None = None) -> str:
 
     def train_here() -> str:
         with join_ranks(devices) as ranks:
-            return _train(folder, ranks, facts.get("data_root"), on_metrics)
+            return _train(folder, ranks, facts.get("data_root"), on_metrics, accept_changed_data)
 
     if under_torchrun():
         return train_here()
     used = [devices[rank % len(devices)] for rank in range(count)]
     with runs.device_locks(used, folder):
         runs.write_launch(folder, **facts)
-        runs.write_status(folder, state="starting")
-        return train_here() if count == 1 and not restarts else _train_in_ranks(folder, count, restarts)
+        try:
+            runs.write_status(folder, state="starting")
+        except OSError as error:
+            raise RunError(f"run {folder.name} cannot be started: {error.strerror}.") from error
+        if count == 1 and not restarts:
+            return train_here()
+        return _train_in_ranks(folder, count, restarts, [ACCEPT_CHANGED_DATA] if accept_changed_data else [])
 
 
 def launch_new(folder: Path, on_metrics: OnMetrics | None = None) -> str:
     """`launch` a new run; delete its folder if it fails before its first step."""
     try:
         return launch(folder, on_metrics)
-    except SwinError:
+    except (SwinError, OSError):
         if "step" not in runs.read_status(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -125,7 +137,7 @@ def train_under_torchrun(
         is_first = [name for name, _ in used].index(host) == ranks.rank
         keys = {key for name, key in used if name == host}
         with runs.device_locks(sorted(keys), folder) if is_first else nullcontext():
-            return _train(folder, ranks, data_root, on_metrics)
+            return _train(folder, ranks, data_root, on_metrics, accept_changed_data=False)
 
 
 def _folder_of_agent(make: Callable[[], Path], root: Path) -> Path:
@@ -140,7 +152,9 @@ def _folder_of_agent(make: Callable[[], Path], root: Path) -> Path:
     return folder
 
 
-def _train(folder: Path, ranks: Ranks, data_root: str | None, on_metrics: OnMetrics | None) -> str:
+def _train(
+    folder: Path, ranks: Ranks, data_root: str | None, on_metrics: OnMetrics | None, accept_changed_data: bool
+) -> str:
     config = TrainConfig.of_run(folder)
     root = runs.runs_root(folder.parent)
     with _StopSignal(folder, ranks) as stop:
@@ -153,6 +167,7 @@ def _train(folder: Path, ranks: Ranks, data_root: str | None, on_metrics: OnMetr
             ranks=ranks,
             stopping=stop.is_set,
             on_metrics=on_metrics,
+            accept_changed_data=accept_changed_data,
         )
 
 
@@ -192,7 +207,7 @@ class _StopSignal:
         self._flag.set()
 
 
-def _train_in_ranks(folder: Path, count: int, restarts: int) -> str:
+def _train_in_ranks(folder: Path, count: int, restarts: int, options: Sequence[str]) -> str:
     """Start ranks with torchrun's agent, and write to the run's status how they ended."""
     # The agent runs in this process. `python -m torch.distributed.run` as a child would need more code: its exit status
     # does not name the rank that failed nor the signal that killed it, signals must be passed on, and the ranks must
@@ -208,10 +223,14 @@ def _train_in_ranks(folder: Path, count: int, restarts: int) -> str:
         max_restarts=restarts,
         monitor_interval=0.2,
     )
+    watch = _StallWatch(folder)
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", "swin_core.training", "--run", str(folder))
+        elastic_launch(config, sys.executable)("-u", "-m", "swin_core.training", "--run", str(folder), *options)
     except ChildFailedError as error:
-        reason = _failure(error)
+        if watch.reason:
+            write_end(folder, "stopped", f"{watch.reason}, so it ended without saving; {resume_advice(folder)}")
+            return "stopped"
+        reason = _failure(error, folder)
         _write_failed(folder, reason)
         raise RunError(reason) from error
     except SignalException as error:
@@ -219,17 +238,53 @@ def _train_in_ranks(folder: Path, count: int, restarts: int) -> str:
         if runs.read_status(folder).get("state") not in ("stopped", "finished", "failed"):
             reason = f"ended by {signal.Signals(error.sigval).name} before it could save"
             _write_failed(folder, reason)
-            raise RunError(f"the run was {reason}; resume it from its last checkpoint.") from error
+            raise RunError(f"the run was {reason}; {resume_advice(folder)}.") from error
+    finally:
+        watch.end()
     return str(runs.read_status(folder).get("state", "finished"))
+
+
+class _StallWatch:
+    """Ends the ranks of a run that is asked to stop and cannot, because one of them stands still.
+
+    Attributes:
+        reason: why it ended them; empty if it did not.
+    """
+
+    def __init__(self, folder: Path):
+        self.reason = ""
+        self._folder = folder
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        status, since = runs.read_status(self._folder), time.monotonic()
+        while not self._ended.wait(STATUS_SECONDS):
+            if (now := runs.read_status(self._folder)) != status:
+                status, since = now, time.monotonic()
+            silent = time.monotonic() - since
+            reason = str(
+                status.get("stalled") or (f"there was no status for {silent:.0f} s" if silent > PATIENCE else "")
+            )
+            if reason and runs.stop_requested(self._folder) and not self._ended.is_set():
+                self.reason = reason
+                for program in trainers_in(self._folder):
+                    with suppress(psutil.Error):
+                        program.kill()
+                status, since = runs.read_status(self._folder), time.monotonic()  # they may be started again
 
 
 def _write_failed(folder: Path, reason: str) -> None:
     """Write a failure to the status; the step and the metrics in it stay."""
-    status = {key: value for key, value in runs.read_status(folder).items() if key not in ("updated", "pid", "created")}
-    runs.write_status(folder, **{**status, "state": "failed", "reason": reason})
+    with suppress(OSError):  # the disk is full; without a status the run is listed as dead
+        runs.write_status(folder, **{**runs.read_status(folder), "state": "failed", "reason": reason})
 
 
-def _failure(error: ChildFailedError) -> str:
+def _failure(error: ChildFailedError, folder: Path) -> str:
     """Return which rank failed first, and why. Ranks that only lost their peer come last."""
 
     def order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, float]:
@@ -241,8 +296,7 @@ def _failure(error: ChildFailedError) -> str:
     if failure.exitcode < 0:
         return (
             f"process {rank} of {max(len(error.failures), rank + 1)} was killed by "
-            f"{signal.Signals(-failure.exitcode).name}, possibly out of memory; "
-            "resume the run from its last checkpoint."
+            f"{signal.Signals(-failure.exitcode).name}, possibly out of memory; {resume_advice(folder)}."
         )
     message: Any = failure.message  # torchrun's own text, or what `report_error` recorded
     text = str(message.get("message", "") if isinstance(message, dict) else message)

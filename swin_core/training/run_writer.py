@@ -4,12 +4,14 @@ Only rank 0 writes. Each file is replaced whole or grows by whole lines, so that
 crash at any byte leaves files that load.
 """
 
+import errno
 import json
 import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ import psutil
 
 from swin_core import runs
 from swin_core.data.dataset import SkippedFile
-from swin_core.errors import RunError
+from swin_core.errors import RunError, SwinError
 from swin_core.evaluation.metrics import Metrics
 from swin_core.models.swin import Swin
 from swin_core.runs.files import data_lines, read_data, write_object
 from swin_core.system.atomic import atomic_write
-from swin_core.training.checkpoint import write_checkpoint
+from swin_core.training.checkpoint import LAST, PREVIOUS, is_complete, write_checkpoint
 from swin_core.training.config import TrainConfig
 from swin_core.weights.files import save_weights
 
@@ -42,15 +44,23 @@ class RunWriter:
         folder: the run's folder, as `runs.create` makes it.
         config: the run's settings.
         on_metrics: called after each step and each epoch with a dictionary of metrics.
+        stalled: returns which rank stands still, in one line; empty if all is well.
 
     Attributes:
         metadata: what goes into the weights files: labels, mean, standard deviation, image size.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, on_metrics: OnMetrics | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        on_metrics: OnMetrics | None = None,
+        stalled: Callable[[], str] = lambda: "",
+    ):
         self.folder, self.config = folder, config
         self.metadata: dict[str, Any] = {}
         self._on_metrics = on_metrics or (lambda metrics: None)
+        self._stalled = stalled
         self._status: dict[str, Any] = {"state": "starting", "epochs": config.epochs}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -82,7 +92,7 @@ class RunWriter:
         """Write how the run ended: "finished", "stopped" or "failed"."""
         self._ended.set()
         self._write_log(f"{state}: {reason}" if reason else state)
-        self._update_status(state=state, reason=reason)
+        self._update_status(state=state, reason=reason, stalled="")
         self._log.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
@@ -93,7 +103,7 @@ class RunWriter:
     def _keep_updating(self) -> None:
         process = psutil.Process()
         while not self._ended.wait(STATUS_SECONDS):
-            self._update_status(memory_bytes=process.memory_info().rss)
+            self._update_status(memory_bytes=process.memory_info().rss, stalled=self._stalled())
 
     def _update_status(self, **facts: Any) -> None:
         with self._lock:
@@ -182,18 +192,51 @@ class RunWriter:
         if lines:
             self._on_metrics({"data": lines})
 
+    def remark(self, text: str) -> None:
+        """Report something about the start of the run: in its log, its status and to `on_metrics`."""
+        self._write_log(text)
+        self._on_metrics({"data": [text]})
+        self._update_status(reason=text)
+
     def checkpoint(self, state: dict[str, Any], **facts: Any) -> None:
         """Write the whole state of the run, and `facts` to its status."""
-        write_checkpoint(self.folder / "checkpoints" / "last.pt", state)
+        write_checkpoint(self.folder / "checkpoints", state)
         self._update_status(**facts)
 
     def drop_after(self, epoch: int, step: int) -> None:
-        """Drop metrics newer than the checkpoint, which the resumed run will write again."""
+        """Drop metrics newer than the checkpoint, which the resumed run will write again; all if there is none."""
         for name, key, last in (("metrics.jsonl", "epoch", epoch), ("steps.jsonl", "step", step)):
             path = self.folder / name
-            lines = path.read_text().splitlines() if path.is_file() else []
-            with atomic_write(path) as file:
-                file.write("".join(f"{line}\n" for line in lines if _is_until(line, key, last)).encode())
+            if not path.is_file():
+                continue
+            text = path.read_text()
+            kept = "".join(f"{line}\n" for line in text.splitlines() if _is_until(line, key, last))
+            if kept != text:
+                with atomic_write(path) as file:
+                    file.write(kept.encode())
+
+
+@contextmanager
+def failures_written(writer: RunWriter | None) -> Iterator[None]:
+    """Write an error to the run's status and raise it; a full disk becomes a `RunError`."""
+    try:
+        yield
+    except BaseException as error:
+        reason = str(error) if isinstance(error, SwinError) else f"{type(error).__name__}: {error}"
+        cause = error if isinstance(error, OSError) else error.__cause__
+        disk_full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+        if disk_full:
+            reason = "no space is left on the disk; free some and resume the run"
+            if writer is not None:
+                folder = writer.folder / "checkpoints"
+                intact = any(is_complete(folder / name) for name in (LAST, PREVIOUS))
+                reason += ", its last checkpoint is intact" if intact else "; it has no checkpoint yet and starts anew"
+            reason += "."
+        if writer is not None:
+            writer.end("failed", reason)
+        if disk_full:
+            raise RunError(reason) from error
+        raise
 
 
 def _is_until(line: str, key: str, last: int) -> bool:

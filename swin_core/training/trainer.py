@@ -5,12 +5,10 @@ of two ranks gives the losses of the same run on one, and a run that was stopped
 losses of one that never stopped. `run_writer` writes the run's folder.
 """
 
-import errno
 import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,21 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from swin_core import runs
-from swin_core.errors import ConfigError, RunError, SwinError, WeightsError
+from swin_core.errors import ConfigError, RunError, WeightsError
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import DropPath, Swin
 from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
 from swin_core.system.memory import keep_freed_memory
-from swin_core.training.checkpoint import read_checkpoint
+from swin_core.training.checkpoint import newest_checkpoint
 from swin_core.training.config import TrainConfig
 from swin_core.training.data import TrainingData, normalisation_of, refuse_files
+from swin_core.training.data_contents import check_data
 from swin_core.training.muon import has_bfloat16
 from swin_core.training.objective import Objective, Teacher, balanced_weights
 from swin_core.training.optim import build_optimizers, freeze, learning_rate, moving_average
 from swin_core.training.random_draws import Draws, seeded, split_batch
 from swin_core.training.recipes import marks
-from swin_core.training.run_writer import OnMetrics, RunWriter
+from swin_core.training.run_writer import OnMetrics, RunWriter, failures_written
 from swin_core.weights.files import load_weights
 
 MAX_LINES_PER_EPOCH = 20
@@ -50,8 +49,9 @@ def train(
     ranks: Ranks = SINGLE,
     stopping: Callable[[], bool] = lambda: False,
     on_metrics: OnMetrics | None = None,
+    accept_changed_data: bool = False,
 ) -> str:
-    """Train a model in a run's folder, from its last checkpoint if there is one.
+    """Train a model in a run's folder, from its newest intact checkpoint if there is one.
 
     Args:
         config: all settings.
@@ -62,6 +62,7 @@ def train(
         ranks: the processes that train together, and this one's device.
         stopping: called after each step; if true, the run saves and stops.
         on_metrics: called in rank 0 after each step and each epoch with a dictionary of metrics.
+        accept_changed_data: go on although the data are not those that the run was trained on.
 
     Returns:
         "finished" or "stopped".
@@ -70,32 +71,14 @@ def train(
         SwinError: data, weights or settings do not fit, the loss is not finite, or the disk is full. The run's status
             has the reason.
     """
-    writer = RunWriter(folder, config, on_metrics) if ranks.is_main else None
-    with _failures_written(writer):
-        trainer = Trainer.prepare(config, folder, init, teacher, root, ranks, writer)
+    writer = RunWriter(folder, config, on_metrics, ranks.stalled) if ranks.is_main else None
+    with failures_written(writer):
+        trainer = Trainer.prepare(config, folder, init, teacher, root, ranks, writer, accept_changed_data)
         state = trainer.run(stopping)
     if writer is not None:
         early = f"no better validation for {config.patience} epochs" if trainer.ends_early else ""
         writer.end(state, early)
     return state
-
-
-@contextmanager
-def _failures_written(writer: RunWriter | None) -> Iterator[None]:
-    """Write an error to the run's status and raise it; a full disk becomes a `RunError`."""
-    try:
-        yield
-    except BaseException as error:
-        reason = str(error) if isinstance(error, SwinError) else f"{type(error).__name__}: {error}"
-        cause = error if isinstance(error, OSError) else error.__cause__
-        disk_full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
-        if disk_full:
-            reason = "no space is left on the disk; free some and resume the run, its last checkpoint is intact."
-        if writer is not None:
-            writer.end("failed", reason)
-        if disk_full:
-            raise RunError(reason) from error
-        raise
 
 
 @dataclass
@@ -162,19 +145,24 @@ class Trainer:
         root: str | Path | None,
         ranks: Ranks,
         writer: RunWriter | None,
+        accept_changed_data: bool,
     ) -> "Trainer":
-        """Read images and weights, and restore the last checkpoint if there is one."""
-        checkpoint = folder / "checkpoints" / "last.pt"
-        resumed = checkpoint.is_file()
+        """Read images and weights, and restore the newest intact checkpoint if there is one."""
+        checkpoint = newest_checkpoint(folder / "checkpoints")
         data = TrainingData.load(config, root, ranks.device, None if init is None else normalisation_of(init))
+        change = check_data(data.contents, checkpoint.state, accept_changed_data) if checkpoint else {}
         model = new_model(config, data)
-        if init is not None and not resumed:
+        if init is not None and checkpoint is None:
             load_weights(model, init)
         teacher_model = teacher(data.classes) if teacher is not None else None
         trainer = cls(config, data, model.to(ranks.device), ranks, writer, teacher_model)
-        if resumed:
-            trainer.restore(read_checkpoint(checkpoint))
+        if checkpoint:
+            trainer.restore(checkpoint.state)
+        if change:  # the epoch has other batches
+            trainer.position = replace(trainer.position, index=0, loss=0.0, pictures=0, seconds=0.0)
         if writer is not None:
+            if change:
+                runs.add_change(folder, trainer.position.epoch, change)
             marked = marks(config.to_dict(), runs.read_changes(folder))
             writer.metadata = {
                 "labels": data.classes,
@@ -183,8 +171,9 @@ class Trainer:
                 "image_size": config.image_size,
                 "description": "; ".join([f"trained on {Path(config.data).name}", *marked]),
             }
-            if resumed:
-                writer.drop_after(trainer.position.epoch, trainer.step)
+            writer.drop_after(trainer.position.epoch, trainer.step)
+            if checkpoint and checkpoint.remark:
+                writer.remark(checkpoint.remark)
         return trainer
 
     @property
@@ -367,6 +356,7 @@ class Trainer:
         if self.writer is not None:
             state = {
                 "place": asdict(self.position),
+                "data": self.data.contents.to_dict(),
                 "model": self.model.state_dict(),
                 "average": [value.detach() for value in self.average.module.parameters()] if self.average else [],
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],

@@ -22,6 +22,7 @@ from swin_core.errors import WeightsError
 from swin_core.models.config import SwinConfig
 from swin_core.models.swin import Swin
 from swin_core.system.atomic import atomic_write
+from swin_core.system.seal import is_intact
 from swin_core.weights.adapt import Adapter, check_variant
 from swin_core.weights.key_layouts import convert, convert_with_buffers, quoted
 from swin_core.weights.shapes import config_of
@@ -181,6 +182,8 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
             return safetensors.torch.load_file(path)
         except Exception as error:  # the parser raises errors of its own classes
             raise _damaged(path, error) from error
+    if is_intact(path) is False:  # a checkpoint of a run
+        raise WeightsError(f"{path.name!r} is cut short or damaged: its checksum differs.")
     content = unpickle(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path.name!r} is no state dict: it holds {type(content).__name__}.")

@@ -229,9 +229,8 @@ def test_a_reused_pid_is_never_signalled(root: Path) -> None:
     """The system gave the id to an unrelated process."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        created = psutil.Process(other.pid).create_time()
         folder = runs.create(SETTINGS, root)
-        facts = {"pid": other.pid, "created": created - 3600, "host": socket.gethostname()}
+        facts = {**runs.identity(other.pid), "ticks": 1}
         for file in ("launch.json", "status.json"):
             (folder / file).write_text(json.dumps({"state": "running", "updated": time.time(), **facts}))
         run = runs.find(folder.name, root)

@@ -12,6 +12,7 @@ import pytest
 
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError
+from swin_core.runs.files import resume_advice
 from swin_core.training import TrainConfig
 from tests.fixtures.started import SETTINGS, again, stopped_run
 
@@ -70,6 +71,22 @@ def test_the_folder_of_runs_is_named_by_argument_then_variable(monkeypatch: pyte
     assert runs.runs_root("given") == Path("given")
 
 
+def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(RunError, match=r"no run can be made in .*: No space left on device; choose another folder"):
+        runs.create(SETTINGS, tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_advice_names_a_checkpoint_only_where_there_is_one(run: runs.Run) -> None:
+    assert resume_advice(run.folder) == "it has no checkpoint yet, so resume starts it anew"
+    (run.folder / "checkpoints" / "previous.pt").touch()
+    assert resume_advice(run.folder) == "resume it from its last checkpoint"
+
+
 def test_a_new_launcher_withdraws_only_older_stop_requests(run: runs.Run) -> None:
     (run.folder / "stop").touch()
     runs.write_launch(run.folder, **run.launch)
@@ -81,7 +98,7 @@ def test_a_new_launcher_withdraws_only_older_stop_requests(run: runs.Run) -> Non
 
 def test_the_launcher_is_the_caller_unless_another_lives(run: runs.Run) -> None:
     me = runs.identity()
-    runs.write_launch(run.folder, devices=["cpu"], **(me | {"created": 1.0}), started=1.0)
+    runs.write_launch(run.folder, devices=["cpu"], **(me | {"ticks": 1}), started=1.0)
     facts = runs.read_launch(run.folder)
     assert {key: facts[key] for key in me} == me
     assert abs(facts["started"] - time.time()) < 5

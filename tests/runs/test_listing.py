@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -125,9 +126,13 @@ def test_states_before_the_first_status(root: Path) -> None:
     assert state(root, None, {"devices": ["cpu"], "started": time.time() - 999}) == ("died", False)
     assert state(root, None, runs.identity()) == ("starting", True)
     me = runs.identity()
-    for moved in (-1.001, 1.001):  # the boot's time, of which all others are counted, moves by whole seconds
-        assert state(root, None, me | {"created": me["created"] + moved}) == ("starting", True)
-    assert state(root, None, me | {"created": 0.0}) == ("died", False)
+    for other in ({"ticks": me["ticks"] + 1}, {"boot": "another"}, {"ticks": "1"}, {"boot": None}):
+        assert state(root, None, me | other) == ("died", False)
+    # Files of older versions have the Unix time of the start instead; the boot's time moves by whole seconds.
+    old, created = {"pid": me["pid"], "host": me["host"]}, psutil.Process().create_time()
+    for moved in (-1.001, 1.001):
+        assert state(root, None, old | {"created": created + moved}) == ("starting", True)
+    assert state(root, None, old | {"created": 0.0}) == ("died", False)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import pytest
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.runs import starting
-from tests.fixtures.started import SETTINGS, STUB, eventually, started, stubbed_root
+from swin_core.runs.locks import run_lock
+from tests.fixtures.started import SETTINGS, STUB, eventually, started, stopped_run, stubbed_root
 
 
 @pytest.fixture
@@ -134,3 +135,30 @@ def test_a_lock_folder_of_another_user_is_refused(root: Path, tmp_path: Path) ->
     place.unlink()
     with runs.device_locks(["cpu"], folder):
         assert place.stat().st_mode & 0o077 == 0
+
+
+def test_a_locked_run_is_not_changed(root: Path) -> None:
+    """Such as one that another program deletes, or whose launcher is about to start."""
+    run = stopped_run(root)
+    with run_lock(run.folder):
+        for change in (runs.delete, runs.resume, lambda run: runs.rename(run, "other")):
+            with pytest.raises(RunError, match="is being started, changed or ended; try again in a moment") as caught:
+                change(run)
+            assert caught.value.busy
+    runs.delete(run)
+
+
+def test_a_launcher_waits_for_who_started_it(root: Path) -> None:
+    """Whoever resumes a run holds its lock until the launcher's process is there."""
+    run, locked = stopped_run(root), threading.Event()
+
+    def launch() -> None:
+        with runs.device_locks(["cpu"], run.folder):
+            locked.set()
+
+    launcher = threading.Thread(target=launch)
+    with run_lock(run.folder):
+        launcher.start()
+        assert not locked.wait(0.1)
+    launcher.join()
+    assert locked.is_set()

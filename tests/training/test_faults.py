@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from swin_core import runs
 from swin_core.errors import RunError
-from swin_core.training import TrainConfig, train
+from swin_core.training import TrainConfig, launch, train
 from swin_core.training.checkpoint import read_checkpoint
 from tests.fixtures.shell import CLASSES, TRAIN, Shell, assert_same_figures, figures, pictures, shell, small
 from tests.fixtures.started import eventually
@@ -139,6 +141,28 @@ def test_nothing_outlives_a_launcher_that_was_killed(shell: Shell, config: Train
     assert shell.do(TRAIN, "--run", str(run)) == 0, shell.said()
     assert state(run) == ("finished", "")
     assert figures(run) == [pytest.approx(line, abs=1e-5) for line in figures(whole)]
+
+
+def test_a_run_that_stands_still_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks ignore the request, since one of them waits for the other; the launcher ends them."""
+    monkeypatch.setattr(launch, "STATUS_SECONDS", 0.02)
+    run = runs.create({"name": "mine"}, tmp_path)
+    runs.write_status(run, state="running", stalled="process 1 of 2 has given no sign of life for 30 s")
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "--run", str(run)]) for _ in range(2)
+    ]
+    ranks[1].send_signal(signal.SIGSTOP)
+    watch = launch._StallWatch(run)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            ranks[0].wait(0.3)
+        (run / "stop").touch()
+        assert [rank.wait(20) for rank in ranks] == [-signal.SIGKILL] * 2
+        assert watch.reason == "process 1 of 2 has given no sign of life for 30 s"
+    finally:
+        watch.end()
+        for rank in ranks:
+            rank.kill()
 
 
 def train_alone(config: TrainConfig, folder: Path) -> None:

@@ -1,0 +1,121 @@
+"""Runs that are resumed: from which checkpoint, on which data, and which lines of their metrics stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swin_core import runs
+from swin_core.errors import RunError
+from swin_core.training import TrainConfig, train
+from tests.fixtures.shell import write_pictures
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train two epochs; return a folder with the images and the run."""
+    folder = tmp_path_factory.mktemp("trained")
+    images = write_pictures(folder / "images", (6, 6, 6))
+    config = TrainConfig(data=str(images), variant="swin_nano", image_size=16, batch_size=5, epochs=2, holdout=0.2)
+    run = runs.create(config.to_dict(), folder / "runs")
+    train(config, run)
+    return folder
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> tuple[TrainConfig, Path]:
+    """A copy of the images and the run, which is to go on for one epoch more."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    [run] = (tmp_path / "runs").iterdir()
+    config = replace(TrainConfig.of_run(run), data=str(tmp_path / "images"), epochs=3)
+    return config, run
+
+
+def epochs(run: Path) -> list[int]:
+    return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps(run: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (run / "steps.jsonl").read_text().splitlines()]
+
+
+def test_a_damaged_checkpoint_falls_back_and_says_so(copied: tuple[TrainConfig, Path]) -> None:
+    config, run = copied
+    content = bytearray((run / "checkpoints" / "last.pt").read_bytes())
+    content[len(content) // 2] ^= 4
+    (run / "checkpoints" / "last.pt").write_bytes(content)
+    told: list[dict[str, Any]] = []
+    assert train(config, run, on_metrics=told.append) == "finished"
+    line = "'last.pt' is cut short or damaged: its checksum differs; 'previous.pt' is used instead"
+    assert {"data": [line]} in told
+    assert line in (run / "log.txt").read_text()
+    assert epochs(run) == [1, 2, 3]
+    assert steps(run) == list(range(1, 10))
+
+
+def test_a_run_without_a_checkpoint_starts_anew_and_doubles_no_line(copied: tuple[TrainConfig, Path]) -> None:
+    """Killed after the metrics of its first epoch, before the checkpoint."""
+    config, run = copied
+    for path in (run / "checkpoints").glob("*.pt"):
+        path.unlink()
+    assert train(replace(config, epochs=1), run) == "finished"
+    assert epochs(run) == [1]
+    assert steps(run) == [1, 2, 3]
+
+
+def test_changed_images_are_refused_unless_accepted(copied: tuple[TrainConfig, Path]) -> None:
+    config, run = copied
+    data = Path(config.data)
+    shutil.copy(data / "ant" / "00.png", data / "ant" / "06.png")
+    (data / "bee" / "03.png").rename(data / "bee" / "30.png")
+    with pytest.raises(
+        RunError, match=r"not those that the run was trained on \(.*1 more .* image of ant.*of bee.*\)"
+    ) as refused:
+        train(config, run)
+    assert str(refused.value).endswith("; restore them, or go on all the same with --accept-changed-data.")
+    assert runs.read_status(run)["state"] == "failed"
+    assert epochs(run) == [1, 2]
+    assert train(config, run, accept_changed_data=True) == "finished"
+    assert epochs(run) == [1, 2, 3]
+    [remark] = runs.find(run.name, run.parent).remarks
+    assert remark.startswith("changed after epoch 2: images 18 to 19 (")
+    assert train(config, run) == "finished"  # the new checkpoint has the new data
+
+
+def test_changed_classes_are_refused_even_if_changes_are_accepted(copied: tuple[TrainConfig, Path]) -> None:
+    config, run = copied
+    data = Path(config.data)
+    (data / "ant").rename(data / "yak")
+    for accept in (False, True):
+        with pytest.raises(RunError, match=r"class yak new; class ant gone.*its classes would be mixed up; restore"):
+            train(config, run, accept_changed_data=accept)
+
+
+def test_a_full_disk_names_a_checkpoint_only_where_there_is_one(
+    copied: tuple[TrainConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = copied
+    sync = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size > 100_000:  # small files still find a place
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(RunError, match=r"free some and resume the run, its last checkpoint is intact\.$"):
+        train(config, run)
+    for name in ("last.pt", "previous.pt"):
+        path = run / "checkpoints" / name
+        path.write_bytes(path.read_bytes()[:-9])
+    new = runs.create(config.to_dict(), run.parent)
+    with pytest.raises(RunError, match=r"free some and resume the run; it has no checkpoint yet and starts anew\.$"):
+        train(config, new)
