@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "swinlens-demo-"
 TRIM_SECONDS = 10
-"""Interval at which freed memory is returned to the system."""
+"""Interval at which freed memory is returned to the system, and files of sessions that ended are deleted."""
+GRACE_SECONDS = 30
+"""How long files outlive their session: a lost connection may come back."""
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 NO_LINK = "No public link could be made, since Gradio's servers cannot be reached; the local page still works."
 
 
@@ -40,6 +43,14 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--share", action="store_true", help="make a public link, for a week at most")
     result.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for this name and password")
+    result.add_argument(
+        "--hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="host names under which a reverse proxy shows the demo (default: this machine's own; any, if "
+        "GRADIO_SERVER_NAME opens the demo to a network)",
+    )
     result.add_argument(
         "--models",
         nargs="+",
@@ -77,7 +88,14 @@ def _public_link(blocks: "Blocks") -> str:
     return ""
 
 
-def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
+def _hosts(named: list[str], share: bool) -> list[str]:
+    """Return the host names under which the demo is reached: any, unless it listens on this machine only."""
+    if not named and os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1") not in LOOPBACK:
+        return ["*"]
+    return [*LOOPBACK, *named, *(["*.gradio.live"] if share else [])]
+
+
+def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool, hosts: list[str]) -> None:
     """Run the demo until SIGTERM or Ctrl-C."""
     # Gradio reads these when it is imported. Nothing about this machine or its visitors is sent anywhere.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -92,13 +110,14 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool) -> None:
     gc.freeze()
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    print(f"SwinLens demo: {launch(blocks, auth)}", flush=True)
+    print(f"SwinLens demo: {launch(blocks, demo, auth, hosts)}", flush=True)
     try:
         if share:
             link = _public_link(blocks)
             print(f"Public link: {link}" if link else NO_LINK, flush=True)
         while not ended.wait(TRIM_SECONDS):
             return_freed_memory()
+            demo.files.sweep(GRACE_SECONDS)
     except KeyboardInterrupt:
         print()
     finally:
@@ -112,7 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()
     try:
-        _serve(Demo(tuple(dict.fromkeys(options.models)), folder), _login(options.auth), options.share)
+        demo = Demo(tuple(dict.fromkeys(options.models)), folder)
+        _serve(demo, _login(options.auth), options.share, _hosts(options.hosts, options.share))
     except (SwinError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,14 +6,16 @@ All input is checked here, since the demo may be on the open network.
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from dashboard.demo.request_limits import NOT_AN_UPLOAD
+from dashboard.demo.gate import NOT_AN_UPLOAD
+from dashboard.demo.turns import Turns
+from dashboard.demo.visitor_files import VisitorFiles
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
@@ -30,6 +32,7 @@ UPLOAD_BYTES = 20 * 2**20
 _SHORTER_SIDE = 512
 """Large images are reduced to a shorter side of 2 to 4 times this, more than any model or cell shows."""
 _NAME_LENGTH = 60
+GONE = "the upload is gone (deleted after an hour, with its page, or to make room): send it again."
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Demo:
     models: tuple[str, ...]
     folder: Path
     """Holds uploads and the files of answers."""
+    files: VisitorFiles = field(default_factory=VisitorFiles)
+    turns: Turns = field(default_factory=Turns)
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -155,7 +160,9 @@ class Demo:
             with open(path, "rb") as file:
                 return file.read(UPLOAD_BYTES + 1)
         except OSError as error:
-            raise ImageError("the upload is gone, since uploads are deleted after an hour: send it again.") from error
+            raise ImageError(
+                "the upload is gone (deleted after an hour, with its page, or to make room): send it again."
+            ) from error
 
     def new_file(self, name: str) -> Path:
         """Return the path of a new file of an answer, in a folder whose name cannot be guessed."""

@@ -1,17 +1,19 @@
 """The demo's Gradio page and its API: components and events."""
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dashboard.demo.answers import UPLOAD_BYTES, Answer, Demo
+from dashboard.demo.gate import INVALID_REQUEST, Gate, refuse_urls
 from dashboard.demo.markup import IMAGE_ALONE, heat_maps, notice, slider_images
-from dashboard.demo.request_limits import INVALID_REQUEST, RequestLimits, refuse_urls
 from dashboard.demo.theme import CSS, theme
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.formatting import unexpected
@@ -23,12 +25,12 @@ from swin_core.errors import SwinError
 from swin_core.figures.files import encode
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOGO = Path(__file__).parent.parent / "logo.svg"
 TOP1, BEST = "Top-1 class of each model", "Best for each model"
-QUEUE_LENGTH = 64
-CONCURRENT_ANSWERS = 2
-"""A model answers one request at a time; another image may be decoded meanwhile."""
+QUEUE_LENGTH = 256
+"""Requests that Gradio hands on at once; they wait for their visitor's turn in `Turns`, which takes fewer."""
 UPLOAD_SECONDS, CLEANUP_SECONDS = 3600, 300
 """How long uploads are kept, and the interval at which old ones are deleted."""
 QUEUE_SECONDS = 0.05
@@ -39,12 +41,10 @@ REQUEST_OVERHEAD = 2**20
 """Bytes of a request besides the image."""
 
 FOOT = (
-    '<p class="swin-foot">Uploads are deleted after an hour. A heat map shows where the evidence for a class lies, not '
-    'whether the prediction is right. <a href="?view=api">For programs</a></p>'
+    '<p class="swin-foot">Uploads are deleted when you close the page. A heat map shows where the evidence for a class '
+    'lies, not whether the prediction is right. <a href="?view=api">For programs</a></p>'
 )
 
-QUEUED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": CONCURRENT_ANSWERS}
-"""Options of all events that use a model."""
 RAW: dict[str, Any] = {"preprocess": False}
 """Gradio's components would decode images and check names themselves; `Demo` does both."""
 
@@ -80,6 +80,13 @@ def _describe_error(error: Exception) -> str:
 
 def page(demo: Demo) -> gr.Blocks:
     """Build the page and the API of a demo, without starting the server."""
+
+    async def ended(request: gr.Request) -> None:
+        """Forget what belongs to a session whose page was closed."""
+        session = request.session_hash or ""
+        demo.turns.leave(session)
+        demo.files.end(session)
+
     blocks = _Blocks(title="SwinLens", analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, UPLOAD_SECONDS))
     with blocks:
         logo = "data:image/svg+xml," + quote(LOGO.read_text(encoding="utf-8"))
@@ -90,15 +97,17 @@ def page(demo: Demo) -> gr.Blocks:
         _build_page(demo, blocks)
         gr.HTML(FOOT)
         _build_api(demo)
-    blocks.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=CONCURRENT_ANSWERS)
+        blocks.unload(ended)
+    blocks.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=None)
     blocks._queue.sleep_when_free = QUEUE_SECONDS  # no parameter sets it
     return blocks
 
 
-def launch(blocks: gr.Blocks, auth: tuple[str, str] | None = None) -> str:
+def launch(blocks: gr.Blocks, demo: Demo, auth: tuple[str, str] | None = None, hosts: Sequence[str] = ("*",)) -> str:
     """Start the server in the background and return the page's URL.
 
-    It listens at the environment's `GRADIO_SERVER_NAME`, which hosts of demos set, else on 127.0.0.1.
+    It answers requests to the names `hosts` only, so that no other web page reaches it under a name of its own (DNS
+    rebinding). It listens at the environment's `GRADIO_SERVER_NAME`, which hosts of demos set, else on 127.0.0.1.
     """
     _, address, _ = blocks.launch(
         share=False,
@@ -117,7 +126,20 @@ def launch(blocks: gr.Blocks, auth: tuple[str, str] | None = None) -> str:
         mcp_server=False,
         theme=theme(),
         css=CSS,
-        app_kwargs={"middleware": [Middleware(RequestLimits, max_bytes=UPLOAD_BYTES + REQUEST_OVERHEAD)]},
+        # Requests wait for their turn in `Turns`, not for a thread.
+        max_threads=QUEUE_LENGTH,
+        app_kwargs={
+            "middleware": [
+                Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+                Middleware(
+                    Gate,
+                    upload_bytes=UPLOAD_BYTES + REQUEST_OVERHEAD,
+                    files=demo.files,
+                    turns=demo.turns,
+                    frames="https://huggingface.co" if "SPACE_ID" in os.environ else "",
+                ),
+            ]
+        },
     )
     return str(address)
 
@@ -171,31 +193,42 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
         api_visibility="private",
         show_progress="minimal",
         show_progress_on=maps,
-        **QUEUED,
         **RAW,
     )
     files = [str(file) for file in sample_files.values()]
-    examples.click(
-        lambda number: files[number], examples, image, api_visibility="private", show_progress="hidden", queue=False
-    )
+    examples.click(lambda number: files[number], examples, image, api_visibility="private", show_progress="hidden")
 
 
-def _update_page(demo: Demo) -> Callable[..., tuple[Any, ...]]:
+async def _take_turn(demo: Demo, request: gr.Request, upload: object, work: Callable[[], T]) -> T:
+    """Run `work` on a visitor's upload when it is the visitor's turn.
+
+    Raises:
+        SwinError: of `work`, or the demo is busy.
+    """
+    session = request.session_hash or ""
+    demo.files.use(upload.get("path") if isinstance(upload, dict) else None, session)
+    return await demo.turns.run(request.client.host, session, work)
+
+
+def _update_page(demo: Demo) -> Callable[..., Awaitable[tuple[Any, ...]]]:
     """Return the function from the page's controls to what it shows; it shows errors in place of heat maps."""
 
-    def update(
+    def draw(
         image: object, models: object, target: object, method: object, left: object, right: object
     ) -> tuple[Any, ...]:
-        try:
-            answer = demo.answer(image, models, target, method)
-        except Exception as error:
-            return notice(_describe_error(error)), None, gr.skip(), gr.skip(), gr.skip()
+        answer = demo.answer(image, models, target, method)
         choices = [*answer.models, IMAGE_ALONE]
         sides = [
             gr.Dropdown(choices=choices, value=side if side in choices else choices[default])
             for default, side in enumerate((left, right))
         ]
         return heat_maps(answer), _slider_files(demo, answer, left, right), _class_dropdown(answer), *sides
+
+    async def update(request: gr.Request, image: object, *choices: object) -> tuple[Any, ...]:
+        try:
+            return await _take_turn(demo, request, image, lambda: draw(image, *choices))
+        except Exception as error:
+            return notice(_describe_error(error)), None, gr.skip(), gr.skip(), gr.skip()
 
     return update
 
@@ -228,14 +261,20 @@ def _build_api(demo: Demo) -> None:
         explain_button, models_button = gr.Button(), gr.Button()
 
     # Gradio makes the names of these parameters those of the API.
-    def explain(picture: object, models: object, target: object, method: object) -> tuple[dict[str, Any], str]:
-        try:
+    async def explain(
+        request: gr.Request, picture: object, models: object, target: object, method: object
+    ) -> tuple[dict[str, Any], str]:
+        def answer_file() -> tuple[dict[str, Any], str]:
             answer = demo.answer(picture, models, target, method)
             file = demo.new_file("heat-maps.png")
             file.write_bytes(encode(answer.grid, "png"))
+            demo.files.add(file, request.client.host, request.session_hash or "")
+            return answer.numbers(), str(file)
+
+        try:
+            return await _take_turn(demo, request, picture, answer_file)
         except Exception as error:
             raise gr.Error(_describe_error(error), print_exception=False) from None
-        return answer.numbers(), str(file)
 
     explain_button.click(
         explain,
@@ -247,7 +286,6 @@ def _build_api(demo: Demo) -> None:
             "or empty for each model's top-1 class. `method`: a name, or empty for the method measured best for each "
             "model. Returns the likeliest classes and the numbers of each heat map by model, and the grid as a PNG."
         ),
-        **QUEUED,
         **RAW,
     )
     models_button.click(
@@ -256,5 +294,4 @@ def _build_api(demo: Demo) -> None:
         descriptions,
         api_name="models",
         api_description="The models that the demo offers, each with one line on it.",
-        queue=False,
     )
