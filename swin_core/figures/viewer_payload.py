@@ -7,11 +7,12 @@ follow the hand, and the payload is sent once per explanation.
 import base64
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,6 +28,9 @@ from swin_core.system.cache import LRUCache
 
 SCRIPTS = ("maps.js", "brush.js", "controls.js", "cells.js", "drawing.js", "viewer.js")
 """Modules of the viewer, each before those that import it."""
+_EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) (\w+)", re.MULTILINE)
+SMALL_PIXELS = 64
+"""Images of at most this side are sent with every pixel as it is."""
 CLASSES = 3
 """Most probable classes that stand under a map."""
 
@@ -49,7 +53,9 @@ _thumbnails: LRUCache[_Encoded] = LRUCache(64)
 
 
 def _encode(image: np.ndarray, digest: str) -> _Encoded:
-    return _Encoded(digest, image_uri(image), image.shape[1], image.shape[0])
+    # JPEG is coarse where each pixel is enlarged.
+    kind: Literal["JPEG", "PNG"] = "PNG" if max(image.shape[:2]) <= SMALL_PIXELS else "JPEG"
+    return _Encoded(digest, image_uri(image, kind), image.shape[1], image.shape[0])
 
 
 def _digest(array: np.ndarray) -> str:
@@ -205,11 +211,18 @@ def map_key(cell: Cell) -> str:
 
 @cache
 def viewer_script() -> str:
-    """Return the viewer as one JavaScript module without imports, which exports `mount`."""
-    folder = files(__package__) / "viewer"
-    sources = [(folder / name).read_text("utf-8") for name in SCRIPTS if (folder / name).is_file()]
-    lines = "\n".join(sources).splitlines()
-    return "\n".join(line for line in lines if not line.startswith("import ")) + "\n"
+    """Return the viewer as one JavaScript module without imports, which exports what its files export.
+
+    Each file is a function of its own, so that two may use one name.
+    """
+    parts, names = [], []
+    for file in SCRIPTS:
+        source = (files(__package__) / "viewer" / file).read_text("utf-8")
+        exported = ", ".join(_EXPORT.findall(source))
+        body = re.sub(r"^(import .*|export )", "", source, flags=re.MULTILINE)
+        parts.append(f"const {{ {exported} }} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();\n")
+        names.append(exported)
+    return "".join(parts) + f"export {{ {', '.join(names)} }};\n"
 
 
 @cache
