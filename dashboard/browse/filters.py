@@ -11,10 +11,10 @@ import streamlit as st
 from dashboard.browse.tiles import BrowsedData, spaced
 from dashboard.shared import cache
 from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
+from dashboard.shared.film_strip import set_tray, tray
 from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from dashboard.shared.notices import set_notice
-from dashboard.shared.sidebar import set_tray
-from dashboard.shared.url_state import unknown_values
+from dashboard.shared.url_state import choose_from_list, set_url_list, unknown_values
 from swin_core.data.catalog import Catalog
 from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choice, class_choices
 from swin_core.system.cache import LRUCache
@@ -72,11 +72,11 @@ def choose_predictions(models: Sequence[str], preferred: str | None, ignored: li
         return ModelChoice()
     titles = dict(zip(models, column_titles(models), strict=True))
     start = models.index(preferred) if preferred in models else 0
-    first = _select("Predictions of", models, "judge", ignored, index=start, words=titles.__getitem__)
+    first = choose_from_list("Predictions of", models, "judge", titles.__getitem__, models[start], ignored)
     second = NONE
     if len(models) > 1:
         others = [NONE, *(name for name in models if name != first)]
-        second = _select("Compared with", others, "versus", ignored, words=lambda name: titles.get(name, name))
+        second = choose_from_list("Compared with", others, "versus", lambda name: titles.get(name, name), NONE, ignored)
     if second == NONE:
         return ModelChoice(first, None, (titles[first],))
     return ModelChoice(first, second, (titles[first], titles[second]))
@@ -130,7 +130,7 @@ def _reset_filters() -> None:
             st.session_state.split = collection.splits[0]
     st.session_state.update({"class": ANY, "predicted": ANY, "show": SHOWN[0], "search": "", "page": 1})
     for key in ("judge", "versus"):
-        st.session_state.pop(key, None)
+        set_url_list(key, [])
 
 
 def show_images(truth: str = ANY, predicted: str = ANY, show: str = SHOWN[0], sort: str = SORTS[0]) -> None:
@@ -142,7 +142,7 @@ def show_images(truth: str = ANY, predicted: str = ANY, show: str = SHOWN[0], so
 
 def toggle_in_tray(name: str) -> None:
     """Put an image into the tray, or remove it."""
-    picked = list(st.session_state.get("picked") or [])
+    picked = tray()
     full = ""
     if name in picked:
         picked.remove(name)

@@ -13,9 +13,9 @@ from dashboard.browse.filters import PAGE_SIZES, ModelChoice, toggle_in_tray
 from dashboard.browse.tiles import BrowsedData, Tile, add_predictions, class_words, heat_maps, plain_tiles, verdict
 from dashboard.shared import cache
 from dashboard.shared.datasets import find_image
+from dashboard.shared.film_strip import SHOW_IMAGES_KEY, set_tray, tray
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import notice, show_notice
-from dashboard.shared.sidebar import SHOW_IMAGES_KEY
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import invalid_number
 from swin_core.attribution.defaults import default_method
@@ -50,7 +50,7 @@ _gallery = st.components.v2.component(
 
 def show_tray() -> None:
     """Draw the tray: how many images are picked, and links to the pages that can show them."""
-    picked = st.session_state.get("picked") or []
+    picked = tray()
     st.html(_STYLE)
     with st.container(horizontal=True, vertical_alignment="center", key="tray"):
         if notice("tray"):
@@ -63,16 +63,12 @@ def show_tray() -> None:
             # Links, since `st.switch_page` would remove all choices from the URL.
             st.page_link("views/compare.py", label="To Compare", icon=":material/compare:")
             st.page_link("views/inside.py", label="To Inside", icon=":material/grid_view:")
-            st.button("Empty the tray", icon=":material/delete_sweep:", on_click=_empty_tray, key="empty_tray")
+            st.button("Empty the tray", icon=":material/delete_sweep:", on_click=set_tray, args=([],), key="empty_tray")
     for name in picked:
         try:
             find_image(name)
         except DataError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
-
-
-def _empty_tray() -> None:
-    st.session_state.picked = []
 
 
 def _count_images(count: int) -> str:
@@ -103,7 +99,7 @@ def show_sheet(
     for tile, row in zip(tiles, page_rows, strict=True):
         if results:
             add_predictions(tile, row, results)
-        tile["picked"] = tile["name"] in (st.session_state.get("picked") or [])
+        tile["picked"] = tile["name"] in tray()
     status, sheet = st.empty(), st.empty()
     if look is not None and results and models.first:
         _add_heat_maps(tiles, data, page_rows, models, results[0], look, status, sheet)
@@ -202,7 +198,7 @@ def _add_heat_maps(
 def _show_details(data: BrowsedData, models: ModelChoice, results: Sequence[CatalogPredictions]) -> None:
     """Show each model's likeliest classes for the image clicked last, if it is still in the tray."""
     name = st.session_state.get("clicked", "")
-    row = data.row(name) if name in (st.session_state.get("picked") or []) else None
+    row = data.row(name) if name in tray() else None
     if row is None or not results:
         return
     with st.container(border=True, key="details"):

@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard.compare.timeline_section import WITHOUT_CONTRAST
-from dashboard.shared.cache import FUSED, STAGES, loaded_classifier
+from dashboard.shared.cache import DEPTHS, FUSED, STAGES, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.datasets import NAME_PATTERN, data_sets, open_split
 from dashboard.shared.mean_map import COUNTS, sample, show_mean
@@ -62,7 +62,7 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
             )
         catalog = Catalog((dataset,))
         rows = sample(np.flatnonzero(dataset.labels == dataset.classes.index(name)), count)
-        layer = None if comparison.layer in (STAGES, *FUSED) else comparison.layer
+        layer = None if comparison.layer in (STAGES, *FUSED, *DEPTHS) else comparison.layer
         targets = {model: target for model in comparison.models if (target := _target(model, name)) is not None}
         columns = st.columns(max(len(targets), 2))
         slots = []

@@ -1,10 +1,13 @@
 """The controls above the grid: rows, method, layer, classes and contrast class."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from dashboard.shared.cache import FUSED, STAGES, InputImage, loaded_classifier, stages
+from dashboard.shared.cache import DEPTHS, FUSED, STAGES, InputImage, loaded_classifier, stages
 from dashboard.shared.comparison import ImageAndClass, top_classes
 from dashboard.shared.model_names import MAX_IMAGES, unique
 from dashboard.shared.theme import escape_markdown
@@ -15,23 +18,76 @@ from swin_core.attribution.stages import has_stages
 from swin_core.attribution.targets import RUNNER_UP
 from swin_core.class_names import candidates
 from swin_core.errors import LayerError
+from swin_core.figures.text import shorten
 
 ROWS = {
     "top": "One row per image (top-1 class)",
     "named": "One row per image (chosen class)",
     "classes": "One row per class of an image",
 }
+SHORT_ROWS = {
+    "top": "likeliest",
+    "named": "chosen",
+    "classes": "several",
+    **dict(zip(ROWS.values(), ("likeliest", "chosen", "several"), strict=True)),
+}
+"""By key and by the words of the URL."""
+LIKELIEST = "Likeliest class of each model"
+"""Choice of a class for an image."""
 DEFAULT_LAYER = "default"
 LAYERS = {
     DEFAULT_LAYER: "Each model's default",
+    **{name: f"{words.capitalize()} stage" for name, words in DEPTHS.items()},
     STAGES: "All stages, side by side",
     "*mean": "All stages, fused by mean",
     "*max": "All stages, fused by maximum",
 }
 BEST_METHOD = "best"
 BEST_TITLE = "Best measured for each model"
+LABEL_COLUMNS = 28
 NO_CONTRAST = "none"
 CONTRASTS = {NO_CONTRAST: "No class", RUNNER_UP: "Runner-up"}
+
+
+STYLE = """<style>
+.st-key-options { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; }
+.st-key-options > * { flex: none; width: auto; }
+.st-key-options [data-testid="stPopover"] button { min-height: 32px; padding: 2px 10px; }
+</style>"""
+
+
+class OptionBoxes(NamedTuple):
+    """The folded controls, each behind a button that says what is chosen."""
+
+    rows: DeltaGenerator
+    method: DeltaGenerator
+    layer: DeltaGenerator
+    against: DeltaGenerator
+    more: DeltaGenerator
+
+
+def option_boxes() -> OptionBoxes:
+    """Draw the buttons; return what they open."""
+    methods = {name: method.title for name, method in METHODS.items()}
+    best = dict.fromkeys((BEST_METHOD, BEST_TITLE), "best for each model")
+    default = dict.fromkeys((DEFAULT_LAYER, LAYERS[DEFAULT_LAYER]), "default")
+    no_contrast = dict.fromkeys((NO_CONTRAST, CONTRASTS[NO_CONTRAST]), "none")
+    st.html(STYLE)
+    with st.container(horizontal=True, gap="xsmall", width="content", key="options"):
+        return OptionBoxes(
+            _option_box("Class", "rows", SHORT_ROWS, "top"),
+            _option_box("Method", "method", methods | best, BEST_METHOD),
+            _option_box("Layer", "layer", LAYERS | default, DEFAULT_LAYER),
+            _option_box("Contrast", "against", CONTRASTS | no_contrast, NO_CONTRAST),
+            st.popover("More", icon=":material/tune:", key="more_box"),
+        )
+
+
+def _option_box(name: str, key: str, words: Mapping[str, str], usual: str) -> DeltaGenerator:
+    """Draw a button with what is chosen, from the widget's key or from the URL; return what it opens."""
+    value = str(st.session_state.get(key) or st.query_params.get(key) or usual)
+    text = f"{name}: {shorten(words.get(value, value), LABEL_COLUMNS)}"
+    return st.popover(escape_markdown(text), key=f"{key}_box")
 
 
 def choose_rows() -> str:
@@ -76,7 +132,7 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     """Draw the choice of the target layer; return a name, `STAGES`, a key of `FUSED`, or None for the default."""
     names = LAYERS
     if method is None or METHODS[method].kind == "layer":
-        offered = [DEFAULT_LAYER, STAGES, *FUSED, *unique(map(_layers, models))]
+        offered = [DEFAULT_LAYER, *DEPTHS, STAGES, *FUSED, *unique(map(_layers, models))]
     elif has_stages(method):
         names = LAYERS | {DEFAULT_LAYER: "The pixels"}
         offered = [DEFAULT_LAYER, STAGES, *unique(stages(model, method)[1:] for model in models)]  # [0] is the pixels
@@ -103,22 +159,19 @@ def choose_lines(rows: str, images: list[InputImage], models: list[str], method:
     if rows == "top" or not labels:
         return list(map(ImageAndClass, images))
     lines = []
-    with st.container(horizontal=True):
-        for number, image in enumerate(images, 1):
-            start = next(iter(candidates(labels, image.truth)), 0)
-            key, title = f"class{number}", escape_markdown(image.title)
-            lines.append(
-                ImageAndClass(image, st.selectbox(title, labels, start, key=key, width=210, bind="query-params"))
-            )
+    for number, image in enumerate(images, 1):
+        start = 1 + next(iter(candidates(labels, image.truth)), 0)
+        key, title = f"class{number}", escape_markdown(image.title)
+        name = st.selectbox(title, [LIKELIEST, *labels], start, key=key, bind="query-params")
+        lines.append(ImageAndClass(image, None if name == LIKELIEST else name))
     return lines
 
 
 def _choose_classes(images: list[InputImage], models: list[str], method: str | None) -> list[ImageAndClass]:
     """Return one line for each chosen class of one image; until one is chosen, for the models' top-1 classes."""
     titles = [image.title for image in images]
-    left, right = st.columns([1, 3])
-    image = images[titles.index(left.selectbox("Image", titles, key="picture", bind="query-params"))]
-    names = right.multiselect(
+    image = images[titles.index(st.selectbox("Image", titles, key="picture", bind="query-params"))]
+    names = st.multiselect(
         "Classes, one per row",
         _labels(models),
         max_selections=MAX_IMAGES,
@@ -135,7 +188,7 @@ def ignored_classes(rows: str, images: list[InputImage], models: list[str]) -> l
     """Return warnings about classes in the URL that no model has; see `unknown_values`."""
     keys = {"top": [], "classes": ["classes"], "named": [f"class{number + 1}" for number in range(len(images))]}
     labels = _labels(models)
-    return [line for key in keys[rows] for line in unknown_values(key, labels)] if labels else []
+    return [line for key in keys[rows] for line in unknown_values(key, [LIKELIEST, *labels])] if labels else []
 
 
 def _labels(models: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.shared.cache import classifier, load_failure, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.look import set_look
-from dashboard.shared.model_names import display_name
+from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import ViewerEvents, show_viewer
 from swin_core.attribution.overlay import Look
@@ -48,7 +48,7 @@ class GridView:
         failures = {name: load_failure(name) for name in comparison.models}
         for name, reason in failures.items():
             if reason:
-                text = f"{display_name(name)} has no column: {reason}"
+                text = f"{model_title(name)} has no column: {reason}"
                 self._faults.error(escape_markdown(text), icon=":material/error:")
         loaded = [name for name, reason in failures.items() if not reason]
         if not loaded and missing:

@@ -5,7 +5,7 @@ from contextlib import suppress
 import jinja2
 import streamlit as st
 
-from dashboard.shared.cache import FUSED, STAGES, loaded_classifier
+from dashboard.shared.cache import DEPTHS, FUSED, STAGES, layer_at_depth, loaded_classifier
 from dashboard.shared.model_names import column_titles
 from swin_core.attribution.layers import LayerPosition, default_layer, layer_positions
 from swin_core.errors import LayerError
@@ -51,7 +51,7 @@ def _place(model: Classifier, layer: str | None) -> tuple[str, LayerPosition]:
     Raises:
         LayerError: the model does not offer it.
     """
-    chosen = layer or default_layer(model)
+    chosen = layer_at_depth(model, layer) if layer in DEPTHS else layer or default_layer(model)
     positions = layer_positions(model)
     if chosen not in positions:
         raise LayerError(f"{model.name} does not offer the layer {chosen!r}.")

@@ -19,7 +19,8 @@ _trusts: LRUCache[Trust | str] = LRUCache(256)
 _timelines: LRUCache[Timeline] = LRUCache(4)
 
 
-def _trust_key(line: ImageAndClass, model: str, cell: Cell) -> Hashable:
+def trust_key(line: ImageAndClass, model: str, cell: Cell) -> Hashable:
+    """Return what identifies a cell's map: the model and its weights, the image, and how it is explained."""
     explanation = cell.explanation
     if explanation is None:
         return None
@@ -39,7 +40,7 @@ def _trust_key(line: ImageAndClass, model: str, cell: Cell) -> Hashable:
 
 def cached_trust(line: ImageAndClass, model: str, cell: Cell) -> Trust | str | None:
     """Return the result of `measure_trust` if it is cached; never wait."""
-    return _trusts.peek(_trust_key(line, model, cell))
+    return _trusts.peek(trust_key(line, model, cell))
 
 
 def measure_trust(line: ImageAndClass, model: str, cell: Cell, progress: Progress) -> Trust | str:
@@ -56,7 +57,12 @@ def measure_trust(line: ImageAndClass, model: str, cell: Cell, progress: Progres
         except SwinError as error:
             return str(error)
 
-    return _trusts.get(_trust_key(line, model, cell), measure)
+    return _trusts.get(trust_key(line, model, cell), measure)
+
+
+def keep_failure(key: Hashable, reason: str) -> None:
+    """Remember why the map of a `trust_key` could not be measured."""
+    _trusts.put(key, reason)
 
 
 def with_trust(comparison: Comparison, grid: Grid) -> Grid:

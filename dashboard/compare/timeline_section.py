@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.compare.measurements import TimelineRequest, cached_timeline, run_folder
-from dashboard.shared.cache import FUSED, STAGES
+from dashboard.shared.cache import DEPTHS, FUSED, STAGES
 from dashboard.shared.charts import CONFIG
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.formatting import unexpected
@@ -72,7 +72,7 @@ def show_timeline(comparison: Comparison, line: ImageAndClass, look: Look) -> No
         model = next(iter(runs))
         if len(runs) > 1:
             model = st.selectbox("Run", list(runs), key="gaze_run", width=330, bind="query-params")
-        layer = None if comparison.layer in (STAGES, *FUSED) else comparison.layer
+        layer = None if comparison.layer in (STAGES, *FUSED, *DEPTHS) else comparison.layer
         request = TimelineRequest(runs[model], line.image, line.target, comparison.method, layer)
         slot = st.empty()
 

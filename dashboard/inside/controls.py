@@ -12,8 +12,8 @@ import streamlit as st
 from dashboard.inside.inspection import Inspection
 from dashboard.inside.panel_texts import Panel
 from dashboard.shared.cache import InputImage
-from dashboard.shared.model_names import display_name
-from dashboard.shared.url_state import invalid_number, unknown_values
+from dashboard.shared.model_names import column_titles
+from dashboard.shared.url_state import choose_from_list, invalid_number, unknown_values
 from swin_core.anatomy.internals import Internals
 from swin_core.anatomy.structure import Anatomy, Block
 from swin_core.models.windows import Pair
@@ -81,11 +81,11 @@ def choose_inspection(images: Sequence[InputImage], models: Sequence[str], ignor
     titles = [image.title for image in images]
     title, model = titles[0], models[0]
     _drop_stale("picture", titles, ignored)
-    _drop_stale("inside", [display_name(name) for name in models], ignored, models)
     if len(titles) > 1:
         title = st.selectbox("Image", titles, key="picture", width=190, bind="query-params")
     if len(models) > 1:
-        model = st.selectbox("Model", models, format_func=display_name, key="inside", width=260, bind="query-params")
+        words = dict(zip(models, column_titles(models), strict=True))
+        model = choose_from_list("Model", models, "inside", words.__getitem__, models[0], ignored)
     return Inspection(model, images[titles.index(title)])
 
 
@@ -179,16 +179,9 @@ def choose_target(labels: Sequence[str], top1: int, ignored: list[str]) -> int:
     return names.index(st.selectbox("Class", names, top1, key="relevant", width=260, bind="query-params"))
 
 
-def _drop_stale(key: str, offered: Sequence[str], ignored: list[str], values: Sequence[str] | None = None) -> None:
-    """Drop a widget's value that the current model and block do not offer; warn if it comes from the URL.
-
-    Args:
-        key: of the widget.
-        offered: the values that the URL may hold.
-        ignored: receives the warning.
-        values: the values that the widget may hold; `offered` if None.
-    """
+def _drop_stale(key: str, offered: Sequence[str], ignored: list[str]) -> None:
+    """Drop a widget's value that the current model and block do not offer; warn if it comes from the URL."""
     if key not in st.session_state:
         ignored += unknown_values(key, offered)
-    elif st.session_state[key] not in (offered if values is None else values):
+    elif st.session_state[key] not in offered:
         del st.session_state[key]

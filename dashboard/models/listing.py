@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard.shared.model_names import display_name, model_source, offered_models
+from dashboard.shared.model_names import model_source, model_title, offered_models
 from swin_core.errors import SwinError
 from swin_core.zoo.load import describe
 
@@ -13,7 +13,9 @@ def show_list() -> None:
     st.header("Models that are offered")
     names = offered_models()
     st.dataframe(
-        pd.DataFrame({"Name": list(map(display_name, names)), "Description": list(map(_description, names))}),
+        pd.DataFrame(
+            {"Title": list(map(model_title, names)), "Name": names, "Description": list(map(_description, names))}
+        ),
         hide_index=True,
         height="content" if len(names) <= 12 else 460,
         alt=f"{len(names)} models with a description of each",

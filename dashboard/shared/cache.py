@@ -28,6 +28,8 @@ STAGES = "*stages"
 """Value of `Request.layer` for one map per stage; names of layers contain no star."""
 FUSED = {"*mean": "mean", "*max": "max"}
 """Values of `Request.layer` for one map fused from those of all stages, by their mean or maximum."""
+DEPTHS = {"*early": "early", "*middle": "middle", "*late": "late"}
+"""Values of `Request.layer` for the first stage of a model, one in the middle, and the last."""
 RETRY_SECONDS = 60
 """A model that failed to load is not loaded again before: without a network, each attempt takes long."""
 
@@ -70,7 +72,7 @@ class Request:
     method: str | None
     """None for the method that was measured to be best for the model."""
     layer: str | None
-    """A layer's name, `STAGES`, a key of `FUSED`, or None for the model's default."""
+    """A layer's name, `STAGES`, a key of `FUSED` or `DEPTHS`, or None for the model's default."""
     against: int | str | tuple[int, ...] | None = None
     """Contrast class: a class index, "runner-up", one index for each target, or None."""
 
@@ -213,12 +215,26 @@ def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Fa
     layer = request.layer
     if method is not None and METHODS[method].kind != "layer" and layer != STAGES:
         # The layer may have been chosen for another method, before this one was.
-        layer = layer if METHODS[method].staged and layer not in FUSED else None
+        layer = layer if METHODS[method].staged and layer not in (*FUSED, *DEPTHS) else None
     try:
         if layer == STAGES:
             return explain_stages(model, image, targets, method, against=against)
-        layers = list(stage_layers(model)) if layer in FUSED else None if layer is None else [layer]
+        layers = None if layer is None else [layer]
+        if layer in FUSED:
+            layers = list(stage_layers(model))
+        elif layer in DEPTHS:
+            layers = [layer_at_depth(model, layer)]
         fuse = None if layer is None else FUSED.get(layer)
         return swin_core.explain(model, image, targets, method=method, layers=layers, against=against, fuse=fuse)
     except SwinError as error:
         return _Failure(str(error), time.monotonic())
+
+
+def layer_at_depth(model: swin_core.Classifier, depth: str) -> str:
+    """Return the layer of a model that a key of `DEPTHS` stands for.
+
+    Raises:
+        LayerError: no layer of the model has a grid.
+    """
+    layers = stage_layers(model)
+    return layers[(0, len(layers) // 2, -1)[list(DEPTHS).index(depth)]]

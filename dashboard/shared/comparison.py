@@ -63,6 +63,11 @@ class Comparison:
         count = len(layers) - pixels if layers else _DEFAULT_STAGES
         return (*(["Pixels"] if pixels else []), *(f"Stage {number + 1}" for number in range(count)))
 
+    @property
+    def row_count(self) -> int:
+        """Number of rows of the grid."""
+        return len(self.lines) * (len(self.models) if self.layer == STAGES else 1)
+
     def line_and_model(self, row: int, column: int) -> tuple[ImageAndClass, str]:
         """Return the line and the model of a cell."""
         if self.layer != STAGES:
@@ -115,6 +120,7 @@ class Comparison:
         if cache.loaded_classifier(model) is None:
             return False
         try:
+            line = _known(line, model)[0]
             before = self._request(_unedited(line), model)
             return cache.is_explained(before) and cache.is_explained(self._request(line, model))
         except SwinError:
@@ -153,6 +159,7 @@ class Comparison:
             loaded = cache.loaded_classifier(model) is not None
             return Cell(None, error="Explaining ..." if loaded else "Loading the model ...")
         try:
+            line, note = _known(line, model)
             explanation = cache.explanation(self._request(line, model))
             before = None if line.image.edit is None else cache.explanation(self._request(_unedited(line), model))
             target = 0 if line.target is None else explanation.targets.index(_class_index(model, line.target))
@@ -161,8 +168,15 @@ class Comparison:
         except Exception as error:  # shown in its cell, so that the other cells stay
             log.exception("explaining with %s failed", model)
             return Cell(None, error=unexpected(error))
-        note = METHODS[explanation.method].title if self.method is None else ""
+        note = note or (METHODS[explanation.method].title if self.method is None else "")
         return Cell(explanation, target=target, note=note, before=before)
+
+
+def _known(line: ImageAndClass, model: str) -> tuple[ImageAndClass, str]:
+    """Return the line, with the likeliest class and a note in place of a class that the model does not have."""
+    if line.target is None or candidates(cache.classifier(model).labels, line.target):
+        return line, ""
+    return replace(line, target=None), f"this model has no class {line.target}, so its likeliest is shown"
 
 
 def _unedited(line: ImageAndClass) -> ImageAndClass:

@@ -18,6 +18,7 @@ from swin_core.zoo.load import ASSETS, LIBRARIES, available, split_architecture
 from swin_core.zoo.model_card import card_path
 from swin_core.zoo.offered import VARIABLE, offered_files
 from swin_core.zoo.python_models import is_python
+from swin_core.zoo.titles import bundled_title
 
 ROOT = Path.cwd()
 """Folder that the server was started in; paths of weights files are relative to it and may not leave it."""
@@ -65,16 +66,27 @@ def offered_models() -> list[str]:
 
 
 def column_titles(names: Sequence[str]) -> tuple[str, ...]:
-    """Return short titles of models that are shown side by side.
+    """Return short titles of models that are shown side by side: "Swin M", "mine, epoch 3", "resnet50 (timm)".
 
-    `20261124-154500-mine/checkpoints/epoch-0003.safetensors` becomes "mine, epoch 3", with the time if two would have
-    the same title. A run that was limited, or changed on the way, says so.
+    Where two would have the same title, bundled models add what they know, and runs their time. A run that was
+    limited, or changed on the way, says so.
     """
-    short = [_title(name, timed=False) for name in names]
+    short = list(map(_title, names))
+    told_apart = [
+        title if short.count(title) == 1 else model_title(name) for title, name in zip(short, names, strict=True)
+    ]
     return tuple(
-        (title if short.count(title) == 1 else _title(name, timed=True)) + _remark(name)
-        for title, name in zip(short, names, strict=True)
+        (title if told_apart.count(title) == 1 else name) + _remark(name)
+        for title, name in zip(told_apart, names, strict=True)
     )
+
+
+def model_title(name: str) -> str:
+    """Return a model's title where it stands for itself: "Swin M · 5 flowers", "20261124-154500-mine, epoch 3"."""
+    if _RUN.fullmatch(name):
+        return _title(name, timed=True)
+    found = bundled_title(name)
+    return " · ".join(part for part in (found.title, found.knows) if part) if found.title else _title(name)
 
 
 def _remark(name: str) -> str:
@@ -90,9 +102,9 @@ def _remark(name: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """Return a model's name as lists show it: "mine, epoch 3 (20261124-154500)"."""
+    """Return a model's name as fields and links have it: "mine, epoch 3 (20261124-154500)"."""
     match = _RUN.fullmatch(name)
-    shown = f"{_title(name, timed=False)} ({match['time'][:-1]})" if match else name
+    shown = f"{_title(name)} ({match['time'][:-1]})" if match else name
     return shown if from_display_name(shown) == name else name
 
 
@@ -106,10 +118,13 @@ def from_display_name(shown: str) -> str:
     return f"{time}-{title}" + (f"/checkpoints/{file}.safetensors" if file else "")
 
 
-def _title(name: str, timed: bool) -> str:
+def _title(name: str, timed: bool = False) -> str:
+    """Return the title without what the model knows; `timed` adds the time of a run."""
     match = _RUN.fullmatch(name)
     if not match:
-        return name
+        library, sign, rest = name.partition("/")
+        of_library = f"{rest} ({library})" if sign and name.startswith(LIBRARIES) and "@" not in rest else name
+        return bundled_title(name).title or of_library
     time, title, epoch, other = match.group("time", "title", "epoch", "other")
     run = f"{time}{title}" if timed else title
     return f"{run}, epoch {int(epoch)}" if epoch else f"{run}, {other}" if other else run

@@ -26,7 +26,7 @@ PAGES = {
         "Compare",
         "compare",
         "Compare models",
-        "Choose images and up to four models in the sidebar: each heat map shows what a model looked at.",
+        "Choose images and up to four models: each heat map shows what a model looked at.",
     ),
     "browse": PageTexts(
         "Browse",
@@ -56,9 +56,27 @@ PAGES = {
 """The pages in the order of the navigation, by the name of their file in `views`; the first one opens at the root."""
 
 
+STYLE = """<style>
+[class*="st-key-heading_"] h1 { padding: 0; }
+@media (max-width: 640px) {
+  [class*="st-key-heading_"] h1 { font-size: 1.25rem; }
+  [class*="st-key-heading_"] button { min-height: 32px; padding: 0 8px; }
+  :has(> .st-key-sentence_compare) { display: none; }
+}
+</style>"""
+
+
 def show_heading(name: str) -> DeltaGenerator:
     """Draw the heading of a page of `PAGES`; return a container on its right for buttons."""
-    texts, actions = st.columns([3, 1], vertical_alignment="center")
-    texts.title(PAGES[name].heading)
-    texts.caption(PAGES[name].sentence)
-    return actions.container(horizontal=True, horizontal_alignment="right")
+    st.html(STYLE)
+    with st.container(
+        horizontal=True,
+        horizontal_alignment="distribute",
+        vertical_alignment="center",
+        gap="small",
+        key=f"heading_{name}",
+    ):
+        st.title(PAGES[name].heading, anchor=False, width="content")
+        actions = st.container(horizontal=True, gap="xsmall", width="content")
+    st.container(key=f"sentence_{name}").caption(PAGES[name].sentence)
+    return actions

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 from dashboard.shared.model_names import sample_images, sample_label
 from swin_core.class_names import candidates
-from swin_core.data.registry import DATA_SETS
 from swin_core.zoo.load import available, bundled_metadata
+from swin_core.zoo.titles import bundled_title
 
 FIRST_CLASSES = ("cat", "dog", "rose", "tulip")
 """The rows of the reproduced report's figure 11."""
@@ -37,14 +36,14 @@ def first_sample(models: Sequence[str]) -> str:
 
 
 def sample_groups() -> dict[str, list[str]]:
-    """Return the samples by the data set whose classes they show; one with fewer classes comes first."""
-    vocabularies = {_labels(name): _data_set(name) for name in available()}
+    """Return the samples by what the models that know them know; the group with the fewest classes comes first."""
+    vocabularies = {_labels(name): bundled_title(name).knows or name for name in available()}
     groups: dict[str, list[str]] = {}
     left = {name: sample_label(name) for name in sample_images()}
     for labels in sorted(vocabularies, key=len):
         known = _known(labels, tuple(left.values()))
         if names := [name for name, label in left.items() if label in known]:
-            groups[vocabularies[labels]] = names
+            groups.setdefault(vocabularies[labels], []).extend(names)
         left = {name: label for name, label in left.items() if label not in known}
     return groups | ({UNKNOWN: list(left)} if left else {})
 
@@ -57,9 +56,3 @@ def _known(labels: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
 
 def _labels(name: str) -> tuple[str, ...]:
     return tuple(bundled_metadata(name).get("labels", ()))
-
-
-def _data_set(name: str) -> str:
-    """Return the title of the data set that a bundled model was trained on, else the model's name."""
-    data = str(bundled_metadata(name).get("training", {}).get("data", ""))
-    return DATA_SETS[data].title if data in DATA_SETS else Path(data).name.replace("_", " ").capitalize() or name

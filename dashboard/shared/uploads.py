@@ -1,29 +1,33 @@
-"""Uploaded images, kept in memory for the session.
+"""Images of the user's own: uploaded, dropped, pasted or taken by the camera; kept in memory for the session.
 
-Streamlit forgets an uploader's files when another page is shown. So files are moved out of the uploader at once, and
-listed below it with a button to remove each.
+Streamlit forgets an uploader's files when another page is shown. So files are moved out of the uploader at once.
 """
 
+import base64
+import binascii
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import set_notice, show_notice
-from dashboard.shared.theme import escape_markdown
-from swin_core.figures.text import shorten
 from swin_core.images.read import IMAGE_SUFFIXES
 
 MAX_BYTES = 100 * 2**20
 """Of all images of a session together."""
-NAME_COLUMNS = 26
+
+_drop_zone = st.components.v2.component(
+    "swinlens_drop_zone", js=(Path(__file__).parent / "drop_zone.js").read_text(encoding="utf-8")
+)
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file."""
+    """An image of the user's own."""
 
     name: str
     content: bytes
@@ -37,53 +41,78 @@ def kept_uploads() -> list[Upload]:
     return kept
 
 
-def choose_uploads(on_first: Callable[[], None]) -> list[Upload]:
-    """Draw the uploader and the list of uploads; return the uploads.
-
-    Args:
-        on_first: called when an image is uploaded and there was none.
-    """
+def choose_uploads(on_first: Callable[[], None]) -> None:
+    """Draw the uploader, and the camera behind a switch; `on_first` is called for the first image of a session."""
     # A new key makes a new, empty uploader.
     number = st.session_state.setdefault("uploader_number", 0)
     st.file_uploader(
         "Your images",
         type=[suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES],
         accept_multiple_files=True,
+        help="You can also drop images anywhere on the page, or paste one.",
         key=f"uploads_{number}",
-        on_change=_keep,
+        on_change=_take_uploads,
         args=(number, on_first),
     )
+    if st.toggle("Use the camera", key="camera_on"):
+        st.camera_input("Camera", label_visibility="collapsed", key="camera", on_change=_take_photo, args=(on_first,))
+
+
+def accept_drops(on_first: Callable[[], None]) -> None:
+    """Accept images that are dropped anywhere on the page or pasted, and show what was left out."""
+    with st.container(key="drops"):
+        _drop_zone(
+            key="drop_zone",
+            data={"suffixes": sorted(IMAGE_SUFFIXES)},
+            on_files_change=partial(_take_dropped, on_first),
+        )
     show_notice("uploads")
-    kept = kept_uploads()
-    if kept:
-        with st.container(horizontal=True, gap="xsmall", key="kept_uploads_list"):
-            for upload in kept:
-                st.button(
-                    escape_markdown(shorten(upload.name, NAME_COLUMNS)),
-                    icon=":material/close:",
-                    icon_position="right",
-                    help=f"Remove {escape_markdown(upload.name)}. It is kept in memory until this tab is closed.",
-                    key=f"remove_{upload.digest}",
-                    on_click=kept.remove,
-                    args=(upload,),
-                )
-    return kept
 
 
-def _keep(number: int, on_first: Callable[[], None]) -> None:
-    """Move the files out of the uploader."""
+def remove_upload(upload: Upload) -> None:
+    """Forget an upload; to be called in a callback."""
+    st.session_state.kept_uploads = [kept for kept in kept_uploads() if kept.digest != upload.digest]
+
+
+def add_uploads(files: Iterable[tuple[str, bytes]], on_first: Callable[[], None]) -> None:
+    """Keep files, by name and content, up to the limits; a notice names those that are left out."""
     kept, left_out = kept_uploads(), []
     if not kept:
         on_first()
-    for file in st.session_state[f"uploads_{number}"]:
-        content = file.getvalue()
-        upload = Upload(file.name, content, hashlib.sha256(content).hexdigest())
+    for name, content in files:
+        upload = Upload(name, content, hashlib.sha256(content).hexdigest())
         if any(known.digest == upload.digest for known in kept):
             continue
         if len(kept) < MAX_IMAGES and len(content) + sum(len(known.content) for known in kept) <= MAX_BYTES:
             kept.append(upload)
         else:
-            left_out.append(file.name)
-    st.session_state.uploader_number = number + 1
+            left_out.append(name)
     room = f"Up to {MAX_IMAGES} uploads with {MAX_BYTES // 2**20} MiB together are kept: remove one first."
     set_notice("uploads", f"Left out: {', '.join(left_out)}. {room}" if left_out else "")
+
+
+def _take_uploads(number: int, on_first: Callable[[], None]) -> None:
+    """Move the files out of the uploader."""
+    files = [(file.name, file.getvalue()) for file in st.session_state[f"uploads_{number}"]]
+    st.session_state.uploader_number = number + 1
+    add_uploads(files, on_first)
+
+
+def _take_photo(on_first: Callable[[], None]) -> None:
+    photo = st.session_state.camera
+    if photo is not None:
+        number = sum(upload.name.startswith("camera") for upload in kept_uploads()) + 1
+        add_uploads([(f"camera {number}.jpg", photo.getvalue())], on_first)
+
+
+def _take_dropped(on_first: Callable[[], None]) -> None:
+    """Keep the files that the browser sent; what is no list of files is dropped."""
+    sent = st.session_state.drop_zone.get("files") or []
+    files = []
+    for file in sent if isinstance(sent, list) else []:
+        try:
+            files.append((str(file["name"]), base64.b64decode(file["content"], validate=True)))
+        except (binascii.Error, KeyError, TypeError, ValueError):
+            continue
+    if files:
+        add_uploads(files, on_first)

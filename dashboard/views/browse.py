@@ -15,9 +15,11 @@ from dashboard.browse.predictions_view import (
     show_skipped,
 )
 from dashboard.browse.sheet import show_sheet, show_tray
+from dashboard.shared.film_strip import tray
+from dashboard.shared.model_cards import choose_models
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import choose_data_images, choose_look, choose_models
+from dashboard.shared.sidebar import choose_look
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import ON_OFF, settle, show_ignored, surplus_models, unknown_values
 from swin_core.data.dataset import data_root
@@ -33,8 +35,8 @@ def main() -> None:
     actions = show_heading("browse")
     filters = st.sidebar.container()
     with st.sidebar:
-        choose_data_images(always=True)
         chosen_models = choose_models()
+        tray()  # its query parameter belongs to this page too
         try:
             with filters:
                 st.header("Images")

@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard.compare.agreement import show_agreement, show_top_classes
 from dashboard.compare.badges import measure_badges, open_details
 from dashboard.compare.class_mean_section import show_class_means
+from dashboard.compare.class_notes import show_class_notes
 from dashboard.compare.controls import (
     BEST_TITLE,
     ROWS,
@@ -17,25 +18,25 @@ from dashboard.compare.controls import (
     choose_method,
     choose_rows,
     ignored_classes,
+    option_boxes,
 )
 from dashboard.compare.export_menu import show_exports
 from dashboard.compare.grid_view import GridView
 from dashboard.compare.layer_place import show_layer_places
 from dashboard.compare.measurements import with_trust
+from dashboard.compare.method_menu import show_lacks, show_method_menu
 from dashboard.compare.reading_guide import how_to_read
 from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
+from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
 from dashboard.shared.look import HeldLook, current_look, held_look
+from dashboard.shared.model_cards import choose_models, known_labels
 from dashboard.shared.page_heading import show_heading
+from dashboard.shared.page_tools import show_page_tools
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import (
-    can_show,
-    choose_images,
-    choose_models,
-    choose_trust,
-    unknown_samples,
-)
+from dashboard.shared.sidebar import choose_trust
+from dashboard.shared.tour import show_tour
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.methods import METHODS
@@ -54,41 +55,51 @@ def main() -> None:
     look, ignored_look = current_look()
     ignored += ignored_look + unknown_values("rows", list(ROWS.values()))
     ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
-    with st.sidebar:
-        images, faults = choose_images()
-        models = choose_models()
-        trusted = choose_trust()
     actions = show_heading("compare")
-    with st.container(horizontal=True):
-        rows, method = choose_rows(), choose_method()
-        layer_box, against_box = st.container(width="content"), st.container(width="content")
+    with actions:
+        show_page_tools()
+    show_tour()
+    images, faults = choose_images(known_labels())
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"):
+        models = choose_models()
+        boxes = option_boxes()
+    with boxes.rows:
+        rows = choose_rows()
+    with boxes.method:
+        method = choose_method()
+    with boxes.more:
+        trusted = choose_trust()
     settle(ignored)
-    place_box, classes_box = st.container(), st.container()
     ignored_box = st.container()
     if not can_show(images, models, faults):
         return
-    st.caption(how_to_read(method))
     grid_view = GridView(_on_event)
     badges_place = st.empty()
-    details_box = st.container()
+    st.caption(how_to_read(method))
+    notes_box, details_box = st.container(), st.container()
 
     # The controls below need the models' layers and classes.
     loaded = grid_view.load(_comparison_while_loading(images, models, method), look)
     models = [name for name in models if name in loaded]
     if not can_show(images, models, []):
         return
-    with layer_box:
+    with boxes.layer:
         layer = choose_layer(models, method)
     if layer is not None or (method is not None and METHODS[method].kind == "layer"):
-        with place_box:
+        with boxes.layer:
             show_layer_places(models, layer)
-    with against_box:
+    with boxes.against:
         against = choose_against(models, method)
     show_ignored(ignored + ignored_classes(rows, images, models), ignored_box)
-    with classes_box:
+    with boxes.rows:
         lines = choose_lines(rows, images, models, method)
     comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer, against)
+    with boxes.method:
+        show_method_menu(models)
     grid = grid_view.fill(comparison, look)
+    with notes_box:
+        show_lacks(models, method)
+        show_class_notes(grid.rows, models)
 
     link_box = actions.container(width="content")
     with actions:

@@ -14,10 +14,11 @@ from dashboard.inside.layout import STYLE, show_stages
 from dashboard.inside.panel_texts import available_panels, describe_missing
 from dashboard.inside.panels import show_equation, show_panel
 from dashboard.shared.cache import loaded_classifier
-from dashboard.shared.model_names import display_name
+from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
+from dashboard.shared.model_cards import choose_models
+from dashboard.shared.model_names import model_title
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import can_show, choose_images, choose_models, unknown_samples
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import settle, show_ignored, surplus_models
 from swin_core.errors import SwinError
@@ -26,11 +27,10 @@ from swin_core.errors import SwinError
 def main() -> None:
     """Draw the page."""
     ignored = unknown_samples() + surplus_models()
-    with st.sidebar:
-        images, faults = choose_images()
-        models = choose_models()
-    settle(ignored)
     actions = show_heading("inside")
+    images, faults = choose_images()
+    models = choose_models()
+    settle(ignored)
     st.html(STYLE)
     ignored_box = st.container()
     if not can_show(images, models, faults):
@@ -40,7 +40,7 @@ def main() -> None:
         inspection = choose_inspection(images, models, ignored)
     loaded = loaded_classifier(inspection.model) is not None
     try:
-        with st.spinner("Running the model" if loaded else f"Loading {display_name(inspection.model)}", show_time=True):
+        with st.spinner("Running the model" if loaded else f"Loading {model_title(inspection.model)}", show_time=True):
             anatomy, internals = inspection.anatomy(), inspection.internals()
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")

@@ -28,6 +28,7 @@ def _find(root: Path, split: str) -> list[Path]:
 DATA_SET = PublicDataSet(
     name="cats_dogs",
     title="cats_dogs",
+    subject="animals",
     splits=("all",),
     open=cats_dogs,
     find=_find,

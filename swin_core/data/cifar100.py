@@ -79,6 +79,7 @@ def find_layout(root: Path, split: str) -> list[Path]:
 DATA_SET = PublicDataSet(
     name="cifar100",
     title="CIFAR-100",
+    subject="things",
     splits=("test", "train"),
     open=cifar100,
     find=find_layout,

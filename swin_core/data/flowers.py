@@ -41,6 +41,7 @@ def _find(root: Path, split: str) -> list[Path]:
 DATA_SET = PublicDataSet(
     name="flowers",
     title="flower_photos",
+    subject="flowers",
     splits=("val", "train"),
     open=flower_photos,
     find=_find,

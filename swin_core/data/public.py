@@ -49,6 +49,8 @@ class PublicDataSet:
     find: Callable[[Path, str], list[Path]]
     """Returns a split's files, or its folder and class folders, in a data root; an empty list if it is missing."""
     archive: Archive | None = None
+    subject: str = "classes"
+    """What its classes are, as in "5 flowers"."""
 
     def locate(self, root: str | os.PathLike[str] | None, split: str) -> list[Path]:
         """Return what `find` returns for a split.

@@ -75,6 +75,15 @@ class Trust(Measures):
     sentence: str
     """The conclusion in one sentence."""
 
+    @property
+    def check(self) -> str:
+        """The conclusion in a few words: "beats both baselines (+0.57)"."""
+        if self.better:
+            return f"beats both baselines ({self.srg:+.2f})"
+        if self.srg <= self.chance:
+            return f"no better than chance ({self.srg:.2f} against {self.chance:.2f})"
+        return f"no better than the centre ({self.srg:.2f} against {self.centred.srg:.2f})"
+
 
 def assess(
     classifier: Classifier,

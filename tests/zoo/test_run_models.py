@@ -93,7 +93,7 @@ def test_runs_and_their_checkpoints_are_offered_beside_the_bundled_models(root: 
     names = choices.offered_models()
     files = ("", "/checkpoints/best.safetensors", "/checkpoints/epoch-0003.safetensors")
     assert names == ["bundled", *(f"{run}{file}" for run in (SECOND, FIRST) for file in files)]
-    assert opened(model="bundled").multiselect(key="model").options == list(map(choices.display_name, names))
+    assert opened(model="bundled").selectbox(key="offer").options == list(map(choices.model_title, names[1:]))
     for name in names[1:]:
         assert Path(choices.model_source(name)).is_relative_to(root)
         assert swin_core.load(choices.model_source(name)).labels == LABELS
@@ -138,7 +138,7 @@ def test_links_out_of_a_run_are_refused_and_not_offered(root: Path) -> None:
 def test_columns_are_titled_in_words_and_told_apart() -> None:
     best, third = "checkpoints/best.safetensors", "checkpoints/epoch-0003.safetensors"
     names = ["bundled", f"{FIRST}/{best}", f"{FIRST}/{third}", "timm/resnet50"]
-    assert choices.column_titles(names) == ("bundled", "mine, best", "mine, epoch 3", "timm/resnet50")
+    assert choices.column_titles(names) == ("bundled", "mine, best", "mine, epoch 3", "resnet50 (timm)")
     # Two runs of one name need their times.
     assert choices.column_titles([f"{FIRST}/{third}", f"{SECOND}/{third}", SECOND]) == (
         f"{FIRST}, epoch 3",

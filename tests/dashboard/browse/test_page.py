@@ -29,7 +29,7 @@ from swin_core.evaluation.selection import CONFIDENT, CatalogPredictions, ImageQ
 from swin_core.system.cache import LRUCache
 from tests.fixtures.browse import EVIL, at_first, bundle, data, fresh, opened, settled, sheet
 from tests.fixtures.images import FINE
-from tests.fixtures.pages import ROOT, run
+from tests.fixtures.pages import ROOT, choose, run
 
 __all__ = ["bundle", "data", "fresh"]
 
@@ -81,7 +81,7 @@ def test_an_invalid_model_is_one_line_and_the_images_stay() -> None:
     assert "no\\_such\\_model" in app.error[0].value
     assert "\n" not in app.error[0].value
     app = opened(model=[])
-    app.multiselect(key="model").set_value([])
+    choose(app, "model", [])
     assert not sheet(settled(app))[0]["verdicts"]
 
 
@@ -284,7 +284,7 @@ def test_picked_images_are_marked_and_kept_on_compare() -> None:
     app.switch_page("views/compare.py")
     app.query_params["trust"] = "false"
     run(app)
-    assert app.multiselect(key="picked").value == ["cifar100/test/3", "cifar100/test/5"]
+    assert app.query_params["picked"] == ["cifar100/test/3", "cifar100/test/5"]
 
 
 def test_a_link_opens_the_first_images_on_compare() -> None:

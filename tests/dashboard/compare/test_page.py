@@ -28,7 +28,7 @@ from swin_core.figures.files import KINDS, encode
 from swin_core.figures.grid import Grid
 from swin_core.figures.viewer_payload import look_payload, viewer_html
 from swin_core.zoo import load as zoo
-from tests.fixtures.pages import FLOWERS, bundle, cells, empty_caches, opened, picture, run, shown, texts
+from tests.fixtures.pages import FLOWERS, bundle, cells, choose, empty_caches, opened, picture, run, shown, texts
 
 __all__ = ["bundle"]
 
@@ -192,7 +192,7 @@ def test_a_layer_can_be_chosen(page: AppTest) -> None:
 
 
 def test_nothing_chosen_says_what_to_do(page: AppTest) -> None:
-    page.multiselect(key="model").set_value([])
+    choose(page, "model", [])
     assert "Choose a model" in run(page).info[0].value
 
 
@@ -341,7 +341,7 @@ def test_a_file_that_is_no_weights_file_is_one_line_and_takes_no_column(
     assert "broken" not in json.dumps(shown(app))
     alone = opened(model=["broken.pth"], sample="tulip")
     assert [box.value for box in alone.error] == [error.value]
-    assert "Choose a model in the sidebar" in alone.info[0].value
+    assert "Choose a model above" in alone.info[0].value
     assert not (tmp_path / "ran").exists()
 
 
@@ -368,7 +368,7 @@ def test_without_a_network_a_line_says_what_to_do_and_the_page_does_not_try_agai
 
 def test_a_model_can_be_added_by_its_name(page: AppTest) -> None:
     page.text_input(key="more").set_value("  nowhere.pth ")
-    assert run(page).multiselect(key="model").value == ["first", "second", "nowhere.pth"]
+    assert run(page).query_params["model"] == ["first", "second", "nowhere.pth"]
     assert "there is no model nowhere.pth" in page.error[0].value.replace("\\", "")
     assert page.text_input(key="more").value == ""
 
@@ -377,7 +377,7 @@ def test_a_fifth_model_replaces_none_and_is_refused_with_one_line() -> None:
     names = ["first", "second", "a.pth", "b.pth"]
     app = opened(model=names)
     app.text_input(key="more").set_value("c.pth")
-    assert run(app).multiselect(key="model").value == names
+    assert run(app).query_params["model"] == names
     (warning,) = app.warning
     assert "remove one first, then add c" in warning.value
     assert run(app).warning  # until it is dismissed

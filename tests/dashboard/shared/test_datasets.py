@@ -17,7 +17,7 @@ from swin_core.data.folders import image_folder
 from swin_core.data.registry import splits
 from swin_core.errors import DataError
 from tests.fixtures.images import one_line, small_cifar, write_hub
-from tests.fixtures.pages import opened, texts
+from tests.fixtures.pages import choose, opened, texts
 from tests.fixtures.runs import make_run
 
 REFUSED = (
@@ -236,7 +236,7 @@ def test_picked_pictures_stand_beside_the_samples_and_can_be_removed(root: Path)
         (True, False),
         (False, True),
     ]
-    app.multiselect(key="picked").set_value([])
+    choose(app, "picked", [])
     app.run()
     assert "c.png" not in texts(app)
     assert not app.error
@@ -250,13 +250,12 @@ def test_one_grid_holds_no_more_pictures_than_it_has_rows(root: Path) -> None:
 
 def test_a_link_shows_its_pictures_from_the_first_run_on(root: Path) -> None:
     app = opened(show_pictures=["photos/all/2", "photos/all/0"], model="swin_micro_flowers")
-    for count in range(2):
+    for _ in range(2):
         assert "tulip.jpg" not in texts(app)
         assert all(name in texts(app) for name in ("c.png", "a.png"))
-        assert ("show_pictures" in app.query_params) == (count == 0)
-        app.session_state["settled"] = True
+        assert "show_pictures" not in app.query_params
         app.run()
-    assert app.multiselect(key="picked").value == ["photos/all/2", "photos/all/0"]
+    assert app.query_params["picked"] == ["photos/all/2", "photos/all/0"]
 
 
 def test_a_link_with_more_pictures_than_rows_says_so(root: Path) -> None:
@@ -266,7 +265,7 @@ def test_a_link_with_more_pictures_than_rows_says_so(root: Path) -> None:
         assert ["the last 2 are left out" in warning.value for warning in app.warning] == [True]
         app.session_state["settled"] = True
         app.run()
-    assert app.multiselect(key="picked").value == names[:MAX_IMAGES]
+    assert app.query_params["picked"] == names[:MAX_IMAGES]
 
 
 def test_folders_with_classes_are_offered_for_training(offered: Path) -> None:

@@ -1,0 +1,36 @@
+// Lets Back in the browser undo a choice. Streamlit replaces the URL when a widget changes, which leaves nothing to go
+// back to; here a changed query becomes an entry of the history of its own.
+const TOGETHER_MS = 1500; // changes of the same parameter within this time, such as steps of a slider, are one entry
+
+function changedKeys(before, after) {
+  const keys = new Set([...before.keys(), ...after.keys()]);
+  return [...keys].filter((key) => before.getAll(key).join("\n") !== after.getAll(key).join("\n")).join(" ");
+}
+
+function install() {
+  let restoring = false; // from Back until the user does something, Streamlit restores what the URL says
+  let last = "";
+  let when = 0;
+  const replace = history.replaceState.bind(history);
+  history.replaceState = (state, title, url) => {
+    const next = new URL(url ?? location.href, location.href);
+    if (next.pathname !== location.pathname || next.search === location.search || restoring) {
+      replace(state, title, url);
+      return;
+    }
+    const changed = changedKeys(new URLSearchParams(location.search), next.searchParams);
+    const now = performance.now();
+    if (changed === last && now - when < TOGETHER_MS) replace(state, title, url);
+    else history.pushState(state, title, url);
+    last = changed;
+    when = now;
+  };
+  addEventListener("popstate", () => { restoring = true; });
+  for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { restoring = false; }, true);
+}
+
+export default function () {
+  if (globalThis.swinlensHistory) return;
+  globalThis.swinlensHistory = true;
+  install();
+}
