@@ -15,18 +15,24 @@ from swin_core.errors import ConfigError, ImageError
 from swin_core.images.inpainting import blur, inpaint
 from swin_core.zoo.contract import activate, activation_of
 
-__all__ = ["FILLS", "fill_regions", "replace_region", "rise", "rise_masks", "sliding_occlusion"]
+__all__ = ["FILLS", "check_fill", "fill_regions", "replace_region", "rise", "rise_masks", "sliding_occlusion"]
 
 FILLS = {"blur": "the blurred image", "mean": "the mean colour", "noise": "noise", "neighbours": "neighbouring pixels"}
 """What can replace a region, with a title."""
 
-_FILL_SIDE = 256
-"""Longer side, in pixels, at which a smooth fill is computed; it is then enlarged."""
+_FILL_SIDES = dict.fromkeys(FILLS, 256) | {"blur": 64}
+"""Longer side, in pixels, at which a fill is computed before it is enlarged; a blurred image needs fewer."""
 _BATCH = 16
 """Inputs in one forward pass."""
 _WINDOWS = 7
 """Windows of sliding occlusion that fit side by side; they move by half a window."""
 _RISE_MASKS, _RISE_CELLS, _RISE_SHARE = 1000, 7, 0.5
+
+
+def check_fill(fill: str) -> None:
+    """Raise `ConfigError` if this is no key of `FILLS`."""
+    if fill not in FILLS:
+        raise ConfigError(f"a region can be filled with {', '.join(FILLS)}, not {fill!r}.")
 
 
 def fill_regions(images: Tensor, masks: Tensor, fill: str = "blur", seed: int = 0) -> Tensor:
@@ -46,8 +52,7 @@ def fill_regions(images: Tensor, masks: Tensor, fill: str = "blur", seed: int = 
     Raises:
         ConfigError: an unknown fill.
     """
-    if fill not in FILLS:
-        raise ConfigError(f"a region can be filled with {', '.join(FILLS)}, not {fill!r}.")
+    check_fill(fill)
     if fill == "neighbours":
         return inpaint(images, masks)
     if fill == "blur":
@@ -72,7 +77,7 @@ def replace_region(
         image: any PIL image.
         mask: the region, an array `(h, w)` or an image of one channel; pixels above 0 are replaced. It is stretched to
             the image if its size differs.
-        fill: a key of `FILLS`, see `fill_regions`.
+        fill: a key of `FILLS`, see `fill_regions`. It is computed on a copy of at most 256 pixels and enlarged.
         keep: keep only the region and replace everything else.
 
     Raises:
@@ -82,22 +87,28 @@ def replace_region(
     image = image.convert("RGB")
     if not all(image.size):
         raise ImageError("the image has no pixels.")
+    check_fill(fill)
     region = np.asarray(mask)
     if region.ndim != 2 or not region.size:
         raise ConfigError(f"a mask has the shape (h, w), not {region.shape}.")
     stretched = Image.fromarray((region > 0) ^ keep).resize(image.size, Image.Resampling.NEAREST)
-    replaced = np.array(stretched)
-    if not replaced.any():
+    box = stretched.getbbox()
+    if box is None:
         raise ConfigError("the mask leaves nothing to replace; mark a part of the image.")
-    # Smooth fills look the same when they are computed on a small copy, and take a fraction of the time.
-    working, gaps = image.copy(), stretched
-    if fill in ("blur", "neighbours"):
-        working.thumbnail((_FILL_SIDE, _FILL_SIDE))
-        gaps = stretched.resize(working.size, Image.Resampling.BOX)  # of 1 bit: any replaced pixel in a cell counts
+    side = _FILL_SIDES[fill]
+    working = image.copy()
+    working.thumbnail((side, side))
+    # Any replaced pixel in a cell counts. All of the blurred image is needed, since it is enlarged smoothly.
+    shares = np.array(stretched.convert("L").resize(working.size, Image.Resampling.BOX))
+    gaps = torch.from_numpy((shares > 0) | (fill == "blur"))
     pixels = torch.from_numpy(np.array(working)).permute(2, 0, 1)[None].float()
-    filled = fill_regions(pixels, torch.from_numpy(np.array(gaps))[None], fill)[0].permute(1, 2, 0)
-    content = Image.fromarray(filled.clamp(0, 255).round().to(torch.uint8).numpy()).resize(image.size)
-    image.paste(content, mask=Image.fromarray(replaced))
+    filled = fill_regions(pixels, gaps[None], fill)[0].permute(1, 2, 0)
+    content = Image.fromarray(filled.clamp(0, 255).round().to(torch.uint8).numpy())
+    across, down = working.width / image.width, working.height / image.height
+    part = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+    size = (box[2] - box[0], box[3] - box[1])
+    resampling = Image.Resampling.NEAREST if fill in ("mean", "noise") else Image.Resampling.BICUBIC
+    image.paste(content.resize(size, resampling, part), box, stretched.crop(box))
     return image
 
 

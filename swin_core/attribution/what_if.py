@@ -9,10 +9,9 @@ from torch import nn
 from swin_core.attribution.dispatch import Layers
 from swin_core.attribution.explain import Targets, explain
 from swin_core.attribution.explanation import Explanation
-from swin_core.attribution.occlusion import FILLS, replace_region
+from swin_core.attribution.occlusion import FILLS, check_fill, replace_region
 from swin_core.attribution.strokes import Strokes, parse_strokes
 from swin_core.attribution.targets import Against
-from swin_core.errors import ConfigError
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.inputs import ImageInput, as_image
 
@@ -34,8 +33,7 @@ class Edit:
     """Whether only the region is kept and everything else is replaced."""
 
     def __post_init__(self) -> None:
-        if self.fill not in FILLS:
-            raise ConfigError(f"a region can be filled with {', '.join(FILLS)}, not {self.fill!r}.")
+        check_fill(self.fill)
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Return the changed image.

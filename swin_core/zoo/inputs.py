@@ -89,7 +89,7 @@ def prepare(classifier: Classifier, image: ImageInput) -> PreparedImage:
     else:
         rgb = as_image(image)
         view = classifier.view(rgb)
-        crop = classifier.crop(rgb).copy()  # thumbnail() changes the image in place
+        crop = classifier.crop(rgb)
         crop.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
         prepared = PreparedImage(classifier.tensor(view), view, np.asarray(crop), classifier.region(rgb))
     if (prepared.view == prepared.view[:1, :1]).all():
@@ -192,7 +192,7 @@ def _from_array(classifier: Classifier, array: np.ndarray) -> PreparedImage:
         return np.rint(255 * np.clip(values / classifier.white, 0, 1)).astype(np.uint8)
 
     whole = Image.fromarray(as_rgb(array))
-    crop = classifier.crop(whole).copy()
+    crop = classifier.crop(whole)
     crop.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
     return PreparedImage(classifier.tensor(view), as_rgb(view), np.asarray(crop), classifier.region(whole))
 

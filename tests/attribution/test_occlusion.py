@@ -144,6 +144,18 @@ def test_smooth_fills_of_a_large_photo_equal_those_at_full_size() -> None:
     assert np.abs(filled - np.asarray(image)).max() <= 2  # the mean of neighbours continues a ramp
 
 
+def test_blur_and_mean_of_a_large_photo_equal_those_at_full_size() -> None:
+    rough = np.random.default_rng(1).integers(0, 256, (5, 6, 3), np.uint8)
+    image = Image.fromarray(rough).resize((600, 500), Image.Resampling.BICUBIC)
+    mask = np.zeros((500, 600), bool)
+    mask[140:330, 210:420] = True
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    for fill in ("blur", "mean"):
+        expected = fill_regions(planes, torch.from_numpy(mask)[None], fill)[0].permute(1, 2, 0).numpy()
+        found = np.asarray(replace_region(image, mask, fill))
+        assert np.abs(found - expected).max() <= 3
+
+
 @pytest.mark.parametrize(
     ("mask", "arguments", "message"),
     [

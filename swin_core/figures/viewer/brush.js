@@ -9,7 +9,6 @@ const STEPS = 1000; // points lie on a grid of so many steps along each side, as
 const STROKES_AT_MOST = 100;
 const POINTS_AT_MOST = 800;
 const LETTERS = {brush: "b", rectangle: "r", erase: "e"};
-const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   brush: "M7 14a3 3 0 0 0-3 3c0 1.3-1.2 2-2 2 .9 1.2 2.5 2 4 2a4 4 0 0 0 4-4 3 3 0 0 0-3-3zm13.7-9.4-1.3-1.3a1 1 0 0 0-1.4 0L9 12.3 11.8 15l8.9-9a1 1 0 0 0 0-1.4z",
   rectangle: "M4 5h16v14H4V5zm2 2v10h12V7H6z",
@@ -17,7 +16,7 @@ const ICONS = {
   undo: "M12.5 8c-2.7 0-5 1-6.9 2.6L2 7v9h9l-3.6-3.6A8 8 0 0 1 20 16l2.4-.8A10.5 10.5 0 0 0 12.5 8z",
   reset: "M6 19a2 2 0 0 0 2 2h8a2 2 0 0 0 2-2V7H6v12zM19 4h-3.5l-1-1h-5l-1 1H5v2h14V4z",
 };
-const STYLE = `
+const BRUSH_STYLE = `
 .brush-canvas { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; z-index: 3; }
 .brush-canvas.active { pointer-events: auto; cursor: crosshair; touch-action: none; }
 .brush-canvas.active:focus-visible { outline: 3px solid var(--accent, #0069a6); outline-offset: -3px; }
@@ -79,10 +78,10 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function iconButton(name, title) {
-  const icon = document.createElementNS(SVG, "svg");
+  const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   icon.setAttribute("viewBox", "0 0 24 24");
   icon.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   path.setAttribute("d", ICONS[name]);
   icon.append(path);
   return make("button", {type: "button", "data-brush": name, title, "aria-label": title}, icon);
@@ -93,9 +92,10 @@ function iconButton(name, title) {
  *
  * @param {HTMLElement} cell - a positioned element that shows the photo; it gets a canvas, and the tools after it.
  * @param {(x: number, y: number) => [number, number]} toPhoto - from client coordinates to fractions of the photo.
- * @param {{onStroke?: Function}} callbacks - `onStroke({strokes, fill, keep})` with the strokes as text; empty for none.
- * @param {{strokes: Array, fill: string, keep: boolean, fills: Object}} brush - the state to start from; `fills` are the
- *   titles of what can replace the region.
+ * @param {{onStroke?: Function}} callbacks - `onStroke({strokes, fill, keep})` with the strokes as text, empty for none;
+ *   without it the region is only shown.
+ * @param {{strokes: Array, fill: string, keep: boolean, fills?: Object, fault?: string}} brush - the state to start from:
+ *   `fills` are the titles of what can replace the region, `fault` says why it could not be replaced.
  * @returns {{update: Function, redraw: Function, destroy: Function}} `update(brush)` shows the host's answer; `redraw`
  *   follows a zoom or a new size of the cell.
  */
@@ -119,7 +119,6 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   const tools = make(
     "div",
     {class: "brush-tools"},
-    make("style", {}, STYLE),
     make("div", {role: "group", "aria-label": "Paint a region"}, buttons.brush, buttons.rectangle, buttons.erase),
     make("div", {role: "group", "aria-label": "Strokes"}, buttons.undo, buttons.reset),
     sizeLabel,
@@ -127,22 +126,23 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     keepLabel,
     status,
   );
-  cell.append(canvas);
-  cell.after(tools);
+  const style = make("style", {}, BRUSH_STYLE);
+  cell.append(style, canvas);
+  if (callbacks.onStroke) cell.after(tools);
 
   let strokes = [];
   let tool = null;
   let stroke = null; // the one being drawn
   let cursor = null; // of the keyboard
   let pointer = null; // id of the pointer that draws
-  let sent = null; // text that the host has not answered yet
+  let sent = null; // key of what the host has not answered yet
 
-  const currentText = () => JSON.stringify([strokesText(strokes), fill.value, keep.checked]);
+  const keyOf = (state) => state.strokes.length && JSON.stringify([strokesText(state.strokes), state.fill, state.keep]);
 
   function send() {
-    sent = currentText();
+    sent = keyOf({strokes, fill: fill.value, keep: keep.checked});
     show();
-    callbacks.onStroke?.({strokes: strokesText(strokes), fill: fill.value, keep: keep.checked});
+    callbacks.onStroke({strokes: strokesText(strokes), fill: fill.value, keep: keep.checked});
   }
 
   function say(text) {
@@ -389,13 +389,15 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     if (answer.fills && !fill.options.length) {
       fill.replaceChildren(...Object.entries(answer.fills).map(([value, title]) => make("option", {value}, title)));
     }
-    const given = JSON.stringify([strokesText(answer.strokes), answer.fill, answer.keep]);
-    if (sent !== null && given !== sent) return; // the answer to an earlier stroke
+    if (sent !== null && keyOf(answer) !== sent) return; // the answer to an earlier stroke
     sent = null;
+    if (answer.fault) say(answer.fault);
     if (stroke) return; // adopted with the stroke that is being drawn
+    if (answer.strokes.length || strokes.length) {
+      fill.value = answer.fill;
+      keep.checked = answer.keep;
+    }
     strokes = answer.strokes;
-    fill.value = answer.fill;
-    keep.checked = answer.keep;
     show();
   }
 
@@ -405,8 +407,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     redraw,
     destroy() {
       resized.disconnect();
-      canvas.remove();
-      tools.remove();
+      for (const part of [style, canvas, tools]) part.remove();
     },
   };
 }
