@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from swin_core.attribution.overlay import Look, enlarged, overlay, scale_top
 from swin_core.attribution.regions import Region
 from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, TargetError, first_names
-from swin_core.images.data_uri import image_uri
 from swin_core.system.atomic import write_file
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -137,14 +136,7 @@ class Explanation:
         return stream.getvalue()
 
     def _repr_html_(self) -> str:
-        """Return the overlays of all targets and layers with captions, for notebooks."""
-        figures = []
-        for k, index in enumerate(self.targets):
-            for layer, name in enumerate(self.layers):
-                caption = f"{self.label(k)} {self._value(index)} · {self.method} at {name}"
-                figures.append(
-                    '<figure style="display:inline-block;margin:4px">'
-                    f'<img alt="{escape(caption)}" src="{image_uri(self.overlay(k, layer), "PNG")}">'
-                    f"<figcaption>{escape(caption)}</figcaption></figure>"
-                )
-        return f"<div><p>{escape(self.model)}</p>{''.join(figures)}</div>"
+        """Return the viewer with the maps of all targets and layers, for notebooks; images where no script runs."""
+        # By name, since figures are made from explanations and not the other way round.
+        html: str = import_module("swin_core.figures.viewer_payload").explanation_html(self)
+        return html

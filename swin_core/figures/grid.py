@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 
 import numpy as np
 from PIL import Image
@@ -119,6 +120,11 @@ class Grid:
         for row in self.rows:
             if len(row.cells) != len(self.columns):
                 raise ConfigError(f"row {row.title!r} has {len(row.cells)} cells for {len(self.columns)} columns.")
+
+    def _repr_html_(self) -> str:
+        """Return the viewer of the grid, for notebooks; images where no script runs."""
+        html: str = import_module("swin_core.figures.viewer_payload").viewer_html(self)  # by name: it draws grids
+        return html
 
     @cached_property
     def shared_top(self) -> float:

@@ -1,9 +1,12 @@
-"""A grid as one HTML file without scripts, links or anything that is loaded from elsewhere.
+"""A grid as one HTML file that loads nothing from elsewhere.
 
-The page has a light and a dark theme, fits wide screens and phones, and can be printed. Images are encoded from
-pixels, so the page holds no metadata of the image files, and jinja2 escapes every name.
+The viewer of heat maps is in the file, and a policy lets no other script run. Without scripts, the maps are there as
+images. The page has a light and a dark theme, fits wide screens and phones, and can be printed. Images are encoded
+from pixels, so the page holds no metadata of the image files, and jinja2 escapes every name.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import INPUT, METHODS
@@ -21,6 +25,7 @@ from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.reading_guide import CROP, TRUST, describe_brightness, describe_scale
 from swin_core.figures.report_json import machine, versions
 from swin_core.figures.text import value_text
+from swin_core.figures.viewer_payload import payload_json, viewer_script, viewer_style
 from swin_core.images.data_uri import image_uri
 
 REPRODUCE = (
@@ -43,6 +48,12 @@ class _Table:
     """Index of the column that is set as code; 0 for none."""
 
 
+_MOUNT = """
+mount(document.querySelector("#viewer"), JSON.parse(document.querySelector("#payload").textContent));
+document.body.classList.add("live");
+"""
+
+
 @cache
 def _template() -> Template:
     source = files(__package__).joinpath("report_html.jinja").read_text("utf-8")
@@ -55,7 +66,13 @@ def report_page(grid: Grid) -> str:
     explanations = [cell.explanation for row in grid.rows for cell in row.cells if cell.explanation is not None]
     bar = np.repeat(bar_colors(grid.look, 140, grid.signed)[None], 12, axis=0)
     brightness = dict.fromkeys(describe_brightness(explanation.method) for explanation in explanations)
+    script = viewer_script() + _MOUNT
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _template().render(
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        viewer_style=Markup(viewer_style()),
+        payload=Markup(payload_json(grid)),
         title="What did each model look at?",
         reading=" ".join([*brightness, describe_scale(grid.look), CROP]),
         trust=TRUST if any(cell.trust for row in grid.rows for cell in row.cells) else "",

@@ -99,14 +99,12 @@ def viewer_payload(grid: Grid) -> Json:
     rows = []
     for row in grid.rows:
         width, height = _photo_size(row)
-        side = min(width, height)
-        square = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
         rows.append(
             {
                 "title": row.title,
                 "truth": row.truth,
                 "image": images.add(_thumbnail(row.thumbnail)),
-                "region": _fractions(square, width, height),
+                "region": _fractions(_thumbnail_region(row), width, height),
                 "cells": [_cell(grid, row, cell, images) for cell in row.cells],
             }
         )
@@ -161,6 +159,15 @@ def _photo_size(row: Row) -> tuple[float, float]:
         return row.image.size
     regions = [cell.explanation.region for cell in row.cells if cell.explanation is not None]
     return max((region[2] for region in regions), default=1), max((region[3] for region in regions), default=1)
+
+
+def _thumbnail_region(row: Row) -> Region:
+    """Return the part of the photo that a row's thumbnail shows: the middle; without the photo, what a model saw."""
+    if row.image is None:
+        return next((cell.explanation.region for cell in row.cells if cell.explanation is not None), (0, 0, 1, 1))
+    width, height = row.image.size
+    side = min(width, height)
+    return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
 
 
 def _fractions(region: Region, width: float, height: float) -> list[float]:
@@ -231,15 +238,19 @@ def viewer_style() -> str:
     return (files(__package__) / "viewer" / "viewer.css").read_text("utf-8")
 
 
+def payload_json(grid: Grid) -> str:
+    """Return the payload as JSON for a script element: no text of it can end the element."""
+    return json.dumps(viewer_payload(grid)).replace("<", "\\u003c")
+
+
 def viewer_html(grid: Grid) -> str:
     """Return a fragment of HTML that shows the grid: style, script and payload are in it, and nothing is loaded.
 
     Where scripts do not run, the maps are there as images.
     """
-    payload = json.dumps(viewer_payload(grid)).replace("<", "\\u003c")  # no text of it can end the script
     return (
         f'<div class="swinlens-viewer"><style>{viewer_style()}</style><div>{_still(grid)}</div>'
-        f'<script type="application/json">{payload}</script>'
+        f'<script type="application/json">{payload_json(grid)}</script>'
         f'<script type="module">{viewer_script()}\n{_MOUNT_ALL}</script></div>'
     )
 
@@ -268,3 +279,11 @@ def _still(grid: Grid) -> str:
                 f'<img alt="{words}" src="{source}" width="256"><figcaption>{words}</figcaption></figure>'
             )
     return "".join(figures)
+
+
+def explanation_html(explanation: Explanation) -> str:
+    """Return the fragment of an explanation: the maps of all targets and layers beside the image."""
+    pairs = [(k, layer) for k in range(len(explanation.targets)) for layer in range(len(explanation.layers))]
+    columns = tuple(f"{explanation.label(k)} at {explanation.layers[layer]}" for k, layer in pairs)
+    cells = [Cell(explanation, k, layer, note=explanation.method) for k, layer in pairs]
+    return viewer_html(Grid((Row(explanation.model, explanation.image, cells),), columns))

@@ -1,8 +1,9 @@
-"""The HTML report: it is complete, loads nothing, runs nothing, and holds no metadata of the image files."""
+"""The HTML report: it is complete, loads nothing, runs the viewer alone, and holds no metadata of image files."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -22,7 +23,8 @@ from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import Missing, compare
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Grid
-from tests.fixtures.browser import browser
+from swin_core.figures.viewer_payload import viewer_script
+from tests.fixtures.browser import browser, findings
 from tests.fixtures.reports import drawn, noise_image, small_classifier, with_trust
 
 __all__ = ["browser", "drawn", "small_classifier"]
@@ -68,10 +70,18 @@ def page() -> str:
     return encode(replace(drawn, rows=tuple(replace(row, truth=ATTACK) for row in drawn.rows)), "html").decode()
 
 
-def test_the_page_has_no_script_and_loads_nothing(page: str) -> None:
+def test_the_page_has_no_script_but_the_viewer_and_loads_nothing(page: str) -> None:
     seen = Seen(page)
+    assert [value for tag, name, value in seen.attributes if tag == "script" and name == "type"] == [
+        "application/json",
+        "module",
+    ]
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
+    assert script.startswith(viewer_script())
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in seen.every("content")[0]
     allowed = {"html", "head", "meta", "title", "style", "body", "main", "section", "div", "p", "span", "figure"}
-    allowed |= {"figcaption", "img", "small", "b", "code", "h1", "h2", "h3"}
+    allowed |= {"figcaption", "img", "small", "b", "code", "h1", "h2", "h3", "script"}
     allowed |= {"table", "thead", "tbody", "tr", "th", "td"}
     assert set(seen.tags) <= allowed
     assert not [name for _, name, _ in seen.attributes if name.startswith("on") or name in ("href", "srcset", "action")]
@@ -80,6 +90,31 @@ def test_the_page_has_no_script_and_loads_nothing(page: str) -> None:
     assert "url(" not in styles
     assert "@import" not in styles
     assert "default-src 'none'" in seen.every("content")[0]
+
+
+def test_from_disk_without_a_network_the_viewer_replaces_the_images(
+    page: str, browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    for scripts in (True, False):
+        context = browser.new_context(java_script_enabled=scripts, offline=True)
+        window = context.new_page()
+        asked: list[str] = []
+        faults: list[str] = []
+        window.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
+        window.on("console", lambda message, faults=faults: faults.append(message.text))  # type: ignore[misc]
+        window.goto((tmp_path / "report.html").as_uri())
+        assert window.locator("figure img:visible").count() == (0 if scripts else 2)
+        assert window.locator(".viewer .frame:visible").count() == (2 if scripts else 0)
+        assert window.locator("img[src^='https:']").count() == 0
+        if scripts:
+            slider = window.get_by_role("slider", name="Opacity", exact=True)
+            slider.fill("20")
+            assert ATTACK in window.locator(".viewer").inner_text()
+            assert findings(window) == []
+        assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+        assert faults == []
+        context.close()
 
 
 def test_every_name_on_the_page_is_text(page: str) -> None:
@@ -159,6 +194,7 @@ def test_cells_lie_close_together_and_are_as_large_as_there_is_room(
     content = encode(compare([("rose", noise_image())], [small_classifier] * count), "html").decode()
     window = browser.new_page(viewport={"width": 1440, "height": 900})
     window.set_content(content)
+    window.evaluate("document.body.classList.remove('live')")  # as where no script runs
     boxes = window.locator("figure").evaluate_all("all => all.map(one => one.getBoundingClientRect().toJSON())")
     window.close()
     assert len(boxes) == count + 1

@@ -370,6 +370,21 @@ def test_names_from_outside_are_text(page: Page) -> None:
     assert page.evaluate("window.hit") is None
 
 
+def test_outputs_of_a_notebook_hold_a_viewer_each(page: Page, browser: Browser) -> None:
+    explanation = replace(made(maker()), labels=(ATTACK + "</script>", "b", "c"))
+    outputs = [explanation._repr_html_(), grid_of([Cell(explanation)] * 2)._repr_html_()]
+    window = browser.new_page()
+    window.set_content("<!DOCTYPE html><title>notebook</title>" + "".join(outputs))
+    expect(window.locator(".viewer")).to_have_count(2)
+    expect(window.locator(".viewer .frame")).to_have_count(2 + 3)
+    expect(window.locator("figure")).to_have_count(0)
+    assert window.locator(".viewer").first.inner_text().count(ATTACK) >= 1
+    assert window.evaluate("window.hit") is None
+    window.close()
+    plain = re.sub(r"<script.*?</script>", "", outputs[1], flags=re.DOTALL)
+    assert plain.count("<img alt=") == 2
+
+
 def test_grid_and_cell_are_saved_as_seen(page: Page) -> None:
     show(page, grid_of([Cell(made(maker())), Cell(None, error="no model")]))
     page.get_by_text("More").click()
