@@ -23,7 +23,7 @@ def ask_class(comparison: Comparison, images: list[InputImage], asked: Mapping[s
     if not isinstance(row, int) or not isinstance(label, str) or not 0 <= row < comparison.row_count:
         return False
     line, _ = comparison.line_and_model(row, 0)
-    number = next(index for index, image in enumerate(images) if image.key == line.image.key)
+    number = next(index for index, image in enumerate(images) if image.key == line.image.source.key)
     state = st.session_state
     if state.rows == "classes":
         state.classes = [label if each == line else each.target for each in comparison.lines]

@@ -6,18 +6,21 @@ from contextlib import suppress
 
 import streamlit as st
 
+from dashboard.compare.brush import repaint, take_stroke
 from dashboard.shared.cache import classifier, load_failure, loaded_classifier
 from dashboard.shared.comparison import Comparison
-from dashboard.shared.look import set_look
+from dashboard.shared.look import held_look, set_look
 from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.viewer import ViewerEvents, show_viewer
+from dashboard.shared.viewer import ViewerEvents, show_viewer, viewer_events
 from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
 
 REDRAW_SECONDS = 0.7
 """Shortest time between two drawings while columns are computed."""
+SENT_SECONDS = 0.05
+"""Time in which a drawing reaches the browser."""
 KEY = "grid"
 
 
@@ -66,7 +69,7 @@ class GridView:
             comparison.rows(slow[done + 1 :])
         grid = Grid(tuple(comparison.rows()), comparison.columns, look)
         with self._place.container(key=KEY + "_place"):
-            _show(grid, self._on_event)
+            _show(comparison, grid, self._on_event)
         return grid
 
     def _draw_waiting(self, comparison: Comparison, look: Look, waiting: Sequence[str]) -> None:
@@ -77,9 +80,18 @@ class GridView:
 
 
 @st.fragment
-def _show(grid: Grid, on_event: Callable[[Grid, ViewerEvents], None]) -> None:
+def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEvents], None]) -> None:
     """Draw the finished grid; what the user does in it runs this alone."""
-    events = show_viewer(grid, KEY)
+    stroke = viewer_events(KEY).stroke
+    painted = stroke is not None and take_stroke(comparison, stroke)
+    comparison, brushes = repaint(comparison)
+    if painted:
+        grid = Grid(tuple(comparison.rows()), comparison.columns, held_look().look)
+    events = show_viewer(grid, KEY, brushes=brushes)
     if events.look is not None:
         set_look(events.look)
     on_event(grid, events)
+    if painted:
+        # The rest of the page follows. Streamlit drops what has not been sent when another run begins.
+        time.sleep(SENT_SECONDS)
+        st.rerun()

@@ -7,7 +7,7 @@ it can show what it waits for.
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -129,11 +129,11 @@ def edited(image: InputImage, edit: Edit) -> InputImage:
     """
 
     def make() -> InputImage:
-        changed = edit.apply(image.pil)
-        square = center_square(changed)
-        return InputImage((image.key, edit), image.title, changed, square, image.truth, image, edit)
+        pil = edit.apply(image.pil)
+        return replace(image, key=(image.key, edit), pil=pil, square=center_square(pil), edit=edit)
 
-    return _images.get((image.key, edit), lambda: _explaining.submit(make).result())
+    changed = _images.get((image.key, edit), lambda: _explaining.submit(make).result())
+    return replace(changed, title=image.title, truth=image.truth, original=image)
 
 
 def loaded_classifier(name: str) -> swin_core.Classifier | None:

@@ -1,6 +1,6 @@
 """The viewer of heat maps as a Streamlit component."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypedDict
@@ -61,7 +61,7 @@ class _Shown:
     revision: int = 0
 
 
-def show_viewer(grid: Grid, key: str, classes: bool = False) -> ViewerEvents:
+def show_viewer(grid: Grid, key: str, classes: bool = False, brushes: Sequence[Mapping[str, Any]] = ()) -> ViewerEvents:
     """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
 
     The browser keeps its look: the payload of one explanation stays the same while the look changes, so that
@@ -71,17 +71,20 @@ def show_viewer(grid: Grid, key: str, classes: bool = False) -> ViewerEvents:
         grid: the heat maps; its look is shown even if the user has set another one.
         key: the viewer's name on the page.
         classes: whether a click on a class under a map is an event.
+        brushes: state of the brush at each row, as `brush_payload` returns it; empty if the user cannot paint.
     """
     shown: _Shown = st.session_state.setdefault(f"{key}_shown", _Shown(grid.look, grid.look))
-    events = _events(st.session_state.get(key))
+    events = viewer_events(key)
     if events.look is not None:
         shown.look = events.look
     elif grid.look != shown.look:
         shown.look = shown.given = grid.look
         shown.revision += 1
     payload = viewer_payload(grid) | {"look": look_payload(shown.given), "revision": shown.revision}
+    for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
+        row["brush"] = brush
     _viewer(
-        data={"name": key, "payload": payload, "classes": classes},
+        data={"name": key, "payload": payload, "classes": classes, "brush": bool(brushes)},
         key=key,
         on_look_change=_ignore,
         on_cell_change=_ignore,
@@ -106,8 +109,9 @@ def _ignore() -> None:
     """Make a trigger known to Streamlit."""
 
 
-def _events(state: Any) -> ViewerEvents:
-    """Read the triggers; the browser's values are not trusted."""
+def viewer_events(key: str) -> ViewerEvents:
+    """Return what the user did in a viewer since the last run; the browser's values are not trusted."""
+    state: Any = st.session_state.get(key)
     if state is None:
         return ViewerEvents()
     look = cell = None

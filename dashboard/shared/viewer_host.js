@@ -30,7 +30,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       onLook: (look) => held.send("look", look),
       onCell: (cell) => held.send("cell", cell),
       onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
-      onStroke: (stroke) => held.send("stroke", stroke),
+      onStroke: data.brush ? (stroke) => held.send("stroke", stroke) : undefined,
     });
   }
   held.listen ??= ({ detail }) => detail === held.name && held.viewer?.badges(swinlensBadges(held.name));

@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard.compare.agreement import show_agreement, show_top_classes
 from dashboard.compare.badges import measure_badges, open_details
+from dashboard.compare.brush import invalid_brush, repaint
 from dashboard.compare.class_mean_section import show_class_means
 from dashboard.compare.class_notes import show_class_notes
 from dashboard.compare.controls import (
@@ -53,7 +54,7 @@ def main() -> None:
     """Draw the page."""
     ignored = unknown_samples() + surplus_models()
     look, ignored_look = current_look()
-    ignored += ignored_look + unknown_values("rows", list(ROWS.values()))
+    ignored += ignored_look + invalid_brush() + unknown_values("rows", list(ROWS.values()))
     ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
     actions = show_heading("compare")
     with actions:
@@ -93,7 +94,8 @@ def main() -> None:
     show_ignored(ignored + ignored_classes(rows, images, models), ignored_box)
     with boxes.rows:
         lines = choose_lines(rows, images, models, method)
-    comparison = st.session_state.before = Comparison(tuple(lines), tuple(models), method, layer, against)
+    comparison, _ = repaint(Comparison(tuple(lines), tuple(models), method, layer, against))
+    st.session_state.before = comparison
     with boxes.method:
         show_method_menu(models)
     grid = grid_view.fill(comparison, look)
@@ -126,7 +128,7 @@ def _comparison_while_loading(images: list[InputImage], models: list[str], metho
     """Return what the grid shows while a model loads: as far as possible, what it showed before."""
     before: Comparison | None = st.session_state.get("before")
     lines = tuple(map(ImageAndClass, images))
-    if before and {line.image.key for line in before.lines} <= {image.key for image in images}:
+    if before and {line.image.source.key for line in before.lines} <= {image.key for image in images}:
         lines = before.lines
     if before and before.method == method:
         return Comparison(lines, tuple(models), method, before.layer, before.against)

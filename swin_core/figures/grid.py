@@ -187,7 +187,7 @@ class Grid:
         notes = []
         if cell.before is not None:
             was = value_text(float(cell.before.probabilities[target]), explanation.activation)
-            notes.append(f"was {was}; logit {cell.change:+.2f}")
+            notes.append(f"{labels[target]} was {was}; logit {cell.change:+.2f}")
         if explanation.against is not None:
             notes.append(f"contrast with {labels[explanation.against[cell.target]]}")
         notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else "empty map: zero everywhere")

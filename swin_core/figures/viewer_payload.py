@@ -18,8 +18,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from swin_core.attribution.explanation import Explanation
+from swin_core.attribution.occlusion import FILLS
 from swin_core.attribution.overlay import COLORMAPS, Look, bar_colors, is_fine, scale_top
 from swin_core.attribution.regions import Region
+from swin_core.attribution.strokes import Strokes
 from swin_core.class_names import candidates
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
@@ -105,6 +107,7 @@ def viewer_payload(grid: Grid) -> Json:
                 "truth": row.truth,
                 "image": images.add(_thumbnail(row.thumbnail)),
                 "region": _fractions(_thumbnail_region(row), width, height),
+                "brush": row.edit and brush_payload(row.edit.strokes, row.edit.fill, row.edit.keep),
                 "cells": [_cell(grid, row, cell, images) for cell in row.cells],
             }
         )
@@ -116,6 +119,18 @@ def viewer_payload(grid: Grid) -> Json:
         "rows": rows,
         "images": images.sources,
     }
+
+
+def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "") -> Json:
+    """Return what the brush of a row shows.
+
+    Args:
+        strokes: the painted region.
+        fill: what replaces it, a key of `FILLS`.
+        keep: whether only the region is kept.
+        fault: why the region could not be replaced, or empty.
+    """
+    return {"strokes": strokes.vectors(), "fill": fill, "keep": keep, "fills": FILLS, "fault": fault}
 
 
 def look_payload(look: Look) -> Json:
@@ -194,6 +209,7 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
             {
                 "label": explanation.labels[index],
                 "probability": float(explanation.probabilities[index]),
+                "before": None if cell.before is None else float(cell.before.probabilities[index]),
                 # A model without the true class is neither right nor wrong.
                 "right": bool(index == truth[0]) if len(truth) == 1 else None,
                 "explained": bool(index == explanation.targets[cell.target]),

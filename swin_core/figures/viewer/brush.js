@@ -92,8 +92,8 @@ function iconButton(name, title) {
  *
  * @param {HTMLElement} cell - a positioned element that shows the photo; it gets a canvas, and the tools after it.
  * @param {(x: number, y: number) => [number, number]} toPhoto - from client coordinates to fractions of the photo.
- * @param {{onStroke?: Function}} callbacks - `onStroke({strokes, fill, keep})` with the strokes as text, empty for none;
- *   without it the region is only shown.
+ * @param {{onStroke?: Function, kept?: Object}} callbacks - `onStroke({strokes, fill, keep})` with the strokes as text, empty for none;
+ *   without it the region is only shown. `kept` is an object in which the tool in hand outlives this brush.
  * @param {{strokes: Array, fill: string, keep: boolean, fills?: Object, fault?: string}} brush - the state to start from:
  *   `fills` are the titles of what can replace the region, `fault` says why it could not be replaced.
  * @returns {{update: Function, redraw: Function, destroy: Function}} `update(brush)` shows the host's answer; `redraw`
@@ -130,8 +130,10 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   cell.append(style, canvas);
   if (callbacks.onStroke) cell.after(tools);
 
+  const kept = callbacks.kept ?? {};
   let strokes = [];
-  let tool = null;
+  let tool = kept.tool ?? null;
+  size.value = kept.size ?? size.value;
   let stroke = null; // the one being drawn
   let cursor = null; // of the keyboard
   let pointer = null; // id of the pointer that draws
@@ -312,7 +314,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   }
 
   function choose(name) {
-    tool = tool === name ? null : name;
+    tool = kept.tool = tool === name ? null : name;
     [stroke, cursor, pointer] = [null, null, null];
     say(tool === null ? "" : "Paint over the image: the models answer as if that were not there.");
     show();
@@ -382,6 +384,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   for (const input of [fill, keep]) {
     input.addEventListener("change", () => (strokes.length ? send() : show()));
   }
+  size.addEventListener("change", () => (kept.size = size.value));
   const resized = new ResizeObserver(redraw);
   resized.observe(cell);
 

@@ -1,5 +1,6 @@
 // One cell: an image, the heat map over it, what lies over both (crosshair, contour lines, wipe), and its caption.
 
+import { attachBrush } from "./brush.js";
 import { button, element } from "./controls.js";
 import { contours, decodeMap, levelsOf, paint, resized, valueAt } from "./maps.js";
 
@@ -100,6 +101,25 @@ export class CellView {
     const what = this.column < 0 ? `Image ${rowTitle}` : `Heat map of ${title} on ${rowTitle}: ${data.headline ?? ""}`;
     this.frame.setAttribute("aria-label", `${what}. Arrow keys move the crosshair.`);
     this.fillCaption(rowTitle);
+    this.showBrush(data.brush);
+  }
+
+  /** On a photo, the region that was replaced; where the host takes strokes, the tools to paint it too. */
+  showBrush(state) {
+    if (state && this.brush) return this.brush.update(state);
+    this.brush?.destroy();
+    this.brush = null;
+    if (!state) return;
+    const { viewer, row } = this;
+    const toPhoto = (clientX, clientY) => {
+      const { x, y } = viewer.placeOf(this, { clientX, clientY });
+      return [x, y];
+    };
+    const send = viewer.callbacks.onStroke;
+    const onStroke = send && ((stroke) => send({ row, ...stroke }));
+    // The tool in hand outlives a new drawing of the viewer.
+    const kept = ((viewer.kept.brushes ??= {})[row] ??= {});
+    this.brush = attachBrush(this.window, toPhoto, { onStroke, kept }, state);
   }
 
   fillCaption(rowTitle) {
@@ -127,11 +147,12 @@ export class CellView {
     const send = viewer.callbacks.onClass;
     if (!data.classes.length) return [];
     const list = element("ul", "classes");
-    data.classes.forEach(({ label, probability, right, explained }, place) => {
+    data.classes.forEach(({ label, probability, before, right, explained }, place) => {
       const entry = send ? button("", () => send({ row, column, label })) : element("span");
       entry.className = explained ? "class explained" : "class";
       if (explained) entry.setAttribute("aria-current", "true");
       entry.append(element("span", "name", label), element("span", "share", percent(probability)));
+      if (typeof before === "number") entry.append(element("small", "", `was ${percent(before)}`));
       if (place === 0 && right !== null) {
         entry.append(element("span", right ? "right" : "wrong", right ? "right" : "wrong"));
       }
@@ -230,6 +251,7 @@ export class CellView {
   /** Move the image and what lies over it to the visible part of the photo. */
   place() {
     if (!this.picture) return;
+    this.brush?.redraw();
     const seen = this.viewer.seen(this.data.region);
     const own = transform(this.data.region, seen);
     this.base.box.style.transform = this.ownStage.style.transform = own;

@@ -14,7 +14,8 @@ const LOOK = ["colormap", "opacity", "threshold", "scale"];
  * Draw a grid of heat maps into an element.
  *
  * @param callbacks onLook(look) when a drag or choice of a look control ends; onCell({row, column}) on a click of a
- *   badge; onClass({row, column, label, against}) on a click of a class, or when one is dragged onto another.
+ *   badge; onClass({row, column, label, against}) on a click of a class, or when one is dragged onto another;
+ *   onStroke({row, strokes, fill, keep}) when a stroke of the brush ends.
  * @returns {update(payload), badges({key: {text, better}}), destroy()}
  */
 export function mount(place, payload, callbacks = {}) {
