@@ -18,7 +18,7 @@ STYLE = """<style>
 :is([data-testid^="stBaseButton-primary"]:enabled, [data-tag]) * { color: light-dark(#FFFFFF, #12161C); }
 [data-testid="stTopNavLink"]:focus-visible,
 [data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
-:has(> :is(.st-key-settler, .st-key-drops, .st-key-history, .st-key-tour_place, .st-key-tabs)) {
+:has(> :is(.st-key-settler, .st-key-drops, .st-key-history, .st-key-tour_place, .st-key-map_checks, .st-key-tabs)) {
   position: absolute;
 }
 :fullscreen :is([data-testid="stHeader"], .st-key-film, [class*="st-key-sentence_"], .st-key-options) { display: none; }

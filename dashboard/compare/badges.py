@@ -1,84 +1,55 @@
-"""The badge at each map: whether it beats the baselines."""
+"""The map check under each map: whether it beats the baselines, measured in the background."""
 
-import logging
-import time
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Mapping
 
-from streamlit.delta_generator import DeltaGenerator
+import streamlit as st
 
 from dashboard.compare.grid_view import KEY
-from dashboard.compare.measurements import cached_trust, measure_trust
+from dashboard.compare.map_checks import MapCheck, trust_or_check
+from dashboard.compare.measurements import cached_trust
 from dashboard.compare.trust_view import show_trust
 from dashboard.shared.comparison import Comparison
-from dashboard.shared.formatting import unexpected
 from dashboard.shared.viewer import Badge, ViewerEvents, show_badges
-from swin_core.figures.grid import Grid
+from swin_core.figures.grid import Cell, Grid
 from swin_core.figures.viewer_payload import map_key
 from swin_core.trust.assess import Trust
 
-log = logging.getLogger(__name__)
+UPDATE_SECONDS = 0.7
+"""Time between two updates while maps are measured."""
+TITLE = "Map check"
 
-UPDATE_SECONDS = 0.5
-"""Time between two updates of the progress of a measurement."""
 
-
-def measure_badges(place: DeltaGenerator, comparison: Comparison, grid: Grid) -> None:
-    """Show a badge for each map; measure what is not cached, one map after the other.
-
-    Call it at the end of a page: a click on any widget interrupts the measurements.
-
-    Args:
-        place: an empty place, for what tells the viewer.
-        comparison: the grid's lines and models.
-        grid: what is shown.
-    """
+def show_map_checks(comparison: Comparison, grid: Grid) -> None:
+    """Show a badge under each map of the grid, and update them until all are measured."""
     cells = {
         (i, j): cell
         for i, row in enumerate(grid.rows)
         for j, cell in enumerate(row.cells)
         if cell.explanation is not None
     }
-    results = {spot: cached_trust(*comparison.line_and_model(*spot), cell) for spot, cell in cells.items()}
-    badges = {map_key(cell): _badge(results[spot]) for spot, cell in cells.items()}
-    shown = 0.0
-    updates = count()
-
-    def show() -> None:
-        with place.container():
-            show_badges(KEY, badges, key=f"badges_{next(updates)}")  # a key may be used once in a run
-
-    def progress(key: str) -> Callable[[int, int], None]:
-        def tell(done: int, total: int) -> None:
-            nonlocal shown
-            if time.monotonic() - shown > UPDATE_SECONDS:
-                shown = time.monotonic()
-                badges[key] = Badge(text=f"trust: {100 * done / total:.0f} %", better=None, reason="")
-                show()
-
-        return tell
-
-    show()
-    for spot, cell in cells.items():
-        if results[spot] is not None:
-            continue
-        line, model = comparison.line_and_model(*spot)
-        try:
-            trust = measure_trust(line, model, cell, progress(map_key(cell)))
-        except Exception as error:
-            log.exception("measuring a map of %s failed", model)
-            trust = unexpected(error)
-        badges[map_key(cell)] = _badge(trust)
-        show()
+    if _show(comparison, cells):
+        st.fragment(_update, run_every=UPDATE_SECONDS)(comparison, cells)
 
 
-def _badge(trust: Trust | str | None) -> Badge:
-    if trust is None:
-        return Badge(text="trust: waiting", better=None, reason="")
-    if isinstance(trust, str):
-        return Badge(text="trust: none", better=None, reason=trust)
-    words = "beats baselines" if trust.better else "no better"
-    return Badge(text=f"{words} · {trust.srg:+.2f}", better=trust.better, reason="")
+def _update(comparison: Comparison, cells: Mapping[tuple[int, int], Cell]) -> None:
+    if not _show(comparison, cells, "later"):
+        st.rerun()  # the whole page, which ends the updates
+
+
+def _show(comparison: Comparison, cells: Mapping[tuple[int, int], Cell], when: str = "now") -> bool:
+    """Show what is known; return whether something is still measured."""
+    results = {map_key(cell): trust_or_check(*comparison.line_and_model(*spot), cell) for spot, cell in cells.items()}
+    show_badges(KEY, {key: _badge(result) for key, result in results.items()}, key=f"map_checks_{when}")
+    return any(isinstance(result, MapCheck) for result in results.values())
+
+
+def _badge(result: Trust | str | MapCheck) -> Badge:
+    if isinstance(result, MapCheck):
+        text = f"{100 * result.share:.0f} %" if result.share else "waiting"
+        return Badge(text=f"{TITLE}: {text}", better=None, reason="")
+    if isinstance(result, str):
+        return Badge(text=f"{TITLE}: none", better=None, reason=result)
+    return Badge(text=f"{TITLE}: {result.check}", better=result.better, reason="")
 
 
 def open_details(comparison: Comparison, grid: Grid, events: ViewerEvents) -> None:

@@ -11,7 +11,7 @@ from dashboard.shared.cache import DEPTHS, FUSED, STAGES, InputImage, loaded_cla
 from dashboard.shared.comparison import ImageAndClass, top_classes
 from dashboard.shared.model_names import MAX_IMAGES, unique
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.url_state import unknown_values
+from dashboard.shared.url_state import choose_from_list, unknown_values
 from swin_core.attribution.layers import offered_layers
 from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.stages import has_stages
@@ -160,9 +160,9 @@ def choose_lines(rows: str, images: list[InputImage], models: list[str], method:
         return list(map(ImageAndClass, images))
     lines = []
     for number, image in enumerate(images, 1):
-        start = 1 + next(iter(candidates(labels, image.truth)), 0)
-        key, title = f"class{number}", escape_markdown(image.title)
-        name = st.selectbox(title, [LIKELIEST, *labels], start, key=key, bind="query-params")
+        start = labels[next(iter(candidates(labels, image.truth)), 0)]
+        title = escape_markdown(image.title)
+        name = choose_from_list(title, [LIKELIEST, *labels], f"class{number}", str, start, [])
         lines.append(ImageAndClass(image, None if name == LIKELIEST else name))
     return lines
 

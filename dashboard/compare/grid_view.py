@@ -87,7 +87,7 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
     comparison, brushes = repaint(comparison)
     if painted:
         grid = Grid(tuple(comparison.rows()), comparison.columns, held_look().look)
-    events = show_viewer(grid, KEY, brushes=brushes)
+    events = show_viewer(grid, KEY, classes=True, brushes=brushes)
     if events.look is not None:
         set_look(events.look)
     on_event(grid, events)

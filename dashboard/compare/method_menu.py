@@ -94,6 +94,6 @@ def show_lacks(models: Sequence[str], method: str | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="lacks"):
         said = " ".join(f"{title} {text}." for title, text in missing.items())
-        st.info(escape_markdown(f"{said} Try {METHODS[FALLBACK].title}."), icon=":material/info:", width="content")
+        st.info(escape_markdown(f"{said} Try {METHODS[FALLBACK].title}."), icon=":material/info:")
         if method != FALLBACK:
             st.button("Switch", key="switch_method", on_click=switch_method, args=(FALLBACK,))

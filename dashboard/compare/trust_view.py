@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard.shared.charts import CONFIG
 from dashboard.shared.legend import show_legend
+from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import SERIES, escape_markdown
 from swin_core.attribution.methods import METHODS
 from swin_core.figures.grid import Cell
@@ -35,7 +36,7 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
         return
     layer = "" if explanation.layers[cell.layer] == "input" else f" at {explanation.layers[cell.layer]}"
     method, label = METHODS[explanation.method].title, explanation.labels[trust.target]
-    st.caption(escape_markdown(f"{model}: {method}{layer}, for {label}"))
+    st.caption(escape_markdown(f"{model_title(model)}: {method}{layer}, for {label}"))
     st.markdown(escape_markdown(trust.sentence))
     show_legend([(name, colour, css) for name, (colour, _, css) in STYLES.items()])
     measures: list[Measures] = [trust, trust.random, trust.centred]
@@ -46,7 +47,8 @@ def show_trust(cell: Cell, model: str, trust: Trust) -> None:
             st.caption(caption)
     table = {
         "": list(STYLES),
-        "SRG ↑": [f"{measure.srg:+.2f}" for measure in measures],
+        # The sentence compares with what random maps reach by chance, not with their mean, which is near 0.
+        "SRG ↑": [f"{trust.srg:+.2f}", f"±{trust.chance:.2f}", f"{trust.centred.srg:+.2f}"],
         "ROAD ↑": [f"{measure.road:+.2f}" for measure in measures],
         "Deletion ↓": [f"{measure.deletion.area:.2f}" for measure in measures],
         "Insertion ↑": [f"{measure.insertion.area:.2f}" for measure in measures],

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 COUNTS = (8, 16, 32, 64, 128)
 SIDE = 320
+EDGE_FACTOR = 1.2
+"""A map favours the edges if they have more than this times their even share."""
 
 _means: LRUCache[ClassMean] = LRUCache(64)
 _trained: LRUCache[np.ndarray | None] = LRUCache(16)
@@ -126,10 +128,17 @@ def _draw(mean: ClassMean, look: Look, trained: str) -> None:
     left_out = _left_out({"empty": mean.empty, "unreadable": mean.unreadable})
     st.caption(
         escape_markdown(
-            f"{mean.count} images explained for {mean.label}{left_out}. The border is {percent(BORDER_AREA)} of the "
-            f"image and has {percent(mean.border)} of the map's total. A value of 1 is the average of a map. {trained}"
+            f"{mean.count} images explained for {mean.label}{left_out}. {_edges(mean.border)} A value of 1 is the "
+            f"average of a map. {trained}"
         )
     )
+
+
+def _edges(border: float) -> str:
+    """Say whether a map favours the border, which has the share `border` of its total."""
+    if border <= EDGE_FACTOR * BORDER_AREA:
+        return "It does not favour the edges."
+    return f"It favours the edges: {percent(border)} of it lies on the outer {percent(BORDER_AREA)} of the image."
 
 
 def _left_out(counts: dict[str, int]) -> str:

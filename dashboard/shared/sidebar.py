@@ -46,10 +46,10 @@ def choose_look() -> Look:
 def choose_trust() -> bool:
     """Draw the switch of the trust measurements; return its value."""
     return st.toggle(
-        "Measure trust",
+        "Check the maps",
         True,
-        help="Changes the pixels that each map marks and measures the probability of the class. It takes some 300 "
-        "forward passes per map, after everything else is shown.",
+        help="Measures in the background whether removing what a map marks lowers the class more than removing other "
+        "pixels: some 300 forward passes per map.",
         key="trust",
         bind="query-params",
     )

@@ -67,7 +67,7 @@ _LABELS = {
     "lr": "Learning rate",
     "ema": "Moving average of the weights",
     "clip": "Gradient clipping",
-    "limit": "Limit of images",
+    "limit": "Number of images (0 for all)",
     "strict": "Refuse unusable files",
     "randaugment": "RandAugment",
     "distillation": "Share of the teacher",

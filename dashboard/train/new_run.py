@@ -50,13 +50,15 @@ def show_form() -> None:
             disabled=bool(fault) or not chosen,
             help="Trains a few steps with these settings and measures them; nothing is saved.",
         )
+        if config is not None and chosen:
+            if check:
+                _end_check()
+                st.session_state.preflight = PreflightCheck(recipe, config, chosen, processes)
+            with st.container(key="preflight_result"):
+                _show_check((config, chosen, processes))
     show_notice("start", "error")
     if config is None or not chosen:
         return
-    if check:
-        _end_check()
-        st.session_state.preflight = PreflightCheck(recipe, config, chosen, processes)
-    _show_check((config, chosen, processes))
     if start:
         _start(config, chosen, processes)
 
@@ -128,7 +130,11 @@ def _show_result(check: PreflightCheck, was_under_way: bool) -> None:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
     if estimate is None:
-        st.info(f"Measuring a few steps: {duration(check.seconds)} so far.", icon=":material/hourglass_top:")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.info(f"Measuring a few steps: {duration(check.seconds)} so far.", icon=":material/hourglass_top:")
+            if st.button("Cancel", icon=":material/close:", key="cancel_check"):
+                _end_check()
+                st.rerun()
     elif estimate.fits:
         st.success(escape_markdown(str(estimate)), icon=":material/check_circle:")
     else:

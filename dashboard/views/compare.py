@@ -6,7 +6,8 @@ from functools import partial
 import streamlit as st
 
 from dashboard.compare.agreement import show_agreement, show_top_classes
-from dashboard.compare.badges import measure_badges, open_details
+from dashboard.compare.asking import ask_class
+from dashboard.compare.badges import open_details, show_map_checks
 from dashboard.compare.brush import invalid_brush, repaint
 from dashboard.compare.class_mean_section import show_class_means
 from dashboard.compare.class_notes import show_class_notes
@@ -52,6 +53,8 @@ AGREEMENT = (
 
 def main() -> None:
     """Draw the page."""
+    if asked := st.session_state.pop("asked", None):
+        ask_class(st.session_state.before, asked)  # before the controls are drawn
     ignored = unknown_samples() + surplus_models()
     look, ignored_look = current_look()
     ignored += ignored_look + invalid_brush() + unknown_values("rows", list(ROWS.values()))
@@ -75,7 +78,7 @@ def main() -> None:
     if not can_show(images, models, faults):
         return
     grid_view = GridView(_on_event)
-    badges_place = st.empty()
+    badges_place = st.container(key="map_checks")
     st.caption(how_to_read(method))
     notes_box, details_box = st.container(), st.container()
 
@@ -111,7 +114,8 @@ def main() -> None:
     with link_box:  # at the end, since each widget restores its query parameter after a visit to another page
         show_link()
     if trusted:
-        measure_badges(badges_place, comparison, grid)
+        with badges_place:
+            show_map_checks(comparison, grid)
 
 
 def _latest(comparison: Comparison, grid: Grid, held: HeldLook) -> Grid:
@@ -121,7 +125,11 @@ def _latest(comparison: Comparison, grid: Grid, held: HeldLook) -> Grid:
 
 def _on_event(grid: Grid, events: ViewerEvents) -> None:
     """Answer a click in the grid."""
-    open_details(st.session_state.before, grid, events)
+    comparison: Comparison = st.session_state.before
+    open_details(comparison, grid, events)
+    if events.asked is not None:
+        st.session_state.asked = events.asked
+        st.rerun()
 
 
 def _comparison_while_loading(images: list[InputImage], models: list[str], method: str | None) -> Comparison:

@@ -207,8 +207,7 @@ class Grid:
         headline = f"{labels[target]} · {value_text(float(probabilities[target]), explanation.activation)}"
         badge = ""
         if cell.trust is not None:
-            verdict = "beats baselines" if cell.trust.better else "no better than baselines"
-            badge = f"{verdict} · SRG {cell.trust.srg:+.2f}"
+            badge = f"Map check: {cell.trust.check}"
         return Caption(headline, tuple(notes), badge, prediction_note)
 
     def agreement(self) -> list[np.ndarray]:

@@ -3,10 +3,7 @@
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
 
-BEST = (
-    "Each model is explained by the method with the most faithful maps measured for its architecture, or by Grad-CAM "
-    "if none was measured; the caption names it."
-)
+BEST = "Each model uses the method that tested best for it, named under its map."
 CROP = "The model sees a square crop of the image; the map covers the crop only."
 TRUST = (
     "SRG, the symmetric relevance gain, says how much faster the class's probability falls when the pixels that the "

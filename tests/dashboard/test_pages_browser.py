@@ -23,6 +23,7 @@ from tests.fixtures.browser import (
     boxes,
     browser,
     dashboard,
+    findings,
     visible,
     windows,
 )
@@ -75,7 +76,7 @@ def test_the_documented_command_listens_on_this_machine_only(dashboard: Server) 
 def test_first_view_is_four_classes_by_the_model_that_knows_them(visit: Open) -> None:
     page = visit()
     text = " ".join(captions(page))
-    for words in ("swin_nano_four_classes", "cat.jpg", "dog.jpg", "rose.jpg", "tulip.jpg"):
+    for words in ("Swin XS", "cat.jpg", "dog.jpg", "rose.jpg", "tulip.jpg"):
         assert words in text
     assert text.count("right") == 4
     expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
@@ -100,9 +101,11 @@ def test_nothing_overlaps_and_the_page_does_not_scroll_sideways(visit: Open, siz
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
-def test_on_a_phone_the_sidebar_is_folded_and_a_row_is_a_strip(visit: Open) -> None:
+def test_on_a_phone_the_first_map_is_near_the_top_and_a_row_is_a_strip(visit: Open) -> None:
     page = visit("?sample=tulip&model=swin_milli_cifar100&model=swin_milli_flowers", NARROW)
-    expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
+    assert min(frame["y"] for frame in boxes(page, ".viewer .frame")) < 310
+    expect(page.locator(".st-key-tabs")).to_be_in_viewport()
+    expect(page.get_by_test_id("stHeader")).to_be_hidden()
     strip = page.locator(".st-key-grid .row:not(.heads)")
     assert strip.evaluate("strip => strip.scrollWidth > 2 * strip.clientWidth")
     assert strip.evaluate("strip => getComputedStyle(strip).scrollSnapType") == "x mandatory"
@@ -127,6 +130,7 @@ def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_pa
     attack = "<img src=x onerror=window.hit=1>.png"
     (tmp_path / attack).write_bytes(b"this is no image")
     Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "mine.jpg")
+    page.get_by_role("button", name="Add images").click()
     chooser = page.locator("input[type=file]")
     chooser.set_input_files([tmp_path / "mine.jpg", tmp_path / attack])
     expect(page.locator(".st-key-grid .caption", has_text="mine.jpg").first).to_be_visible(timeout=PATIENCE)
@@ -188,6 +192,62 @@ def test_a_link_holds_every_picture_and_model(visit: Open) -> None:
     assert sorted(parse_qsl(urlsplit(link).query)) == sorted([*values, ("trust", "false")])
 
 
+DROPPED = """(name) => {
+    const canvas = document.createElement('canvas');
+    canvas.width = canvas.height = 40;
+    canvas.getContext('2d').fillRect(5, 5, 20, 20);
+    return new Promise(done => canvas.toBlob(blob => {
+        const files = new DataTransfer();
+        files.items.add(new File([blob], 'pasted.png', {type: 'image/png'}));
+        const event = name === 'paste' ? new ClipboardEvent('paste', {clipboardData: files, bubbles: true})
+            : new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true});
+        done(document.querySelector('h1').dispatchEvent(event));
+    }));
+}"""
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_an_image_can_be_pasted_or_dropped_anywhere(visit: Open, kind: str) -> None:
+    page = visit("?model=swin_micro_flowers")
+    page.evaluate(DROPPED, kind)
+    expect(page.locator(".st-key-grid .caption", has_text="pasted.png").first).to_be_visible(timeout=PATIENCE)
+
+
+def test_back_undoes_a_choice_of_an_image_and_of_a_method(visit: Open) -> None:
+    page = visit("?sample=tulip&model=swin_micro_flowers")
+    first = page.url
+    page.locator(".st-key-film").get_by_role("button", name="rose").first.click()
+    page.wait_for_url("**sample=rose**")
+    at_rest(page)
+    page.locator(".st-key-method_box").get_by_role("button").first.click()
+    page.get_by_role("button", name="Attention rollout", exact=True).first.click()
+    page.wait_for_url("**method=Attention**")
+    at_rest(page)
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_url(re.compile(r"^(?!.*method=)"))
+    at_rest(page)
+    expect(page.locator(".st-key-grid .caption", has_text="rose.jpg").first).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_url(first)
+    expect(page.locator(".st-key-grid .caption", has_text="rose.jpg")).to_have_count(0, timeout=PATIENCE)
+
+
+def test_the_tour_is_shown_until_it_is_dismissed(dashboard: Server, browser: Browser) -> None:
+    window = browser.new_context()
+    page = window.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{dashboard.address}/?sample=tulip&model=swin_micro_flowers&trust=false")
+    expect(page.get_by_role("heading", name="1 of 3: Images")).to_be_visible()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Next").click()
+    assert findings(page, "#tour") == []
+    page.get_by_role("button", name="Done").click()
+    page.reload()
+    visible(page.locator(".st-key-grid .frame").first)
+    expect(page.locator("#tour")).to_be_hidden()
+    window.close()
+
+
 def test_invalid_query_parameters_are_reported(visit: Open) -> None:
     page = visit("?sample=tulip&sample=nothing")
     expect(page.get_by_test_id("stAlert")).to_contain_text("sample=nothing")
@@ -220,7 +280,7 @@ def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
 def test_what_is_drawn_stays_while_trust_is_measured(visit: Open) -> None:
     page = visit("?sample=tulip&model=swin_micro_cifar100", trust=True)
     place = boxes(page, ".st-key-grid")
-    page.get_by_test_id("stSidebar").get_by_text("rose", exact=True).click()
+    page.locator(".st-key-film").get_by_role("button", name="rose").first.click()
     drawn = boxes(page, ".viewer .frame", 4)  # measured or not yet
     at_rest(page)
     boxes(page, ".viewer button.badge", 2)

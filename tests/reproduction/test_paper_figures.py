@@ -158,7 +158,7 @@ def test_each_cell_has_the_trust_of_its_map(small_classifier: swin_core.Classifi
     cell = drawn.rows[0].cells[0]
     np.testing.assert_array_equal(cell.map, own.maps[0, 0])
     assert cell.trust == expected
-    assert f"SRG {expected.srg:+.2f}" in drawn.caption(drawn.rows[0], cell).badge
+    assert f"Map check: {expected.check}" == drawn.caption(drawn.rows[0], cell).badge
     choice = drawn.rows[1].cells[0]
     assert choice.explanation is not None
     assert choice.explanation.targets[0] == int(choice.explanation.probabilities.argmax())

@@ -27,7 +27,7 @@ from swin_core.attribution.defaults import default_method
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.targets import RUNNER_UP
-from swin_core.comparisons.class_mean import class_mean
+from swin_core.comparisons.class_mean import BORDER_AREA, class_mean
 from swin_core.comparisons.timeline import checkpoints_of, timeline
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError, SwinError
@@ -41,6 +41,7 @@ from tests.fixtures.pages import (
     badges,
     bundle,
     cells,
+    checked,
     empty_caches,
     opened,
     picture,
@@ -84,18 +85,20 @@ def words(app: AppTest) -> str:
 
 
 def test_every_map_has_a_badge_that_says_what_was_measured(measured: list[str]) -> None:
-    app = opened(trust="true", sample="tulip")
+    app = checked(opened(trust="true", sample="tulip"))
     assert measured == ["first", "second"]
     image = swin_core.read_image(choices.sample_images()["tulip"])
     for name, text in zip(("first", "second"), badges(app), strict=True):
         model = swin_core.load(name)
         found = swin_core.explain(model, image)
         (own,) = assess(model, found.view, found.maps[0], found.targets, steps=2)
-        assert text == f"{'beats baselines' if own.better else 'no better'} · {own.srg:+.2f}"
+        assert text == f"Map check: {own.check}"
+        assert ("beats both baselines" in text) == own.better
+        assert f"{own.srg:.2f}" in text
 
 
 def test_trust_is_measured_once_and_moves_nothing(measured: list[str]) -> None:
-    app = opened(trust="true", sample="tulip")
+    app = checked(opened(trust="true", sample="tulip"))
     before = shown(app)["rows"]
     assert len(measured) == 2
     app.query_params["opacity"] = "30"
@@ -113,9 +116,9 @@ def test_without_the_switch_nothing_is_measured(measured: list[str]) -> None:
 
 
 def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened(trust="true", sample="tulip", model="first")
+    app = checked(opened(trust="true", sample="tulip", model="first"))
     charts = len(app.get("plotly_chart"))
-    monkeypatch.setattr(grid_view, "show_viewer", lambda *args: ViewerEvents(cell=(0, 0)))
+    monkeypatch.setattr(grid_view, "show_viewer", lambda *args, **options: ViewerEvents(cell=(0, 0)))
     run(app)
     assert len(app.get("plotly_chart")) == charts + 3
     line = ImageAndClass(cache._images.get((choices.sample_images()["tulip"], "tulip.jpg"), lambda: picture()))
@@ -125,6 +128,10 @@ def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str], mon
     assert found.sentence in words(app)
     assert len(measured) == 1
     assert "this map" in app.table[0].value.to_string()
+    # The sentence and the table name the same numbers.
+    for number in (f"{found.srg:+.2f}", f"{found.chance:.2f}", f"{found.centred.srg:+.2f}"):
+        assert number in found.sentence
+        assert number in app.table[0].value.to_string()
 
 
 def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +139,8 @@ def test_a_map_that_cannot_be_measured_says_so_and_the_page_stays(monkeypatch: p
         raise SwinError("it cannot be") if classifier.name == "first" else RuntimeError("something deep inside")
 
     monkeypatch.setattr(measurements, "assess", fails)
-    app = opened(trust="true", sample="tulip")
-    assert badges(app) == ["trust: none"] * 2
+    app = checked(opened(trust="true", sample="tulip"))
+    assert badges(app) == ["Map check: none"] * 2
     assert "magnitude" in texts(app)
 
 
@@ -283,9 +290,8 @@ def test_models_of_timm_are_columns_like_any_other(monkeypatch: pytest.MonkeyPat
         return swin_core.Classifier(made[name]().eval(), labels, (0.5,) * 3, (0.5,) * 3, 64, name=name)
 
     monkeypatch.setattr(swin_core, "load", load)
-    app = opened(model=list(made), sample="tulip", trust="true")
+    app = checked(opened(model=list(made), sample="tulip", trust="true"))
     assert len(badges(app)) == 4
-    assert "trust: waiting" not in badges(app)
     assert len(re.findall(r"magnitude \d|empty map", texts(app))) == 4
     assert len(measured) >= 3
     app.selectbox(key="layer").set_value(STAGES)
@@ -384,7 +390,8 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
     for name in ("first", "second"):
         found = class_mean(swin_core.load(name), flowers, "tulips", 32)
         text = words(app).replace("\N{NO-BREAK SPACE}", " ")
-        assert f"4 images explained for {found.label}. The border is" in text
+        edges = "It favours the edges: " if found.border > 1.2 * BORDER_AREA else "It does not favour the edges."
+        assert f"4 images explained for {found.label}. {edges}" in text
         assert f"Hottest: {found.hot_spot}." in text.replace("\\", "")
         assert "Nothing is recorded about the images that it was trained on." in text
         assert f"has {100 * found.border:.0f} % of the map's total" in text

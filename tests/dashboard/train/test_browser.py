@@ -115,7 +115,12 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     page.get_by_role("button", name="New run").click()
     visible(page.get_by_role("heading", name="New run"))
     write(page, "Name", "slice")
-    for label, value in (("Limit of images", "256"), ("Epochs", "400"), ("Batch size", "32"), ("Processes", "2")):
+    for label, value in (
+        ("Number of images (0 for all)", "256"),
+        ("Epochs", "400"),
+        ("Batch size", "32"),
+        ("Processes", "2"),
+    ):
         write(page, label, value)
     variant = page.locator(".st-key-setting_variant input")
     open_tab(page, "Model", variant)

@@ -307,6 +307,16 @@ def test_memory_and_time_are_measured_beside_the_page(program: Any, fits: str, s
     assert "The settings changed since the last check" in words(app)
 
 
+def test_a_check_can_be_cancelled(program: Any) -> None:
+    program("time.sleep(60)")
+    app = click(opened(), "Check memory and time")
+    check = app.session_state["preflight"]
+    assert "Measuring a few steps" in words(app)
+    click(app, "Cancel")
+    assert "Measuring a few steps" not in words(app)
+    assert not check.under_way
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

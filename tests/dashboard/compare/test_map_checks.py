@@ -1,0 +1,79 @@
+"""Map checks in the background: measured once, by one thread, and only while a page asks for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import swin_core
+from dashboard.compare import map_checks, measurements
+from dashboard.compare.map_checks import MapCheck, trust_or_check
+from dashboard.shared.comparison import Comparison, ImageAndClass
+from swin_core.trust.assess import Trust, assess
+from swin_core.zoo import load as zoo
+from tests.fixtures.pages import bundle, empty_caches, picture
+
+__all__ = ["bundle"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "ASSETS", bundle)
+    empty_caches(monkeypatch, measurements)
+
+
+def wait(line: ImageAndClass, model: str, cell: Any) -> Trust | str:
+    for _ in range(600):
+        if not isinstance(result := trust_or_check(line, model, cell), MapCheck):
+            return result
+        time.sleep(0.02)
+    raise AssertionError("not measured")
+
+
+def test_a_check_equals_the_measurement_and_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def counted(classifier: swin_core.Classifier, *args: Any, **options: Any) -> list[Trust]:
+        threads.append(threading.current_thread().name)
+        return assess(classifier, *args, **options | {"steps": 2})
+
+    monkeypatch.setattr(measurements, "assess", counted)
+    line = ImageAndClass(picture())
+    cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
+    assert isinstance(trust_or_check(line, "first", cell), MapCheck)
+    found = wait(line, "first", cell)
+    assert cell.explanation is not None
+    assert cell.map is not None
+    (own,) = assess(swin_core.load("first"), cell.explanation.view, cell.map, cell.explanation.targets[0], steps=2)
+    assert found == own
+    assert wait(line, "first", cell) is found
+    assert threads == ["map checks"]
+
+
+def test_a_check_that_no_page_asks_for_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(classifier: swin_core.Classifier, *args: Any, progress: Any, **options: Any) -> list[Trust]:
+        started.set()
+        go_on.wait(20)
+        try:
+            progress(1, 2)
+        finally:
+            ended.set()
+        raise AssertionError("it was not dropped")
+
+    monkeypatch.setattr(measurements, "assess", slow)
+    line = ImageAndClass(picture())
+    cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
+    trust_or_check(line, "first", cell)
+    assert started.wait(20)
+    monkeypatch.setattr(map_checks, "ASKED_SECONDS", -1)
+    go_on.set()
+    assert ended.wait(20)
+    assert measurements.cached_trust(line, "first", cell) is None  # neither a result nor a failure
