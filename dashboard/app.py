@@ -1,68 +1,31 @@
-"""The dashboard's entry point: `streamlit run dashboard/app.py`."""
-
-from pathlib import Path
+"""The dashboard's entry point: `streamlit run dashboard/app.py`. The pages are in main.py."""
 
 import streamlit as st
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.shared.history import keep_history
-from dashboard.shared.model_names import resolve_models_once
-from dashboard.shared.notices import set_notice
-from dashboard.shared.page_heading import PAGES
-from dashboard.shared.url_state import IGNORED, forget_written_lists
+HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
+"""No page of another site may show the dashboard in a frame, where a visitor would click on it unawares."""
 
-HERE = Path(__file__).parent
 
-# Two gaps of Streamlit: white text on the light primary colour of the dark theme has a contrast of only 3 to 1, and
-# links to pages show no keyboard focus. On a phone the pages are tabs at the bottom in place of Streamlit's header.
-STYLE = """<style>
-:is([data-testid^="stBaseButton-primary"]:enabled, [data-tag]) * { color: light-dark(#FFFFFF, #12161C); }
-[data-testid="stTopNavLink"]:focus-visible,
-[data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
-:has(> :is(.st-key-settler, .st-key-drops, .st-key-history, .st-key-tour_place, .st-key-map_checks, .st-key-tabs)) {
-  position: absolute;
-}
-:fullscreen :is([data-testid="stHeader"], .st-key-film, [class*="st-key-sentence_"], .st-key-options) { display: none; }
-.st-key-tabs { display: none; }
-@media (max-width: 640px) {
-  :root { --viewer-bottom: 56px; } /* the viewer's controls stay above the tabs */
-  [data-testid="stHeader"], [data-testid="stSidebar"] { display: none; }
-  [data-testid="stMainBlockContainer"] { padding: 0.75rem 0.9rem 5rem; }
-  [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
-  .st-key-tabs {
-    display: flex; flex-wrap: nowrap; position: fixed; z-index: 99; inset: auto 0 0 0; width: 100%;
-    justify-content: space-around; background: light-dark(#F7F8FA, #171C23);
-    border-top: 1px solid rgba(128, 128, 128, 0.35); padding-bottom: env(safe-area-inset-bottom);
-  }
-  .st-key-tabs a { flex-direction: column; gap: 0; padding: 6px 4px; min-width: 56px; align-items: center; }
-  .st-key-tabs a * { font-size: 12px; }
-  .st-key-tabs a [data-testid="stIconMaterial"] { font-size: 22px; }
-}
-</style>"""
+class SecurityHeaders:
+    """ASGI middleware that adds `HEADERS` to each answer; Streamlit has no setting for them."""
 
-resolve_models_once()
-st.set_page_config(page_title="SwinLens", page_icon=str(HERE / "icon.svg"), layout="wide")
-st.html(STYLE)
-st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
+    def __init__(self, app: ASGIApp):
+        self._app = app
 
-pages = [
-    st.Page(
-        f"views/{name}.py",
-        title=texts.link,
-        icon=f":material/{texts.icon}:",
-        default=name == next(iter(PAGES)),
-        help=texts.sentence,
-    )
-    for name, texts in PAGES.items()
-]
-page = st.navigation(pages, position="top")
-if st.session_state.get("visited") != page.url_path:
-    # A run of another page that was interrupted may have left these behind.
-    st.session_state.visited, st.session_state.settled = page.url_path, False
-    st.session_state.look_settled = False
-    set_notice(IGNORED, "")
-    forget_written_lists()
-with st.container(horizontal=True, key="tabs", gap=None):
-    for each in pages:
-        st.page_link(each, width="content")
-keep_history()
-page.run()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+app = st.App("main.py", middleware=[Middleware(SecurityHeaders)])

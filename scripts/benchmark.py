@@ -63,7 +63,7 @@ def linear(rounds: int) -> list[dict[str, Any]]:
 def page(rounds: int) -> list[dict[str, Any]]:
     """The Compare page: cold start to the first view in Chromium, and a rerun with everything in the cache."""
     cold = _cold_start()
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
     app.run()
     rerun = timing.median_ms(app.run, rounds, warm_up=0)
     print(f"page: cold start to the first view {cold:.1f} s; cached rerun, median {rerun:.0f} ms, {rounds} rounds")

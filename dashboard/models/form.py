@@ -16,6 +16,7 @@ from swin_core.class_names import candidates
 from swin_core.errors import SwinError
 from swin_core.figures.text import value_text
 from swin_core.images.read import read_image
+from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.weights.files import read_state
 from swin_core.zoo.fact_table import NOT_STATED, TITLES, fact_rows
 from swin_core.zoo.kept_models import FOLDER, SUFFIXES, keep_weights, kept_models
@@ -113,6 +114,7 @@ def _keep_upload(number: int) -> None:
         return
     known = kept_models(ROOT)
     try:
+        refuse_if_read_only()
         name = keep_weights(ROOT, file.name, file.getbuffer())
         try:
             read_state(ROOT / name)
@@ -202,6 +204,7 @@ def _show_preview(name: str, facts: dict[str, Any]) -> bool:
 def _save(name: str, facts: dict[str, Any]) -> None:
     """Write the card if it states anything, and open the model on the Compare page."""
     try:
+        refuse_if_read_only()
         if facts:
             write_card(weights_path(name), make_card(facts))
     except SwinError as error:

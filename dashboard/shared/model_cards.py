@@ -11,6 +11,7 @@ from dashboard.shared.samples import first_models
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import set_url_list, url_list
 from swin_core.comparisons.compare import MODELS_AT_MOST
+from swin_core.runs.read_only import is_read_only
 from swin_core.zoo.titles import bundled_title, known_classes
 
 STYLE = """<style>
@@ -98,6 +99,8 @@ def _show_offer(names: list[str]) -> None:
         on_change=_add,
         args=("offer",),
     )
+    if is_read_only():
+        return
     st.text_input(
         "Another model",
         placeholder="timm/resnet50, or a weights file",

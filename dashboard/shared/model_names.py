@@ -12,6 +12,7 @@ from pathlib import Path
 
 from swin_core import runs
 from swin_core.errors import ModelError, RunError
+from swin_core.runs.read_only import is_read_only
 from swin_core.weights.files import split_entry
 from swin_core.zoo.kept_models import kept_models
 from swin_core.zoo.load import ASSETS, LIBRARIES, available, split_architecture
@@ -139,9 +140,11 @@ def model_source(name: str) -> str:
             `torchvision/<model>` or `hf/<repo>`. Python files, which would be run, must be offered.
 
     Raises:
-        ModelError: there is no such file, or the name has other characters or leads out of `ROOT` and of the runs'
-            folder; the latter is checked before any file is touched.
+        ModelError: the name is not offered in the read-only mode; or there is no such file, or the name has other
+            characters or leads out of `ROOT` and of the runs' folder, which is checked before any file is touched.
     """
+    if is_read_only() and name not in offered_models():
+        raise ModelError(f"there is no model {name} here: this dashboard is read-only, choose a model that it offers.")
     # A model of the page comes before one that is offered under the same name.
     if name in (offered := offered_files()) and (
         is_python(name) or not _SAFE.fullmatch(name) or _inside(ROOT, name) is None

@@ -12,6 +12,7 @@ from typing import Any
 from dashboard.shared.formatting import duration, rate, size
 from swin_core import runs
 from swin_core.errors import SwinError
+from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.training import TrainConfig
 from swin_core.training.recipes import changed_settings
 
@@ -61,6 +62,7 @@ class PreflightCheck:
     """A running check. It ends by itself, by `stop`, or `ABANDONED_SECONDS` after the last call of `result`."""
 
     def __init__(self, recipe: str, config: TrainConfig, devices: Sequence[str], processes: int):
+        refuse_if_read_only()
         self.asked: tuple[Any, ...] = (config, tuple(devices), processes)
         """Config, devices and number of processes; the result holds for these only."""
         self._began = time.monotonic()

@@ -16,6 +16,7 @@ from dashboard.train.run_summary import BUNDLED, RunSummary, bundled_summaries, 
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.figures.palette import SERIES
+from swin_core.runs.read_only import is_read_only
 from swin_core.training import RECIPES
 
 REFRESH_SECONDS = 2
@@ -47,7 +48,8 @@ _POSITIONS = {"Epoch": "epoch", "Time": "elapsed"}
 def show_list() -> None:
     """Draw the list of runs and the curves of the ticked ones."""
     with show_heading("train"):
-        st.button("New run", icon=":material/add:", type="primary", on_click=open_form)
+        if not is_read_only():
+            st.button("New run", icon=":material/add:", type="primary", on_click=open_form)
     try:
         known = runs.list_runs()
     except RunError as error:
@@ -55,8 +57,11 @@ def show_list() -> None:
         return
     alive = {run.name for run in known if run.alive}
     if not known:
-        st.markdown("There is no run yet. Choose a recipe to start one.")
-        _show_recipes()
+        if is_read_only():
+            st.markdown("There is no run yet.")
+        else:
+            st.markdown("There is no run yet. Choose a recipe to start one.")
+            _show_recipes()
         st.header("How the bundled models were trained")
     st.fragment(_show, run_every=REFRESH_SECONDS if alive else None)(alive)
 

@@ -18,6 +18,7 @@ from swin_core import runs
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, RunError
 from swin_core.runs import devices
+from swin_core.runs.read_only import is_read_only
 from swin_core.training import RECIPES
 from swin_core.training.changes import change_settings
 from swin_core.training.recipes import changed_settings, nearest_recipe
@@ -53,8 +54,9 @@ def _show(name: str, was_alive: bool) -> None:
         st.rerun()
     title, actions = st.columns([2, 3], vertical_alignment="bottom")
     title.title(escape_markdown(summary.title))
-    with actions.container(horizontal=True, horizontal_alignment="right"):
-        _show_actions(run, summary)
+    if not is_read_only():
+        with actions.container(horizontal=True, horizontal_alignment="right"):
+            _show_actions(run, summary)
     show_notice(f"run {run.name}", "error")
     st.markdown(state_line(summary))
     if summary.marks:
@@ -77,6 +79,7 @@ def _show(name: str, was_alive: bool) -> None:
             value=run.notes,
             placeholder="The purpose of this run and its outcome.",
             label_visibility="collapsed",
+            disabled=is_read_only(),
             key=f"notes {run.name}",
             on_change=_write_notes,
             args=(run,),
@@ -210,7 +213,8 @@ def _show_checkpoints(run: runs.Run, summary: RunSummary) -> None:
     if not rows:
         st.caption("There are no checkpoints yet: the first is saved after the first epoch.")
         return
-    st.caption(f"Tick up to {MODELS_AT_MOST} to compare them, or one to start a new run from it.")
+    or_start = "" if is_read_only() else ", or one to start a new run from it"
+    st.caption(f"Tick up to {MODELS_AT_MOST} to compare them{or_start}.")
     event = st.dataframe(
         pd.DataFrame(rows).drop(columns="model"),
         hide_index=True,
@@ -239,14 +243,15 @@ def _show_checkpoints(run: runs.Run, summary: RunSummary) -> None:
             help=f"Opens up to {MODELS_AT_MOST} ticked checkpoints on the Compare page.",
         ):
             st.switch_page("views/compare.py", query_params={"model": chosen})
-        st.button(
-            "Start from here",
-            icon=":material/fork_right:",
-            disabled=len(chosen) != 1,
-            help="Opens the form of a new run with the settings of this one, starting from the ticked checkpoint.",
-            on_click=_start_from,
-            args=(summary, chosen[0] if chosen else ""),
-        )
+        if not is_read_only():
+            st.button(
+                "Start from here",
+                icon=":material/fork_right:",
+                disabled=len(chosen) != 1,
+                help="Opens the form of a new run with the settings of this one, starting from the ticked checkpoint.",
+                on_click=_start_from,
+                args=(summary, chosen[0] if chosen else ""),
+            )
 
 
 def _weights(run: runs.Run, summary: RunSummary) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from swin_core.runs.files import (
 from swin_core.runs.listing import Run, find
 from swin_core.runs.liveness import family, trainers_in, with_descendants
 from swin_core.runs.locks import run_lock
+from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.system.atomic import atomic_write
 
 _SECONDS_TO_END = 10.0
@@ -50,6 +51,7 @@ def request_stop(run: Run) -> None:
     Raises:
         RunError: the run is not running.
     """
+    refuse_if_read_only()
     now = reread(run.folder)
     if not now.alive:
         raise RunError(f"run {now.name} is not running, its state is {now.state}.")
@@ -68,6 +70,7 @@ def kill(run: Run, grace: float = 10.0) -> None:
     Raises:
         RunError: the run has no process on this machine, or another user's.
     """
+    refuse_if_read_only()
     now = reread(run.folder)
     programs = programs_of(now)
     if not programs:
@@ -112,6 +115,7 @@ def rename(run: Run, name: str) -> Run:
     Raises:
         RunError: the name is not allowed or taken, or the run is running.
     """
+    refuse_if_read_only()
     if not is_run_name(name):
         raise name_error(name)
     with _ended(run, "renamed") as now:
@@ -134,6 +138,7 @@ def delete(run: Run) -> None:
     Raises:
         RunError: the run is running, or a file cannot be deleted.
     """
+    refuse_if_read_only()
     with _ended(run, "deleted") as now:
         # Renamed first, so that no list shows a half-deleted run.
         hidden = now.folder.with_name(f".{now.name}.deleted")
@@ -152,6 +157,7 @@ def write_notes(run: Run, text: str) -> None:
     Raises:
         RunError: the text is too long or cannot be written.
     """
+    refuse_if_read_only()
     now = reread(run.folder)
     if len(text) > _NOTES_LENGTH:
         raise RunError(f"notes hold {_NOTES_LENGTH:,} characters at most, not {len(text):,}; shorten them.")

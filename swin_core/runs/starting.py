@@ -18,6 +18,7 @@ from swin_core.runs.changing import reread, wait_for_end, write_end
 from swin_core.runs.files import StrPath, create, last_lines, open_log, read_status, withdraw_stop, write_object
 from swin_core.runs.listing import Run
 from swin_core.runs.locks import busy, check_devices, in_use, run_lock
+from swin_core.runs.read_only import refuse_if_read_only
 
 TRAINER = (sys.executable, "-m", "swin_core.training")
 """The training command; with `--run FOLDER` it is the launcher of a run."""
@@ -52,6 +53,7 @@ def start(
     Raises:
         RunError: a device is in use, and no folder is left; or the run cannot be made or started.
     """
+    refuse_if_read_only()
     launch = _launch_fields(devices, processes, max_restarts, data_root)
     folder = create(config, root)
     try:
@@ -84,6 +86,7 @@ def resume(
     Raises:
         RunError: the run is running or finished, a device is in use, or it cannot be started.
     """
+    refuse_if_read_only()
     _check_resumable(reread(run.folder))
     with run_lock(run.folder):
         now = reread(run.folder)

@@ -12,6 +12,7 @@ from typing import Any
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError
 from swin_core.runs.changing import write_end
+from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.training.config import TrainConfig
 
 _FIXED: dict[str, tuple[str, ...]] = {
@@ -44,6 +45,7 @@ def change_settings(folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
         ConfigError: a setting cannot be changed, or a value is out of range.
         RunError: the run is running.
     """
+    refuse_if_read_only()
     config = TrainConfig.of_run(folder)
     before = config.to_dict()
     changed = {name: value for name, value in settings.items() if before.get(name) != value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -48,3 +49,10 @@ def test_the_page_itself_is_served(dashboard: Server, name: str) -> None:
 )
 def test_other_pages_are_refused(dashboard: Server, host: str, origin: str | None) -> None:
     assert handshake(dashboard.address, host, origin) == 403
+
+
+def test_other_pages_cannot_show_it_in_a_frame(dashboard: Server) -> None:
+    for path in ("/", "/train", "/_stcore/health"):
+        with urlopen(dashboard.address + path, timeout=20) as answer:
+            assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -145,7 +145,7 @@ def test_the_page_runs_code_only_if_it_is_offered(file: Path, way: str, monkeypa
     ran = file.with_suffix(".ran")
 
     def opened() -> AppTest:
-        app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60)
+        app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60)
         app.query_params["trust"] = "false"
         app.query_params["model"] = ["my_model.py"] if way == "query" else ["swin_nano_cifar100"]
         app.run()

@@ -68,7 +68,7 @@ def picture() -> InputImage:
 
 
 def opened(**query: str | list[str]) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
     for name, value in query.items():
         app.query_params[name] = value
     app.run()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def opened(**query: str | list[str]) -> AppTest:
     """The Inside page with these query parameters."""
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
     app.switch_page("views/inside.py")
     for name, value in {"model": "first", **query}.items():
         app.query_params[name] = value

@@ -44,7 +44,7 @@ def folder(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def opened() -> AppTest:
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
     return run(app.switch_page("views/models.py"))
 
 

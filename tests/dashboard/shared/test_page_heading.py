@@ -43,7 +43,7 @@ def test_a_page_is_one_view_and_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     view += "with show_heading('toy'):\n    st.button('Play')\nst.write('A toy.')\n"
     (tmp_path / "app" / "views" / "toy.py").write_text(view)
     monkeypatch.setitem(PAGES, "toy", PageTexts("Toy", "toys", "Play with the toy", "Press the button."))
-    app = run(AppTest.from_file(str(tmp_path / "app" / "app.py"), default_timeout=120).switch_page("views/toy.py"))
+    app = run(AppTest.from_file(str(tmp_path / "app" / "main.py"), default_timeout=120).switch_page("views/toy.py"))
     assert app.title[0].value == "Play with the toy"
     assert [text.value for text in (*app.caption, *app.markdown)] == ["Press the button.", "A toy."]
     assert [button.label for button in app.button] == ["Play"]

@@ -75,7 +75,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def opened(recipe_name: str = "fast-cifar100", **settings: Any) -> AppTest:
     """The form of a recipe, as it is after someone wrote some settings into it."""
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60)
     app.switch_page("views/train.py")
     app.query_params["new"] = recipe_name
     app.session_state["devices"] = ["cpu"]

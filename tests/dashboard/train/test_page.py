@@ -38,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def opened(**query: str) -> AppTest:
     """The page, with the address that leads to it."""
-    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60)
     app.switch_page("views/train.py")
     for name, value in query.items():
         app.query_params[name] = value

@@ -1,0 +1,90 @@
+"""The files of docs/server: their paths, commands and limits exist here. The container is built where a builder is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from streamlit import config
+
+from dashboard.demo.answers import UPLOAD_BYTES
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "server"
+CONTAINER = (FOLDER / "Containerfile").read_text()
+
+
+def builder() -> str | None:
+    """A program that can build a container now; Docker's client needs its service."""
+    found = filter(None, map(shutil.which, ("podman", "docker")))
+    return next((name for name in found if subprocess.run([name, "info"], capture_output=True).returncode == 0), None)
+
+
+BUILDER = builder()
+
+
+def instructions(name: str) -> list[str]:
+    return re.findall(rf"^{name} (.+)$", CONTAINER, re.MULTILINE)
+
+
+def test_the_container_copies_what_exists_and_what_the_build_needs() -> None:
+    copied = [path for line in instructions("COPY") for path in line.split()[:-1]]
+    assert [path for path in copied if not (ROOT / path).exists()] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {"pyproject.toml", "requirements.txt", "constraints.txt", project["project"]["readme"], "assets"}
+    needed |= {*project["project"]["license-files"], *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    assert needed <= set(copied)
+
+
+def streamlit_options(command: str) -> set[str]:
+    """The options of a `streamlit run` that exist; the script must be there."""
+    assert "streamlit run dashboard/app.py" in command
+    options = set(re.findall(r"--([\w.]+)", command))
+    assert options <= set(config.get_config_options())
+    return options
+
+
+def test_the_container_starts_the_dashboard_without_root_rights() -> None:
+    assert instructions("USER") == ["swinlens"]
+    assert CONTAINER.index("USER swinlens") < CONTAINER.rindex("CMD")
+    (command,) = (json.loads(line) for line in instructions("CMD"))
+    assert "server.address" in streamlit_options(" ".join(command))
+    port = config.get_config_options()["server.port"].default_val
+    assert str(port) in instructions("EXPOSE")[0]
+    assert f"localhost:{port}/_stcore/health" in CONTAINER
+
+
+def test_the_unit_and_the_page_start_the_same_dashboard() -> None:
+    (unit,) = re.findall(r"^ExecStart=(.+)$", (FOLDER / "swinlens.service").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "server.md").read_text()
+    (shown,) = re.findall(r"^streamlit run .+$", page, re.MULTILINE)
+    assert unit.endswith(shown)
+    assert streamlit_options(unit) >= {"server.baseUrlPath", "server.allowedHosts"}
+    assert re.findall(r"docs/server/\w+", page) == ["docs/server/Containerfile"]
+
+
+def test_proxies_pass_on_what_the_servers_need() -> None:
+    nginx, caddy = (FOLDER / "nginx.conf").read_text(), (FOLDER / "Caddyfile").read_text()
+    for text in (nginx, caddy):
+        assert "127.0.0.1:8501" in text
+        assert "127.0.0.1:7860" in text
+        assert text.count("{") == text.count("}")
+    for header in ("Host $host", "X-Forwarded-For $remote_addr", "Upgrade $http_upgrade", 'Connection "upgrade"'):
+        assert f"proxy_set_header {header};" in nginx
+    settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())["server"]
+    limits = [int(size) for size in re.findall(r"client_max_body_size (\d+)m;", nginx)]
+    assert limits == [settings["maxUploadSize"], UPLOAD_BYTES // 2**20 + 1]
+
+
+@pytest.mark.skipif(BUILDER is None, reason="there is no podman, and no docker whose service runs")
+@pytest.mark.timeout(1800)
+def test_the_container_is_built() -> None:
+    assert BUILDER is not None
+    subprocess.run(
+        [BUILDER, "build", "-t", "swinlens-test", "-f", str(FOLDER / "Containerfile"), str(ROOT)], check=True
+    )
