@@ -25,7 +25,7 @@ KEY = "grid"
 
 
 class GridView:
-    """The grid's place on the page. Each drawing replaces the one before.
+    """The grid's place on the page. Each drawing replaces the one before; until it is ready, the old one stays.
 
     Args:
         on_event: called with the grid after a click in it.
@@ -34,7 +34,8 @@ class GridView:
     def __init__(self, on_event: Callable[[Grid, ViewerEvents], None]):
         self._on_event = on_event
         self._faults = st.container()
-        self._place = st.empty()
+        self._is_shown = KEY in st.session_state  # by the last run of the page
+        self._place = st.container(key=KEY + "_place") if self._is_shown else st.empty()
         self._waiting = 0
 
     def load(self, comparison: Comparison, look: Look) -> list[str]:
@@ -54,7 +55,7 @@ class GridView:
                 text = f"{model_title(name)} has no column: {reason}"
                 self._faults.error(escape_markdown(text), icon=":material/error:")
         loaded = [name for name, reason in failures.items() if not reason]
-        if not loaded and missing:
+        if not loaded and missing and not self._is_shown:
             self._place.empty()
         return loaded
 
@@ -68,11 +69,13 @@ class GridView:
                 last = time.monotonic()
             comparison.rows(slow[done + 1 :])
         grid = Grid(tuple(comparison.rows()), comparison.columns, look)
-        with self._place.container(key=KEY + "_place"):
+        with self._place if self._is_shown else self._place.container(key=KEY + "_place"):
             _show(comparison, grid, self._on_event)
         return grid
 
     def _draw_waiting(self, comparison: Comparison, look: Look, waiting: Sequence[str]) -> None:
+        if self._is_shown:
+            return
         grid = Grid(tuple(comparison.rows(waiting)), comparison.columns, look)
         self._waiting += 1
         with self._place.container():
