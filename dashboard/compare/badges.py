@@ -24,6 +24,7 @@ def show_map_checks(comparison: Comparison, grid: Grid) -> None:
     cells = {
         (i, j): cell
         for i, row in enumerate(grid.rows)
+        if row.edit is None  # a check takes seconds, and would slow the answer to the next stroke
         for j, cell in enumerate(row.cells)
         if cell.explanation is not None
     }

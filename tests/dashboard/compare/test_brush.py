@@ -1,0 +1,122 @@
+"""The brush on the Compare page: what the URL holds, and what the cells and exports say, against `what_if`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import swin_core
+from dashboard.compare.brush import take_stroke
+from dashboard.shared import cache
+from dashboard.shared import model_names as choices
+from dashboard.shared.comparison import Comparison
+from swin_core.attribution.strokes import parse_strokes
+from swin_core.attribution.what_if import Edit
+from swin_core.figures.files import encode
+from swin_core.figures.grid import Grid
+from swin_core.figures.viewer_payload import map_payload
+from swin_core.zoo import load as zoo
+from tests.fixtures.pages import bundle, cells, empty_caches, opened, picture, run, shown
+
+__all__ = ["bundle"]
+
+TEXT = "b200-500.400-600.600_r-100.100-300.200"
+
+
+@pytest.fixture(autouse=True)
+def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "ASSETS", bundle)
+    empty_caches(monkeypatch)
+
+
+def test_a_link_with_strokes_shows_what_if_of_each_model() -> None:
+    query = {"sample": "tulip", "model": ["first", "second"], "fill": "mean", "keep": "true"}
+    app = opened(**query, brush=f"tulip.jpg~{TEXT}")
+    image = swin_core.read_image(choices.sample_images()["tulip"])
+    for name, cell in zip(("first", "second"), cells(app), strict=True):
+        expected = swin_core.what_if(cache.classifier(name), image, TEXT, fill="mean", keep=True)
+        assert cell["map"] == map_payload(expected.after.maps[0, 0])
+        target = expected.before.targets[0]
+        found = next(entry for entry in cell["classes"] if entry["label"] == expected.after.labels[target])
+        assert found["probability"] == pytest.approx(float(expected.after.probabilities[target]))
+        assert found["before"] == pytest.approx(float(expected.before.probabilities[target]))
+        assert f"logit {expected.change[0]:+.2f}" in cell["notes"][0]
+    (row,) = shown(app)["rows"]
+    assert (row["brush"]["fill"], row["brush"]["keep"], len(row["brush"]["strokes"])) == ("mean", True, 2)
+    # An export holds the original image, the strokes and the answers.
+    comparison: Comparison = app.session_state["before"]
+    report = json.loads(encode(Grid(tuple(comparison.rows()), comparison.columns), "json"))
+    assert report["rows"][0]["edit"] == {"strokes": TEXT, "fill": "mean", "keep": True}
+    # Without the strokes everything is as before.
+    app.session_state["url_lists"] = {**app.session_state["url_lists"], "brush": []}
+    run(app)
+    assert cells(app)[0]["map"] == map_payload(swin_core.explain(cache.classifier("first"), image).maps[0, 0])
+    assert "brush" not in app.query_params
+
+
+def test_a_region_that_cannot_be_replaced_says_so_under_the_image() -> None:
+    app = opened(sample="tulip", model="first", brush="tulip.jpg~r-0.0-1000.1000", keep="true")
+    (row,) = shown(app)["rows"]
+    assert row["brush"]["fault"] == "the mask leaves nothing to replace; mark a part of the image."
+    assert row["brush"]["strokes"]  # so that the stroke can be undone
+    assert row["cells"][0]["classes"][0]["before"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"brush": "tulip.jpg~x9"}, "brush=tulip.jpg~x9 (a region is written as strokes such as"),
+        ({"brush": "paint"}, "brush=paint (a region is written as strokes such as"),
+        ({"fill": "magic"}, "fill=magic (possible: blur, mean, noise, neighbours)"),
+        ({"keep": "yes"}, "keep=yes (possible: true, false)"),
+    ],
+)
+def test_bad_values_of_a_link_are_named_in_one_line(query: dict[str, str], words: str) -> None:
+    app = opened(sample="tulip", model="first", **query)
+    (warning,) = (each.value for each in app.warning if "were ignored" in each.value)
+    assert words in warning.replace("\\", "")
+    assert "\n" not in warning
+    assert cells(app)[0]["classes"][0]["before"] is None
+
+
+def test_the_image_before_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    explain = swin_core.explain
+    monkeypatch.setattr(swin_core, "explain", lambda *args, **options: made.append(args) or explain(*args, **options))
+    app = opened(sample="tulip", model="first")
+    for number in range(3):
+        stroke = f"tulip.jpg~b100-{300 + number}.400"
+        app.session_state["url_lists"] = {**app.session_state["url_lists"], "brush": [stroke]}
+        run(app)
+    assert len(made) == 1 + 3
+
+
+@pytest.mark.parametrize(
+    "stroke",
+    [
+        {},
+        {"row": 1, "strokes": TEXT, "fill": "blur", "keep": False},
+        {"row": -1, "strokes": TEXT, "fill": "blur", "keep": False},
+        {"row": "0", "strokes": TEXT, "fill": "blur", "keep": False},
+        {"row": 0, "strokes": "<script>", "fill": "blur", "keep": False},
+        {"row": 0, "strokes": ["b9-1.1"], "fill": "blur", "keep": False},
+        {"row": 0, "strokes": TEXT, "fill": "magic", "keep": False},
+    ],
+)
+def test_what_no_brush_sends_is_refused(stroke: dict[str, object]) -> None:
+    app = opened(sample="tulip", model="first")
+    comparison: Comparison = app.session_state["before"]
+    assert not take_stroke(comparison, stroke)
+
+
+def test_an_edited_image_keeps_its_title_and_truth() -> None:
+    image = picture()
+    edit = Edit(parse_strokes(TEXT))
+    changed = cache.edited(image, edit)
+    assert (changed.title, changed.truth, changed.source, changed.edit) == (image.title, image.truth, image, edit)
+    assert np.array_equal(np.asarray(changed.pil), np.asarray(edit.apply(image.pil)))
+    assert changed.key != image.key
+    assert cache.edited(image, edit).pil is changed.pil
