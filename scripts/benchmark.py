@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import browse, demo, explanations, rollout, timing, training, trust
+from benchmarks import browse, demo, explanations, rollout, timing, training, trust, viewer
 from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
@@ -75,9 +74,7 @@ def _cold_start() -> float:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = timing.free_port()
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -88,7 +85,7 @@ def _cold_start() -> float:
         )
         try:
             _open(tab, f"http://127.0.0.1:{port}")
-            tab.locator(".js-plotly-plot .heatmaplayer .hm").nth(1).wait_for(state="attached", timeout=60_000)
+            tab.locator(".viewer .frame").nth(1).wait_for(state="attached", timeout=60_000)
             return time.perf_counter() - start
         finally:
             server.kill()
@@ -121,6 +118,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "rollout": rollout.rollout,
     "trust": trust.trust,
     "demo": demo.demo,
+    "viewer": viewer.viewer,
 }
 
 

@@ -1,5 +1,6 @@
 """Time contenders in turns, and build the Swin-T models that several benchmarks compare."""
 
+import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -52,6 +53,13 @@ def inference(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
             return model(x)
 
     return call
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def median_ms(call: Callable[[], object], rounds: int, warm_up: int = 2) -> float:

@@ -151,7 +151,7 @@ export class CellView {
       const entry = send ? button("", () => send({ row, column, label })) : element("span");
       entry.className = explained ? "class explained" : "class";
       if (explained) entry.setAttribute("aria-current", "true");
-      entry.append(element("span", "name", label), element("span", "share", percent(probability)));
+      entry.append(element("span", "word", label), element("span", "share", percent(probability)));
       if (typeof before === "number") entry.append(element("small", "", `was ${percent(before)}`));
       if (place === 0 && right !== null) {
         entry.append(element("span", right ? "right" : "wrong", right ? "right" : "wrong"));

@@ -10,7 +10,7 @@ export function element(tag, className = "", text = "") {
 
 function field(name, input) {
   const label = element("label", "field");
-  label.append(element("span", "name", name), input);
+  label.append(element("span", "word", name), input);
   return label;
 }
 
@@ -47,7 +47,7 @@ function tick(name, read) {
   const input = Object.assign(element("input"), { type: "checkbox" });
   input.addEventListener("change", () => read(input.checked));
   const label = element("label", "field tick");
-  label.append(input, element("span", "name", name));
+  label.append(input, element("span", "word", name));
   return { label, input };
 }
 

@@ -1,0 +1,164 @@
+"""The viewer of heat maps: frames while a control is dragged, first paint, size of the payload, and cached reruns."""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.timing import free_port, median_ms
+from streamlit.testing.v1 import AppTest
+
+import swin_core
+from swin_core.comparisons.compare import compare
+from swin_core.figures.viewer_payload import viewer_payload, viewer_script, viewer_style
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ("swin_milli_cifar100", "swin_milli_flowers", "swin_micro_cifar100", "swin_micro_flowers")
+SAMPLES = ("cat", "dog", "rose", "tulip", "rocket", "mountain", "cup", "dandelion")
+STEPS = 120
+"""Frames of a drag."""
+
+OPEN = """async ({script, style, payload}) => {
+    document.body.innerHTML = `<style>${style}</style><div id="here"></div>`;
+    const url = URL.createObjectURL(new Blob([script], {type: 'text/javascript'}));
+    window.module = await import(url);
+    const frame = () => new Promise(requestAnimationFrame);
+    const start = performance.now();
+    window.mounted = module.mount(document.querySelector('#here'), payload);
+    await Promise.all([...document.querySelectorAll('#here img')].map(one => one.src && one.decode()));
+    await frame();
+    await frame();
+    return performance.now() - start;
+}"""
+# The work of each frame, and the time from one frame to the next, in milliseconds.
+DRAG = """async ([name, steps]) => {
+    const input = document.querySelector(`[aria-label="${name}"]`);
+    const work = [], interval = [];
+    const draw = mounted.viewer.draw.bind(mounted.viewer);
+    mounted.viewer.draw = () => { const start = performance.now(); draw(); work.push(performance.now() - start); };
+    let last = await new Promise(requestAnimationFrame);
+    for (let step = 0; step < steps; step++) {
+        if (input.tagName === 'SELECT') input.selectedIndex = step % input.options.length;
+        else input.value = 20 + step % 60;
+        input.dispatchEvent(new Event(input.tagName === 'SELECT' ? 'change' : 'input'));
+        const now = await new Promise(requestAnimationFrame);
+        interval.push(now - last);
+        last = now;
+    }
+    mounted.viewer.draw = draw;
+    return [work, interval];
+}"""
+POINT = """async steps => {
+    const taken = [];
+    const cell = mounted.viewer.rows[0][1].frame, box = cell.getBoundingClientRect();
+    for (let step = 0; step < steps; step++) {
+        await new Promise(requestAnimationFrame);
+        const start = performance.now();
+        cell.dispatchEvent(new PointerEvent('pointermove', {
+            clientX: box.left + box.width * step / steps, clientY: box.top + box.height / 2, pointerType: 'mouse'}));
+        mounted.viewer.draw();
+        if (document.querySelectorAll('.crossed').length < 16) throw Error('not in every cell');
+        cell.getBoundingClientRect();  // the layout belongs to it
+        taken.push(performance.now() - start);
+    }
+    return taken;
+}"""
+
+
+def viewer(rounds: int) -> list[dict[str, Any]]:
+    """Frames of a drag over 4 x 4 maps, pointer to crosshair, first paint, payload, cached reruns, WebSocket frames."""
+    classifiers = [swin_core.load(name) for name in MODELS]
+    images = [(name, swin_core.read_image(ROOT / "assets" / "samples" / f"{name}.jpg")) for name in SAMPLES[:4]]
+    payload = viewer_payload(compare(images, classifiers))
+    size = len(json.dumps(payload)) / 1e3
+    print(f"payload of 4 x 4 maps: {size:.0f} KB")
+    results = [{"title": "payload of 4 x 4 maps", "kilobytes": size}]
+    with _chromium() as browser:
+        tab = browser.new_page(viewport={"width": 1440, "height": 1000})
+        tab.set_content("<!DOCTYPE html><html></html>")
+        content = {"script": viewer_script(), "style": viewer_style(), "payload": payload}
+        paints = [tab.evaluate(OPEN, content) for _ in range(max(3, rounds // 3))]
+        results.append(_report("first paint of 4 x 4 maps", paints))
+        tab.set_viewport_size({"width": 1440, "height": 2400})  # all 16 maps are seen
+        for name in ("Opacity", "Threshold", "Colour map", "Scale"):
+            work, interval = tab.evaluate(DRAG, [name, STEPS])
+            results.append(_report(f"drag of {name}, work of a frame", work))
+            results.append(_report(f"drag of {name}, frame to frame", interval))
+        results.append(_report("pointer to crosshair in 16 maps", tab.evaluate(POINT, STEPS)))
+        results.append(_messages(browser))
+    return [*results, *_reruns(rounds)]
+
+
+def _report(title: str, values: list[float]) -> dict[str, Any]:
+    median, p95 = statistics.median(values), float(np.quantile(values, 0.95))
+    print(f"{title}: median {median:.1f} ms, p95 {p95:.1f} ms")
+    return {"title": title, "median_ms": median, "p95_ms": p95, "count": len(values)}
+
+
+@contextmanager
+def _chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+def _messages(browser: Any) -> dict[str, Any]:
+    """Count the messages between page and server while a control of the page is dragged, and after it."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    server = subprocess.Popen(
+        [*command, "--server.headless", "true"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        tab = browser.new_page(viewport={"width": 1440, "height": 1000})
+        sent: list[object] = []
+        tab.on("websocket", lambda socket: [socket.on(name, sent.append) for name in ("framesent", "framereceived")])
+        query = "&".join([*(f"sample={name}" for name in SAMPLES[:4]), *(f"model={name}" for name in MODELS)])
+        for _ in range(100):
+            try:
+                tab.goto(f"http://127.0.0.1:{port}/?{query}&trust=false")
+                break
+            except Exception:  # Playwright has no error class of its own for a refused connection
+                tab.wait_for_timeout(100)
+        tab.locator(".viewer .class").nth(4 * 4 * 3 - 1).wait_for(state="attached", timeout=120_000)
+        tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=120_000)
+        tab.wait_for_timeout(1000)
+        box = tab.get_by_role("slider", name="Opacity", exact=True).bounding_box()
+        y = box["y"] + box["height"] / 2
+        tab.mouse.move(box["x"] + 0.8 * box["width"], y)
+        tab.mouse.down()
+        sent.clear()
+        tab.mouse.move(box["x"] + 0.2 * box["width"], y, steps=60)
+        tab.wait_for_timeout(300)
+        during = len(sent)
+        tab.mouse.up()
+        tab.wait_for_url("**opacity=**")
+        tab.wait_for_timeout(500)
+    finally:
+        server.kill()
+        server.wait()
+    print(f"WebSocket frames: {during} while dragging, {len(sent) - during} when the drag has ended")
+    return {"title": "WebSocket frames of a drag", "during": during, "after": len(sent) - during}
+
+
+def _reruns(rounds: int) -> list[dict[str, Any]]:
+    results = []
+    for count, models in ((2, MODELS[:1]), (8, MODELS)):
+        app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=300)
+        app.query_params["sample"], app.query_params["model"] = list(SAMPLES[:count]), list(models)
+        app.query_params["trust"] = "false"
+        app.run()
+        median = median_ms(app.run, rounds)
+        print(f"cached rerun of {count} x {len(models)} maps: {median:.0f} ms")
+        results.append({"title": f"cached rerun of {count} x {len(models)} maps", "median_ms": median})
+    return results
