@@ -122,7 +122,12 @@ def _messages(browser: Any) -> dict[str, Any]:
     try:
         tab = browser.new_page(viewport={"width": 1440, "height": 1000})
         sent: list[object] = []
-        tab.on("websocket", lambda socket: [socket.on(name, sent.append) for name in ("framesent", "framereceived")])
+        tab.on(
+            "websocket",
+            lambda socket: [
+                socket.on(name, lambda message: sent.append(message)) for name in ("framesent", "framereceived")
+            ],
+        )
         query = "&".join([*(f"sample={name}" for name in SAMPLES[:4]), *(f"model={name}" for name in MODELS)])
         for _ in range(100):
             try:

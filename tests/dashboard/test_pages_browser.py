@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psutil
@@ -145,7 +146,12 @@ def test_an_upload_is_explained_and_a_broken_one_is_one_line(visit: Open, tmp_pa
 def test_a_dragged_control_sends_nothing_and_back_undoes_it(visit: Open) -> None:
     page = visit("?sample=tulip&model=swin_milli_cifar100&model=swin_milli_flowers")
     sent: list[object] = []
-    page.on("websocket", lambda socket: [socket.on(name, sent.append) for name in ("framesent", "framereceived")])
+    page.on(
+        "websocket",
+        lambda socket: [
+            socket.on(name, lambda message: sent.append(message)) for name in ("framesent", "framereceived")
+        ],
+    )
     page.reload()
     visible(page.locator(".st-key-grid .frame").first)
     at_rest(page)

@@ -91,6 +91,7 @@ export function paint(levels, table, image) {
 
 /** Lines where a map crosses fractions of `top`, as the path of an SVG of 1 x 1. Marching squares. */
 export function contours(map, top, fractions, signed) {
+  if (!fractions.length) return "";
   const { width, height, values } = resized(map, Math.max(map.width, FIELD), Math.max(map.height, FIELD));
   const lines = [];
   for (const fraction of signed ? fractions.flatMap((one) => [one, -one]) : fractions) {
