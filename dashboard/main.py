@@ -22,6 +22,8 @@ STYLE = """<style>
 :has(> :is(.st-key-settler, .st-key-drops, .st-key-history, .st-key-tour_place, .st-key-map_checks, .st-key-tabs)) {
   position: absolute;
 }
+/* What stood in this place in the run before is faded out by Streamlit; here it would lie over the page. */
+.st-key-map_checks [data-stale="true"] { display: none; }
 :fullscreen :is([data-testid="stHeader"], .st-key-film, [class*="st-key-sentence_"], .st-key-options) { display: none; }
 .st-key-tabs { display: none; }
 @media (max-width: 640px) {
