@@ -20,7 +20,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import browse, demo, explanations, rollout, timing, training, trust, viewer
+from benchmarks import browse, brush, demo, explanations, rollout, timing, training, trust, viewer
 from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
@@ -115,6 +115,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "page": page,
     "train_page": training.train_page,
     "browse": browse.browse,
+    "brush": brush.brush,
     "rollout": rollout.rollout,
     "trust": trust.trust,
     "demo": demo.demo,

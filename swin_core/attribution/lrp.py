@@ -270,9 +270,10 @@ class _Gamma(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """The gradient that gives the relevance of x when multiplied by x."""
         x, weight, bias, z = ctx.saved_tensors
-        magnitudes = linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
+        strengths = weight.abs()
+        magnitudes = linear(x.abs(), strengths, None if bias is None else bias.abs())
         total = z + _GAMMA / 2 * (z + z.sign() * magnitudes)
         share = torch.where(total == 0, 0, z / total) * gradients[0]
-        plain = linear(share, weight.t().contiguous())
-        favoured = linear(share * z.sign(), weight.t().abs().contiguous())
+        plain = linear(share, weight.t())
+        favoured = linear(share * z.sign(), strengths.t())
         return plain + _GAMMA / 2 * (plain + x.sign() * favoured), None, None

@@ -1,0 +1,90 @@
+"""The brush on the Compare page: from the end of a stroke to the answer of all models, in Chromium."""
+
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.timing import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+VIEWS = {
+    "the main model": "sample=cat&model=swin_milli_cifar100",
+    "the first view": "",
+    "two models": "sample=tulip&model=swin_milli_cifar100&model=swin_milli_flowers",
+}
+"""What is shown, by title: the query of the page."""
+READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+# Milliseconds from the end of a stroke until its answer is drawn: the stripes end, and a frame has passed.
+STROKE = """async ([x, y]) => {
+    const inside = root => [...root.querySelectorAll('*')].flatMap(
+        one => [one, ...(one.shadowRoot ? inside(one.shadowRoot) : [])]);
+    const canvas = inside(document).find(one => one.classList.contains('brush-canvas'));
+    const tools = canvas.parentElement.parentElement.querySelector('.brush-tools');
+    const box = canvas.getBoundingClientRect();
+    const send = (name, across, down) => canvas.dispatchEvent(new PointerEvent(name, {
+        clientX: box.left + across * box.width, clientY: box.top + down * box.height, pointerId: 1, bubbles: true}));
+    canvas.setPointerCapture = () => {};
+    send('pointerdown', x, y);
+    send('pointermove', x + 0.1, y + 0.05);
+    const start = performance.now();
+    send('pointerup', x + 0.1, y + 0.05);
+    if (tools.getAttribute('aria-busy') !== 'true') throw Error('the stroke was not sent');
+    while (tools.isConnected && tools.getAttribute('aria-busy') === 'true') await new Promise(requestAnimationFrame);
+    await new Promise(requestAnimationFrame);
+    return performance.now() - start;
+}"""
+
+
+def brush(rounds: int) -> list[dict[str, Any]]:
+    """From a stroke's end on the Compare page to all models' new maps, in Chromium: median and p95."""
+    from playwright.sync_api import sync_playwright
+
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    server = subprocess.Popen(
+        [*command, "--server.headless", "true"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            results = [
+                _measure(browser, title, f"http://127.0.0.1:{port}/?{query}&trust=false", rounds)
+                for title, query in VIEWS.items()
+            ]
+            browser.close()
+    finally:
+        server.kill()
+        server.wait()
+    return results
+
+
+def _measure(browser: Any, title: str, address: str, rounds: int) -> dict[str, Any]:
+    tab = browser.new_page(viewport={"width": 1440, "height": 1000})
+    tab.set_default_timeout(120_000)
+    for _ in range(300):
+        try:
+            tab.goto(address)
+            break
+        except Exception:  # Playwright has no error class of its own for a refused connection
+            tab.wait_for_timeout(100)
+    tool = tab.get_by_role("button", name="Brush", exact=True).first
+    tool.wait_for()
+    tab.locator(READY).wait_for()
+    tab.wait_for_timeout(1000)
+    tab.locator(READY).wait_for()
+    tool.click()
+    taken = []
+    for number in range(rounds + 2):
+        taken.append(tab.evaluate(STROKE, [0.1 + 0.7 * number / (rounds + 2), 0.2 + 0.06 * (number % 10)]))
+        tab.wait_for_timeout(500)
+        tab.locator(READY).wait_for()  # the rest of the page follows
+    tab.close()
+    taken = taken[2:]
+    median, p95 = statistics.median(taken), float(np.quantile(taken, 0.95))
+    print(f"brush, {title}: median {median:.0f} ms, p95 {p95:.0f} ms, {rounds} strokes")
+    return {"title": f"brush, {title}", "median_ms": median, "p95_ms": p95, "rounds": rounds}
