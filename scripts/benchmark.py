@@ -20,7 +20,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import browse, brush, demo, explanations, rollout, timing, training, trust, viewer
+from benchmarks import browse, brush, demo, explanations, rollout, survival, timing, training, trust, viewer
 from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
@@ -121,21 +121,28 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "demo": demo.demo,
     "viewer": viewer.viewer,
 }
+SURVIVAL: dict[str, tuple[str, ...]] = {"survival": survival.PARTS} | {
+    f"survival:{part}": (part,) for part in survival.PARTS
+}
+"""Names of the survival benchmark and of its parts, which take hours and are not run by default."""
 
 
 def main() -> None:
     """Run the command line."""
-    texts = "\n".join(f"  {name}: {call.__doc__}" for name, call in BENCHMARKS.items())
+    texts = "\n".join(
+        f"  {name}: {call.__doc__}" for name, call in [*BENCHMARKS.items(), ("survival", survival.survival)]
+    )
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n\nbenchmarks:\n{texts}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="benchmarks to run (default: all)")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="benchmarks to run (default: all but survival)")
+    parser.add_argument("--short", action="store_true", help="survival: a few tries of each part")
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     arguments = parser.parse_args()
     keep_freed_memory()
-    unknown = [what for what in arguments.what if what not in BENCHMARKS]
+    unknown = [what for what in arguments.what if what not in BENCHMARKS | SURVIVAL]
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads must be at least 1")
     torch.set_num_threads(arguments.threads)
@@ -155,7 +162,12 @@ def main() -> None:
         "numpy": np.__version__,
     }
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    results = [entry for what in arguments.what or BENCHMARKS for entry in BENCHMARKS[what](arguments.rounds)]
+    results = []
+    for what in arguments.what or BENCHMARKS:
+        if what in SURVIVAL:
+            results += survival.survival(SURVIVAL[what], arguments.short)
+        else:
+            results += BENCHMARKS[what](arguments.rounds)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": environment, "results": results}, indent=2))
 

@@ -22,14 +22,14 @@ from swin_core.errors import DataError
 from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.figures.text import percent
 from swin_core.images.data_uri import data_uri, image_uri
-from swin_core.system.cache import LRUCache, array_bytes
+from swin_core.system.cache import LRUCache
 from swin_core.system.progress import Progress
 
 _BATCH = 10
 """Images explained at once; progress is reported between batches."""
 
-_thumbnails: LRUCache[str] = LRUCache(10_000, size=len, most_bytes=16 * 2**20)
-_maps: LRUCache[np.ndarray] = LRUCache(1_000, array_bytes, 64 * 2**20)
+_thumbnails: LRUCache[str] = LRUCache(10_000, 16 * 2**20)
+_maps: LRUCache[np.ndarray] = LRUCache(1_000, 64 * 2**20)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,15 +19,15 @@ from swin_core.anatomy.internals import (
 )
 from swin_core.anatomy.structure import Anatomy, Block, anatomy
 from swin_core.models.windows import Pair
-from swin_core.system.cache import LRUCache, array_bytes
+from swin_core.system.cache import LRUCache
 
 # The results of a forward pass of a large model take some 20 MB, and so does the attention of one of its blocks; those
 # of large images take more.
 _MOST_BYTES = 128 * 2**20
-_internals: LRUCache[Internals] = LRUCache(6, array_bytes, _MOST_BYTES)
-_attentions: LRUCache[BlockAttention] = LRUCache(8, array_bytes, _MOST_BYTES)
-_relevances: LRUCache[StageRelevance] = LRUCache(32, array_bytes, _MOST_BYTES)
-_token_attentions: LRUCache["TokenAttention"] = LRUCache(128, array_bytes, _MOST_BYTES)
+_internals: LRUCache[Internals] = LRUCache(6, _MOST_BYTES)
+_attentions: LRUCache[BlockAttention] = LRUCache(8, _MOST_BYTES)
+_relevances: LRUCache[StageRelevance] = LRUCache(32, _MOST_BYTES)
+_token_attentions: LRUCache["TokenAttention"] = LRUCache(128, _MOST_BYTES)
 
 
 @dataclass(frozen=True, eq=False)

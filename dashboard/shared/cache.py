@@ -22,7 +22,7 @@ from swin_core.attribution.stages import explain_stages, has_stages, strip_layer
 from swin_core.attribution.what_if import Edit
 from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
-from swin_core.system.cache import LRUCache, array_bytes
+from swin_core.system.cache import LRUCache
 
 STAGES = "*stages"
 """Value of `Request.layer` for one map per stage; names of layers contain no star."""
@@ -89,21 +89,11 @@ class _Failure:
     time: float
 
 
-def _model_bytes(model: swin_core.Classifier) -> int:
-    tensors = (*model.model.parameters(), *model.model.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _image_bytes(image: InputImage) -> int:
-    return 3 * image.pil.width * image.pil.height + image.square.nbytes
-
-
-# Bounded by bytes, since one image or model may take a thousand times the memory of another. Models: four columns and
-# two that were shown a moment ago.
-_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6, _model_bytes, 2 * 2**30)
+# Models: four columns and two that were shown a moment ago.
+_classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)
 _failures: LRUCache[_Failure] = LRUCache(64)
-_images: LRUCache[InputImage] = LRUCache(16, _image_bytes, 256 * 2**20)
-_explanations: LRUCache[Explanation | _Failure] = LRUCache(128, array_bytes, 256 * 2**20)
+_images: LRUCache[InputImage] = LRUCache(16, 256 * 2**20)
+_explanations: LRUCache[Explanation | _Failure] = LRUCache(128, 256 * 2**20)
 _stages: LRUCache[tuple[str, ...]] = LRUCache(64)
 
 

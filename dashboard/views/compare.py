@@ -32,6 +32,7 @@ from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
+from dashboard.shared.formatting import size
 from dashboard.shared.look import HeldLook, current_look, held_look
 from dashboard.shared.model_cards import choose_models, known_labels
 from dashboard.shared.page_heading import show_heading
@@ -44,6 +45,7 @@ from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.methods import METHODS
 from swin_core.attribution.overlay import Look
 from swin_core.figures.grid import Grid
+from swin_core.system.cache import MOST_BYTES, cached_bytes
 
 AGREEMENT = (
     "Spearman's rank correlation of two maps: 1 if both rank all positions alike, 0 if they are unrelated, "
@@ -73,6 +75,7 @@ def main() -> None:
         method = choose_method()
     with boxes.more:
         trusted = choose_trust()
+        st.caption(f"Memory: {size(cached_bytes())} of caches, limit {size(MOST_BYTES)}")
     settle(ignored)
     ignored_box = st.container()
     if not can_show(images, models, faults):

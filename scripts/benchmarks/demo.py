@@ -44,7 +44,7 @@ def demo(rounds: int) -> list[dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         names = [*BUNDLED, *_built(Path(folder) / "runs")]
-        with _served(Path(folder), names) as (address, server), httpx.Client(base_url=address, timeout=600) as browser:
+        with served(Path(folder), names) as (address, server), httpx.Client(base_url=address, timeout=600) as browser:
             results = [_request(browser, name, Path(folder), rounds) for name in names[:3]]
             results.append(_memory(browser, server, names, rounds))
     return results
@@ -64,7 +64,7 @@ def _built(runs: Path) -> list[str]:
 
 
 @contextmanager
-def _served(folder: Path, names: list[str]) -> Iterator[tuple[str, psutil.Process]]:
+def served(folder: Path, names: list[str]) -> Iterator[tuple[str, psutil.Process]]:
     """Start the demo by the documented command, and yield its address and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ def _served(folder: Path, names: list[str]) -> Iterator[tuple[str, psutil.Proces
         started.wait()
 
 
-def _images() -> Iterator[bytes]:
+def images() -> Iterator[bytes]:
     """Yield different JPEG photos of 480 pixels, without end."""
     draw = np.random.default_rng(0)
     samples = [Image.open(file).convert("RGB") for file in sorted((ROOT / "assets" / "samples").glob("*.jpg"))]
@@ -94,7 +94,7 @@ def _images() -> Iterator[bytes]:
         yield stream.getvalue()
 
 
-def _ask(browser: httpx.Client, name: str, content: bytes) -> bytes:
+def ask(browser: httpx.Client, name: str, content: bytes) -> bytes:
     """Return the grid of the demo's answer, as PNG."""
     api = "/gradio_api"
     path = browser.post(f"{api}/upload", files={"files": ("photo.jpg", content)}).json()[0]
@@ -127,16 +127,16 @@ def _request(browser: httpx.Client, name: str, folder: Path, rounds: int) -> dic
         return client.predict(file, models=[name], api_name="/explain")
 
     calls: dict[str, Callable[[bytes], object]] = {
-        "demo": lambda content: _ask(browser, name, content),
+        "demo": lambda content: ask(browser, name, content),
         "engine": engine,
         "engine without drawing": explained,
         "demo through gradio_client": program,
     }
-    images = _images()
+    photos = images()
     seconds: dict[str, list[float]] = {kind: [] for kind in calls}
     for number in range(rounds + 2):
         for kind, call in calls.items():
-            content = next(images)
+            content = next(photos)
             start = time.perf_counter()
             call(content)
             if number >= 2:
@@ -153,10 +153,10 @@ def _memory(browser: httpx.Client, server: psutil.Process, names: list[str], rou
     """Measure the server's resident memory after requests on all models in turn, and after ten times as many."""
     many = MANY if rounds >= FULL_ROUNDS else max(len(names), MANY * rounds // FULL_ROUNDS)
     few = max(1, many * FEW // MANY)
-    images = _images()
+    photos = images()
     resident = {}
     for number in range(1, many + 1):
-        _ask(browser, names[number % len(names)], next(images))
+        ask(browser, names[number % len(names)], next(photos))
         if number in (few, many):
             resident[number] = server.memory_info().rss / 2**20
     ratio = resident[many] / resident[few]

@@ -10,7 +10,8 @@ import io
 import logging
 import threading
 import warnings
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
@@ -39,6 +40,14 @@ IMAGE_SUFFIXES = (
     ".webp",
 )
 """Usual suffixes of image files, for file dialogs; the format itself is recognised by content."""
+
+_BAND_PIXELS = 4_000_000
+"""Pixels that are converted at a time."""
+_MAX_SCANS = 100
+"""Most scans of a JPEG: encoders write some ten, and each takes a pass over all pixels."""
+
+_MAX_CHUNKS = 50_000
+"""Most chunks of a PNG; encoders write one for some thousand bytes."""
 
 HEADER_BYTES = 4096
 """Bytes of a file from which its format is recognised."""
@@ -184,6 +193,10 @@ def _reads_heif() -> bool:
 def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None) -> Image.Image:
     if kind == "TIFF":
         check_directories(content)
+    if kind == "JPEG" and content.count(b"\xff\xda") > _MAX_SCANS:
+        raise ImageError(f"is a JPEG of more than {_MAX_SCANS} scans; save it again")
+    if kind == "PNG":
+        _check_chunks(content)
     too_large = ImageError(f"has more than {max_pixels / 1e6:g} million pixels; make it smaller")
     try:
         with Image.open(io.BytesIO(content), formats=[kind]) as image:
@@ -199,14 +212,11 @@ def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None
                 image.info["transparency"] = tuple(level >> 8 for level in image.info["transparency"])
             with decoding.reserve(PIXEL_BYTES * (image.width * image.height if kind == "JPEG" else pixels)):
                 image.load()
-                try:
-                    oriented = ImageOps.exif_transpose(image)
-                except (
-                    Exception
-                ):  # damaged EXIF data raise errors of many classes; the pixels are readable all the same
-                    oriented = image
+                # Damaged EXIF data raise errors of many classes; the pixels are readable all the same.
+                with suppress(Exception):
+                    ImageOps.exif_transpose(image, in_place=True)
                 # A TIFF may hold 12 bits in 16. The rotated image has no tags, so they were read before.
-                return _to_rgb(oriented, tags.get(258, (16,))[0], tags.get(262) == 0)
+                return _to_rgb(image, tags.get(258, (16,))[0], tags.get(262) == 0)
     except (ImageError, Image.UnidentifiedImageError):
         raise
     except Image.DecompressionBombError:  # Pillow's own, higher limit
@@ -215,31 +225,76 @@ def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None
         raise ImageError(f"is a damaged or cut-short {kind} file ({reason(error)}); save or fetch it again") from error
 
 
+def _check_chunks(content: bytes) -> None:
+    """Refuse a PNG of very many chunks, for each of which Pillow calls Python functions."""
+    at = 8
+    for _ in range(_MAX_CHUNKS):
+        if at >= len(content):
+            return
+        at += 12 + int.from_bytes(content[at : at + 4], "big")  # length, name, data, checksum
+    raise ImageError(f"is a PNG of more than {_MAX_CHUNKS:,} chunks; save it again")
+
+
 def _to_rgb(image: Image.Image, depth: int = 16, white_is_zero: bool = False) -> Image.Image:
-    """Convert any mode to RGB, transparency over white; `depth` and `white_is_zero` apply to 16-bit grey."""
+    """Convert any mode to RGB, transparency over white; `depth` and `white_is_zero` apply to 16-bit grey.
+
+    Copies of a large image would take several times its memory, so they are made of one band of rows after another.
+    """
     if image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        levels = _to_bytes(values, depth)
-        if white_is_zero:  # Pillow inverts other depths itself
-            levels = 255 - levels
-        if isinstance(key := image.info.get("transparency"), int):
-            levels = np.where(values == key, np.uint8(255), levels)
-        return Image.fromarray(levels).convert("RGB")
+
+        def convert(band: Image.Image) -> Image.Image:
+            values = np.asarray(band)
+            levels = _to_bytes(values, depth)
+            if white_is_zero:  # Pillow inverts other depths itself
+                levels = 255 - levels
+            if isinstance(key := image.info.get("transparency"), int):
+                levels = np.where(values == key, np.uint8(255), levels)
+            return Image.fromarray(levels).convert("RGB")
+
+        return _by_bands(image, convert)
     if image.mode in ("I", "F"):
-        return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+        lows, highs = zip(*((values.min(), values.max()) for values in map(np.asarray, _bands(image))), strict=True)
+        bounds = float(np.min(lows)), float(np.max(highs))  # unlike min and max, these keep NaN
+
+        def scale(band: Image.Image) -> Image.Image:
+            return Image.fromarray(_to_bytes(np.asarray(band), bounds=bounds)).convert("RGB")
+
+        return _by_bands(image, scale)
     if image.has_transparency_data or image.mode == "La":
-        over = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+        def lay_over_white(band: Image.Image) -> Image.Image:
+            over = band.convert("LA" if band.mode == "La" else "RGBA").convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+        return _by_bands(image, lay_over_white)
     return image.convert("RGB")
 
 
-def _to_bytes(values: np.ndarray, depth: int = 16) -> np.ndarray:
-    """Scale to 0..255; refuse values whose white level is unknown."""
+def _bands(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield the rows of an image, some at a time."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(image.height, top + rows)))
+
+
+def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert an image to RGB in bands."""
+    if image.width * image.height <= _BAND_PIXELS:
+        return convert(image)
+    result, top = Image.new("RGB", image.size), 0
+    for band in _bands(image):
+        result.paste(convert(band), (0, top))
+        top += band.height
+    return result
+
+
+def _to_bytes(values: np.ndarray, depth: int = 16, bounds: tuple[float, float] | None = None) -> np.ndarray:
+    """Scale to 0..255; refuse values whose white level is unknown, by their smallest and largest, `bounds`."""
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return (values >> (depth - 8)).astype(np.uint8)
-    low, high = float(values.min()), float(values.max())
+    low, high = bounds or (float(values.min()), float(values.max()))
     if values.dtype.kind == "f" and low >= 0 and high <= 1:  # false for NaN
         return np.round(values * 255).astype(np.uint8)
     raise ImageError(

@@ -7,6 +7,7 @@ path can reach the disk. Any other name is refused.
 """
 
 import argparse
+import io
 import math
 import pickle
 import re
@@ -19,10 +20,14 @@ import numpy as np
 import torch
 
 from swin_core.errors import WeightsError
+from swin_core.weights.pickle_growth import inflates
 
 SAVE_INSTEAD = "in the program that made it, save the tensors only: torch.save(model.state_dict(), 'weights.pth')"
 
 _PLAIN_DTYPE = re.compile(r"[biufcUS]\d{1,4}")
+
+_PICKLES_OF_OLD_FILES = 4
+"""A mark, the protocol, facts about the machine, and the content; the numbers follow."""
 
 # `safe_globals` changes a global set of torch: one block must not end while another one reads.
 _lock = threading.Lock()
@@ -133,6 +138,8 @@ def unpickle(path: Path) -> Any:
     # torch.save does not compress; an archive that does may hold a thousand times its size.
     if sum(entry.file_size for entry in entries) > 2 * path.stat().st_size + 2**20:
         raise WeightsError(f"{name} is a compressed archive, which torch.save does not write; {SAVE_INSTEAD}.")
+    if _inflates(path, entries):
+        raise WeightsError(f"{name} would take far more memory than it has bytes and was refused; {SAVE_INSTEAD}.")
     allowed: list[Any] = [(value, dotted) for dotted, value in _INERT.items()]
     try:
         # With a path, torch.load would decide by the suffix.
@@ -148,6 +155,21 @@ def unpickle(path: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged file can raise any error
         raise WeightsError(f"{name} is cut short or damaged, or not a PyTorch file.") from error
+
+
+def _inflates(path: Path, entries: list[zipfile.ZipInfo]) -> bool:
+    """Return whether the pickle of a file inflates; what is damaged is left to `torch.load`."""
+    try:
+        if not entries:
+            with path.open("rb") as file:
+                return inflates(file, _PICKLES_OF_OLD_FILES)
+        pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+        with zipfile.ZipFile(path) as archive:
+            return any(
+                inflates(io.BytesIO(archive.read(entry))) for entry in pickles if entry.file_size < 2**26
+            ) or any(entry.file_size >= 2**26 for entry in pickles)
+    except Exception:  # damaged bytes raise errors of many classes
+        return False
 
 
 def _archive_entries(path: Path) -> list[zipfile.ZipInfo]:

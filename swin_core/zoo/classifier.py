@@ -263,7 +263,11 @@ class Classifier:
         return activate(logits, self.activation).float()
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Return the class probabilities of images, `(N, classes)` float32; of a regression its outputs."""
+        """Return the class probabilities of images, `(N, classes)` float32; of a regression its outputs.
+
+        Raises:
+            ModelError: they are not finite.
+        """
         if isinstance(images, Image.Image | str | bytes) or not all(isinstance(image, Image.Image) for image in images):
             raise ImageError("predict takes a list of PIL images; swin_core.read_image reads one from a file.")
         if not images:
@@ -271,7 +275,12 @@ class Classifier:
         batch = torch.cat([self.tensor(self.view(image)) for image in images])
         # Not in inference mode, since some models keep tensors for later passes, which may need gradients.
         with self.lock, evaluation_mode(self.model), torch.no_grad():
-            return self.probabilities(self.logits_model(batch)).cpu().numpy()
+            probabilities = self.probabilities(self.logits_model(batch)).cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise ModelError(
+                f"{self.name} gives numbers that are not finite: its weights are damaged, or mean and std do not fit."
+            )
+        return probabilities
 
 
 def _per_channel(mean: Any, std: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

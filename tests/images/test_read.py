@@ -252,3 +252,29 @@ def test_large_jpegs_are_decoded_smaller_on_request() -> None:
     assert np.abs(np.asarray(smaller).astype(int) - np.asarray(expected)).max() < 6
     assert read_image(content, shorter_side=500).size == (1200, 800)
     assert read_image(encoded(large, "PNG"), shorter_side=100).size == (1200, 800)
+
+
+def test_bands_of_a_large_image_give_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = np.mgrid[:37, :53]
+    alpha = Image.fromarray(np.stack([4 * x, 6 * y, x + y, 3 * (x + 2 * y) % 256], 2).astype(np.uint8))
+    deep, scaled = Image.fromarray((700 * x + y).astype(np.uint16)), Image.fromarray((x * y / 1872).astype(np.float32))
+    contents = [
+        *(encoded(image, kind) for image in (alpha, deep) for kind in ("PNG", "TIFF")),
+        encoded(deep, "PNG", transparency=701),
+        encoded(alpha.convert("LA"), "PNG"),
+        encoded(alpha.convert("RGB").quantize(9), "PNG", transparency=bytes([0, 9, 99])),
+        encoded(scaled, "TIFF"),
+        encoded(
+            alpha.convert("RGB"),
+            "JPEG",
+            exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + bytes(4),
+        ),
+    ]
+    whole = [np.asarray(read_image(content)) for content in contents]
+    monkeypatch.setattr("swin_core.images.read._BAND_PIXELS", 200)
+    for content, expected in zip(contents, whole, strict=True):
+        np.testing.assert_array_equal(np.asarray(read_image(content)), expected)
+    spoiled = np.asarray(scaled).copy()
+    spoiled[20, 3] = np.nan
+    with pytest.raises(ImageError, match="nothing says which is white"):
+        read_image(encoded(Image.fromarray(spoiled), "TIFF"))

@@ -269,3 +269,16 @@ def test_threads_read_alike_and_leave_the_warning_filters_alone(pixels: np.ndarr
         for together in pool.map(read_all, range(8)):
             assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
     assert warnings.filters == before
+
+
+def test_a_jpeg_of_many_scans_and_a_png_of_many_chunks_are_refused(pixels: np.ndarray) -> None:
+    """Each scan takes a pass over all pixels: 2,000 of 4,000 x 4,000 pixels took minutes."""
+    jpeg = encoded(pixels, "JPEG", progressive=True)
+    last = jpeg.rindex(b"\xff\xda")
+    read_image(jpeg[:last] + jpeg[last:-2] * 20 + jpeg[-2:])
+    with pytest.raises(ImageError, match=r"is a JPEG of more than 100 scans; save it again\.?$"):
+        read_image(jpeg[:last] + jpeg[last:-2] * 200 + jpeg[-2:])
+    png, chunk = encoded(pixels, "PNG"), png_chunk(b"aaAa", b"")
+    read_image(png[:33] + chunk * 1000 + png[33:])
+    with pytest.raises(ImageError, match=r"is a PNG of more than 50,000 chunks; save it again\.?$"):
+        read_image(png[:33] + chunk * 60_000 + png[33:])

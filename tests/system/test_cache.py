@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from swin_core.system.cache import LRUCache, array_bytes
+from swin_core.system import cache as caches
+from swin_core.system.cache import LRUCache, cached_bytes, held_bytes
 
 
 def test_the_least_recently_used_is_evicted() -> None:
@@ -25,18 +27,36 @@ def test_the_least_recently_used_is_evicted() -> None:
 
 
 def test_the_total_size_is_bounded() -> None:
-    cache: LRUCache[bytes] = LRUCache(100, size=len, most_bytes=10)
+    cache: LRUCache[np.ndarray] = LRUCache(100, 10_000)
     for key in "abc":
-        cache.put(key, bytes(4))
+        cache.put(key, np.zeros(4000, np.uint8))
     assert [cache.peek(key) is None for key in "abc"] == [True, False, False]
-    cache.put("c", bytes(6))  # the older size of a key no longer counts
+    cache.put("c", np.zeros(6000, np.uint8))  # the older size of a key no longer counts
     assert cache.peek("b") is not None
     cache.drop(lambda key: key == "b")
-    cache.put("d", bytes(4))
+    cache.put("d", np.zeros(4000, np.uint8))
     assert cache.peek("c") is not None
-    cache.put("large", bytes(50))
+    cache.put("large", np.zeros(50_000, np.uint8))
     assert len(cache) == 1
-    assert cache.peek("large") == bytes(50)
+    assert cache.peek("large") is not None
+
+
+def test_all_caches_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value that was not used for longest goes first, of whichever cache."""
+    first: LRUCache[np.ndarray] = LRUCache(100)
+    second: LRUCache[np.ndarray] = LRUCache(100)
+    monkeypatch.setattr(caches, "_caches", {first, second})
+    monkeypatch.setattr(caches, "MOST_BYTES", 10_000)
+    first.put("a", np.zeros(4000, np.uint8))
+    second.put("b", np.zeros(4000, np.uint8))
+    assert cached_bytes() == 8000
+    assert first.peek("a") is not None
+    first.put("c", np.zeros(4000, np.uint8))
+    assert (second.peek("b"), first.peek("a") is None, first.peek("c") is None) == (None, False, False)
+    second.put("large", np.zeros(50_000, np.uint8))
+    assert (len(first), len(second), cached_bytes()) == (0, 1, 50_000)
+    second.drop(lambda key: True)
+    assert cached_bytes() == 0
 
 
 def test_none_is_a_value() -> None:
@@ -87,21 +107,25 @@ def test_a_failure_is_raised_to_its_own_caller_and_not_cached() -> None:
     assert len(calls) == 1
 
 
-def test_size_and_bound_go_together() -> None:
-    with pytest.raises(ValueError, match="together"):
-        LRUCache(2, size=len)
-
-
 @dataclass
 class _Maps:
     maps: np.ndarray
     parts: tuple[torch.Tensor, ...] = ()
-    name: str = "maps"
+    facts: dict[str, object] = field(default_factory=dict)
 
 
-def test_array_bytes_counts_arrays_wherever_they_are() -> None:
-    maps, part = np.zeros((3, 4), np.float32), torch.zeros(5, dtype=torch.int64)
-    assert array_bytes(maps) == 48
-    assert array_bytes([maps, {"a": part, "b": "text"}, None]) == 48 + 40
-    assert array_bytes(_Maps(maps, (part, part))) == 48 + 80
-    assert array_bytes(_Maps) == 0
+def test_bytes_are_counted_wherever_they_are() -> None:
+    maps, part = np.zeros((300, 400), np.float32), torch.zeros(5000, dtype=torch.int64)
+    arrays = 480_000 + 40_000
+    assert held_bytes(maps) == 480_000
+    small = 2000  # of objects and containers
+    for value in ([maps, {"a": part}], _Maps(maps, (part, part)), _Maps(maps, facts={"a": [_Maps(part)]})):
+        assert arrays <= held_bytes(value) <= arrays + small
+    assert held_bytes("a" * 10_000) >= 10_000
+    assert held_bytes(Image.new("RGB", (100, 50))) == 20_000  # Pillow keeps four bytes for a pixel
+    model = torch.nn.Sequential(torch.nn.Linear(100, 100), torch.nn.BatchNorm1d(100))
+    numbers = sum(value.nbytes for value in model.state_dict().values())
+    assert numbers <= held_bytes(model) <= numbers + 40_000
+    endless: list[object] = []
+    endless.append(endless)
+    assert held_bytes(endless) < 1000

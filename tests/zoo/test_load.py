@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 
 import swin_core
-from swin_core.errors import ConfigError, SwinError
+from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.models.windows import relative_position_index
 from swin_core.zoo import classifier as classifier_module
 from swin_core.zoo import load as zoo
@@ -363,3 +363,15 @@ def test_the_hash_follows_the_weights() -> None:
     with torch.no_grad():
         model.head.weight.add_(1)
     assert classifier.weights_hash != changed
+
+
+def test_predictions_that_are_not_finite_are_refused() -> None:
+    """Such as those of weights with flipped bits."""
+    model = swin_core.build("swin_nano", num_classes=2)
+    classifier = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, name="broken")
+    image = Image.new("RGB", (32, 32))
+    classifier.predict([image])
+    with torch.no_grad():
+        model.head.bias[1] = float("nan")
+    with pytest.raises(ModelError, match=r"broken gives numbers that are not finite: its weights are damaged, or mean"):
+        classifier.predict([image])
