@@ -6,7 +6,7 @@ All input is checked here, since the demo may be on the open network.
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import model_source, sample_images, sample_label
 from swin_core.attribution.methods import METHODS
+from swin_core.class_names import candidates
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, ImageError, ModelError, SwinError, first_names
 from swin_core.figures.grid import Cell, Grid
@@ -117,7 +118,9 @@ class Demo:
             raise ConfigError(f"there is no method {method_name[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
         line = ImageAndClass(self.picture(upload), _check_text(target, "target"))
         comparison = Comparison((line,), names, method_name)
-        answer = Answer(names, Grid(tuple(comparison.rows()), comparison.columns))
+        (row,) = comparison.rows()
+        row = replace(row, cells=[_of_class(cell, line.target) for cell in row.cells])
+        answer = Answer(names, Grid((row,), comparison.columns))
         if all(cell.explanation is None for cell in answer.cells):
             raise SwinError(answer.cells[0].error)
         return answer
@@ -184,6 +187,14 @@ def _check_text(value: object, what: str) -> str | None:
     if not isinstance(value, str):
         raise ConfigError(f"the {what} must be a name, not {type(value).__name__}.")
     return value[:200]
+
+
+def _of_class(cell: Cell, target: str | None) -> Cell:
+    """Return the cell, or an error if its model does not have the class: pages show another class then, a program's
+    answer must not."""
+    if target is None or cell.explanation is None or candidates(cell.explanation.labels, target):
+        return cell
+    return Cell(None, error=f"this model has no class {target}.")
 
 
 def likeliest_classes(cell: Cell) -> list[tuple[str, float]]:

@@ -13,16 +13,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dashboard.demo.answers import UPLOAD_BYTES, Answer, Demo
 from dashboard.demo.gate import INVALID_REQUEST, Gate, refuse_urls
-from dashboard.demo.markup import IMAGE_ALONE, heat_maps, notice, slider_images
 from dashboard.demo.theme import CSS, theme
+from dashboard.demo.viewer import HEAD, STYLE, notice, viewer_component
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.formatting import unexpected
-from dashboard.shared.model_names import sample_images, unique
+from dashboard.shared.model_names import model_title, sample_images, unique
 from dashboard.shared.samples import first_models, first_sample, sample_groups
 from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
 from swin_core.figures.files import encode
+from swin_core.figures.viewer_payload import viewer_payload
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -125,7 +126,8 @@ def launch(blocks: gr.Blocks, demo: Demo, auth: tuple[str, str] | None = None, h
         pwa=False,
         mcp_server=False,
         theme=theme(),
-        css=CSS,
+        css=CSS + STYLE,
+        head=HEAD,
         # Requests wait for their turn in `Turns`, not for a thread.
         max_threads=QUEUE_LENGTH,
         app_kwargs={
@@ -145,7 +147,7 @@ def launch(blocks: gr.Blocks, demo: Demo, auth: tuple[str, str] | None = None, h
 
 
 def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
-    """Build the controls on the left, and the heat maps and the slider on the right."""
+    """Build the controls on the left, and the heat maps on the right."""
     known = sample_images()
     sample_files = {name: known[name] for names in sample_groups().values() for name in names}
     first = [name for name in first_models() if name in demo.models] or list(demo.models[:2])
@@ -167,34 +169,34 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
                 type="index",
                 samples_per_page=len(sample_files),
             )
-            models = gr.CheckboxGroup(list(demo.models), value=first, label=f"Models, up to {MODELS_AT_MOST}")
+            models = gr.Dropdown(
+                [(model_title(name), name) for name in demo.models],
+                value=first,
+                multiselect=True,
+                max_choices=MODELS_AT_MOST,
+                label=f"Models, up to {MODELS_AT_MOST}",
+            )
             target = gr.Dropdown([(TOP1, "")], value="", label="Class")
             method = gr.Dropdown(
                 [(BEST, ""), *((method.title, name) for name, method in METHODS.items())], value="", label="Method"
             )
         with gr.Column(scale=3, min_width=320):
-            maps = gr.HTML(notice("Loading the models and explaining the first image ..."))
-            with gr.Row():
-                choices = [*demo.models, IMAGE_ALONE]
-                left = gr.Dropdown(choices, value=None, label="Slider: left side", min_width=220)
-                right = gr.Dropdown(choices, value=None, label="Slider: right side", min_width=220)
-            slider = gr.ImageSlider(label="Slider", type="filepath", interactive=False, buttons=["fullscreen"])
+            message = gr.HTML(notice("Loading the models and explaining the first image ..."))
+            maps = viewer_component()
 
-    inputs = [image, models, target, method, left, right]
-    outputs = [maps, slider, target, left, right]
-    # An image that is cleared triggers `input` with the old image, and `change` without it.
-    events = [image.change, models.input, target.input, method.input, left.input, right.input]
-    gr.on(
-        [blocks.load, *events],
-        _update_page(demo),
-        inputs,
-        outputs,
-        trigger_mode="always_last",
-        api_visibility="private",
-        show_progress="minimal",
-        show_progress_on=maps,
+    inputs, outputs = [image, models, target, method], [message, maps, target]
+    options: dict[str, Any] = {
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+        "show_progress": "minimal",
+        "show_progress_on": maps,
         **RAW,
-    )
+    }
+    update = _update_page(demo)
+    # An image that is cleared triggers `input` with the old image, and `change` without it.
+    gr.on([blocks.load, image.change, models.input, target.input, method.input], update, inputs, outputs, **options)
+    asked = maps.asked(_asked_class, None, target, api_visibility="private", show_progress="hidden")
+    asked.then(update, inputs, outputs, **options)
     files = [str(file) for file in sample_files.values()]
     examples.click(lambda number: files[number], examples, image, api_visibility="private", show_progress="hidden")
 
@@ -213,34 +215,22 @@ async def _take_turn(demo: Demo, request: gr.Request, upload: object, work: Call
 def _update_page(demo: Demo) -> Callable[..., Awaitable[tuple[Any, ...]]]:
     """Return the function from the page's controls to what it shows; it shows errors in place of heat maps."""
 
-    def draw(
-        image: object, models: object, target: object, method: object, left: object, right: object
-    ) -> tuple[Any, ...]:
+    def draw(image: object, models: object, target: object, method: object) -> tuple[Any, ...]:
         answer = demo.answer(image, models, target, method)
-        choices = [*answer.models, IMAGE_ALONE]
-        sides = [
-            gr.Dropdown(choices=choices, value=side if side in choices else choices[default])
-            for default, side in enumerate((left, right))
-        ]
-        return heat_maps(answer), _slider_files(demo, answer, left, right), _class_dropdown(answer), *sides
+        return gr.HTML(visible=False), viewer_payload(answer.grid), _class_dropdown(answer)
 
     async def update(request: gr.Request, image: object, *choices: object) -> tuple[Any, ...]:
         try:
             return await _take_turn(demo, request, image, lambda: draw(image, *choices))
         except Exception as error:
-            return notice(_describe_error(error)), None, gr.skip(), gr.skip(), gr.skip()
+            return gr.HTML(notice(_describe_error(error)), visible=True), None, gr.skip()
 
     return update
 
 
-def _slider_files(demo: Demo, answer: Answer, left: object, right: object) -> tuple[str, ...] | None:
-    images = slider_images(answer, left, right)
-    if images is None:
-        return None
-    files = [str(demo.new_file("heat-map.jpg")) for _ in images]
-    for image, file in zip(images, files, strict=True):
-        image.save(file, quality=90)
-    return tuple(files)
+def _asked_class(event: gr.EventData) -> str:
+    """Return the class that was clicked under a heat map; one that no model knows is refused when it is explained."""
+    return str(event.label)
 
 
 def _class_dropdown(answer: Answer) -> Any:

@@ -38,32 +38,9 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.swin-grid { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(210px, 100%), 1fr)); }
-.swin-grid figure { margin: 0; min-width: 0; }
-.swin-grid img, .swin-empty { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 4px; }
-.swin-empty { display: flex; align-items: center; padding: 14px; background: var(--background-fill-secondary);
-  border: 1px dashed var(--border-color-primary); overflow-wrap: anywhere; overflow: auto; }
-.swin-head { font-weight: 600; margin-bottom: 5px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.swin-grid figcaption { margin-top: 7px; line-height: 1.35; overflow-wrap: anywhere; }
-.swin-grid figcaption > strong, .swin-grid figcaption > span { display: block; }
-.swin-grid figcaption > span { opacity: .8; font-size: .92em; }
-.swin-bars { list-style: none; margin: 10px 0 0; padding: 0; }
-.swin-bars li { position: relative; display: flex; justify-content: space-between; gap: 8px; padding: 1px 0 6px;
-  font-size: .92em; }
-.swin-label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.swin-bars i { position: absolute; left: 0; bottom: 2px; height: 3px; min-width: 1px; border-radius: 2px;
-  background: var(--border-color-accent); }
-.swin-scale { display: flex; align-items: center; gap: 10px; flex-wrap: wrap; margin: 12px 0 0; font-size: .92em; }
-.swin-scale i { width: 120px; height: 10px; border-radius: 2px; }
 .swin-notice { margin: 0; padding: 18px; border-radius: 6px; background: var(--background-fill-secondary);
   border: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }
-.swin-grid:focus-visible { outline: 2px solid var(--border-color-accent); outline-offset: 4px; }
 .swin-foot { margin: 8px 0 0; font-size: .92em; }
-@media (max-width: 640px) {
-  .swin-grid { grid-template-columns: none; grid-auto-flow: column; grid-auto-columns: 80%; overflow-x: auto;
-    scroll-snap-type: x mandatory; }
-  .swin-grid figure { scroll-snap-align: start; }
-}
 /* Gradio has one accent colour for both themes. */
 .dark [data-testid="source-select"] { --color-accent: var(--border-color-accent); }
 .swin-title { display: flex; align-items: center; gap: 18px; flex-wrap: wrap; }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import tomllib
-from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,16 @@ import psutil
 import pytest
 from PIL import Image
 
-import swin_core
 from dashboard import gradio_demo
-from dashboard.demo.answers import Answer, Demo, likeliest_classes
-from dashboard.demo.markup import IMAGE_ALONE, heat_maps, notice, slider_images
+from dashboard.demo.answers import Demo, likeliest_classes
 from dashboard.demo.page import page
+from dashboard.demo.viewer import notice
+from dashboard.shared.model_names import sample_images
+from dashboard.shared.samples import first_models, first_sample
 from dashboard.shared.theme import DARK, LIGHT
-from swin_core.attribution.overlay import overlay
+from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ImageError, ModelError, SwinError
-from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.viewer_payload import viewer_payload
 from tests.fixtures.demo import random_models
 from tests.fixtures.pages import FLOWERS, OTHERS, empty_caches
 
@@ -72,47 +72,15 @@ def tulip(demo: Demo, samples: dict[str, Path]) -> dict[str, Any]:
     return upload(demo, samples["tulip"].read_bytes(), "tulip.jpg")
 
 
-class Tags(HTMLParser):
-    """The tags of an HTML text, with their attributes, and its text."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        # The parser calls these names.
-        self.handle_starttag = lambda tag, attributes: self.tags.append((tag, dict(attributes)))  # type: ignore
-        self.handle_data = self.texts.append  # type: ignore
-        self.feed(html)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-
-def test_class_and_file_names_are_escaped(demo: Demo, samples: dict[str, Path]) -> None:
-    """A class and a file whose names are markup are shown as text."""
+def test_class_and_file_names_are_data(demo: Demo, samples: dict[str, Path]) -> None:
+    """Names that are markup reach the viewer as JSON, which it sets as text, and messages escaped."""
     sent = upload(demo, samples["tulip"].read_bytes()) | {"orig_name": '"><script>alert(1)</script>.jpg'}
     answer = demo.answer(sent, ["hostile", "model0"], OTHERS[4])
-    page = Tags(heat_maps(answer))
-    assert {tag for tag, _ in page.tags} <= {
-        "div",
-        "figure",
-        "figcaption",
-        "img",
-        "strong",
-        "span",
-        "ol",
-        "li",
-        "i",
-        "p",
-    }
-    assert not [value for _, attributes in page.tags for value in attributes if value.startswith("on")]
-    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert all(str(one["src"]).startswith("data:image/jpeg;base64,") and one["alt"] for one in pictures)
-    assert len(pictures) == 2
-    assert OTHERS[4] in page.text
-    assert "script>.jpg" in page.text
-    assert f"this model has no class {OTHERS[4]}." in page.text
+    payload = json.loads(json.dumps(viewer_payload(answer.grid)))
+    (row,) = payload["rows"]
+    assert row["title"] == "script>.jpg"
+    assert OTHERS[4] in row["cells"][0]["headline"]
+    assert row["cells"][1]["error"] == f"this model has no class {OTHERS[4]}."
     assert "<img" not in notice(OTHERS[4])
 
 
@@ -126,53 +94,20 @@ def test_likeliest_classes_come_in_order(demo: Demo, tulip: dict[str, Any]) -> N
     assert answer.grid.rows[0].truth == "tulip"
 
 
-def test_both_sides_of_the_slider_show_the_same_part(samples: dict[str, Path]) -> None:
-    """Two models crop differently; without a map both sides show the same pixels."""
-    image = swin_core.read_image(samples["mountain"])
-    cells = []
-    for crop in (1.0, 0.7):
-        model = swin_core.build("swin_micro", num_classes=5, image_size=32)
-        classifier = swin_core.Classifier(
-            model, FLOWERS, (0.5,) * 3, (0.5,) * 3, 32, name=str(crop), crop_fraction=crop
-        )
-        found = swin_core.explain(classifier, image)
-        cells.append(Cell(replace(found, maps=np.zeros_like(found.maps))))
-    answer = Answer(("wide", "close"), Grid((Row("", np.zeros((8, 8, 3), np.uint8), cells),), ("wide", "close")))
-    for left, right in (
-        (None, None),
-        ("close", "wide"),
-        ("wide", IMAGE_ALONE),
-        (IMAGE_ALONE, "close"),
-        (IMAGE_ALONE, IMAGE_ALONE),
-    ):
-        pair = slider_images(answer, left, right)
-        assert pair is not None
-        assert pair[0].size == pair[1].size
-        difference = np.abs(np.asarray(pair[0], float) - np.asarray(pair[1], float)).mean()
-        assert difference < 4, (left, right)
-    whole = slider_images(answer, "wide", IMAGE_ALONE)
-    close = slider_images(answer, "close", IMAGE_ALONE)
-    assert whole is not None
-    assert close is not None
-    assert np.abs(np.asarray(whole[0], float) - np.asarray(close[0], float)).mean() > 8
+def test_the_demo_opens_on_right_predictions(demo: Demo) -> None:
+    """The bundled models and the sample that the page shows at first."""
+    models = first_models()
+    content = sample_images()[first_sample(models)].read_bytes()
+    answer = Demo(tuple(models), demo.folder).answer(upload(demo, content), models)
+    for cell in viewer_payload(answer.grid)["rows"][0]["cells"]:
+        assert cell["classes"][0]["right"] is True
 
 
-def test_the_slider_shows_the_heat_maps_of_the_grid(demo: Demo, tulip: dict[str, Any]) -> None:
-    answer = demo.answer(tulip, ["model0", "model1"])
-    pair = slider_images(answer, "model1", "anything else")
-    assert pair is not None
-    for cell, side in zip(answer.cells[1:] + answer.cells[1:], pair, strict=True):
-        assert cell.explanation is not None
-        assert cell.map is not None
-        drawn = overlay(cell.explanation.image, cell.map, answer.grid.top(cell), answer.grid.look)
-        expected = np.asarray(Image.fromarray(drawn).resize(side.size, Image.Resampling.BICUBIC), float)
-        assert np.abs(expected - np.asarray(side, float)).mean() < 1
-
-
-def test_without_a_map_there_is_no_slider(demo: Demo, tulip: dict[str, Any]) -> None:
-    answer = demo.answer(tulip, ["model0", "hostile"], "daisy")
-    assert slider_images(answer, None, None) is None
-    assert slider_images(answer, "model0", IMAGE_ALONE) is not None
+def test_a_fifth_model_cannot_be_chosen(demo: Demo) -> None:
+    """Gradio closes the list at four models; `demo` offers eight."""
+    lists = [block for block in page(demo).blocks.values() if getattr(block, "label", "") == "Models, up to 4"]
+    assert [block.max_choices for block in lists] == [MODELS_AT_MOST]  # type: ignore[attr-defined]
+    assert len(demo.models) > MODELS_AT_MOST
 
 
 def test_large_images_are_reduced(demo: Demo) -> None:
@@ -252,7 +187,7 @@ def test_changing_models_does_not_leak_memory(demo: Demo, samples: dict[str, Pat
 
     def change(times: int) -> int:
         for number in range(times):
-            heat_maps(demo.answer(sent, [MANY[number % 8]], None, "gradcam"))
+            viewer_payload(demo.answer(sent, [MANY[number % 8]], None, "gradcam").grid)
         return psutil.Process().memory_info().rss
 
     before = change(16)

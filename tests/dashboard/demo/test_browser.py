@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from dashboard.shared.model_names import column_titles
 from tests.fixtures.browser import NARROW, PATIENCE, WIDE, Open, browser, findings, windows
 from tests.fixtures.demo import HOSTILE, OURS, Started, with_random_models
 
@@ -30,37 +31,42 @@ def visit(demo: Started, browser: Browser) -> Iterator[Open]:
             page = open_window(size, scheme)
             page.on("request", lambda request: None if request.url.startswith(own) else foreign.append(request.url))
             page.goto(demo.address)
-            expect(page.locator(".swin-bars")).to_have_count(2, timeout=PATIENCE)
+            expect(page.locator(".viewer .cell .class").first).to_be_visible(timeout=PATIENCE)
             return page
 
         yield visit
     assert not foreign
 
 
-def test_an_example_is_explained_with_a_slider(visit: Open) -> None:
+def test_an_example_is_explained(visit: Open) -> None:
     page = visit()
-    heads = page.locator(".swin-head")
-    expect(heads).to_have_text(["Image", *OURS])
-    expect(page.locator("figcaption").first).to_contain_text("true class: rose")
-    page.get_by_role("button", name="tulip").click()
-    expect(page.locator("figcaption").first).to_contain_text("true class: tulip", timeout=PATIENCE)
-    expect(page.locator(".swin-grid figure").nth(1)).to_contain_text("tulips", timeout=PATIENCE)
-    maps = page.locator(".swin-grid img")
-    expect(maps).to_have_count(3)
-    assert all(maps.nth(number).evaluate("image => image.naturalWidth >= 256") for number in range(3))
-    assert all(maps.nth(number).get_attribute("alt") for number in range(3))
-    expect(page.locator(".slider-wrap")).to_be_visible()
-    sides = page.locator(".slider-wrap img")
-    assert sides.evaluate_all("all => all.map(image => image.naturalWidth)") == [512, 512]
+    expect(page.locator(".viewer .head .title")).to_have_text(["Image", *column_titles(OURS)])
+    cells = page.locator(".viewer .cell")
+    expect(cells.first).to_contain_text("true class: rose")
+    page.get_by_role("button", name="tulip", exact=True).click()
+    expect(cells.first).to_contain_text("true class: tulip", timeout=PATIENCE)
+    expect(cells.nth(1)).to_contain_text("tulips", timeout=PATIENCE)
+    expect(page.locator(".swin-notice")).to_have_count(0)
 
 
 def test_another_model_adds_a_heat_map(visit: Open) -> None:
     """The class names of this model are markup, and are shown as text."""
     page = visit()
-    page.get_by_label(HOSTILE[0], exact=True).check()
-    expect(page.locator(".swin-head")).to_have_text(["Image", *OURS, HOSTILE[0]], timeout=PATIENCE)
-    expect(page.locator(".swin-grid figure").nth(3).locator("li")).to_have_count(5)
+    page.get_by_label("Models, up to 4").click()
+    page.get_by_role("option", name=HOSTILE[0]).click()
+    expect(page.locator(".viewer .cell")).to_have_count(4, timeout=PATIENCE)
+    expect(page.locator(".viewer .cell").nth(3).locator(".class")).to_have_count(3)
     assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_class_that_is_clicked_is_explained(visit: Open) -> None:
+    page = visit()
+    other = page.locator(".viewer .cell").nth(1).locator(".class:not(.explained)").first
+    label = other.locator(".word").inner_text()
+    other.click()
+    explained = page.locator(".viewer .cell").nth(1).locator(".class.explained .word")
+    expect(explained).to_have_text(label, timeout=PATIENCE)
+    expect(page.get_by_label("Class", exact=True)).to_have_value(label)
 
 
 def test_an_invalid_upload_is_reported(visit: Open) -> None:
@@ -80,7 +86,7 @@ def test_layout_and_accessibility(visit: Open, size: tuple[int, int], scheme: st
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     shades = [int(number) for number in re.findall(r"\d+", ground)[:3]]
     assert (max(shades) < 60) if scheme == "dark" else (min(shades) > 200)
-    for part in (".swin-grid", ".slider-wrap", ".swin-scale"):
+    for part in (".swin-viewer", ".viewer .legend"):
         box = page.locator(part).first.bounding_box()
         assert box is not None
         assert box["x"] >= 0
