@@ -167,15 +167,20 @@ class Grid:
         explanation = cell.explanation
         if explanation is None:
             return False
-        kind = _kind(explanation, cell.layer)
-        peaks = [
-            other.magnitude
-            for row in self.rows
-            for other in row.cells
-            if other.explanation is not None and _kind(other.explanation, other.layer) == kind
-        ]
         noise = FLOAT_NOISE * float(np.abs(explanation.logits).max())
-        return cell.magnitude <= noise or cell.magnitude < LEAST_SHARE * max(peaks)
+        largest = self._peaks.get(_kind(explanation, cell.layer), 0.0)
+        return cell.magnitude <= noise or cell.magnitude < LEAST_SHARE * largest
+
+    @cached_property
+    def _peaks(self) -> dict[tuple[str, str, str, str], float]:
+        """The largest peak of the maps that can be compared with each other, by `_kind`."""
+        peaks: dict[tuple[str, str, str, str], float] = {}
+        for row in self.rows:
+            for cell in row.cells:
+                if cell.explanation is not None:
+                    kind = _kind(cell.explanation, cell.layer)
+                    peaks[kind] = max(peaks.get(kind, 0.0), cell.magnitude)
+        return peaks
 
     def caption(self, row: Row, cell: Cell) -> Caption:
         """Return a cell's caption: class, probability and magnitude; a different or wrong prediction is named."""

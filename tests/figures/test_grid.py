@@ -44,6 +44,17 @@ def test_caption_of_an_empty_map(make: Make) -> None:
     assert notes == ("empty map: zero everywhere",)
 
 
+def test_a_map_of_rounding_errors_has_almost_no_signal(make: Make) -> None:
+    explanation = make()
+    largest = float(np.abs(explanation.logits).max())
+    for peak, empty in ((largest * 1e-7, True), (largest * 1e-5, False)):
+        maps = explanation.maps * np.float32(peak / explanation.maps.max())
+        grid = one_row(Cell(replace(explanation, maps=maps)))
+        (cell,) = grid.rows[0].cells
+        assert grid.is_almost_empty(cell) == empty
+        assert ("almost no signal" in grid.caption(grid.rows[0], cell).notes) == empty
+
+
 @pytest.mark.parametrize(
     ("truth", "mark"), [("rose", "✓ right"), ("Dandelion", "✗ wrong: it is Dandelion"), ("lion", ""), ("", "")]
 )
