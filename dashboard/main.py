@@ -19,12 +19,18 @@ STYLE = """<style>
 :is([data-testid^="stBaseButton-primary"]:enabled, [data-tag]) * { color: light-dark(#FFFFFF, #12161C); }
 [data-testid="stTopNavLink"]:focus-visible,
 [data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
-:has(> :is(.st-key-settler, .st-key-drops, .st-key-history, .st-key-tour_place, .st-key-map_checks, .st-key-tabs)) {
+:has(> .st-key-settler), :has(> .st-key-drops), :has(> .st-key-history), :has(> .st-key-tour_place),
+:has(> .st-key-map_checks), :has(> .st-key-typing), :has(> .st-key-grid_status), :has(> .st-key-tabs) {
   position: absolute;
 }
 /* What stood in this place in the run before is faded out by Streamlit; here it would lie over the page. */
 .st-key-map_checks [data-stale="true"] { display: none; }
 :fullscreen :is([data-testid="stHeader"], .st-key-film, [class*="st-key-sentence_"], .st-key-options) { display: none; }
+.st-key-grid_status [data-testid="stSpinner"] {
+  position: fixed; z-index: 98; top: 45vh; left: 50%; transform: translateX(-50%);
+  padding: 8px 18px; border-radius: 20px;
+  background: light-dark(#FFFFFF, #1D232C); box-shadow: 0 2px 14px rgb(0 0 0 / 0.25);
+}
 .st-key-tabs { display: none; }
 @media (max-width: 640px) {
   :root { --viewer-bottom: 56px; } /* the viewer's controls stay above the tabs */

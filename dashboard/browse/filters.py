@@ -5,8 +5,10 @@ Each `choose_` function appends a warning to `ignored` for each value of the URL
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.browse.tiles import BrowsedData, spaced
 from dashboard.shared import cache
@@ -24,6 +26,10 @@ TABS = ("Images", "Confusion", "Classes", "Mean map")
 PAGE_SIZES = (50, 100)
 NONE = "None"
 
+_search_while_typing = st.components.v2.component(
+    "swinlens_typing", js=(Path(__file__).parent / "typing.js").read_text(encoding="utf-8")
+)
+
 # Without the images of a split, which are cached elsewhere, a catalog takes some 15 MB for 60,000 of them.
 _catalogs: LRUCache[Catalog] = LRUCache(4)
 
@@ -36,6 +42,16 @@ class ModelChoice:
     second: str | None = None
     titles: tuple[str, ...] = ()
     """Their display names, in this order."""
+
+
+def filter_bar() -> DeltaGenerator:
+    """Draw the bar of the filters, in which a search takes effect while it is typed; return it."""
+    st.html("""<style>
+    .st-key-filters > * { flex: 1 1 150px; max-width: 260px; }
+    </style>""")
+    with st.container(key="typing"):
+        _search_while_typing(key="search_while_typing")
+    return st.container(horizontal=True, gap="small", key="filters")
 
 
 def choose_data(ignored: list[str]) -> BrowsedData | None:

@@ -28,19 +28,27 @@ def show_map_checks(comparison: Comparison, grid: Grid) -> None:
         for j, cell in enumerate(row.cells)
         if cell.explanation is not None
     }
-    if _show(comparison, cells):
+    results = _results(comparison, cells)
+    if _is_under_way(results):
         st.fragment(_update, run_every=UPDATE_SECONDS)(comparison, cells)
+    else:
+        show_badges(KEY, {key: _badge(result) for key, result in results.items()}, key="map_checks_done")
 
 
 def _update(comparison: Comparison, cells: Mapping[tuple[int, int], Cell]) -> None:
-    if not _show(comparison, cells, "later"):
-        st.rerun()  # the whole page, which ends the updates
+    results = _results(comparison, cells)
+    if not _is_under_way(results):
+        # The whole page, which ends the updates. It shows the last badges too: a dialog that a click on one opened
+        # would end with this run.
+        st.rerun()
+    show_badges(KEY, {key: _badge(result) for key, result in results.items()}, key="map_checks_under_way")
 
 
-def _show(comparison: Comparison, cells: Mapping[tuple[int, int], Cell], when: str = "now") -> bool:
-    """Show what is known; return whether something is still measured."""
-    results = {map_key(cell): trust_or_check(*comparison.line_and_model(*spot), cell) for spot, cell in cells.items()}
-    show_badges(KEY, {key: _badge(result) for key, result in results.items()}, key=f"map_checks_{when}")
+def _results(comparison: Comparison, cells: Mapping[tuple[int, int], Cell]) -> dict[str, Trust | str | MapCheck]:
+    return {map_key(cell): trust_or_check(*comparison.line_and_model(*spot), cell) for spot, cell in cells.items()}
+
+
+def _is_under_way(results: Mapping[str, Trust | str | MapCheck]) -> bool:
     return any(isinstance(result, MapCheck) for result in results.values())
 
 

@@ -34,6 +34,7 @@ class GridView:
     def __init__(self, on_event: Callable[[Grid, ViewerEvents], None]):
         self._on_event = on_event
         self._faults = st.container()
+        self._status = st.container(key="grid_status")
         self._is_shown = KEY in st.session_state  # by the last run of the page
         self._place = st.container(key=KEY + "_place") if self._is_shown else st.empty()
         self._waiting = 0
@@ -47,7 +48,7 @@ class GridView:
         if missing:
             self._draw_waiting(comparison, look, missing)
         for name in missing:
-            with suppress(SwinError):
+            with suppress(SwinError), self._status, st.spinner(f"Loading {escape_markdown(model_title(name))} ..."):
                 classifier(name)
         failures = {name: load_failure(name) for name in comparison.models}
         for name, reason in failures.items():
@@ -62,6 +63,10 @@ class GridView:
     def fill(self, comparison: Comparison, look: Look) -> Grid:
         """Draw the comparison, with columns that have to be computed one after the other; return the whole grid."""
         slow = comparison.slow_models()
+        if slow and self._is_shown:
+            with self._status, st.spinner("Explaining ..."):
+                comparison.rows()
+            slow = []
         last = -REDRAW_SECONDS
         for done in range(len(slow)):
             if time.monotonic() - last > REDRAW_SECONDS:

@@ -165,7 +165,7 @@ def choose_layers(block: Block, ignored: list[str]) -> list[str]:
         "Show",
         offered,
         selection_mode="multi",
-        default=offered,
+        default=[offered[min(1, len(offered) - 1)]],  # one at a time; more can be added
         label_visibility="collapsed",
         key="drawn",
         bind="query-params",

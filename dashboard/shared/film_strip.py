@@ -17,6 +17,7 @@ from dashboard.shared.datasets import data_image
 from dashboard.shared.model_names import MAX_IMAGES, sample_images, sample_label, unique
 from dashboard.shared.notices import set_notice, show_notice
 from dashboard.shared.samples import first_samples, sample_groups
+from dashboard.shared.shared_uploads import take_shared
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import Upload, accept_drops, choose_uploads, kept_uploads, remove_upload
 from dashboard.shared.url_state import set_url_list, unknown_values, url_list
@@ -63,6 +64,7 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
     """
     st.html(STYLE)
     _take_from_link()
+    take_shared(_remove_first_samples)
     accept_drops(_remove_first_samples)
     known, chosen = sample_images(), chosen_samples()
     images: list[InputImage] = []

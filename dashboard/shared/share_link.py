@@ -4,7 +4,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from dashboard.shared.shared_uploads import share_uploads
 from dashboard.shared.uploads import kept_uploads
+from swin_core.runs.read_only import is_read_only
 
 
 def show_link() -> None:
@@ -14,4 +16,9 @@ def show_link() -> None:
         query = urlencode([(name, value) for name in st.query_params for value in st.query_params.get_all(name)])
         st.code(f"{st.context.url or ''}{'?' if query else ''}{query}", language=None, wrap_lines=True)
         if kept_uploads():
-            st.caption("Uploaded images are not part of it: they stay on this machine, so upload them again.")
+            if st.query_params.get_all("shared"):
+                st.caption("Your uploads are part of it, and kept on this machine for a day.")
+            else:
+                st.caption("Uploaded images are not part of it.")
+                if not is_read_only():
+                    st.button("Put my images into the link for a day", on_click=share_uploads, key="share_uploads")

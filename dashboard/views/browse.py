@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard.browse.classes_view import show_classes
 from dashboard.browse.confusion_view import LEVELS, ORDERS, show_confusion
-from dashboard.browse.filters import PAGE_SIZES, TABS, choose_data, choose_filter, choose_predictions
+from dashboard.browse.filters import PAGE_SIZES, TABS, choose_data, choose_filter, choose_predictions, filter_bar
 from dashboard.browse.matching import choose_matches
 from dashboard.browse.mean_view import show_mean_map
 from dashboard.browse.predictions_view import (
@@ -33,17 +33,15 @@ def main() -> None:
     ignored += unknown_values("level", LEVELS) + unknown_values("classes_by", ORDERS)
     ignored += unknown_values("maps", ON_OFF) + unknown_values("diagonal", ON_OFF)
     actions = show_heading("browse")
-    filters = st.sidebar.container()
-    with st.sidebar:
-        chosen_models = choose_models()
-        tray()  # its query parameter belongs to this page too
-        try:
-            with filters:
-                st.header("Images")
-                data = choose_data(ignored)
-        except DataError as error:
-            st.error(escape_markdown(str(error)), icon=":material/error:")
-            return
+    tray()  # its query parameter belongs to this page too
+    chosen_models = choose_models()
+    filters = filter_bar()
+    try:
+        with filters:
+            data = choose_data(ignored)
+    except DataError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return
     if data is None:
         _show_how_to_add_data()
         return
@@ -66,7 +64,7 @@ def main() -> None:
                 with_maps = bool(results) and st.toggle("Heat maps", key="maps", bind="query-params")
             look = None
             if with_maps:
-                with st.sidebar:
+                with st.popover("Look", icon=":material/palette:"):
                     look = choose_look()
             if query.needs_predictions and not results:
                 st.caption("All images are shown until the predictions are ready.")
@@ -85,9 +83,9 @@ def main() -> None:
             else:
                 st.info("Accuracy by class needs the predictions of a model that knows these classes.")
     if mean_tab.open:
-        with st.sidebar:
-            look = choose_look()
         with mean_tab:
+            with st.popover("Look", icon=":material/palette:"):
+                look = choose_look()
             rows = select(data.catalog, query, *results)
             show_mean_map(data, rows, models, results, by_hand.get(str(models.first), {}), look, ignored)
     show_ignored(ignored, ignored_box)

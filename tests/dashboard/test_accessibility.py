@@ -93,7 +93,7 @@ def test_what_opens_has_no_serious_finding(visit: Open) -> None:
         page.keyboard.press("Escape")
         expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
     page.locator(".st-key-grid button.badge").first.click()
-    expect(page.get_by_role("dialog")).to_contain_text("Does this map beat the baselines?")
+    expect(page.get_by_role("dialog")).to_contain_text("Does this map beat the baselines?", timeout=PATIENCE)
     for scheme in GROUNDS:
         seen_as(page, scheme)
         assert findings(page, "[role=dialog]") == []

@@ -242,10 +242,10 @@ def test_the_tour_is_shown_until_it_is_dismissed(dashboard: Server, browser: Bro
     page = window.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(f"{dashboard.address}/?sample=tulip&model=swin_micro_flowers&trust=false")
-    expect(page.get_by_role("heading", name="1 of 3: Images")).to_be_visible()
+    expect(page.get_by_role("heading", name="1 of 3: Images")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Next").click()
     page.get_by_role("button", name="Next").click()
-    assert findings(page, "#tour") == []
+    assert findings(page, ".st-key-tour_place") == []
     page.get_by_role("button", name="Done").click()
     page.reload()
     visible(page.locator(".st-key-grid .frame").first)
@@ -273,7 +273,7 @@ def test_a_click_on_a_badge_opens_its_curves(visit: Open) -> None:
     page = visit("?sample=tulip&model=swin_micro_cifar100", trust=True)
     page.locator(".st-key-grid button.badge").first.click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Does this map beat the baselines?")
+    expect(dialog).to_contain_text("Does this map beat the baselines?", timeout=PATIENCE)
     expect(dialog.locator(".js-plotly-plot")).to_have_count(3)
     expect(dialog).to_contain_text("random maps")
     page.keyboard.press("Escape")
