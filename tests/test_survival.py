@@ -1,4 +1,4 @@
-"""The short form of the survival benchmark: hostile images and weights, trainings that are killed while they save."""
+"""The short form of the survival benchmark, without its servers and trainings: hostile images and weights."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("images", "weights")
+PROGRAM = f"""
+import json
+from benchmarks.survival import survival
+if __name__ == "__main__":
+    print(json.dumps(survival({PARTS!r}, short=True)))
+"""
 
 
 def test_everything_survives_the_short_form(tmp_path: Path) -> None:
-    parts = ["images", "weights", "kills"]
-    command = [sys.executable, "scripts/benchmark.py", *(f"survival:{part}" for part in parts), "--short"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    """Not by the command, whose other benchmarks take seconds to load."""
+    (tmp_path / "short.py").write_text(PROGRAM)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT / "scripts")}
     done = subprocess.run(
-        [*command, "--json", str(tmp_path / "found.json")], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, str(tmp_path / "short.py")], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())["results"]
-    assert [result["part"] for result in found] == parts
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [result["part"] for result in found] == list(PARTS)
     for result in found:
-        assert result["tried"] > 0
         assert (result["lost"], result["faults"]) == (0, []), done.stdout
-        assert result["survived"] == result["tried"]
+        assert result["survived"] == result["tried"] > 0
     assert 0 < found[0]["peak_mib"] < 600

@@ -18,7 +18,7 @@ Case = tuple[str, bytes]
 """What kind of file it is, and its content."""
 
 _SIDE = 7000  # 49 million pixels, just below the limit of the readers
-LARGE_IMAGES = 10
+LARGE_IMAGES = 11
 """The first crafted images are valid and large, and take long to make."""
 _EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -132,6 +132,8 @@ def crafted_images() -> dict[str, Callable[[], bytes]]:
             Image.new("F", (_SIDE, _SIDE)), "TIFF", compression="tiff_lzw"
         ),
         "BMP of 49 million pixels": lambda: _saved(Image.new("1", (_SIDE, _SIDE)), "BMP"),
+        "npz of half a gigabyte": lambda: _npz(520 << 20),
+        "PNG whose colour profile inflates": lambda: _png((b"iCCP", b"a\0\0" + zlib.compress(bytes(500 << 20), 1))),
         "PNG of 400 million pixels": lambda: _saved(Image.new("1", (20_000, 20_000)), "PNG"),
         "narrow PNG": lambda: _saved(Image.new("RGB", (1000, 48_000)), "PNG", compress_level=1),
         "TIFF whose tile width is two numbers": lambda: _tiff({322: [1000, 1000], 323: [1000]}),
@@ -142,9 +144,7 @@ def crafted_images() -> dict[str, Callable[[], bytes]]:
         "JPEG whose header says 65,500 x 65,500": lambda: _resized_jpeg(65_500),
         "PNG of a million chunks": lambda: _png(*[(b"aaAa", b"")] * 1_000_000),
         "PNG whose texts inflate": lambda: _png(*[(b"zTXt", b"a\0\0" + zlib.compress(bytes(60 << 20)))] * 20),
-        "PNG whose colour profile inflates": lambda: _png((b"iCCP", b"a\0\0" + zlib.compress(bytes(500 << 20), 1))),
         "npy whose header says 10^12 numbers": lambda: _npy((10**6, 10**6)),
-        "npz of half a gigabyte": lambda: _npz(520 << 20),
         "20 MiB of random bytes after a PNG's start": lambda: (
             b"\x89PNG\r\n\x1a\n" + random.Random(0).randbytes(20 << 20)
         ),
@@ -284,7 +284,7 @@ def crafted_weights() -> dict[str, Callable[[], bytes]]:
         "pickle of a bytearray of 2 GB": lambda: _pth(b"c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR."),
         "pickle of 300,000 copies of a tuple": lambda: _pth(_copies(b"ctorch\nSize\n", 300_000)),
         "pickle of 300,000 copies as counters": lambda: _pth(_copies(b"ccollections\nCounter\n", 300_000)),
-        "pickle of 2 million lists": lambda: _pth(b"\x80\x02](" + b"]" * 2_000_000 + b"e."),
+        "pickle of a million lists": lambda: _pth(b"\x80\x02](" + b"]" * 1_000_000 + b"e."),
         "deeply nested pickle": lambda: _pth(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b"."),
         "tensors of 10^10 numbers without a storage": _strided,
         "compressed archive": lambda: _compressed(400 << 20),

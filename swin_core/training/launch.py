@@ -26,7 +26,7 @@ from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from swin_core import runs
 from swin_core.class_names import match_classes
-from swin_core.errors import ConfigError, RunError, SwinError, first_names
+from swin_core.errors import ConfigError, PeerExitedError, RunError, SwinError, first_names
 from swin_core.images.preprocessing import normalise
 from swin_core.models.modes import evaluation_mode
 from swin_core.runs.changing import write_end
@@ -290,10 +290,12 @@ def _failure(error: ChildFailedError, folder: Path) -> str:
     def order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, float]:
         failure = item[1]
         ended_by_agent = failure.exitcode == -signal.SIGTERM  # after another rank had failed
-        return failure.exitcode == PEER_EXITED, ended_by_agent, failure.timestamp
+        lost_peer = failure.exitcode == PEER_EXITED or PeerExitedError.__name__ in str(failure.message)
+        return lost_peer, ended_by_agent, failure.timestamp
 
     rank, failure = min(error.failures.items(), key=order)
-    if failure.exitcode < 0:
+    # What a rank recorded is the reason, even if threads of its libraries then aborted its exit.
+    if failure.exitcode < 0 and not isinstance(failure.message, dict):
         return (
             f"process {rank} of {max(len(error.failures), rank + 1)} was killed by "
             f"{signal.Signals(-failure.exitcode).name}, possibly out of memory; {resume_advice(folder)}."

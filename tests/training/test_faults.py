@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from swin_core import runs
 from swin_core.errors import RunError
@@ -163,6 +165,24 @@ def test_a_run_that_stands_still_can_be_stopped(tmp_path: Path, monkeypatch: pyt
         watch.end()
         for rank in ranks:
             rank.kill()
+
+
+def test_a_recorded_error_is_the_reason_even_if_the_exit_aborts(tmp_path: Path) -> None:
+    def failure(rank: int, code: int, name: str, text: str) -> ProcessFailure:
+        file = tmp_path / f"{rank}.json"
+        message = {"message": f"{name}: {text}", "extraInfo": {"timestamp": str(10 - rank)}}
+        file.write_text(json.dumps({"message": message}))
+        return ProcessFailure(rank, 1, code, str(file))
+
+    failures = {
+        0: failure(0, -signal.SIGABRT, "DataError", "03.png is damaged"),
+        1: failure(1, -signal.SIGABRT, "PeerExitedError", "another process of this run is gone"),
+    }
+    reason = launch._failure(ChildFailedError("run", failures), tmp_path)
+    assert reason == "process 0 failed: DataError: 03.png is damaged"
+    unknown = ProcessFailure(1, 1, -signal.SIGABRT, str(tmp_path / "none"))
+    reason = launch._failure(ChildFailedError("run", {1: unknown}), tmp_path)
+    assert reason.startswith("process 1 of 2 was killed by SIGABRT")
 
 
 def train_alone(config: TrainConfig, folder: Path) -> None:
