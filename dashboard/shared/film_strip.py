@@ -84,8 +84,8 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
                 _show_upload(upload, labels)
             images[-1] = replace(images[-1], truth=truth_of(upload))
         for name in chosen:
-            key, title = (known[name], known[name].name), _new_title(known[name].name, images)
-            images.append(read_input_image(key, title, sample_label(name), partial(read_image, known[name])))
+            file, title = known[name], _new_title(known[name].name, images)
+            images.append(read_input_image((file, file.name), title, sample_label(name), partial(read_image, file)))
         for number, name in enumerate(tray()):
             try:
                 image = data_image(name)
