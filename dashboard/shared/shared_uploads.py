@@ -29,8 +29,8 @@ def share_uploads() -> None:
             file.unlink(missing_ok=True)
     for upload in kept_uploads():
         for suffix, content in (("", upload.content), (".name", upload.name.encode())):
-            with atomic_write(folder() / f"{upload.digest}{suffix}") as file:
-                file.write(content)
+            with atomic_write(folder() / f"{upload.digest}{suffix}") as written:
+                written.write(content)
     set_url_list("shared", [upload.digest for upload in kept_uploads()])
 
 
