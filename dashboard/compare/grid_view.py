@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import streamlit as st
 
@@ -94,7 +95,8 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
     painted = stroke is not None and take_stroke(comparison, stroke)
     comparison, brushes = repaint(comparison)
     if painted:
-        grid = Grid(tuple(comparison.rows()), comparison.columns, held_look().look)
+        grid = Grid(tuple(comparison.rows()), comparison.columns)
+    grid = replace(grid, look=held_look().look)  # the user may have set another one since the page ran
     events = show_viewer(grid, KEY, classes=True, brushes=brushes)
     if events.look is not None:
         set_look(events.look)
