@@ -17,7 +17,7 @@ from dashboard.shared.datasets import data_image
 from dashboard.shared.model_names import MAX_IMAGES, sample_images, sample_label, unique
 from dashboard.shared.notices import set_notice, show_notice
 from dashboard.shared.samples import first_samples, sample_groups
-from dashboard.shared.shared_uploads import take_shared
+from dashboard.shared.shared_uploads import is_shared, take_shared
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.uploads import Upload, accept_drops, choose_uploads, kept_uploads, remove_upload
 from dashboard.shared.url_state import set_url_list, unknown_values, url_list
@@ -241,7 +241,8 @@ def _show_upload(upload: Upload, labels: Sequence[str]) -> None:
                 on_change=_set_truth,
                 args=(upload,),
             )
-            st.caption("The image is kept in memory until this tab is closed.")
+            where = ", and on this machine for a day" if is_shared(upload) else ""
+            st.caption(f"The image is kept in memory until this tab is closed{where}.")
             st.button(
                 "Remove", icon=":material/close:", key=f"remove_{upload.digest}", on_click=remove_upload, args=(upload,)
             )

@@ -15,6 +15,7 @@ import streamlit as st
 
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import set_notice, show_notice
+from dashboard.shared.url_state import set_url_list, url_list
 from swin_core.images.read import IMAGE_SUFFIXES
 
 MAX_BYTES = 100 * 2**20
@@ -70,8 +71,9 @@ def accept_drops(on_first: Callable[[], None]) -> None:
 
 
 def remove_upload(upload: Upload) -> None:
-    """Forget an upload; to be called in a callback."""
+    """Forget an upload, also in the link; to be called in a callback."""
     st.session_state.kept_uploads = [kept for kept in kept_uploads() if kept.digest != upload.digest]
+    set_url_list("shared", [digest for digest in url_list("shared", []) if digest != upload.digest])
 
 
 def add_uploads(files: Iterable[tuple[str, bytes]], on_first: Callable[[], None]) -> None:
