@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.compare.controls import LIKELIEST
+from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.url_state import set_url_list
 
@@ -19,7 +20,10 @@ def ask_class(comparison: Comparison, asked: Mapping[str, Any]) -> None:
             it is checked.
     """
     row, label, against = asked.get("row"), asked.get("label"), asked.get("against")
-    if not isinstance(row, int) or not isinstance(label, str) or not 0 <= row < comparison.row_count:
+    known = {name for model in map(loaded_classifier, comparison.models) if model for name in model.labels}
+    if not isinstance(row, int) or not 0 <= row < comparison.row_count:
+        return
+    if not isinstance(label, str) or label not in known:
         return
     line, _ = comparison.line_and_model(row, 0)
     number = comparison.lines.index(line)
@@ -32,5 +36,5 @@ def ask_class(comparison: Comparison, asked: Mapping[str, Any]) -> None:
             for other in range(len(comparison.lines)):
                 set_url_list(f"class{other + 1}", [LIKELIEST])
         set_url_list(f"class{number + 1}", [label])
-    if isinstance(against, str):
+    if isinstance(against, str) and against in known:
         state.against = against

@@ -32,7 +32,7 @@ class MapCheck:
     cell: Cell = field(repr=False)
     share: float = 0.0
     """How much is done, 0 to 1."""
-    asked_at: float = 0.0
+    asked_at: float = field(default_factory=time.monotonic)
     """Monotonic time in seconds."""
 
 

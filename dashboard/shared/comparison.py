@@ -81,14 +81,13 @@ class Comparison:
 
     def rows(self, waiting: Sequence[str] = ()) -> list[Row]:
         """Return the rows of the grid. Cells of models in `waiting` are not computed but say what they wait for."""
-        rows = []
+        rows, titles = [], column_titles(self.models)
         for line in self.lines:
             image, title = line.image, line.title or line.image.title
             cells = [self._cell(line, model, wait=model not in waiting) for model in self.models]
             if self.layer == STAGES:
-                for model, cell in zip(self.models, cells, strict=True):
-                    title_of_row = f"{model} · {title}"
-                    rows.append(_row(title_of_row, image, self._stage_cells(cell)))
+                for model, cell in zip(titles, cells, strict=True):
+                    rows.append(_row(f"{model} · {title}", image, self._stage_cells(cell)))
             else:
                 rows.append(_row(title, image, cells))
         return rows

@@ -34,7 +34,11 @@ export default function ({ parentElement }) {
   const close = () => {
     mark(false);
     card.hidden = true;
-    localStorage.setItem(KEY, "seen");
+    try {
+      localStorage.setItem(KEY, "seen");
+    } catch {
+      // The storage is full or was turned off since: the tour is shown at the next visit too.
+    }
   };
   const show = () => {
     title.textContent = `${step + 1} of ${STEPS.length}: ${STEPS[step][1]}`;

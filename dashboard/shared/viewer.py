@@ -1,6 +1,7 @@
 """The viewer of heat maps as a Streamlit component."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypedDict
@@ -44,11 +45,11 @@ class ViewerEvents:
     look: Look | None = None
     """The look, after a drag or choice ended."""
     cell: tuple[int, int] | None = None
-    """Row and column of the map whose badge was clicked."""
+    """Row and column of the map whose badge was clicked; they may lie outside of the grid."""
     asked: Mapping[str, Any] | None = None
-    """`row`, `column`, `label` of a class that was clicked, and `against` if it was dragged onto another."""
+    """`row`, `column`, `label` of a class that was clicked, and `against` if it was dragged onto another; unchecked."""
     stroke: Mapping[str, Any] | None = None
-    """`row`, `strokes`, `fill`, `keep` of a stroke of the brush that ended."""
+    """`row`, `strokes`, `fill`, `keep` of a stroke of the brush that ended; unchecked."""
 
 
 @dataclass
@@ -114,12 +115,12 @@ def viewer_events(key: str) -> ViewerEvents:
     state: Any = st.session_state.get(key)
     if state is None:
         return ViewerEvents()
+    sent = {name: state.get(name) for name in ("look", "cell", "asked", "stroke")}
+    sent = {name: value for name, value in sent.items() if isinstance(value, Mapping)}
     look = cell = None
-    if isinstance(state.get("look"), Mapping):
-        try:
-            look = Look(**state["look"])
-        except (ConfigError, TypeError):
-            look = None
-    if isinstance(state.get("cell"), Mapping):
-        cell = (int(state["cell"]["row"]), int(state["cell"]["column"]))
-    return ViewerEvents(look, cell, state.get("asked"), state.get("stroke"))
+    with suppress(ConfigError, TypeError):
+        look = Look(**sent["look"]) if "look" in sent else None
+    row, column = (sent.get("cell", {}).get(name) for name in ("row", "column"))
+    if isinstance(row, int) and isinstance(column, int):
+        cell = row, column
+    return ViewerEvents(look, cell, sent.get("asked"), sent.get("stroke"))

@@ -68,7 +68,13 @@ def test_a_class_dragged_onto_another_asks_for_the_contrast(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "asked", [{"row": 9, "label": "daisy"}, {"row": "0", "label": "daisy"}, {"row": 0, "label": 3}]
+    "asked",
+    [
+        {"row": 9, "label": "daisy"},
+        {"row": "0", "label": "daisy"},
+        {"row": 0, "label": 3},
+        {"row": 0, "label": "no class of it"},
+    ],
 )
 def test_what_is_no_question_changes_nothing(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened(sample="tulip", model="first")

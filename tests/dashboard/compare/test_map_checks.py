@@ -56,6 +56,22 @@ def test_a_check_equals_the_measurement_and_is_made_once(monkeypatch: pytest.Mon
     assert threads == ["map checks"]
 
 
+def test_a_check_counts_as_asked_for_before_the_thread_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    class Queue:
+        """The thread may take a check as soon as it is put."""
+
+        def put(self, key: Any) -> None:
+            seen.append(time.monotonic() - map_checks._checks.pop(key).asked_at)
+
+    monkeypatch.setattr(map_checks, "_queue", Queue())
+    line = ImageAndClass(picture())
+    cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
+    trust_or_check(line, "first", cell)
+    assert [age < map_checks.ASKED_SECONDS for age in seen] == [True]
+
+
 def test_a_check_that_no_page_asks_for_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
