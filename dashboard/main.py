@@ -23,7 +23,7 @@ STYLE = """<style>
 :has(> .st-key-map_checks), :has(> .st-key-typing), :has(> .st-key-grid_status), :has(> .st-key-tabs) {
   position: absolute;
 }
-/* What stood in this place in the run before is faded out by Streamlit; here it would lie over the page. */
+/* Hide Streamlit's stale elements: this container lies over the page. */
 .st-key-map_checks [data-stale="true"] { display: none; }
 :fullscreen :is([data-testid="stHeader"], .st-key-film, [class*="st-key-sentence_"], .st-key-options) { display: none; }
 .st-key-grid_status [data-testid="stSpinner"] {

@@ -1,4 +1,4 @@
-"""The controls above the grid: rows, method, layer, classes and contrast class."""
+"""The controls above the grid: rows, method, layer, classes, contrast class and map checks."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -149,6 +149,18 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
         bind="query-params",
     )
     return None if layer == DEFAULT_LAYER else layer
+
+
+def choose_trust() -> bool:
+    """Draw the switch of the map checks; return its value."""
+    return st.toggle(
+        "Map checks",
+        True,
+        help="Measures in the background whether removing what a map marks lowers the class more than removing other "
+        "pixels: some 300 forward passes per map.",
+        key="trust",
+        bind="query-params",
+    )
 
 
 def choose_lines(rows: str, images: list[InputImage], models: list[str], method: str | None) -> list[ImageAndClass]:

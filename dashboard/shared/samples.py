@@ -1,4 +1,4 @@
-"""The sample images by what the bundled models know, and what pages show at first."""
+"""Sample images, grouped by the models that know their class, and what pages show at first."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -20,6 +20,6 @@ def show_link() -> None:
             if all(shared):
                 st.caption("Your uploads are part of it, and kept on this machine for a day.")
             else:
-                st.caption("Some of your uploads are not part of it." if any(shared) else "Uploaded images are not part of it.")
+                st.caption(f"{'Some of your uploads' if any(shared) else 'Uploaded images'} are not part of it.")
                 if not is_read_only():
                     st.button("Put my images into the link for a day", on_click=share_uploads, key="share_uploads")

@@ -16,10 +16,10 @@ from dashboard.browse.predictions_view import (
 )
 from dashboard.browse.sheet import show_sheet, show_tray
 from dashboard.shared.film_strip import tray
+from dashboard.shared.look import choose_look
 from dashboard.shared.model_cards import choose_models
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import choose_look
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import ON_OFF, settle, show_ignored, surplus_models, unknown_values
 from swin_core.data.dataset import data_root

@@ -19,6 +19,7 @@ from dashboard.compare.controls import (
     choose_lines,
     choose_method,
     choose_rows,
+    choose_trust,
     ignored_classes,
     option_boxes,
 )
@@ -38,7 +39,6 @@ from dashboard.shared.model_cards import choose_models, known_labels
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
 from dashboard.shared.share_link import show_link
-from dashboard.shared.sidebar import choose_trust
 from dashboard.shared.tour import show_tour
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from dashboard.shared.viewer import ViewerEvents

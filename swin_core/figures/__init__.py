@@ -1,1 +1,1 @@
-"""The grid of heat maps as data, and its drawings: Plotly, matplotlib, HTML and JSON reports."""
+"""The grid of heat maps as data, and its drawings: the browser's viewer, matplotlib, HTML and JSON reports."""

@@ -153,7 +153,7 @@ class Grid:
             bottom = f"-{self.shared_top:.3g}" if self.signed else "0"
             text = f"scale: shared, {bottom} to {self.shared_top:.3g}"
         else:
-            text = f"scale: per cell, {'minus to plus' if self.signed else '0 to'} its magnitude"
+            text = f"scale: each map, {'minus to plus' if self.signed else '0 to'} its magnitude"
         text += ", fine maps to their 99th percentile" if any(map(is_fine, self._maps)) else ""
         text += ", orange for, blue against" if self.signed else ""
         return text + (f"; transparent below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")

@@ -115,7 +115,7 @@ def viewer_payload(grid: Grid) -> Json:
         "look": look_payload(grid.look),
         "colormaps": colormap_tables(),
         "sharedTop": grid.shared_top,
-        "columns": [{"title": column, "subtitle": ""} for column in grid.columns],
+        "columns": [{"title": column} for column in grid.columns],
         "rows": rows,
         "images": images.sources,
     }

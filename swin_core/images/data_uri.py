@@ -1,4 +1,4 @@
-"""Images inside HTML pages and Plotly figures, as data URIs."""
+"""Images as data URIs, for HTML pages and the figures in them."""
 
 import base64
 import io

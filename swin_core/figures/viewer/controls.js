@@ -132,6 +132,5 @@ export function lookBar(colormaps, { read, done }) {
       line.show(settings.wipePosition);
       line.label.hidden = !settings.wipe;
     },
-    showWipe: (share) => line.show(share),
   };
 }

@@ -99,8 +99,6 @@ class Viewer {
       ...["Image", ...titles].map((title, at) => {
         const head = element("div", at ? "head" : "head image");
         head.append(element("div", "title", title));
-        const subtitle = payload.columns[at - 1]?.subtitle;
-        if (subtitle) head.append(element("div", "subtitle", subtitle));
         return head;
       }),
     );

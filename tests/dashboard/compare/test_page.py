@@ -142,7 +142,7 @@ def test_an_address_with_nonsense_shows_the_page(query: dict[str, str | list[str
     [
         ({"sample": ["tulip", "nothing"]}, "sample=nothing", "tulip"),
         ({"rows": "Sideways"}, "rows=Sideways", "One row per class of an image"),
-        ({"scale": "log"}, "scale=log", "Shared, Per cell"),
+        ({"scale": "log"}, "scale=log", "Shared, Each map"),
         ({"rows": "One row per class of an image", "classes": ["tulips", "unicorn"]}, "classes=unicorn", "daisy"),
         ({"model": ["first", "second", "a", "b", "c"]}, "model=c", "up to 4 models"),
     ],
@@ -158,6 +158,12 @@ def test_invalid_query_parameters_are_reported(query: dict[str, str | list[str]]
 def test_an_address_that_holds_what_there_is_gives_no_warning() -> None:
     chosen = {"sample": ["rose", "tulip"], "classes": ["tulips", "rocket"], "model": ["first", "second"]}
     assert not opened(**chosen, rows="One row per class of an image", scale="Shared").warning
+
+
+def test_a_link_with_the_earlier_name_of_the_scale_is_read() -> None:
+    app = opened(sample="tulip", scale="Per cell", opacity="35")
+    assert not app.warning
+    assert shown(app)["look"] == {"colormap": "viridis", "opacity": 0.35, "threshold": 0.0, "scale": "cell"}
 
 
 def test_classes_of_one_picture_are_rows() -> None:
