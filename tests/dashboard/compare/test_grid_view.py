@@ -28,10 +28,12 @@ def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty_caches(monkeypatch)
 
 
-def script(comparison: Comparison, grid: Grid, answered: list[Look]) -> None:
+def script() -> None:
+    import streamlit as st
+
     from dashboard.compare.grid_view import _show
 
-    _show(comparison, grid, lambda shown, events: answered.append(shown.look))
+    _show(*st.session_state.arguments)
 
 
 def test_a_click_after_a_drag_leaves_the_look_that_the_drag_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +45,8 @@ def test_a_click_after_a_drag_leaves_the_look_that_the_drag_set(monkeypatch: pyt
     comparison = Comparison((ImageAndClass(picture()),), ("first",), "gradcam")
     grid = Grid(tuple(comparison.rows()), comparison.columns, Look())
     answered: list[Look] = []
-    app = AppTest.from_function(script, args=(comparison, grid, answered))
+    app = AppTest.from_function(script)
+    app.session_state["arguments"] = comparison, grid, lambda shown, events: answered.append(shown.look)
     run(app)
     dragged = Look(opacity=0.3)
     events = ViewerEvents(look=dragged)
