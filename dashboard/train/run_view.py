@@ -19,6 +19,7 @@ from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, RunError
 from swin_core.runs import devices
 from swin_core.runs.read_only import is_read_only
+from swin_core.runs.starting import ACCEPT_CHANGED_DATA
 from swin_core.training import RECIPES
 from swin_core.training.changes import change_settings
 from swin_core.training.recipes import changed_settings, nearest_recipe
@@ -122,6 +123,10 @@ def _show_actions(run: runs.Run, summary: RunSummary) -> None:
     if summary.state != "finished" and st.button("Resume", icon=":material/play_arrow:", type="primary"):
         with st.spinner("Starting ..."):
             _attempt(run, runs.resume)
+        st.rerun()
+    if ACCEPT_CHANGED_DATA in run.reason and st.button("Resume with the changed data", icon=":material/fast_forward:"):
+        with st.spinner("Starting ..."):
+            _attempt(run, partial(runs.resume, accept_changed_data=True))
         st.rerun()
     with st.popover("Go on longer", icon=":material/more_time:"):
         st.number_input(

@@ -113,12 +113,17 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def add_change(folder: Path, epoch: int, settings: Mapping[str, tuple[Any, Any]]) -> None:
     """Record that settings of a run were changed after an epoch, each from one value to another.
 
+    A change that is the last one recorded already is not recorded twice.
+
     Raises:
         RunError: the file cannot be written.
     """
     change = {"epoch": epoch, "settings": {name: list(values) for name, values in settings.items()}}
+    changes = read_changes(folder)
+    if changes and changes[-1] == change:  # the run is restarted before it saved a checkpoint with the change
+        return
     try:
-        write_object(folder / "changes.json", {"changes": [*read_changes(folder), change]})
+        write_object(folder / "changes.json", {"changes": [*changes, change]})
     except OSError as error:
         raise RunError(f"the change of {folder.name} cannot be recorded: {error.strerror}.") from error
 

@@ -97,7 +97,7 @@ class Run:
 
     def steps(self) -> list[StepMetrics]:
         """Return the metrics within epochs; the rows are shared and must not be changed."""
-        return read_rows(self.folder / "steps.jsonl", "step")
+        return read_rows(self.folder / "steps.jsonl", "epoch")
 
     def validation(self) -> dict[str, Any]:
         """Return the metrics of the last epoch with recall and confusion of the classes; empty before the first."""

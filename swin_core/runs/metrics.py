@@ -40,7 +40,9 @@ class StepMetrics(TypedDict):
     """A line of `steps.jsonl`."""
 
     step: int
+    """Finished steps, if each epoch had as many as this one; fewer than in the line before if images were removed."""
     epoch: float
+    """Finished epochs, with the finished part of the current one."""
     loss: float
     lr: float
     images_per_second: float

@@ -1,12 +1,15 @@
 """Which images a run is trained on, as its checkpoint remembers them, so that changed data are noticed at a resume."""
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from swin_core.data.dataset import DataSet
 from swin_core.errors import RunError, first_names
+from swin_core.runs.starting import ACCEPT_CHANGED_DATA
 
 _WORDS = {"train": "training", "validation": "validation"}
 
@@ -82,12 +85,13 @@ def _without(contents: DataContents, others: DataContents) -> list[str]:
     return [name for name in contents.classes if name not in others.classes]
 
 
-def check_data(now: DataContents, state: Mapping[str, Any], accept: bool) -> dict[str, tuple[Any, Any]]:
+def check_data(now: DataContents, state: Mapping[str, Any], folder: Path, accept: bool) -> dict[str, tuple[Any, Any]]:
     """Compare a run's data with those of its checkpoint.
 
     Args:
         now: the data as they are.
         state: the checkpoint's state; those of older versions do not tell their data.
+        folder: the run's folder, for the message.
         accept: go on with changed files, as long as each class keeps its place among the model's outputs.
 
     Returns:
@@ -112,7 +116,7 @@ def check_data(now: DataContents, state: Mapping[str, Any], accept: bool) -> dic
         )
     if not accept:
         raise RunError(
-            f"the data are not those that the run was trained on ({text}); restore them, or go on all the same with "
-            "--accept-changed-data."
+            f"the data are not those that the run was trained on ({text}); restore them, or go on all the same: "
+            f"swinlens runs resume {shlex.quote(str(folder))} {ACCEPT_CHANGED_DATA}"
         )
     return {"images": (len(before), f"{len(now)} ({text})")}

@@ -203,14 +203,19 @@ class RunWriter:
         write_checkpoint(self.folder / "checkpoints", state)
         self._update_status(**facts)
 
-    def drop_after(self, epoch: int, step: int) -> None:
-        """Drop metrics newer than the checkpoint, which the resumed run will write again; all if there is none."""
-        for name, key, last in (("metrics.jsonl", "epoch", epoch), ("steps.jsonl", "step", step)):
+    def drop_after(self, epochs: float) -> None:
+        """Drop metrics newer than the checkpoint, which the resumed run will write again.
+
+        Args:
+            epochs: finished epochs of the checkpoint with the finished part of the current one; 0 without a checkpoint.
+        """
+        # Not by steps: after the data have changed, an epoch may have another number of them.
+        for name in ("metrics.jsonl", "steps.jsonl"):
             path = self.folder / name
             if not path.is_file():
                 continue
             text = path.read_text()
-            kept = "".join(f"{line}\n" for line in text.splitlines() if _is_until(line, key, last))
+            kept = "".join(f"{line}\n" for line in text.splitlines() if _is_until(line, epochs))
             if kept != text:
                 with atomic_write(path) as file:
                     file.write(kept.encode())
@@ -239,9 +244,9 @@ def failures_written(writer: RunWriter | None) -> Iterator[None]:
         raise
 
 
-def _is_until(line: str, key: str, last: int) -> bool:
+def _is_until(line: str, epochs: float) -> bool:
     try:
-        return bool(json.loads(line)[key] <= last)
+        return bool(json.loads(line)["epoch"] <= epochs)
     except (ValueError, KeyError, TypeError):  # an incomplete line
         return False
 

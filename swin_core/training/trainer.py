@@ -150,7 +150,7 @@ class Trainer:
         """Read images and weights, and restore the newest intact checkpoint if there is one."""
         checkpoint = newest_checkpoint(folder / "checkpoints")
         data = TrainingData.load(config, root, ranks.device, None if init is None else normalisation_of(init))
-        change = check_data(data.contents, checkpoint.state, accept_changed_data) if checkpoint else {}
+        change = check_data(data.contents, checkpoint.state, folder, accept_changed_data) if checkpoint else {}
         model = new_model(config, data)
         if init is not None and checkpoint is None:
             load_weights(model, init)
@@ -171,7 +171,7 @@ class Trainer:
                 "image_size": config.image_size,
                 "description": "; ".join([f"trained on {Path(config.data).name}", *marked]),
             }
-            writer.drop_after(trainer.position.epoch, trainer.step)
+            writer.drop_after(trainer.step / trainer.steps_per_epoch)
             if checkpoint and checkpoint.remark:
                 writer.remark(checkpoint.remark)
         return trainer

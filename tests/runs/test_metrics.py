@@ -80,9 +80,9 @@ def test_a_damaged_line_is_skipped(line: bytes, run: runs.Run) -> None:
 
 def test_reading_in_pieces_gives_what_reading_at_once_gives(run: runs.Run) -> None:
     rng = random.Random(0)
-    written = [{"step": step, "loss": rng.random(), "name": "ä\u2028"} for step in range(200)]
+    written = [{"epoch": step, "loss": rng.random(), "name": "ä\u2028"} for step in range(200)]
     text = b"".join(json.dumps(row, ensure_ascii=rng.random() < 0.5).encode() + b"\n" for row in written)
-    text += b'{"step": 150, "loss": 0.5}\nrubbish\n{"step": 151, "loss": 0.25}\n{"step": 15'
+    text += b'{"epoch": 150, "loss": 0.5}\nrubbish\n{"epoch": 151, "loss": 0.25}\n{"epoch": 15'
     path = run.folder / "steps.jsonl"
     for _ in range(5):
         path.unlink(missing_ok=True)
@@ -90,8 +90,8 @@ def test_reading_in_pieces_gives_what_reading_at_once_gives(run: runs.Run) -> No
         for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
             with path.open("ab") as file:
                 file.write(text[begin:end])
-            assert run.steps() == naive(text[:end], "step")
-    assert [row["step"] for row in run.steps()[-3:]] == [149, 150, 151]
+            assert run.steps() == naive(text[:end], "epoch")
+    assert [row["epoch"] for row in run.steps()[-3:]] == [149, 150, 151]
 
 
 def test_a_file_that_was_replaced_or_cut_is_read_anew(run: runs.Run) -> None:

@@ -14,6 +14,7 @@ import pytest
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.training import TrainConfig, train
+from swin_core.training.trainer import Trainer
 from tests.fixtures.shell import write_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +81,8 @@ def test_changed_images_are_refused_unless_accepted(copied: tuple[TrainConfig, P
         RunError, match=r"not those that the run was trained on \(.*1 more .* image of ant.*of bee.*\)"
     ) as refused:
         train(config, run)
-    assert str(refused.value).endswith("; restore them, or go on all the same with --accept-changed-data.")
+    command = f"swinlens runs resume {run} --accept-changed-data"
+    assert str(refused.value).endswith(f"; restore them, or go on all the same: {command}")
     assert runs.read_status(run)["state"] == "failed"
     assert epochs(run) == [1, 2]
     assert train(config, run, accept_changed_data=True) == "finished"
@@ -88,6 +90,42 @@ def test_changed_images_are_refused_unless_accepted(copied: tuple[TrainConfig, P
     [remark] = runs.find(run.name, run.parent).remarks
     assert remark.startswith("changed after epoch 2: images 18 to 19 (")
     assert train(config, run) == "finished"  # the new checkpoint has the new data
+
+
+def test_the_steps_of_finished_epochs_stay_when_images_are_removed(copied: tuple[TrainConfig, Path]) -> None:
+    """An epoch has two steps then instead of three, so that step numbers are given twice."""
+    config, run = copied
+    before = runs.find(run.name, run.parent).steps()
+    assert [line["epoch"] for line in before] == [number / 3 for number in range(1, 7)]
+    for name in ("ant", "bee", "cow"):
+        for image in sorted((Path(config.data) / name).iterdir())[:2]:
+            image.unlink()
+    count = iter(range(100))
+    assert train(config, run, accept_changed_data=True, stopping=lambda: next(count) == 0) == "stopped"
+    assert train(config, run) == "finished"
+    told = runs.find(run.name, run.parent).steps()
+    assert told[:6] == before
+    assert [line["epoch"] for line in told[6:]] == [2.5, 3.0]
+    assert len(steps(run)) == len(told)
+
+
+def test_a_change_is_recorded_once_though_the_run_starts_twice(
+    copied: tuple[TrainConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before a checkpoint knows the new data."""
+    config, run = copied
+    (Path(config.data) / "ant" / "00.png").unlink()
+
+    def killed(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", killed)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train(config, run, accept_changed_data=True)
+    assert train(config, run, accept_changed_data=True) == "finished"
+    assert [change["epoch"] for change in runs.read_changes(run)] == [2]
 
 
 def test_changed_classes_are_refused_even_if_changes_are_accepted(copied: tuple[TrainConfig, Path]) -> None:

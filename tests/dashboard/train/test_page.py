@@ -269,6 +269,20 @@ def test_a_stopped_run_is_resumed_or_says_why_not(root: Path, monkeypatch: pytes
     assert not app.error
 
 
+def test_a_run_whose_data_changed_is_resumed_with_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(
+        root, MINE, "failed", reason="the data are not those; swinlens runs resume X --accept-changed-data"
+    )
+    accepted: list[bool] = []
+    monkeypatch.setattr(runs, "resume", lambda run, accept_changed_data=False: accepted.append(accept_changed_data))
+    app = opened(run=MINE)
+    click(app, "Resume")
+    click(app, "Resume with the changed data")
+    assert accepted == [False, True]
+    runs.write_status(folder, state="stopped")
+    assert "Resume with the changed data" not in labels(opened(run=MINE))
+
+
 def make_run_alive(root: Path) -> None:
     runs.write_status(root / MINE, state="running", epoch=5, epochs=10)
 
