@@ -8,6 +8,8 @@ INTERVAL = 1.0
 """Seconds between two signs of life of a rank."""
 PATIENCE = 20.0
 """Seconds after which a rank that gives no sign, or that the others wait for, is reported."""
+NO_SIGN = "has given no sign of life"
+"""What is reported of a rank that gives no sign."""
 
 
 class Store(Protocol):
@@ -71,7 +73,7 @@ class Heartbeats:
             silent, waiting = now - self._seen[rank].since, now - self._entered
             name = f"process {rank} of {self._size}"
             if silent > PATIENCE:
-                return f"{name} has given no sign of life for {silent:.0f} s"
+                return f"{name} {NO_SIGN} for {silent:.0f} s"
             if self._inside and waiting > PATIENCE and int(sign.partition(" ")[2]) < self._exchanges:
                 return f"the others have waited for {name} for {waiting:.0f} s"
         return ""

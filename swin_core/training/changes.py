@@ -12,6 +12,7 @@ from typing import Any
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError
 from swin_core.runs.changing import write_end
+from swin_core.runs.locks import run_lock
 from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.training.config import TrainConfig
 
@@ -43,30 +44,36 @@ def change_settings(folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
 
     Raises:
         ConfigError: a setting cannot be changed, or a value is out of range.
-        RunError: the run is running.
+        RunError: the run is running, or somebody else changes it.
     """
     refuse_if_read_only()
     config = TrainConfig.of_run(folder)
-    before = config.to_dict()
-    changed = {name: value for name, value in settings.items() if before.get(name) != value}
-    if not changed:
+    if not _changed(config, settings):  # also while it is running
         return config
-    run = runs.find(folder.name, folder.parent)
-    if run.alive:
-        raise RunError(f"run {run.name} is running; stop it first, then change its settings.")
-    for name in changed:
-        if name in FIXED:
-            raise ConfigError(
-                f"{name} of a run cannot be changed: {FIXED[name]}; start a new run, with --init {run.name} to go on "
-                "from its weights."
-            )
-    done = max((row["epoch"] for row in run.metrics()), default=0)
-    config = replace(config, **changed)
-    if config.epochs < done:
-        raise ConfigError(f"the run has done {done} epochs; epochs must be at least that, not {config.epochs}.")
-    runs.write_config(folder, config.to_dict())
-    if run.state == "finished":
-        write_end(folder, "stopped", "its settings were changed; resume it to go on")
-    if "step" in run.status:
-        runs.add_change(folder, done, {name: (before[name], value) for name, value in changed.items()})
+    with run_lock(folder):
+        run = runs.find(folder.name, folder.parent)
+        if run.alive:
+            raise RunError(f"run {run.name} is running; stop it first, then change its settings.")
+        config = TrainConfig.of_run(folder)
+        before, changed = config.to_dict(), _changed(config, settings)
+        for name in changed:
+            if name in FIXED:
+                raise ConfigError(
+                    f"{name} of a run cannot be changed: {FIXED[name]}; start a new run, with --init {run.name} to go "
+                    "on from its weights."
+                )
+        done = max((row["epoch"] for row in run.metrics()), default=0)
+        config = replace(config, **changed)
+        if config.epochs < done:
+            raise ConfigError(f"the run has done {done} epochs; epochs must be at least that, not {config.epochs}.")
+        runs.write_config(folder, config.to_dict())
+        if run.state == "finished":
+            write_end(folder, "stopped", "its settings were changed; resume it to go on")
+        if changed and "step" in run.status:
+            runs.add_change(folder, done, {name: (before[name], value) for name, value in changed.items()})
     return config
+
+
+def _changed(config: TrainConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    before = config.to_dict()
+    return {name: value for name, value in settings.items() if before.get(name) != value}

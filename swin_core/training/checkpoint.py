@@ -21,7 +21,7 @@ class Checkpoint(NamedTuple):
 
     state: dict[str, Any]
     remark: str
-    """That a newer one is damaged; empty if there is none."""
+    """Says that a newer one is damaged; empty if none is."""
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -59,7 +59,10 @@ def _link(last: Path, previous: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether a checkpoint is there and undamaged; one of an older version, without a checksum, is believed."""
+    """Return whether a checkpoint is there and undamaged.
+
+    One of an older version has no checksum; it counts as undamaged if it ends as an archive does.
+    """
     try:
         intact = is_intact(path)
         return ends_as_archive(path) if intact is None else intact

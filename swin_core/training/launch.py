@@ -34,7 +34,7 @@ from swin_core.runs.files import resume_advice
 from swin_core.runs.liveness import trainers_in
 from swin_core.runs.starting import ACCEPT_CHANGED_DATA
 from swin_core.system.distributed import Ranks, join_ranks, under_torchrun, watch_parent
-from swin_core.system.heartbeats import PATIENCE
+from swin_core.system.heartbeats import NO_SIGN, PATIENCE
 from swin_core.training.config import TrainConfig
 from swin_core.training.objective import Teacher
 from swin_core.training.run_writer import STATUS_SECONDS, OnMetrics
@@ -46,6 +46,8 @@ PEER_EXITED = 17
 
 _STOP_SECONDS = 1.0
 """Seconds between two checks for a request to stop."""
+_SLOW_SECONDS = 60.0
+"""Seconds that a rank which shows signs of life, but keeps the others waiting, has to follow a request to stop."""
 
 
 def choose_devices(names: Sequence[str], count: int | None) -> tuple[tuple[str, ...], int]:
@@ -247,6 +249,9 @@ def _train_in_ranks(folder: Path, count: int, restarts: int, options: Sequence[s
 class _StallWatch:
     """Ends the ranks of a run that is asked to stop and cannot, because one of them stands still.
 
+    A rank without a sign of life is stopped or gone. One that only keeps the others waiting may be slow: it has
+    `_SLOW_SECONDS` from the request on.
+
     Attributes:
         reason: why it ended them; empty if it did not.
     """
@@ -263,19 +268,25 @@ class _StallWatch:
 
     def _watch(self) -> None:
         status, since = runs.read_status(self._folder), time.monotonic()
+        asked: float | None = None  # since when the run stands still and is asked to stop
         while not self._ended.wait(STATUS_SECONDS):
             if (now := runs.read_status(self._folder)) != status:
                 status, since = now, time.monotonic()
             silent = time.monotonic() - since
-            reason = str(
-                status.get("stalled") or (f"there was no status for {silent:.0f} s" if silent > PATIENCE else "")
-            )
-            if reason and runs.stop_requested(self._folder) and not self._ended.is_set():
+            stalled = str(status.get("stalled") or "")
+            reason = f"there was no status for {silent:.0f} s" if silent > PATIENCE else stalled
+            if not reason or not runs.stop_requested(self._folder):
+                asked = None
+                continue
+            asked = asked or time.monotonic()
+            is_slow = reason == stalled and NO_SIGN not in stalled and time.monotonic() - asked < _SLOW_SECONDS
+            if not is_slow and not self._ended.is_set():
                 self.reason = reason
                 for program in trainers_in(self._folder):
                     with suppress(psutil.Error):
                         program.kill()
-                status, since = runs.read_status(self._folder), time.monotonic()  # they may be started again
+                # They may be started again.
+                status, since, asked = runs.read_status(self._folder), time.monotonic(), None
 
 
 def _write_failed(folder: Path, reason: str) -> None:

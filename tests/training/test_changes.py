@@ -14,6 +14,7 @@ from PIL import Image
 from swin_core import runs
 from swin_core.commands.train import main
 from swin_core.errors import ConfigError, RunError
+from swin_core.runs.locks import run_lock
 from swin_core.training import RECIPES, TrainConfig, train
 from swin_core.training.changes import FIXED, change_settings
 from swin_core.training.optim import learning_rate
@@ -103,6 +104,13 @@ def test_other_refusals(finished: Path, tmp_path: Path) -> None:
     running = make_run(tmp_path / "other", "20260101-120000-one", "running")
     with pytest.raises(RunError, match=r"one is running; stop it first, then change its settings\.$"):
         change_settings(running, {"epochs": 99})
+
+
+def test_a_run_that_somebody_else_starts_is_not_changed(finished: Path) -> None:
+    before = runs.read_config(finished)
+    with run_lock(finished), pytest.raises(RunError, match="is being started, changed or ended; try again in a moment"):
+        change_settings(finished, {"epochs": 3})
+    assert runs.read_config(finished) == before
 
 
 def test_the_command_lets_a_run_go_on(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,29 @@ def test_a_run_that_stands_still_can_be_stopped(tmp_path: Path, monkeypatch: pyt
             rank.kill()
 
 
+def test_a_slow_rank_has_time_to_follow_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATUS_SECONDS", 0.02)
+    monkeypatch.setattr(launch, "_SLOW_SECONDS", 0.6)
+    run = runs.create({"name": "mine"}, tmp_path)
+    rank = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "--run", str(run)])
+    watch = launch._StallWatch(run)
+    try:
+        waiting = "the others have waited for process 1 of 2 for 30 s"
+        runs.write_status(run, state="running", stalled=waiting)
+        (run / "stop").touch()
+        time.sleep(0.3)
+        runs.write_status(run, state="running", stalled="")  # its step is over
+        time.sleep(0.3)
+        runs.write_status(run, state="running", stalled=waiting)
+        begin = time.monotonic()
+        assert rank.wait(20) == -signal.SIGKILL
+        assert time.monotonic() - begin > 0.5
+        assert watch.reason == waiting
+    finally:
+        watch.end()
+        rank.kill()
+
+
 def test_a_recorded_error_is_the_reason_even_if_the_exit_aborts(tmp_path: Path) -> None:
     def failure(rank: int, code: int, name: str, text: str) -> ProcessFailure:
         file = tmp_path / f"{rank}.json"
