@@ -8,6 +8,7 @@ checked before a pixel is decoded.
 
 import io
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,7 +46,9 @@ _BAND_PIXELS = 4_000_000
 """Pixels that are converted at a time."""
 _MAX_SCANS = 100
 """Most scans of a JPEG: encoders write some ten, and each takes a pass over all pixels."""
-
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+"""A marker of a JPEG that ends the data of a scan. Restart markers and bytes FF of the data have other second bytes."""
+_START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN = b"\xd8", b"\xd9", b"\xda"
 _MAX_CHUNKS = 50_000
 """Most chunks of a PNG; encoders write one for some thousand bytes."""
 
@@ -193,8 +196,8 @@ def _reads_heif() -> bool:
 def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None) -> Image.Image:
     if kind == "TIFF":
         check_directories(content)
-    if kind == "JPEG" and content.count(b"\xff\xda") > _MAX_SCANS:
-        raise ImageError(f"is a JPEG of more than {_MAX_SCANS} scans; save it again")
+    if kind == "JPEG":
+        _check_scans(content)
     if kind == "PNG":
         _check_chunks(content)
     too_large = ImageError(f"has more than {max_pixels / 1e6:g} million pixels; make it smaller")
@@ -223,6 +226,17 @@ def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None
         raise too_large from None
     except Exception as error:  # on crafted bytes Pillow raises errors of many classes, SyntaxError among them
         raise ImageError(f"is a damaged or cut-short {kind} file ({reason(error)}); save or fetch it again") from error
+
+
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG of very many scans. What follows its end, such as the video of a motion photo, is not searched."""
+    at = scans = 0
+    while (marker := _MARKER.search(content, at)) and marker[1] != _END_OF_IMAGE:
+        scans += marker[1] == _START_OF_SCAN
+        if scans > _MAX_SCANS:
+            raise ImageError(f"is a JPEG of more than {_MAX_SCANS} scans; save it again")
+        length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")  # counts its own two bytes
+        at = marker.end() + (0 if marker[1] == _START_OF_IMAGE else max(length, 2))
 
 
 def _check_chunks(content: bytes) -> None:

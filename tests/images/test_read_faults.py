@@ -278,7 +278,19 @@ def test_a_jpeg_of_many_scans_and_a_png_of_many_chunks_are_refused(pixels: np.nd
     read_image(jpeg[:last] + jpeg[last:-2] * 20 + jpeg[-2:])
     with pytest.raises(ImageError, match=r"is a JPEG of more than 100 scans; save it again\.?$"):
         read_image(jpeg[:last] + jpeg[last:-2] * 200 + jpeg[-2:])
+    hidden = jpeg[:2] + b"\xff\xfe\0\4\xff\xd9" + jpeg[2:last] + jpeg[last:-2] * 200  # a comment like the end
+    with pytest.raises(ImageError, match="of more than 100 scans"):
+        read_image(hidden + jpeg[-2:])
     png, chunk = encoded(pixels, "PNG"), png_chunk(b"aaAa", b"")
     read_image(png[:33] + chunk * 1000 + png[33:])
     with pytest.raises(ImageError, match=r"is a PNG of more than 50,000 chunks; save it again\.?$"):
         read_image(png[:33] + chunk * 60_000 + png[33:])
+
+
+def test_what_follows_a_jpeg_is_not_searched_for_scans(pixels: np.ndarray) -> None:
+    """A motion photo has a video behind its image, in which the bytes of a marker stand by chance."""
+    video = np.random.default_rng(0).bytes(8_000_000)
+    assert video.count(b"\xff\xda") > 100
+    for options in ({}, {"progressive": True}):
+        jpeg = encoded(pixels, "JPEG", **options)
+        assert np.array_equal(read_image(jpeg + video), read_image(jpeg))
