@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboard.demo.answers import Demo
+from dashboard.demo.visitor_files import delete_unfinished
 from swin_core.errors import ConfigError, SwinError
 from swin_core.system.memory import keep_freed_memory, return_freed_memory, share_one_heap
 from swin_core.zoo.load import available
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "swinlens-demo-"
 TRIM_SECONDS = 10
-"""Interval at which freed memory is returned to the system, and files of sessions that ended are deleted."""
+"""Interval at which freed memory is returned to the system, and files of ended sessions and uploads are deleted."""
 GRACE_SECONDS = 30
 """How long files outlive their session: a lost connection may come back."""
+UNFINISHED_SECONDS = 120
+"""How long the file of an upload outlives its last part; the gate refuses uploads that pause for a quarter of this."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 NO_LINK = "No public link could be made, since Gradio's servers cannot be reached; the local page still works."
 
@@ -118,6 +121,7 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool, hosts: list[st
         while not ended.wait(TRIM_SECONDS):
             return_freed_memory()
             demo.files.sweep(GRACE_SECONDS)
+            delete_unfinished(demo.folder, UNFINISHED_SECONDS)
     except KeyboardInterrupt:
         print()
     finally:

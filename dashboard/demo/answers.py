@@ -33,7 +33,7 @@ UPLOAD_BYTES = 20 * 2**20
 _SHORTER_SIDE = 512
 """Large images are reduced to a shorter side of 2 to 4 times this, more than any model or cell shows."""
 _NAME_LENGTH = 60
-GONE = "the upload is gone (deleted after an hour, with its page, or to make room): send it again."
+_GONE = "the upload is gone (deleted after an hour, with its page, or to make room): send it again."
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,7 @@ class Demo:
             with open(path, "rb") as file:
                 return file.read(UPLOAD_BYTES + 1)
         except OSError as error:
-            raise ImageError(
-                "the upload is gone (deleted after an hour, with its page, or to make room): send it again."
-            ) from error
+            raise ImageError(_GONE) from error
 
     def new_file(self, name: str) -> Path:
         """Return the path of a new file of an answer, in a folder whose name cannot be guessed."""
@@ -190,8 +188,10 @@ def _check_text(value: object, what: str) -> str | None:
 
 
 def _of_class(cell: Cell, target: str | None) -> Cell:
-    """Return the cell, or an error if its model does not have the class: pages show another class then, a program's
-    answer must not."""
+    """Return the cell, or an error if its model does not have the class.
+
+    The Compare page explains another class then and says so; an answer of the demo must be of the class asked for.
+    """
     if target is None or cell.explanation is None or candidates(cell.explanation.labels, target):
         return cell
     return Cell(None, error=f"this model has no class {target}.")

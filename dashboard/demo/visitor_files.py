@@ -107,3 +107,16 @@ class VisitorFiles:
         with contextlib.suppress(OSError):  # Gradio deletes old files too
             path.unlink(missing_ok=True)
             path.parent.rmdir()
+
+
+def delete_unfinished(folder: Path, silent_seconds: float) -> None:
+    """Delete uploads that were cut off: no part of them has arrived for `silent_seconds`.
+
+    Gradio writes an upload directly into the folder and moves it to a folder of its own once it is complete. It deletes
+    no file of a request that was refused or whose sender hung up.
+    """
+    oldest = time.time() - silent_seconds
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # moved meanwhile
+            if path.is_file() and path.stat().st_mtime <= oldest:
+                path.unlink()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from dashboard.demo.page import REQUEST_OVERHEAD, page
 from dashboard.demo.turns import Turns
 from dashboard.demo.visitor_files import VisitorFiles
 from tests.fixtures.demo import OURS, ROOT, Started, started
+from tests.fixtures.started import eventually
 
 ROSE = (ROOT / "assets" / "samples" / "rose.jpg").read_bytes()
 LIMIT = UPLOAD_BYTES + REQUEST_OVERHEAD
@@ -124,6 +127,11 @@ def framings(body: bytes) -> dict[str, tuple[bytes, bytes]]:
     }
 
 
+def cookie_line(browser: httpx.Client) -> bytes:
+    cookies = "; ".join(f"{key}={value}" for key, value in browser.cookies.items())
+    return f"Cookie: {cookies}\r\n".encode()
+
+
 def send(demo: Started, path: str, headers: bytes, body: bytes) -> int:
     """Send a request as it is; return the status of the answer, 0 if the server closed without one."""
     url = httpx.URL(demo.address)
@@ -142,6 +150,15 @@ def send(demo: Started, path: str, headers: bytes, body: bytes) -> int:
     return int(answer.split()[1]) if answer else 0
 
 
+def held(folder: Path) -> int:
+    """The bytes of all files in a folder, some of which may be deleted meanwhile."""
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            size += file.stat().st_size if file.is_file() else 0
+    return size
+
+
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join", "/login"])
 @pytest.mark.parametrize("logged_in", [True, False])
 @pytest.mark.parametrize("name", framings(b""))
@@ -150,23 +167,20 @@ def test_bodies_above_the_limit_are_refused(
 ) -> None:
     kind, body = multipart(LIMIT + 1 if "upload" in path else 2**19)
     framing, wire = framings(body)[name]
-    cookies = "; ".join(f"{key}={value}" for key, value in inside.cookies.items())
-    cookie = f"Cookie: {cookies}\r\n".encode() if logged_in else b""
-    before = sum(file.stat().st_size for file in demo.folder.rglob("*") if file.is_file())
+    cookie = cookie_line(inside) if logged_in else b""
+    before = held(demo.folder)
     status = send(demo, path, kind + cookie + framing, wire)
     assert status in (0, 400, 401, 413, 422), status
     if name == "chunked" and logged_in:
         assert status == 413
-    after = sum(file.stat().st_size for file in demo.folder.rglob("*") if file.is_file())
-    assert after - before < 2**20
+    assert held(demo.folder) - before < 2**20
 
 
 @pytest.mark.parametrize("name", ["length", "chunked", "small chunks"])
 def test_honest_uploads_arrive_in_any_framing(demo: Started, inside: httpx.Client, name: str) -> None:
     kind, body = multipart(1000)
     framing, wire = framings(body)[name]
-    cookies = "; ".join(f"{key}={value}" for key, value in inside.cookies.items())
-    assert send(demo, "/gradio_api/upload", kind + f"Cookie: {cookies}\r\n".encode() + framing, wire) == 200
+    assert send(demo, "/gradio_api/upload", kind + cookie_line(inside) + framing, wire) == 200
 
 
 def small(handler: Any, **options: Any) -> TestClient:
@@ -331,3 +345,25 @@ def test_files_are_deleted_when_their_page_is_closed(demo: Started, inside: http
         time.sleep(0.1)
     assert not [file for file in leaving if file.exists()]
     assert [file for file in staying if not file.exists()] == []
+
+
+def test_uploads_that_were_cut_off_are_deleted(demo: Started, inside: httpx.Client) -> None:
+    url = httpx.URL(demo.address)
+    start = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n".encode()
+    kind, body = multipart(100_000)
+    framing, wire = framings(body)["length"]
+
+    def unfinished() -> list[Path]:
+        return [path for path in demo.folder.iterdir() if path.is_file()]
+
+    before = len(unfinished())
+    with ExitStack() as connections:
+        for _ in range(20):
+            connection = connections.enter_context(socket.create_connection((url.host, url.port), timeout=20))
+            connection.sendall(start + kind + cookie_line(inside) + framing + b"\r\n" + wire[:60_000])
+        assert eventually(lambda: len(unfinished()) - before == 20)
+        time.sleep(0.5)
+        assert len(unfinished()) - before == 20  # others wait for the rest
+    for path in unfinished():
+        os.utime(path, (0, 0))
+    eventually(lambda: not unfinished())
