@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import runpy
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit import config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from dashboard.demo.answers import UPLOAD_BYTES
+from swin_core import runs
+from swin_core.data.dataset import data_root
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "server"
@@ -57,6 +65,38 @@ def test_the_container_starts_the_dashboard_without_root_rights() -> None:
     port = config.get_config_options()["server.port"].default_val
     assert str(port) in instructions("EXPOSE")[0]
     assert f"localhost:{port}/_stcore/health" in CONTAINER
+    assert all(f"localhost:{port}/" in CONTAINER for port in instructions("EXPOSE")[0].split())
+
+
+def test_the_unit_can_write_where_the_program_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = (FOLDER / "swinlens.service").read_text()
+    writable = re.findall(r"^ReadWritePaths=(.+)$", unit, re.MULTILINE)[0].split()
+    for name in ("SWIN_RUNS_ROOT", "SWIN_DATA_ROOT", "XDG_CACHE_HOME", "HF_HOME", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in re.findall(r"(\w+)=(\S+)", re.findall(r"^Environment=(.+)$", unit, re.MULTILINE)[0]):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for path in (runs.runs_root(), data_root(), Path(tempfile.gettempdir())):
+        assert [folder for folder in writable if path.is_relative_to(folder)], path
+    # All runs of a user lock devices in one folder.
+    assert "\nPrivateTmp=" not in unit
+
+
+def test_the_space_takes_the_visitor_from_what_its_proxy_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS")  # and again after the test
+    runpy.run_path(str(ROOT / "docs" / "space" / "app.py"), run_name="app")
+    trusted = os.environ["FORWARDED_ALLOW_IPS"]
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    sent = [(b"x-forwarded-for", b"9.9.9.9, 203.0.113.7, 10.16.1.2")]  # the first one by the visitor
+    for proxy in ("10.16.3.4", "198.51.100.1"):
+        scope: Any = {"type": "http", "client": (proxy, 1), "headers": sent}
+        asyncio.run(ProxyHeadersMiddleware(app, trusted)(scope, None, None))  # type: ignore[arg-type]
+    assert seen == ["203.0.113.7", "198.51.100.1"]
 
 
 def test_the_unit_and_the_page_start_the_same_dashboard() -> None:
@@ -74,7 +114,7 @@ def test_proxies_pass_on_what_the_servers_need() -> None:
         assert "127.0.0.1:8501" in text
         assert "127.0.0.1:7860" in text
         assert text.count("{") == text.count("}")
-    for header in ("Host $host", "X-Forwarded-For $remote_addr", "Upgrade $http_upgrade", 'Connection "upgrade"'):
+    for header in ("Host $http_host", "X-Forwarded-For $remote_addr", "Upgrade $http_upgrade", 'Connection "upgrade"'):
         assert f"proxy_set_header {header};" in nginx
     settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())["server"]
     limits = [int(size) for size in re.findall(r"client_max_body_size (\d+)m;", nginx)]

@@ -5,8 +5,9 @@ import sys
 
 from dashboard.gradio_demo import main
 
-# Only the Space's proxy reaches the server: the visitors' addresses are those that it forwards.
-os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
+# The proxies of Spaces have private addresses. The last other address that they forward is the visitor's; those before
+# it are whatever the visitor sent.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16")
 
 if __name__ == "__main__":
     sys.exit(main())
