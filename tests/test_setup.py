@@ -299,6 +299,13 @@ def test_constraints_pin_what_is_required_and_name_no_machine() -> None:
     assert command in (ROOT / "CONTRIBUTING.md").read_text()
 
 
+def test_the_space_requires_what_the_demo_does() -> None:
+    """The Space itself installs Gradio, with what that requires."""
+    listed, needed = pins("docs/space/requirements.txt"), requirements("demo")
+    assert set(listed) == set(needed) - {"gradio", "starlette"} | {"torchvision"}
+    assert not [name for name in set(listed) - {"torch", "torchvision"} if listed[name] != needed[name.lower()]]
+
+
 def test_only_the_headless_opencv_is_there() -> None:
     listed = requirements("dev")
     assert [name for name in listed if name.startswith("opencv")] == ["opencv-python-headless"]
@@ -311,7 +318,7 @@ def test_every_import_is_required(folders: tuple[str, ...]) -> None:
     """Nothing is used that is only there by chance, as something that another package needs."""
     # The benchmarks compare with torchvision, drive a browser, and use the tools of the tests.
     listed = set(requirements("all") if folders == ("swin_core", "dashboard") else requirements("dev"))
-    listed |= {"packaging", "fonttools", "torchvision"}  # which pytest, matplotlib and timm themselves require
+    listed |= {"packaging", "fonttools", "torchvision", "uvicorn"}  # which pytest, matplotlib, timm, gradio require
     listed |= {*requirements("hf"), *requirements("heic")}  # imported only where they are installed, as is quantus
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     own = {"swin_core", "dashboard", "scripts", "benchmarks", "tests"} | {path.stem for path in paths}

@@ -42,7 +42,6 @@ PACKAGES = (
     "numpy",
     "pillow",
     "matplotlib",
-    "plotly",
 )
 
 
