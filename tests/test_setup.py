@@ -306,6 +306,12 @@ def test_the_space_requires_what_the_demo_does() -> None:
     assert not [name for name in set(listed) - {"torch", "torchvision"} if listed[name] != needed[name.lower()]]
 
 
+def test_the_page_of_licences_has_every_requirement() -> None:
+    rows = re.findall(r"^\| ([\w.-]+) \| [\w.]+ \| .+ \|$", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE)
+    assert {name.replace("_", "-") for name in requirements("dashboard", "demo", "train")} <= set(rows)
+    assert rows == sorted(set(rows))
+
+
 def test_only_the_headless_opencv_is_there() -> None:
     listed = requirements("dev")
     assert [name for name in listed if name.startswith("opencv")] == ["opencv-python-headless"]
@@ -318,7 +324,8 @@ def test_every_import_is_required(folders: tuple[str, ...]) -> None:
     """Nothing is used that is only there by chance, as something that another package needs."""
     # The benchmarks compare with torchvision, drive a browser, and use the tools of the tests.
     listed = set(requirements("all") if folders == ("swin_core", "dashboard") else requirements("dev"))
-    listed |= {"packaging", "fonttools", "torchvision", "uvicorn"}  # which pytest, matplotlib, timm, gradio require
+    # Packages that pytest, matplotlib, timm, gradio and jinja2 themselves require.
+    listed |= {"packaging", "fonttools", "torchvision", "uvicorn", "markupsafe"}
     listed |= {*requirements("hf"), *requirements("heic")}  # imported only where they are installed, as is quantus
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     own = {"swin_core", "dashboard", "scripts", "benchmarks", "tests"} | {path.stem for path in paths}
