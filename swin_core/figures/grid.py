@@ -96,6 +96,8 @@ class Caption:
     """Whether the map beats the baseline maps, shown between headline and notes; empty if not measured."""
     prediction: str = ""
     """The note about the top-1 class: named if it is not the headline's, and marked as right or wrong."""
+    magnitude: str = ""
+    """The note about the map's largest absolute value; empty if that is 0."""
 
     def lines(self, columns: int) -> tuple[list[str], list[str]]:
         """Wrap the headline, and the badge with the notes, to lines of at most `columns` columns."""
@@ -195,7 +197,8 @@ class Grid:
             notes.append(f"{labels[target]} was {was}; logit {cell.change:+.2f}")
         if explanation.against is not None:
             notes.append(f"contrast with {labels[explanation.against[cell.target]]}")
-        notes.append(f"magnitude {cell.magnitude:.3g}" if cell.magnitude else "empty map: zero everywhere")
+        magnitude = f"magnitude {cell.magnitude:.3g}" if cell.magnitude else ""
+        notes.append(magnitude or "empty map: zero everywhere")
         if cell.magnitude and self.is_almost_empty(cell):
             notes.append("almost no signal")
         prediction = []
@@ -213,7 +216,7 @@ class Grid:
         badge = ""
         if cell.trust is not None:
             badge = f"Map check: {cell.trust.check}"
-        return Caption(headline, tuple(notes), badge, prediction_note)
+        return Caption(headline, tuple(notes), badge, prediction_note, magnitude)
 
     def agreement(self) -> list[np.ndarray]:
         """Return Spearman's rank correlation between the maps of every two columns, one `(C, C)` matrix for each row.

@@ -196,6 +196,8 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
     caption = grid.caption(row, cell)
     truth = candidates(explanation.labels, row.truth) if row.truth else []
     classifies = explanation.activation != "none"
+    # The classes say what the prediction is, and the magnitude stands beside raw values only.
+    apart = (caption.magnitude, caption.prediction if classifies else "")
     order = np.argsort(-explanation.probabilities, kind="stable")[:CLASSES]
     return {
         "key": map_key(cell),
@@ -219,8 +221,8 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
         if classifies
         else [],
         "badge": None if cell.trust is None else {"text": caption.badge, "better": cell.trust.better},
-        # The classes say what the prediction is.
-        "notes": [note for note in caption.notes if not classifies or note != caption.prediction],
+        "magnitude": caption.magnitude,
+        "notes": [note for note in caption.notes if note not in apart],
         "error": "",
     }
 

@@ -330,6 +330,16 @@ def test_the_wipe_shows_the_image_or_another_model_right_of_a_line(page: Page) -
         assert np.abs(np.asarray(shot).astype(int) - right)[20:-20, 72:-20].mean() < 4
 
 
+def test_a_magnitude_stands_beside_raw_values_only(page: Page) -> None:
+    cell = Cell(made(maker()))
+    show(page, grid_of([cell]))
+    text = page.get_by_text(f"magnitude {cell.magnitude:.3g}", exact=True)
+    expect(text).to_be_hidden()
+    page.get_by_text("More").click()
+    page.get_by_label("Raw values").check()
+    expect(text).to_be_visible()
+
+
 def test_a_class_is_asked_for_by_a_click_and_against_another_by_a_drag(page: Page) -> None:
     show(page, grid_of([Cell(made(maker()))]))
     classes = page.locator(".class")

@@ -138,6 +138,9 @@ export class CellView {
     this.badge = element("div", "badge-place");
     this.caption.append(this.badge);
     this.showBadge(viewer.badges[data.key] ?? data.badge);
+    this.magnitude = element("small", "", data.magnitude);
+    this.magnitude.hidden = !viewer.settings.raw;
+    this.caption.append(this.magnitude);
     for (const note of data.notes) this.caption.append(element("small", "", note));
   }
 
@@ -252,6 +255,7 @@ export class CellView {
   place() {
     if (!this.picture) return;
     this.brush?.redraw();
+    if (this.magnitude) this.magnitude.hidden = !this.viewer.settings.raw;
     const seen = this.viewer.seen(this.data.region);
     const own = transform(this.data.region, seen);
     this.base.box.style.transform = this.ownStage.style.transform = own;

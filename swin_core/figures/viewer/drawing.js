@@ -100,7 +100,7 @@ export function gridSheet(rows, side = 320) {
   const font = (bold) => `${bold ? "600 " : ""}14px system-ui, sans-serif`;
   const texts = rows.map((cells, number) =>
     cells.map((cell) => {
-      const caption = [...cell.caption.querySelectorAll("b, small, .class, .badge")];
+      const caption = [...cell.caption.querySelectorAll("b, small:not([hidden]), .class, .badge")];
       const words = caption.map((one) => [...one.childNodes].map((part) => part.textContent).join("  "));
       context.font = font(true);
       const title = number === 0 ? wrapped(context, cell.title.textContent, side) : [];
