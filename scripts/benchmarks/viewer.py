@@ -159,7 +159,7 @@ def _messages(browser: Any) -> dict[str, Any]:
 def _reruns(rounds: int) -> list[dict[str, Any]]:
     results = []
     for count, models in ((2, MODELS[:1]), (8, MODELS)):
-        app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=300)
+        app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=300)
         app.query_params["sample"], app.query_params["model"] = list(SAMPLES[:count]), list(models)
         app.query_params["trust"] = "false"
         app.run()

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
 
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import INPUT, METHODS
@@ -69,10 +68,10 @@ def report_page(grid: Grid) -> str:
     script = viewer_script() + _MOUNT
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _template().render(
-        script=Markup(script),
+        script=script,
         script_hash=f"sha256-{digest}",
-        viewer_style=Markup(viewer_style()),
-        payload=Markup(payload_json(grid)),
+        viewer_style=viewer_style(),
+        payload=payload_json(grid),
         title="What did each model look at?",
         reading=" ".join([*brightness, describe_scale(grid.look), CROP]),
         trust=TRUST if any(cell.trust for row in grid.rows for cell in row.cells) else "",

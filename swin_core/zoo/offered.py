@@ -18,16 +18,16 @@ def offered_files() -> dict[str, Path]:
     """Return the files and model folders of `SWINLENS_MODELS` by the names that pages show.
 
     A file has its own name, one in a folder the path from that folder on. Of a folder, weights files, folders with a
-    model, and Python files that define `load` are offered. Of two with the same name, the first is.
+    model, and Python files that define `load` are offered. Where a name is taken, folders above are put before it.
     """
     found: dict[str, Path] = {}
-    for entry in os.environ.get(VARIABLE, "").split(os.pathsep):
-        path = Path(entry).expanduser()
-        if not entry or not path.exists():
-            continue
-        path = path.absolute()
-        for file in [path] if path.is_file() else _models_in(path, _DEPTH):
-            found.setdefault(path.name if file == path else f"{path.name}/{file.relative_to(path).as_posix()}", file)
+    entries = [Path(entry).expanduser() for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry]
+    for path in dict.fromkeys(entry.absolute() for entry in entries if entry.exists()):
+        files = [path] if path.is_file() else _models_in(path, _DEPTH)
+        ends = {"" if file == path else f"/{file.relative_to(path).as_posix()}": file for file in files}
+        names = ("/".join(path.parts[-count:]) for count in range(1, len(path.parts) + 1))
+        name = next((name for name in names if not any(name + end in found for end in ends)), str(path))
+        found |= {name + end: file for end, file in ends.items()}
     return found
 
 

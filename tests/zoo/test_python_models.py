@@ -102,6 +102,13 @@ def test_offered_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a.safetensors", "deep/b.pth", "deep/hub", "mine.py"]
     assert offered_files() == {"my_model.py": file} | {f"models/{name}": folder / name for name in names}
     assert load("my_model.py").name == "mine"
+    for place in ("old", "new"):
+        (file.parent / place).mkdir()
+        (file.parent / place / "best.pth").touch()
+    monkeypatch.setenv(
+        VARIABLE, os.pathsep.join(str(file.parent / place / "best.pth") for place in ("old", "new", "old"))
+    )
+    assert offered_files() == {"best.pth": file.parent / "old/best.pth", "new/best.pth": file.parent / "new/best.pth"}
 
 
 def test_visitors_cannot_name_code(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,8 @@ class Viewer {
       cells.forEach((cell, j) => cell.update(row.cells[j], titles[j], payload.images, row.title));
     });
     this.root.style.setProperty("--columns", titles.length + 1);
+    // A single row may fill the window; of several rows, two should be seen at once.
+    this.root.style.setProperty("--largest", payload.rows.length > 1 ? "280px" : "400px");
     this.signed = payload.rows.some((row) => row.cells.some((cell) => cell.signed));
     const others = titles.length > 1 ? titles.map((title, at) => [String(at), title]) : [];
     this.bar.show(this.settings, [["", "off"], ["image", "map and image"], ...others], this.signed);
