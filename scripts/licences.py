@@ -43,10 +43,10 @@ def canonical(name: str) -> str:
 
 def licence(package: metadata.PackageMetadata) -> str:
     """Return the licence that a package declares: the expression, the classifiers, or a short text."""
-    if expression := package.get("License-Expression"):
+    for expression in package.get_all("License-Expression", []):
         return expression
     classifiers = [line for line in package.get_all("Classifier", []) if line.startswith("License")]
-    text = (package.get("License") or "").strip()
+    text = "".join(package.get_all("License", [])).strip()
     if text and len(text) <= _LONGEST and "\n" not in text:
         return text
     return ", ".join(line.rsplit(" :: ", 1)[-1] for line in classifiers) or "not declared"

@@ -307,7 +307,8 @@ def test_the_space_requires_what_the_demo_does() -> None:
 
 
 def test_the_page_of_licences_has_every_requirement() -> None:
-    _, *rows = re.findall(r"^\| ([\w.-]+) \| [\w.]+ \| .+ \|$", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs" / "licences.md").read_text()
+    _, *rows = re.findall(r"^\| ([\w.-]+) \| [\w.]+ \| .+ \|$", text, re.MULTILINE)
     assert {name.replace("_", "-") for name in requirements("dashboard", "demo", "train")} <= set(rows)
     assert rows == sorted(set(rows))
 
