@@ -102,6 +102,8 @@ class TrainingBar:
                 self.bar.set_postfix_str(
                     f"epoch {metrics['epoch'] + 1}, loss {float(metrics['loss']):.3f}{self.top1}", refresh=False
                 )
+            if self.bar.n == self.bar.total:
+                self.bar.close()  # ends its line
             return
         self.top1 = f", top-1 {metrics['top1']:.2%}"
         top5 = "" if metrics["top5"] is None else f"  top-5 {metrics['top5']:.2%}"

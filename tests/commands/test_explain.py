@@ -76,7 +76,7 @@ def test_command_draws_the_same_grid(
     expected = swin_core.explain(small_classifier, picture, 2, "hirescam", ["norm", "layers.1"], against=0)
     for place, row in enumerate(rows):
         np.testing.assert_allclose(np.float32(row["cells"][0]["map"]), expected.maps[0, place], rtol=1e-3, atol=1e-6)
-    failed = called(samples["cat"], "--models", weights, "--out", tmp_path / "grid.svg")
+    failed = called(samples["cat"], "--models", weights, "--out", tmp_path / "grid.bmp")
     assert failed.returncode == 1
     assert re.fullmatch(r"swinlens explain: .*\.png.*\n", failed.stderr)
 

@@ -220,7 +220,7 @@ def test_what_no_grid_can_be_drawn_of_leaves_no_file(
     # The suffix is looked at first, before minutes of work, and even before the images.
     assert command.main(["classes", "rose=none.jpg", "--models", "nowhere", "--out", str(tmp_path / "grid")]) == 1
     assert capsys.readouterr().err == (
-        "figures.py: a figure cannot be written as 'grid': name a file .jpg, .png, .pdf, .npz, .json, .html.\n"
+        "figures.py: a figure cannot be written as 'grid': name a file .jpg, .png, .pdf, .svg, .npz, .json, .html.\n"
     )
     assert not [*tmp_path.iterdir()]
 

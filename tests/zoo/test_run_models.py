@@ -21,7 +21,7 @@ from dashboard.shared import model_names as choices
 from dashboard.shared.cache import InputImage, Request
 from swin_core.errors import ModelError, SwinError
 from swin_core.zoo import load as zoo
-from tests.fixtures.pages import empty_caches, texts
+from tests.fixtures.pages import cells, empty_caches, texts
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("rose", "tulip", "rocket")
@@ -197,15 +197,15 @@ def test_a_run_that_trains_on_shows_its_new_weights_at_the_next_rerun(
 ) -> None:
     make_run(root, FIRST, 1)
     app = opened(model=[FIRST])
-    before = app.get("plotly_chart")[0].proto.spec
+    before = [cell["map"] for cell in cells(app)]
     app.run()
-    assert app.get("plotly_chart")[0].proto.spec == before
+    assert [cell["map"] for cell in cells(app)] == before
     save(root / FIRST / "model.safetensors", 7)
     app.run()
-    after = app.get("plotly_chart")[0].proto.spec
+    after = [cell["map"] for cell in cells(app)]
     assert after != before
     empty_caches(monkeypatch)
-    assert opened(model=[FIRST]).get("plotly_chart")[0].proto.spec == after
+    assert [cell["map"] for cell in cells(opened(model=[FIRST]))] == after
 
 
 def test_a_run_without_weights_says_so_and_appears_with_its_first_epoch(root: Path) -> None:

@@ -394,7 +394,6 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
         assert f"4 images explained for {found.label}. {edges}" in text
         assert f"Hottest: {found.hot_spot}." in text.replace("\\", "")
         assert "Nothing is recorded about the images that it was trained on." in text
-        assert f"has {100 * found.border:.0f} % of the map's total" in text
     app.selectbox(key="means_class").set_value("sunflowers")
     assert "Without this class: second" in words(run(app))
 

@@ -45,10 +45,14 @@ def test_first_view_shows_the_windows_of_a_shifted_block() -> None:
     assert app.title[0].value == "Inside the model"
     assert app.selectbox(key="block").value == "Stage 1 block 2"
     assert "16 x 16 tokens of 2 x 2 pixels in 16 windows of 4 x 4" in said(app)
-    assert "the map rolled 2 tokens up and 2 to the left" in said(app)
-    stages, on_picture, rolled = figures(app)
+    assert "its window, and nothing outside it" in said(app)
+    stages, on_picture, window = figures(app)
     assert [point[0] for point in stages["data"][1]["customdata"]] == app.selectbox(key="block").options
-    assert image(on_picture) != image(rolled)
+    assert image(on_picture) != image(window)
+    app.session_state.drawn = ["Windows", "Shift"]
+    run(app)
+    assert "the map rolled 2 tokens up and 2 to the left" in said(app)
+    assert image(figures(app)[2]) != image(window)
     assert not app.error
     assert not app.warning
 
@@ -146,7 +150,7 @@ def test_a_token_keeps_its_position_when_the_grid_changes() -> None:
 
 
 def test_a_model_without_attention_shows_the_other_panels() -> None:
-    app = opened(model="mlp", panel="Attention")
+    app = opened(model="mlp", panel="Attention", drawn="Shift")
     assert "no attention, mask or position bias to show" in app.info[0].value.replace("\\", "")
     assert "panel=Attention" in app.warning[0].value.replace("\\", "")
     assert "without a roll" in said(app)
