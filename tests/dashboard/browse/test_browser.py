@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from dashboard.shared.model_names import MAX_IMAGES
+from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from swin_core.data.cifar100 import cifar100, find_layout
 from swin_core.data.flowers import CLASSES as FLOWERS
 from tests.fixtures.browse import EVIL
@@ -179,8 +179,8 @@ def test_one_click_opens_a_selection_on_compare(visit: Open) -> None:
         file = words.removeprefix("Image ")
         expect(grid.filter(has_text=file[:10]).first).to_be_attached(timeout=PATIENCE)
     expect(grid.filter(has_text="tulip.jpg")).to_have_count(0)
-    for name in MODELS:
-        expect(grid.filter(has_text=name).first).to_be_attached(timeout=PATIENCE)
+    for title in column_titles(MODELS):
+        expect(grid.filter(has_text=title).first).to_be_attached(timeout=PATIENCE)
     # The address is that of the comparison, for a link or a reload.
     page.wait_for_function("location.search.includes('picked=')", timeout=PATIENCE)
     assert (len(chosen(page, "picked")), chosen(page, "show_pictures")) == (len(shown), [])
@@ -213,7 +213,8 @@ def test_class_and_file_names_are_text(visit: Open) -> None:
     assert labels(page) == [EVIL]
     assert page.locator("img[src=x]").count() == 0
     tiles(page).first.click()
-    visible(page.get_by_text("evil/all/0"))
+    visible(page.locator(".st-key-details").get_by_text(f"{EVIL}, <script>1<script>.jpg", exact=True))
+    assert page.locator("img[src=x]").count() == 0
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])

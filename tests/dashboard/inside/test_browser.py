@@ -99,7 +99,7 @@ def test_block_and_token_are_chosen_by_mouse_and_keyboard(visit: Open) -> None:
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_images_are_square_and_the_page_does_not_scroll_sideways(visit: Open, size: tuple[int, int]) -> None:
-    page = visit({"panel": "Windows", "block": "Stage 2 block 2"}, size, "dark")
+    page = visit({"panel": "Windows", "block": "Stage 2 block 2", "drawn": "Shift"}, size, "dark")
     for name in ("windows_picture", "rolled_picture"):
         (box,) = boxes(page, f".st-key-{name} .imagelayer image", 1)
         (room,) = boxes(page, f".st-key-sized_{name}")
