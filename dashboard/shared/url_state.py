@@ -57,9 +57,11 @@ def settle(ignored: list[str]) -> None:
     Args:
         ignored: warnings of this run, which `show_ignored` repeats in the second one.
     """
+    # Keep the place in the second run: without it, all below moves up, is drawn anew and loses a click.
+    place = st.container(key="settler")
     if not st.session_state.settled and len(st.query_params):
         _keep(ignored)
-        with st.container(key="settler"):
+        with place:
             _second_run(key="settle", on_settled_change=_on_second_run)
 
 

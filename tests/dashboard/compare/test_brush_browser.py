@@ -56,7 +56,7 @@ def test_a_stroke_is_answered_as_what_if_does_and_a_link_shows_it_again(dashboar
         page.reload()
         visible(note)
         expect(first).to_contain_text(f"was {percent(was)}")
-        at_rest(page)
+        # At once, while the page may still run: the click must not be lost.
         page.get_by_role("button", name="Undo stroke").click()
         expect(note).to_have_count(0, timeout=PATIENCE)
         page.wait_for_function("!location.search.includes('brush=')")
