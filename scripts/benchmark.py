@@ -8,9 +8,6 @@ their ratios are printed, and written as JSON. Nothing else should run at the sa
 import argparse
 import json
 import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +18,7 @@ import timm
 import torch
 import torchvision
 from benchmarks import browse, brush, demo, explanations, rollout, survival, timing, training, trust, viewer
+from benchmarks.browser import chromium, dashboard
 from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
 from torch import nn
@@ -71,37 +69,13 @@ def page(rounds: int) -> list[dict[str, Any]]:
 
 def _cold_start() -> float:
     """Return the seconds from the start of the documented command to the last heat map of the first view."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    port = timing.free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         tab = browser.new_page(viewport={"width": 1440, "height": 1000})
         start = time.perf_counter()
-        server = subprocess.Popen(
-            [*command, "--server.headless", "true"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            _open(tab, f"http://127.0.0.1:{port}")
+        with dashboard() as (address, _):
+            tab.goto(address)
             tab.locator(".viewer .frame").nth(1).wait_for(state="attached", timeout=60_000)
             return time.perf_counter() - start
-        finally:
-            server.kill()
-            server.wait()
-            browser.close()
-
-
-def _open(tab: Any, address: str) -> None:
-    """Open a page as soon as its server, which is still starting, accepts connections."""
-    for _ in range(600):
-        try:
-            tab.goto(address)
-            return
-        except Exception:  # Playwright has no error class of its own for a refused connection
-            time.sleep(0.05)
-    raise SystemExit("benchmark.py: the dashboard did not start within 30 s; run it by hand to see why.")
 
 
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {

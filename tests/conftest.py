@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +26,9 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER:
     # Locks of devices lie in the temporary folder: without one of its own, one worker's runs would wait for another's.
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"{WORKER}-")
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+    # Two workers, whose servers and ranks each take all processors, mostly wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,8 @@ from swin_core.zoo.titles import bundled_title, known_classes
 STYLE = """<style>
 .st-key-models { flex-wrap: nowrap; overflow-x: auto; align-items: stretch; scrollbar-width: thin; }
 .st-key-models > * { flex: none; }
+/* Wrap the controls beside the cards before a label is cut. */
+:has(> .st-key-models) { flex: none; max-width: 100%; }
 [class*="st-key-card_"] {
   border: 1px solid var(--st-border-color, rgba(128, 128, 128, 0.35)); border-radius: 6px;
   padding: 2px 2px 3px 10px; width: auto;

@@ -1,16 +1,11 @@
 """The brush on the Compare page: from the end of a stroke to the answer of all models, in Chromium."""
 
-import shutil
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.timing import free_port
+from benchmarks.browser import chromium, dashboard
 
-ROOT = Path(__file__).resolve().parents[2]
 VIEWS = {
     "the main model": "sample=cat&model=swin_milli_cifar100",
     "the first view": "",
@@ -41,37 +36,14 @@ STROKE = """async ([x, y]) => {
 
 def brush(rounds: int) -> list[dict[str, Any]]:
     """From a stroke's end on the Compare page to all models' new maps, in Chromium: median and p95."""
-    from playwright.sync_api import sync_playwright
-
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
-    server = subprocess.Popen(
-        [*command, "--server.headless", "true"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            results = [
-                _measure(browser, title, f"http://127.0.0.1:{port}/?{query}&trust=false", rounds)
-                for title, query in VIEWS.items()
-            ]
-            browser.close()
-    finally:
-        server.kill()
-        server.wait()
-    return results
+    with chromium() as browser, dashboard() as (address, _):
+        return [_measure(browser, title, f"{address}/?{query}&trust=false", rounds) for title, query in VIEWS.items()]
 
 
 def _measure(browser: Any, title: str, address: str, rounds: int) -> dict[str, Any]:
     tab = browser.new_page(viewport={"width": 1440, "height": 1000})
     tab.set_default_timeout(120_000)
-    for _ in range(300):
-        try:
-            tab.goto(address)
-            break
-        except Exception:  # Playwright has no error class of its own for a refused connection
-            tab.wait_for_timeout(100)
+    tab.goto(address)
     tool = tab.get_by_role("button", name="Brush", exact=True).first
     tool.wait_for()
     tab.locator(READY).wait_for()

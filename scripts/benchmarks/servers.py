@@ -1,10 +1,6 @@
 """The servers under attack and long use: hostile calls of the demo, sessions on the page, a soak through both."""
 
-import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +14,7 @@ from urllib.parse import urlencode
 import httpx
 import psutil
 import torch
+from benchmarks.browser import dashboard
 from benchmarks.demo import BUNDLED, ROOT, ask, images, served
 from benchmarks.fuzz import image_case
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -178,32 +175,11 @@ def _session(address: str, queries: list[dict[str, str]]) -> tuple[str, float]:
 
 @contextmanager
 def _page() -> Iterator[tuple[str, psutil.Process]]:
-    """Start the dashboard by the documented command; yield its address and process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Start the dashboard with runs of its own; yield its address and process."""
     with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
-        environment = os.environ | {"SWIN_RUNS_ROOT": runs, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-        server = subprocess.Popen(
-            [*command, "--server.headless", "true"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        address = f"http://127.0.0.1:{port}"
-        try:
-            for _ in range(1200):
-                try:
-                    httpx.get(f"{address}/_stcore/health")
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.1)
-            yield address, psutil.Process(server.pid)
-        finally:
-            server.terminate()
-            server.wait()
+        environment = {"SWIN_RUNS_ROOT": runs, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        with dashboard(**environment) as (address, process):
+            yield address, psutil.Process(process)
 
 
 @contextmanager

@@ -1,24 +1,18 @@
 """The viewer of heat maps: frames while a control is dragged, first paint, size of the payload, and cached reruns."""
 
 import json
-import shutil
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.timing import free_port, median_ms
+from benchmarks.browser import ROOT, chromium, dashboard
+from benchmarks.timing import median_ms
 from streamlit.testing.v1 import AppTest
 
 import swin_core
 from swin_core.comparisons.compare import compare
 from swin_core.figures.viewer_payload import viewer_payload, viewer_script, viewer_style
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("swin_milli_cifar100", "swin_milli_flowers", "swin_micro_cifar100", "swin_micro_flowers")
 SAMPLES = ("cat", "dog", "rose", "tulip", "rocket", "mountain", "cup", "dandelion")
 STEPS = 120
@@ -79,7 +73,7 @@ def viewer(rounds: int) -> list[dict[str, Any]]:
     size = len(json.dumps(payload)) / 1e3
     print(f"payload of 4 x 4 maps: {size:.0f} KB")
     results = [{"title": "payload of 4 x 4 maps", "kilobytes": size}]
-    with _chromium() as browser:
+    with chromium() as browser:
         tab = browser.new_page(viewport={"width": 1440, "height": 1000})
         tab.set_content("<!DOCTYPE html><html></html>")
         content = {"script": viewer_script(), "style": viewer_style(), "payload": payload}
@@ -101,25 +95,9 @@ def _report(title: str, values: list[float]) -> dict[str, Any]:
     return {"title": title, "median_ms": median, "p95_ms": p95, "count": len(values)}
 
 
-@contextmanager
-def _chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 def _messages(browser: Any) -> dict[str, Any]:
     """Count the messages between page and server while a control of the page is dragged, and after it."""
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
-    server = subprocess.Popen(
-        [*command, "--server.headless", "true"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
+    with dashboard() as (address, _):
         tab = browser.new_page(viewport={"width": 1440, "height": 1000})
         sent: list[object] = []
         tab.on(
@@ -129,12 +107,7 @@ def _messages(browser: Any) -> dict[str, Any]:
             ],
         )
         query = "&".join([*(f"sample={name}" for name in SAMPLES[:4]), *(f"model={name}" for name in MODELS)])
-        for _ in range(100):
-            try:
-                tab.goto(f"http://127.0.0.1:{port}/?{query}&trust=false")
-                break
-            except Exception:  # Playwright has no error class of its own for a refused connection
-                tab.wait_for_timeout(100)
+        tab.goto(f"{address}/?{query}&trust=false")
         tab.locator(".viewer .class").nth(4 * 4 * 3 - 1).wait_for(state="attached", timeout=120_000)
         tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=120_000)
         tab.wait_for_timeout(1000)
@@ -149,9 +122,6 @@ def _messages(browser: Any) -> dict[str, Any]:
         tab.mouse.up()
         tab.wait_for_url("**opacity=**")
         tab.wait_for_timeout(500)
-    finally:
-        server.kill()
-        server.wait()
     print(f"WebSocket frames: {during} while dragging, {len(sent) - during} when the drag has ended")
     return {"title": "WebSocket frames of a drag", "during": during, "after": len(sent) - during}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.training import TrainConfig, launch, train
 from swin_core.training.checkpoint import read_checkpoint
+from tests.fixtures.runs import fill_disk
 from tests.fixtures.shell import CLASSES, TRAIN, Shell, assert_same_figures, figures, pictures, shell, small
 from tests.fixtures.started import eventually
 
@@ -245,14 +245,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_older_checkpoint(
     steps = iter(range(100))
     train(config, run, stopping=lambda: next(steps) >= 3)
     before = last.read_bytes()
-    sync = os.fsync
-
-    def no_space(descriptor: int) -> None:
-        if os.fstat(descriptor).st_size > 100_000:  # small files still find a place
-            raise OSError(28, "No space left on device")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", no_space)
+    fill_disk(monkeypatch)
     with pytest.raises(RunError, match="no space is left"):
         train(config, run)
     assert state(run)[0] == "failed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.training import TrainConfig, train
 from swin_core.training.trainer import Trainer
+from tests.fixtures.runs import fill_disk
 from tests.fixtures.shell import write_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,14 +141,7 @@ def test_a_full_disk_names_a_checkpoint_only_where_there_is_one(
     copied: tuple[TrainConfig, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = copied
-    sync = os.fsync
-
-    def no_space(descriptor: int) -> None:
-        if os.fstat(descriptor).st_size > 100_000:  # small files still find a place
-            raise OSError(28, "No space left on device")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", no_space)
+    fill_disk(monkeypatch)
     with pytest.raises(RunError, match=r"free some and resume the run, its last checkpoint is intact\.$"):
         train(config, run)
     for name in ("last.pt", "previous.pt"):

@@ -18,17 +18,11 @@ from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.methods import METHODS
 from swin_core.errors import LayerError
 from swin_core.zoo import load as zoo
-from tests.fixtures.pages import FLOWERS, bundle, cells, empty_caches, opened, picture, run, save_model, shown
+from tests.fixtures.pages import FLOWERS, bundle, cells, fresh, opened, picture, run, save_model, shown
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch)
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 
 def ask(app: AppTest, monkeypatch: pytest.MonkeyPatch, **asked: Any) -> AppTest:

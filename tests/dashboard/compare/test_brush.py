@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,18 +17,13 @@ from swin_core.attribution.what_if import Edit
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Grid
 from swin_core.figures.viewer_payload import map_payload
-from swin_core.zoo import load as zoo
-from tests.fixtures.pages import bundle, cells, empty_caches, opened, picture, run, shown
+from tests.fixtures.pages import bundle, cells, fresh, opened, picture, run, shown
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 TEXT = "b200-500.400-600.600_r-100.100-300.200"
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch)
 
 
 def test_a_link_with_strokes_shows_what_if_of_each_model() -> None:

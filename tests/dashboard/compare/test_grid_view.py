@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,18 +13,11 @@ from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.overlay import Look
 from swin_core.figures.grid import Grid
-from swin_core.zoo import load as zoo
-from tests.fixtures.pages import bundle, empty_caches, picture, run
+from tests.fixtures.pages import bundle, fresh, picture, run
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch)
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 
 def script() -> None:

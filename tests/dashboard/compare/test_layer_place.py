@@ -11,11 +11,12 @@ from dashboard.compare.layer_place import position_text
 from dashboard.demo.answers import Demo
 from swin_core.attribution.layers import LayerPosition
 from swin_core.figures.files import encode
-from swin_core.zoo import load as zoo
 from swin_core.zoo.offered import VARIABLE
-from tests.fixtures.pages import bundle, cells, empty_caches, opened, shown
+from tests.fixtures.pages import bundle, cells, fresh, opened, shown
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,12 +30,6 @@ def load():
     layers = nn.Conv2d({channels}, 8, 4, 4), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)
     return swin_core.Classifier(nn.Sequential(*layers), {labels}, 0.5, 0.5, 32, activation="{activation}")
 """
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch)
 
 
 def test_position_text() -> None:

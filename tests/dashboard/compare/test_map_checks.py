@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,18 +13,11 @@ from dashboard.compare import map_checks, measurements
 from dashboard.compare.map_checks import MapCheck, trust_or_check
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from swin_core.trust.assess import Trust, assess
-from swin_core.zoo import load as zoo
-from tests.fixtures.pages import bundle, empty_caches, picture
+from tests.fixtures.pages import bundle, fresh, picture
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch, measurements)
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 
 def wait(line: ImageAndClass, model: str, cell: Any) -> Trust | str:

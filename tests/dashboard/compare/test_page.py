@@ -28,19 +28,14 @@ from swin_core.figures.files import KINDS, encode
 from swin_core.figures.grid import Grid
 from swin_core.figures.viewer_payload import look_payload, viewer_html
 from swin_core.zoo import load as zoo
-from tests.fixtures.pages import FLOWERS, bundle, cells, choose, empty_caches, opened, picture, run, shown, texts
+from tests.fixtures.pages import FLOWERS, bundle, cells, choose, fresh, opened, picture, run, shown, texts
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 ROOT = Path(__file__).resolve().parents[3]
 GPS = 0x8825
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two models are the bundled ones, and nothing is held from an earlier test."""
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch)
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ from swin_core.errors import DataError, SwinError
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Grid
 from swin_core.trust.assess import Trust, assess
-from swin_core.zoo import load as zoo
 from tests.fixtures.pages import (
     FLOWERS,
     ROOT,
@@ -42,7 +41,7 @@ from tests.fixtures.pages import (
     bundle,
     cells,
     checked,
-    empty_caches,
+    fresh,
     opened,
     picture,
     run,
@@ -51,16 +50,9 @@ from tests.fixtures.pages import (
     texts,
 )
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "fresh"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def fresh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two models are the bundled ones, and nothing is held from an earlier test."""
-    monkeypatch.setattr(zoo, "ASSETS", bundle)
-    empty_caches(monkeypatch, measurements)
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 
 @pytest.fixture
