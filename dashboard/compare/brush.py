@@ -48,7 +48,7 @@ def repaint(comparison: Comparison) -> tuple[Comparison, list[dict[str, Any]]]:
             except SwinError as error:
                 fault = str(error)
         lines.append(replace(line, image=image))
-        brushes.append(brush_payload(strokes, fill, keep, fault))
+        brushes.append(brush_payload(strokes, fill, keep, fault, line.image.title))
     repainted = replace(comparison, lines=tuple(lines))
     rows = range(repainted.row_count)
     return repainted, [brushes[row * len(lines) // len(rows)] for row in rows]

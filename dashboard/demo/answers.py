@@ -5,7 +5,7 @@ All input is checked here, since the demo may be on the open network.
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,13 @@ from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.model_names import model_source, sample_images, sample_label
 from swin_core.attribution.methods import METHODS
+from swin_core.attribution.strokes import Strokes, parse_strokes
+from swin_core.attribution.what_if import Edit
 from swin_core.class_names import candidates
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, ImageError, ModelError, SwinError, first_names
 from swin_core.figures.grid import Cell, Grid
+from swin_core.figures.viewer_payload import brush_payload, viewer_payload
 from swin_core.images.read import read_image
 from swin_core.zoo.load import describe
 
@@ -37,6 +40,16 @@ _GONE = "the upload is gone (deleted after an hour, with its page, or to make ro
 
 
 @dataclass(frozen=True)
+class Painted:
+    """A region that a visitor has painted on an image."""
+
+    path: str
+    """The image's upload; the region is not replaced in any other."""
+    edit: Edit
+    """Without strokes, only what would replace a region."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """One image explained by some models."""
 
@@ -44,11 +57,24 @@ class Answer:
     """Full names of the models, one for each column of the grid."""
     grid: Grid
     """A grid of one row."""
+    image: InputImage
+    """The image without its edit."""
+    edit: Edit
+    """What was to be replaced; without strokes, nothing."""
+    fault: str
+    """Why the region could not be replaced, or empty."""
 
     @property
     def cells(self) -> Sequence[Cell]:
         """The cell of each model."""
         return self.grid.rows[0].cells
+
+    def payload(self) -> dict[str, Any]:
+        """Return what the viewer shows: the heat maps, and the brush over the image."""
+        payload = viewer_payload(self.grid)
+        strokes, fill, keep = self.edit.strokes, self.edit.fill, self.edit.keep
+        payload["rows"][0]["brush"] = brush_payload(strokes, fill, keep, self.fault, str(self.image.key))
+        return payload
 
     def numbers(self) -> dict[str, Any]:
         """Return everything but the images, as JSON types.
@@ -99,7 +125,14 @@ class Demo:
             hashlib.sha256(file.read_bytes()).hexdigest(): sample_label(name) for name, file in sample_images().items()
         }
 
-    def answer(self, upload: object, models: object, target: object = None, method: object = None) -> Answer:
+    def answer(
+        self,
+        upload: object,
+        models: object,
+        target: object = None,
+        method: object = None,
+        painted: Painted | None = None,
+    ) -> Answer:
         """Explain one image by several models; a model that fails has the reason in its cell.
 
         Args:
@@ -107,6 +140,7 @@ class Demo:
             models: names of 1 to 4 offered models.
             target: a class name; None or empty for each model's top-1 class.
             method: a key of `METHODS`; None or empty for the method measured best for each model.
+            painted: what is replaced before the models see the image, if it was painted on this upload.
 
         Raises:
             SwinError: the upload is no image or lies outside the folder, a name is not offered, or no model can
@@ -116,11 +150,19 @@ class Demo:
         method_name = _check_text(method, "method")
         if method_name is not None and method_name not in METHODS:
             raise ConfigError(f"there is no method {method_name[:_NAME_LENGTH]!r}; choose one of {', '.join(METHODS)}.")
-        line = ImageAndClass(self.picture(upload), _check_text(target, "target"))
+        image, fault = self.picture(upload), ""
+        edit = painted.edit if painted is not None and painted.path == _path(upload) else Edit(Strokes())
+        changed = image
+        if edit.strokes.strokes:
+            try:
+                changed = cache.edited(image, edit)
+            except ConfigError as error:  # such as strokes that leave nothing to replace; shown under the image
+                fault = str(error)
+        line = ImageAndClass(changed, _check_text(target, "target"))
         comparison = Comparison((line,), names, method_name)
         (row,) = comparison.rows()
         row = replace(row, cells=[_of_class(cell, line.target) for cell in row.cells])
-        answer = Answer(names, Grid((row,), comparison.columns))
+        answer = Answer(names, Grid((row,), comparison.columns), image, edit, fault)
         if all(cell.explanation is None for cell in answer.cells):
             raise SwinError(answer.cells[0].error)
         return answer
@@ -153,8 +195,8 @@ class Demo:
         return cache.read_input_image((key, title), title or "image", truth, lambda: _decode(content))
 
     def _read_upload(self, upload: object) -> bytes:
-        path = upload.get("path") if isinstance(upload, dict) else None
-        if not isinstance(path, str) or not path:
+        path = _path(upload)
+        if not path:
             raise ImageError("there is no image: upload one, or choose an example.")
         # Resolve links before the check: they may lead out of the folder.
         if "\0" in path or not Path(path).resolve().is_relative_to(self.folder.resolve()):
@@ -170,6 +212,29 @@ class Demo:
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir()
         return folder / name
+
+
+def read_stroke(upload: object, stroke: Mapping[str, Any]) -> Painted:
+    """Return what a visitor has painted on an upload.
+
+    Args:
+        upload: as in `Demo.answer`.
+        stroke: the viewer's `strokes` as text, empty for none, `fill` and `keep`; unchecked.
+
+    Raises:
+        ConfigError: the strokes are no strokes or too many, or the fill is unknown.
+    """
+    text, fill = stroke.get("strokes"), stroke.get("fill")
+    if not isinstance(text, str) or not isinstance(fill, str):
+        raise ConfigError("a stroke has its text in `strokes` and in `fill` what replaces the region.")
+    strokes = parse_strokes(text) if text else Strokes()
+    return Painted(_path(upload), Edit(strokes, fill, stroke.get("keep") is True))
+
+
+def _path(upload: object) -> str:
+    """Return the path of Gradio's description of a file, or an empty text."""
+    path = upload.get("path") if isinstance(upload, dict) else None
+    return path if isinstance(path, str) else ""
 
 
 def _decode(content: bytes) -> Image.Image:

@@ -11,10 +11,10 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from dashboard.demo.answers import UPLOAD_BYTES, Answer, Demo
+from dashboard.demo.answers import UPLOAD_BYTES, Answer, Demo, Painted, read_stroke
 from dashboard.demo.gate import INVALID_REQUEST, Gate, refuse_urls
 from dashboard.demo.theme import CSS, theme
-from dashboard.demo.viewer import HEAD, STYLE, notice, viewer_component
+from dashboard.demo.viewer import HEAD, notice, viewer_component
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import model_title, sample_images, unique
@@ -23,7 +23,6 @@ from swin_core.attribution.methods import METHODS
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
 from swin_core.figures.files import encode
-from swin_core.figures.viewer_payload import viewer_payload
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -126,7 +125,7 @@ def launch(blocks: gr.Blocks, demo: Demo, auth: tuple[str, str] | None = None, h
         pwa=False,
         mcp_server=False,
         theme=theme(),
-        css=CSS + STYLE,
+        css=CSS,
         head=HEAD,
         # Requests wait for their turn in `Turns`, not for a thread.
         max_threads=QUEUE_LENGTH,
@@ -183,8 +182,9 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
         with gr.Column(scale=3, min_width=320):
             message = gr.HTML(notice("Loading the models and explaining the first image ..."))
             maps = viewer_component()
+    painted = gr.State()  # on the server: a visitor's strokes reach it through `_take_stroke` alone
 
-    inputs, outputs = [image, models, target, method], [message, maps, target]
+    inputs, outputs = [image, models, target, method, painted], [message, maps, target]
     options: dict[str, Any] = {
         "trigger_mode": "always_last",
         "api_visibility": "private",
@@ -194,7 +194,11 @@ def _build_page(demo: Demo, blocks: gr.Blocks) -> None:
     }
     update = _update_page(demo)
     # An image that is cleared triggers `input` with the old image, and `change` without it.
-    gr.on([blocks.load, image.change, models.input, target.input, method.input], update, inputs, outputs, **options)
+    changes = [blocks.load, image.change, models.input, target.input, method.input, painted.change]
+    gr.on(changes, update, inputs, outputs, **options)
+    # An event of its own, since Gradio repeats the first event's data where `always_last` joins several.
+    stroke = {"trigger_mode": "multiple", "api_visibility": "private", "show_progress": "hidden", **RAW}
+    maps.stroke(_take_stroke, image, painted, **stroke)
     asked = maps.asked(_asked_class, None, target, api_visibility="private", show_progress="hidden")
     asked.then(update, inputs, outputs, **options)
     files = [str(file) for file in sample_files.values()]
@@ -215,11 +219,11 @@ async def _take_turn(demo: Demo, request: gr.Request, upload: object, work: Call
 def _update_page(demo: Demo) -> Callable[..., Awaitable[tuple[Any, ...]]]:
     """Return the function from the page's controls to what it shows; it shows errors in place of heat maps."""
 
-    def draw(image: object, models: object, target: object, method: object) -> tuple[Any, ...]:
-        answer = demo.answer(image, models, target, method)
-        return gr.HTML(visible=False), viewer_payload(answer.grid), _class_dropdown(answer)
+    def draw(image: object, models: object, target: object, method: object, painted: Painted | None) -> tuple[Any, ...]:
+        answer = demo.answer(image, models, target, method, painted)
+        return gr.HTML(visible=False), answer.payload(), _class_dropdown(answer)
 
-    async def update(request: gr.Request, image: object, *choices: object) -> tuple[Any, ...]:
+    async def update(request: gr.Request, image: object, *choices: Any) -> tuple[Any, ...]:
         try:
             return await _take_turn(demo, request, image, lambda: draw(image, *choices))
         except Exception as error:
@@ -230,7 +234,20 @@ def _update_page(demo: Demo) -> Callable[..., Awaitable[tuple[Any, ...]]]:
 
 def _asked_class(event: gr.EventData) -> str:
     """Return the class that was clicked under a heat map; one that no model knows is refused when it is explained."""
-    return str(event.label)
+    return str(_event_data(event).get("label", ""))
+
+
+async def _take_stroke(event: gr.EventData, image: object) -> Painted:
+    """Return what was painted on the image; its change draws the answer, in the visitor's turn."""
+    try:
+        return read_stroke(image, _event_data(event))
+    except SwinError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _event_data(event: gr.EventData) -> dict[str, Any]:
+    """Return what the browser sent with an event; empty if that is no object."""
+    return event._data if isinstance(event._data, dict) else {}
 
 
 def _class_dropdown(answer: Answer) -> Any:

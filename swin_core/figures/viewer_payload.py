@@ -121,7 +121,7 @@ def viewer_payload(grid: Grid) -> Json:
     }
 
 
-def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "") -> Json:
+def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "", image: str = "") -> Json:
     """Return what the brush of a row shows.
 
     Args:
@@ -129,8 +129,10 @@ def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "") -> J
         fill: what replaces it, a key of `FILLS`.
         keep: whether only the region is kept.
         fault: why the region could not be replaced, or empty.
+        image: identifies the photo; strokes that the host has not answered are dropped when it changes.
     """
-    return {"strokes": strokes.vectors(), "fill": fill, "keep": keep, "fills": FILLS, "fault": fault}
+    state = {"strokes": strokes.vectors(), "fill": fill, "keep": keep, "fault": fault, "image": image}
+    return state | {"fills": FILLS}
 
 
 def look_payload(look: Look) -> Json:

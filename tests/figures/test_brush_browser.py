@@ -167,6 +167,17 @@ def test_an_answer_to_an_earlier_stroke_does_not_undo_the_next(page: Page) -> No
     ]
 
 
+def test_another_photo_takes_the_place_of_a_stroke_without_an_answer(page: Page) -> None:
+    press(page, "Rectangle")
+    drag(page, (30, 30), (60, 60))
+    assert canvas(page).any()
+    page.evaluate("brush.update({strokes: [], fill: 'blur', keep: false, image: 'other'})")
+    assert not canvas(page).any()
+    assert page.get_by_role("button", name="Undo stroke").is_disabled()
+    drag(page, (90, 90), (120, 120))
+    assert sent(page)[-1]["strokes"] == "r-400.300-450.400"
+
+
 def test_a_click_without_a_tool_stays_with_the_cell(page: Page) -> None:
     page.evaluate("() => { window.clicks = 0; document.getElementById('cell').onclick = () => window.clicks++; }")
     page.mouse.click(100, 100)

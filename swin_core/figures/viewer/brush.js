@@ -94,8 +94,9 @@ function iconButton(name, title) {
  * @param {(x: number, y: number) => [number, number]} toPhoto - from client coordinates to fractions of the photo.
  * @param {{onStroke?: Function, kept?: Object}} callbacks - `onStroke({strokes, fill, keep})` with the strokes as text, empty for none;
  *   without it the region is only shown. `kept` is an object in which the tool in hand outlives this brush.
- * @param {{strokes: Array, fill: string, keep: boolean, fills?: Object, fault?: string}} brush - the state to start from:
- *   `fills` are the titles of what can replace the region, `fault` says why it could not be replaced.
+ * @param {{strokes: Array, fill: string, keep: boolean, fills?: Object, fault?: string, image?: string}} brush - the
+ *   state to start from: `fills` are the titles of what can replace the region, `fault` says why it could not be
+ *   replaced, `image` identifies the photo.
  * @returns {{update: Function, redraw: Function, destroy: Function}} `update(brush)` shows the host's answer; `redraw`
  *   follows a zoom or a new size of the cell.
  */
@@ -138,6 +139,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   let cursor = null; // of the keyboard
   let pointer = null; // id of the pointer that draws
   let sent = null; // key of what the host has not answered yet
+  let image = null; // the photo that the strokes are on
 
   const keyOf = (state) => state.strokes.length && JSON.stringify([strokesText(state.strokes), state.fill, state.keep]);
 
@@ -392,7 +394,9 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     if (answer.fills && !fill.options.length) {
       fill.replaceChildren(...Object.entries(answer.fills).map(([value, title]) => make("option", {value}, title)));
     }
-    if (sent !== null && keyOf(answer) !== sent) return; // the answer to an earlier stroke
+    if (answer.image !== image) {
+      [image, sent, stroke, pointer] = [answer.image, null, null, null]; // another photo: no answer will come
+    } else if (sent !== null && keyOf(answer) !== sent) return; // the answer to an earlier stroke
     sent = null;
     if (answer.fault) say(answer.fault);
     if (stroke) return; // adopted with the stroke that is being drawn

@@ -16,15 +16,18 @@ import pytest
 from PIL import Image
 
 from dashboard import gradio_demo
-from dashboard.demo.answers import Demo, likeliest_classes
+from dashboard.demo.answers import Demo, likeliest_classes, read_stroke
 from dashboard.demo.page import page
 from dashboard.demo.viewer import notice
+from dashboard.shared.cache import classifier
 from dashboard.shared.model_names import sample_images
 from dashboard.shared.samples import first_models, first_sample
 from dashboard.shared.theme import DARK, LIGHT
+from swin_core.attribution.strokes import POINTS_AT_MOST, STROKES_AT_MOST
+from swin_core.attribution.what_if import what_if
 from swin_core.comparisons.compare import MODELS_AT_MOST
-from swin_core.errors import ImageError, ModelError, SwinError
-from swin_core.figures.viewer_payload import viewer_payload
+from swin_core.errors import ConfigError, ImageError, ModelError, SwinError
+from swin_core.figures.viewer_payload import map_payload, viewer_payload
 from tests.fixtures.demo import random_models
 from tests.fixtures.pages import FLOWERS, OTHERS, empty_caches
 
@@ -179,6 +182,64 @@ def test_files_outside_the_folder_are_not_opened(demo: Demo, samples: dict[str, 
         with pytest.raises(ImageError, match="must be an upload"):
             demo.picture({"path": str(path)})
     assert demo.picture({"path": str(inside)}).truth == "cat"
+
+
+STROKES = "b200-500.400-600.600_r-100.100-300.200"
+
+
+@pytest.mark.parametrize("fill", ["blur", "neighbours"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_painted_region_is_answered_as_what_if_does(demo: Demo, tulip: dict[str, Any], fill: str, keep: bool) -> None:
+    painted = read_stroke(tulip, {"row": 0, "strokes": STROKES, "fill": fill, "keep": keep})
+    payload = demo.answer(tulip, ["model0", "model1"], "", "gradcam", painted).payload()
+    (row,) = payload["rows"]
+    mask = painted.edit.strokes.mask(*demo.picture(tulip).pil.size[::-1])
+    for name, cell in zip(("model0", "model1"), row["cells"], strict=True):
+        expected = what_if(classifier(name), demo.picture(tulip).pil, mask, method="gradcam", fill=fill, keep=keep)
+        assert cell["map"] == map_payload(expected.after.maps[0, 0])
+        for entry in cell["classes"]:
+            index = expected.after.labels.index(entry["label"])
+            assert entry["probability"] == pytest.approx(float(expected.after.probabilities[index]))
+            assert entry["before"] == pytest.approx(float(expected.before.probabilities[index]))
+    assert (row["brush"]["strokes"], row["brush"]["fault"]) == (painted.edit.strokes.vectors(), "")
+
+
+def test_a_region_is_replaced_in_its_own_image_only(
+    demo: Demo, tulip: dict[str, Any], samples: dict[str, Path]
+) -> None:
+    painted = read_stroke(tulip, {"strokes": STROKES, "fill": "mean", "keep": False})
+    cat = upload(demo, samples["cat"].read_bytes(), "cat.jpg")
+    brushes = [demo.answer(sent, ["model0"], None, "gradcam", painted).payload()["rows"][0] for sent in (tulip, cat)]
+    assert [len(row["brush"]["strokes"]) for row in brushes] == [2, 0]
+    assert brushes[1]["cells"][0]["classes"][0]["before"] is None
+
+
+def test_a_region_that_cannot_be_replaced_is_reported_under_the_image(demo: Demo, tulip: dict[str, Any]) -> None:
+    painted = read_stroke(tulip, {"strokes": "r-0.0-1000.1000", "fill": "blur", "keep": True})
+    (row,) = demo.answer(tulip, ["model0"], None, "gradcam", painted).payload()["rows"]
+    assert row["brush"]["fault"] == "the mask leaves nothing to replace; mark a part of the image."
+    assert row["brush"]["strokes"]  # so that the stroke can be undone
+    assert row["cells"][0]["map"]
+
+
+@pytest.mark.parametrize(
+    ("stroke", "message"),
+    [
+        ({}, "a stroke has its text"),
+        ({"strokes": ["b9-1.1"], "fill": "blur"}, "a stroke has its text"),
+        ({"strokes": "b9-1.1", "fill": ["blur"]}, "a stroke has its text"),
+        ({"strokes": "b9-1.1", "fill": "magic"}, "not 'magic'"),
+        ({"strokes": "<img src=x>", "fill": "blur"}, "a region is written as strokes"),
+        ({"strokes": "b9-1.1001", "fill": "blur"}, "are 0 to 1000"),
+        ({"strokes": "_".join(["b9-1.1"] * (STROKES_AT_MOST + 1)), "fill": "blur"}, "paint it with fewer"),
+        ({"strokes": "b9" + "-1.1" * (POINTS_AT_MOST + 1), "fill": "blur"}, "paint it with fewer"),
+        ({"strokes": "b" + "9" * 10**6, "fill": "blur"}, "a region is written as strokes"),
+    ],
+)
+def test_what_no_brush_sends_is_refused(stroke: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        read_stroke({"path": "photo.png"}, stroke)
+    assert len(str(error.value)) < 200
 
 
 def test_changing_models_does_not_leak_memory(demo: Demo, samples: dict[str, Path]) -> None:

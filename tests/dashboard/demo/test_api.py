@@ -224,6 +224,34 @@ def test_other_values_than_files_are_refused(demo: Started, sent: Any) -> None:
     assert "no image" in raw(demo, sent) or "Invalid request" in raw(demo, sent)
 
 
+def event(demo: Started, name: str, data: list[Any], sent: Any) -> dict[str, Any]:
+    """Send an event of the page's viewer as a browser does; return how it ended."""
+    config = httpx.get(f"{demo.address}config", timeout=60).json()
+    (fn,) = (each["id"] for each in config["dependencies"] if each["targets"][0][1] == name)
+    body = {"fn_index": fn, "data": data, "event_data": sent, "session_hash": name}
+    joined = httpx.post(f"{demo.address}gradio_api/queue/join", json=body, timeout=60)
+    assert joined.status_code == 200, joined.text
+    with httpx.stream("GET", f"{demo.address}gradio_api/queue/data?session_hash={name}", timeout=60) as answer:
+        for line in answer.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line else {}
+            if message.get("msg") == "process_completed":
+                return dict(message)
+    raise AssertionError("the event did not end")
+
+
+@pytest.mark.parametrize("sent", [None, "x", [], {}, {"strokes": 5, "fill": "blur"}, {"strokes": "x", "fill": "blur"}])
+def test_other_strokes_than_the_brush_sends_are_refused_in_one_line(demo: Started, sent: Any) -> None:
+    ended = event(demo, "stroke", [None], sent)
+    assert ended["success"] is False
+    assert re.match("a (stroke|region) ", ended["output"]["error"])
+    assert event(demo, "stroke", [None], {"strokes": "b9-1.1", "fill": "blur"})["success"] is True
+
+
+@pytest.mark.parametrize("sent", [None, "x", {}])
+def test_other_classes_than_the_viewer_sends_are_no_error(demo: Started, sent: Any) -> None:
+    assert event(demo, "asked", [], sent)["output"]["data"] == [""]
+
+
 def test_too_few_inputs_are_refused(demo: Started) -> None:
     assert "Traceback" not in raw(demo, None, inputs=1)
 
