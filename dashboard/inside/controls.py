@@ -16,6 +16,7 @@ from dashboard.shared.model_names import column_titles
 from dashboard.shared.url_state import choose_from_list, invalid_number, unknown_values
 from swin_core.anatomy.internals import Internals
 from swin_core.anatomy.structure import Anatomy, Block
+from swin_core.attribution.overlay import Look
 from swin_core.models.windows import Pair
 
 MEAN = "Mean"
@@ -37,6 +38,8 @@ class PanelContext:
     """From 0; None for the mean over heads."""
     ignored: list[str]
     """Receives warnings about invalid query parameters."""
+    look: Look
+    """Of the panels with maps over the image."""
 
     @property
     def block(self) -> Block:
@@ -60,6 +63,20 @@ def choose_clicked_token(key: str) -> None:
     data = _clicked(key)
     if data is not None and len(data) == 2:
         st.session_state.row, st.session_state.column = int(data[0]) + 1, int(data[1]) + 1
+
+
+def choose_token_at(grid: Pair, token: Pair, size: Pair, x: float, y: float) -> None:
+    """Choose the token at a place of the image.
+
+    Args:
+        grid: rows and columns of tokens.
+        token: size of a token in pixels.
+        size: size of the image in pixels.
+        x: place in fractions of the width.
+        y: place in fractions of the height.
+    """
+    row, column = (int(share * side / each) for share, side, each in zip((y, x), size, token, strict=True))
+    st.session_state.row, st.session_state.column = min(row, grid[0] - 1) + 1, min(column, grid[1] - 1) + 1
 
 
 def choose_clicked_block() -> None:

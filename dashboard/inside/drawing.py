@@ -8,18 +8,21 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
 from dashboard.shared.theme import DIVERGING_SCALE
 from swin_core.anatomy.structure import PADDING, WindowPositions
-from swin_core.attribution.overlay import Look, colors, overlay
+from swin_core.attribution.overlay import Look, colors
 from swin_core.figures.palette import SERIES
+from swin_core.figures.viewer_payload import Mark
 from swin_core.models.windows import Pair
 
 TINTS = SERIES[:6]
 """Okabe and Ito's colours without yellow, which marks the query token, and grey, which marks padding."""
 MARK = SERIES[6]
 """Colour of the query token's outline."""
+HALO = "rgba(0,0,0,0.6)"
+"""Colour under a light line."""
 TINT_WEIGHT = 0.34
 PADDED = (127, 127, 127)
-DIMMED = 0.42
-"""Brightness kept outside the token's window."""
+DIMMED = "rgb(0 0 0 / 0.58)"
+"""Laid over the image outside the token's window."""
 LEAST_CELL_IMAGE = 96
 _SIGNED = LinearSegmentedColormap.from_list("signed", list(DIVERGING_SCALE))
 
@@ -97,21 +100,6 @@ def tint(image: np.ndarray, indices: np.ndarray, keep: np.ndarray | None = None)
     return np.rint(image * (1 - weight) + palette[indices] * weight).astype(np.uint8)
 
 
-def heat_overlay(image: np.ndarray, values: np.ndarray, top: float, visible: np.ndarray | None = None) -> np.ndarray:
-    """Lay a heat map over an image, and dim the image outside the token's window.
-
-    Args:
-        image: `(h, w, 3)` uint8.
-        values: `(h, w)`, non-negative.
-        top: the value at the top of the scale.
-        visible: where the token can attend, `(h, w)` bool; None for everywhere.
-    """
-    drawn = overlay(image, values, top, Look())
-    if visible is not None:
-        drawn = np.where(visible[..., None], drawn, np.rint(image * DIMMED).astype(np.uint8))
-    return drawn
-
-
 def edges(windows: np.ndarray, token: Pair, size: Pair) -> Segments:
     """Return the lines between tokens of different windows, and around the image.
 
@@ -135,6 +123,29 @@ def edges(windows: np.ndarray, token: Pair, size: Pair) -> Segments:
                 (ys if horizontal else xs).extend([position, position, None])
                 (xs if horizontal else ys).extend([*span, None])
     return xs, ys
+
+
+def line_marks(segments: Segments, size: Pair, width: float = 1.6, colour: str = "#FFFFFF") -> tuple[Mark, Mark]:
+    """Return segments as marks of the viewer: light over dark, so that they show on any image."""
+    parts, begins = [], True
+    for x, y in zip(*segments, strict=True):
+        if x is not None and y is not None:
+            parts.append(f"{'M' if begins else 'L'}{x / size[1]:.5f} {y / size[0]:.5f}")
+        begins = x is None
+    path = "".join(parts)
+    return Mark(path, HALO, width + 2.4), Mark(path, colour, width)
+
+
+def outside_mark(own: np.ndarray, token: Pair, size: Pair) -> Mark:
+    """Return a mark that dims the image outside the tokens of a window, `(H, W)` bool, whose parts are rectangles."""
+    path = "M0 0H1V1H0Z"
+    rows, columns = (
+        np.flatnonzero(np.diff(own.any(axis).astype(int), prepend=0, append=0)).reshape(-1, 2) for axis in (1, 0)
+    )
+    for top, bottom in np.minimum(rows * token[0] / size[0], 1):
+        for left, right in np.minimum(columns * token[1] / size[1], 1):
+            path += f"M{left:.5f} {top:.5f}H{right:.5f}V{bottom:.5f}H{left:.5f}Z"
+    return Mark(path, fill=DIMMED)
 
 
 def outline(cell: Pair, token: Pair, size: Pair) -> Segments:

@@ -1,37 +1,36 @@
 """The panels of the Inside page: attention, position bias, feature maps, relevance and cost."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
-from dashboard.inside.controls import PanelContext, choose_target
+from dashboard.inside.controls import PanelContext, choose_target, choose_token_at
 from dashboard.inside.drawing import (
+    MARK,
     edges,
-    enlarge,
-    heat_overlay,
+    line_marks,
     mark_cell,
+    outline,
+    outside_mark,
     over_tokens,
     sequential_colours,
     signed_colours,
 )
-from dashboard.inside.layout import show_image, show_strip, square, strip_item
+from dashboard.inside.layout import show_strip, square, strip_item
 from dashboard.inside.panel_texts import Panel
-from dashboard.inside.plotly_figures import (
-    Lines,
-    bias_figure,
-    cost_figure,
-    image_figure,
-    relevance_figure,
-    token_outline,
-)
+from dashboard.inside.plotly_figures import bias_figure, cost_figure, relevance_figure
 from dashboard.inside.windows_panel import show_windows
 from dashboard.shared.charts import CONFIG
+from dashboard.shared.look import set_look
 from dashboard.shared.theme import escape_markdown
+from dashboard.shared.viewer import show_maps
 from swin_core.anatomy.structure import bias_maps
-from swin_core.attribution.overlay import Look, overlay
 from swin_core.figures.text import percent
+from swin_core.figures.viewer_payload import Mark, PanelMap
 from swin_core.models.complexity import count_flops, msa_complexity, padded_grid, window_msa_complexity
+from swin_core.models.windows import Pair
 
 PAPER_WINDOW = 7
 """Window side used for comparison with a model without windows."""
@@ -55,35 +54,42 @@ def show_equation(panel: Panel) -> None:
 def _show_attention(context: PanelContext) -> None:
     attention = context.inspection.token_attention(context.block, context.token, context.head)
     size, token = context.size, context.token_size
-    image = enlarge(context.internals.view)
-    scale = image.shape[0] // size[0]
     positions = context.block.positions()
     windows = positions.on_map(positions.windows)
-    mark = token_outline(context.token, token, size)
+    own = windows == windows[context.token]
+    mark = line_marks(outline(context.token, token, size), size, 2.4, MARK)
+    borders: tuple[Mark, ...] = ()
+    if windows.max():
+        borders = (outside_mark(own, token, size), *line_marks(edges(own, token, size), size))
     name = "mean of all heads" if context.head is None else f"head {context.head + 1}"
-    left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
-    with left:
-        values, lines, visible = attention.of(context.head), [mark], None
-        if windows.max():
-            own = windows == windows[context.token]
-            visible = over_tokens(own, token, size, scale)
-            lines = [Lines(edges(own, token, size)), mark]
-        drawn = heat_overlay(image, over_tokens(values, token, size, scale), float(values.max()), visible)
-        st.markdown(f"**In its window**, {name}: {_describe_sum(context, values)}")
-        hover = [f"row {r + 1}, column {c + 1}: {percent(float(values[r, c]))}" for r, c in np.ndindex(*values.shape)]
-        figure = image_figure(drawn, size, lines, (), context.block.grid, token, hover)
-        show_image(figure, "attention_picture", f"Attention of the marked token, {name}", clickable=True)
-    with right:
-        first, rollout = context.anatomy.blocks[0], attention.rollout
-        first_token = context.anatomy.token_size(first)
-        # The token's own patches hold more than half of the share: end the scale at the 98th percentile.
-        top = float(np.quantile(rollout[rollout > 0], 0.98)) if (rollout > 0).any() else 0.0
-        drawn = heat_overlay(image, over_tokens(rollout, first_token, size, scale), top)
-        reached = percent(float((rollout > 1e-6).mean()))
-        st.markdown(f"**Attention rollout**: through all blocks so far, the token has drawn on {reached} of the image.")
-        hover = [f"{percent(float(value))} of its share" for value in rollout.ravel()]
-        figure = image_figure(drawn, size, [mark], (), first.grid, first_token, hover)
-        show_image(figure, "rolled_out", "Attention rollout of the marked token")
+    values, rollout = attention.of(context.head), attention.rollout
+    first_token = context.anatomy.token_size(context.anatomy.blocks[0])
+    # The token's own patches hold more than half of the share: end the scale at the 98th percentile.
+    top = float(np.quantile(rollout[rollout > 0], 0.98)) if (rollout > 0).any() else 0.0
+    reached = percent(float((rollout > 1e-6).mean()))
+    title = f"{context.block.title}, {name}"
+    maps = [
+        PanelMap(
+            f"In its window · {title}",
+            _whole_tokens(values, token, size),
+            float(values.max()),
+            (_describe_sum(context, values),),
+            (*borders, *mark),
+            share=True,
+            nearest=True,
+        ),
+        PanelMap(
+            "Attention rollout · all blocks so far",
+            _whole_tokens(rollout, first_token, size),
+            top,
+            (f"The token has drawn on {reached} of the image.",),
+            mark,
+            share=True,
+            nearest=True,
+        ),
+    ]
+    choose = partial(choose_token_at, context.block.grid, token, size)
+    _show_maps(context, maps, "attention_maps", (*borders[1:], *mark), choose)
     st.markdown("**Each head** within the window, as the block computes it; one scale for all heads.")
     row, column = positions.position_of(context.token)
     cell = (row % attention.in_window.shape[1], column % attention.in_window.shape[2])
@@ -95,11 +101,31 @@ def _show_attention(context: PanelContext) -> None:
     )
 
 
+def _whole_tokens(values: np.ndarray, token: Pair, size: Pair) -> np.ndarray:
+    """Return values of tokens, `(H, W)`, over the whole image: its last tokens may reach beyond it."""
+    fits = all(count * side == whole for count, side, whole in zip(values.shape, token, size, strict=True))
+    return values if fits else over_tokens(values, token, size)
+
+
+def _show_maps(
+    context: PanelContext,
+    maps: Sequence[PanelMap],
+    key: str,
+    marks: tuple[Mark, ...] = (),
+    on_point: Callable[[float, float], None] | None = None,
+) -> None:
+    """Draw maps over the image as the model sees it, and keep the look that the user chooses."""
+    title = context.inspection.image.title
+    events = show_maps(context.internals.view, title, maps, context.look, key, marks, on_point)
+    if events.look is not None:
+        set_look(events.look)
+
+
 def _describe_sum(context: PanelContext, values: np.ndarray) -> str:
     rest, own = 1 - float(values.sum()), float(values[context.token])
     others = "padded tokens" if context.anatomy.has_windows else "the class token"
     elsewhere = f", {percent(rest)} goes to {others}" if rest > 5e-4 else ""
-    return f"all weights sum to {percent(1)}, {percent(own)} stays with the token itself{elsewhere}."
+    return f"All weights sum to {percent(1)}, {percent(own)} stays with the token itself{elsewhere}."
 
 
 def _show_heads(images: Sequence[np.ndarray], chosen: int | None, notes: Sequence[str]) -> None:
@@ -154,13 +180,11 @@ def _show_relevance(context: PanelContext) -> None:
     target = choose_target(labels, int(context.internals.logits.argmax()), context.ignored)
     relevance = context.inspection.relevance(target)
     names = ["Pixels", *(f"Stage {number}" for number in range(1, len(relevance.maps)))]
-    view = enlarge(context.internals.view, 256)
-    items = []
+    maps = []
     for name, values, total in zip(names, relevance.maps, relevance.sums, strict=True):
-        drawn = overlay(view, values, float(np.quantile(np.abs(values), 0.995)), Look(opacity=0.9), signed=True)
         share = f", {100 * total / relevance.logit:.0f} % of the logit" if relevance.logit else ""
-        items.append(strip_item({f"{name}: relevance": drawn}, name, f"sum {total:+.2f}{share}"))
-    show_strip("wide", "Stages", items)
+        maps.append(PanelMap(name, values, float(np.quantile(np.abs(values), 0.995)), (f"sum {total:+.2f}{share}",)))
+    _show_maps(context, maps, "relevance_maps")
     st.markdown(f"**{escape_markdown(relevance.label)}**: its logit is {relevance.logit:+.2f}")
     sums = ", ".join(f"{name} {total:+.2f}" for name, total in zip(names, relevance.sums, strict=True))
     st.plotly_chart(

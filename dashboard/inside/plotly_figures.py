@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.inside.drawing import MARK, Segments, enlarge, outline
+from dashboard.inside.drawing import HALO, MARK, Segments, enlarge, outline
 from dashboard.shared.theme import DIVERGING_SCALE
 from swin_core.anatomy.structure import Block
 from swin_core.figures.palette import INK, SERIES
@@ -16,7 +16,6 @@ from swin_core.models.complexity import msa_complexity, window_msa_complexity
 from swin_core.models.windows import Pair
 
 CHOSEN, LINE = "#2F86C1", "#8A93A0"
-HALO = "rgba(0,0,0,0.6)"
 BAR_PIXELS = 220
 """Height of a colour bar: less than that of a map on a phone."""
 NO_MARGIN = {"l": 0, "r": 0, "t": 0, "b": 0}

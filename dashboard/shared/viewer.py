@@ -1,17 +1,26 @@
 """The viewer of heat maps as a Streamlit component."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypedDict
 
+import numpy as np
 import streamlit as st
 
 from swin_core.attribution.overlay import Look
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Grid
-from swin_core.figures.viewer_payload import look_payload, viewer_payload, viewer_script, viewer_style
+from swin_core.figures.viewer_payload import (
+    Mark,
+    PanelMap,
+    look_payload,
+    panel_payload,
+    viewer_payload,
+    viewer_script,
+    viewer_style,
+)
 
 _viewer = st.components.v2.component(
     "swinlens_viewer",
@@ -74,23 +83,67 @@ def show_viewer(grid: Grid, key: str, classes: bool = False, brushes: Sequence[M
         classes: whether a click on a class under a map is an event.
         brushes: state of the brush at each row, as `brush_payload` returns it; empty if the user cannot paint.
     """
-    shown: _Shown = st.session_state.setdefault(f"{key}_shown", _Shown(grid.look, grid.look))
+    payload = viewer_payload(grid)
+    for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
+        row["brush"] = brush
+    return _mount(payload, grid.look, key, {"classes": classes, "brush": bool(brushes)})
+
+
+def show_maps(
+    image: np.ndarray,
+    title: str,
+    maps: Sequence[PanelMap],
+    look: Look,
+    key: str,
+    marks: tuple[Mark, ...] = (),
+    on_point: Callable[[float, float], None] | None = None,
+) -> ViewerEvents:
+    """Draw maps of one image in the viewer; return what the user did in it.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        title: the image's title.
+        maps: a column for each.
+        look: as of a grid.
+        key: the viewer's name on the page.
+        marks: what lies over the image without a map.
+        on_point: called before the page runs again after a click, with its place in fractions of width and height.
+    """
+
+    def take_point() -> None:
+        point = st.session_state[key].get("point")
+        place: list[Any] = [point.get(name) for name in ("x", "y")] if isinstance(point, Mapping) else []
+        if on_point is not None and place and all(isinstance(each, int | float) and 0 <= each <= 1 for each in place):
+            on_point(*place)
+
+    payload = panel_payload(image, title, maps, look, marks)
+    return _mount(payload, look, key, {"points": on_point is not None}, take_point)
+
+
+def _mount(
+    payload: dict[str, Any],
+    look: Look,
+    key: str,
+    offered: dict[str, bool],
+    on_point: Callable[[], None] | None = None,
+) -> ViewerEvents:
+    """Draw a payload; `offered` says which events the page takes."""
+    shown: _Shown = st.session_state.setdefault(f"{key}_shown", _Shown(look, look))
     events = viewer_events(key)
     if events.look is not None:
         shown.look = events.look
-    elif grid.look != shown.look:
-        shown.look = shown.given = grid.look
+    elif look != shown.look:
+        shown.look = shown.given = look
         shown.revision += 1
-    payload = viewer_payload(grid) | {"look": look_payload(shown.given), "revision": shown.revision}
-    for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
-        row["brush"] = brush
+    payload |= {"look": look_payload(shown.given), "revision": shown.revision}
     _viewer(
-        data={"name": key, "payload": payload, "classes": classes, "brush": bool(brushes)},
+        data={"name": key, "payload": payload, **offered},
         key=key,
         on_look_change=_ignore,
         on_cell_change=_ignore,
         on_asked_change=_ignore,
         on_stroke_change=_ignore,
+        on_point_change=on_point or _ignore,
     )
     return events
 

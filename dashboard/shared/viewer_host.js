@@ -30,6 +30,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       onLook: (look) => held.send("look", look),
       onCell: (cell) => held.send("cell", cell),
       onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
+      onPoint: data.points ? (place) => held.send("point", place) : undefined,
       onStroke: data.brush ? (stroke) => held.send("stroke", stroke) : undefined,
     });
   }

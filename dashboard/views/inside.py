@@ -15,6 +15,7 @@ from dashboard.inside.panel_texts import available_panels, describe_missing
 from dashboard.inside.panels import show_equation, show_panel
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
+from dashboard.shared.look import current_look
 from dashboard.shared.model_cards import choose_models
 from dashboard.shared.model_names import model_title
 from dashboard.shared.page_heading import show_heading
@@ -26,7 +27,8 @@ from swin_core.errors import SwinError
 
 def main() -> None:
     """Draw the page."""
-    ignored = unknown_samples() + surplus_models()
+    look, ignored = current_look()
+    ignored += unknown_samples() + surplus_models()
     actions = show_heading("inside")
     images, faults = choose_images()
     models = choose_models()
@@ -62,7 +64,7 @@ def main() -> None:
         if block and panel.title in ("Attention", "Position bias"):
             head = choose_head(block.heads, ignored)
         try:
-            show_panel(panel, PanelContext(inspection, anatomy, internals, block, token, head, ignored))
+            show_panel(panel, PanelContext(inspection, anatomy, internals, block, token, head, ignored, look))
         except SwinError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
     show_ignored(ignored, ignored_box)

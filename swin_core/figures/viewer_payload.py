@@ -8,7 +8,8 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -148,14 +149,18 @@ def colormap_tables() -> dict[str, str]:
     return {name: base64.b64encode(table.tobytes()).decode() for name, table in tables.items()}
 
 
-def map_payload(values: np.ndarray) -> Json:
+def map_payload(values: np.ndarray, top: float | None = None) -> Json:
     """Return a map, `(h, w)`, as integers with their scale: code 0 is `low`, the highest code is `high`.
 
-    A coarse map has 16 bits. A fine one has 8 bits, which end at the top of its scale, as its colours do.
+    A coarse map has 16 bits, and so has one with a given top of its scale. A fine one has 8 bits, which end at the top
+    of its scale, as its colours do.
     """
-    top = scale_top(values)
     low, high, bits = float(values.min()), float(values.max()), 16
-    if is_fine(values):
+    if top is None:
+        top = scale_top(values)
+        if is_fine(values):
+            bits = 8
+    if bits == 8:
         low, high, bits = max(low, -top), min(high, top), 8
     codes = np.rint((np.clip(values, low, high) - low) * ((2**bits - 1) / (high - low or 1)))
     return {
@@ -226,6 +231,83 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
         "magnitude": caption.magnitude,
         "notes": [note for note in caption.notes if note not in apart],
         "error": "",
+    }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line or an area over an image."""
+
+    path: str
+    """Path of an SVG, in fractions of the image's width and height."""
+    stroke: str = ""
+    """Colour of the line, empty for none."""
+    width: float = 2.0
+    """Width of the line in pixels of the screen."""
+    fill: str = ""
+    """Colour of the area, by the even-odd rule; empty for none."""
+
+
+@dataclass(frozen=True)
+class PanelMap:
+    """A map of something else than a class's evidence, such as the attention of a token."""
+
+    title: str
+    values: np.ndarray
+    """`(h, w)`, over the whole image."""
+    top: float
+    """Value at the top of its scale."""
+    notes: tuple[str, ...] = ()
+    """Lines under the map."""
+    marks: tuple[Mark, ...] = ()
+    share: bool = False
+    """Whether values are shares, which are read in percent."""
+    nearest: bool = False
+    """Whether each value fills its place as a square; else the map is smooth."""
+
+
+def panel_payload(
+    image: np.ndarray, title: str, maps: Sequence[PanelMap], look: Look, marks: tuple[Mark, ...] = ()
+) -> Json:
+    """Return what `mount` draws for maps of one image that no `Grid` holds, as `viewer_payload`.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        title: the image's title.
+        maps: a column for each.
+        look: as of a grid.
+        marks: what lies over the image without a map.
+    """
+    images = _Images()
+    index = images.add(_thumbnail(image))
+    signed = any(float(each.values.min()) < 0 for each in maps)
+    cells = [
+        {
+            "key": "",
+            "image": index,
+            "region": [0, 0, 1, 1],
+            "map": map_payload(each.values, each.top) | {"nearest": each.nearest},
+            "signed": signed,
+            "share": each.share,
+            "marks": [asdict(mark) for mark in each.marks],
+            "empty": False,
+            "headline": "",
+            "classes": [],
+            "badge": None,
+            "magnitude": "",
+            "notes": list(each.notes),
+            "error": "",
+        }
+        for each in maps
+    ]
+    row = {"title": title, "truth": "", "image": index, "region": [0, 0, 1, 1], "brush": None, "cells": cells}
+    return {
+        "look": look_payload(look),
+        "colormaps": colormap_tables(),
+        "sharedTop": max((each.top for each in maps), default=0.0),
+        "columns": [{"title": each.title} for each in maps],
+        "rows": [row | {"marks": [asdict(mark) for mark in marks]}],
+        "images": images.sources,
     }
 
 

@@ -53,6 +53,10 @@ export class CellView {
     this.ownStage = element("div", "stage");
     this.ownStage.append(this.heat, this.lines);
     this.own.append(this.ownStage);
+    this.marks = document.createElementNS(SVG, "svg");
+    this.marks.setAttribute("class", "stage marks");
+    this.marks.setAttribute("viewBox", "0 0 1 1");
+    this.marks.setAttribute("preserveAspectRatio", "none");
     this.other = element("div", "layer other");
     this.second = stage();
     this.other.append(this.second.box);
@@ -66,7 +70,8 @@ export class CellView {
     this.save = button("", () => viewer.saveCell(this), "save");
     this.save.title = "Save this cell as PNG";
     this.save.setAttribute("aria-label", "Save this cell as PNG");
-    this.frame.append(this.base.box, this.own, this.other, this.wipe, this.across, this.down, this.chip, this.message);
+    this.frame.append(this.base.box, this.own, this.other, this.marks, this.wipe);
+    this.frame.append(this.across, this.down, this.chip, this.message);
     this.window = element("div", "window");
     this.window.append(this.frame, this.save);
     this.caption = element("div", "caption");
@@ -102,6 +107,19 @@ export class CellView {
     this.frame.setAttribute("aria-label", `${what}. Arrow keys move the crosshair.`);
     this.fillCaption(rowTitle);
     this.showBrush(data.brush);
+    this.showMarks(data.marks ?? []);
+  }
+
+  /** Lines and areas over the image, such as the borders of windows; their paths are in fractions of it. */
+  showMarks(marks) {
+    this.marks.replaceChildren(
+      ...marks.map(({ path, stroke, width, fill }) => {
+        const mark = document.createElementNS(SVG, "path");
+        mark.setAttribute("d", path);
+        Object.assign(mark.style, { fill: fill || "none", stroke: stroke || "none", strokeWidth: `${width}px` });
+        return mark;
+      }),
+    );
   }
 
   /** On a photo, the region that was replaced; where the host takes strokes, the tools to paint it too. */
@@ -258,7 +276,7 @@ export class CellView {
     if (this.magnitude) this.magnitude.hidden = !this.viewer.settings.raw;
     const seen = this.viewer.seen(this.data.region);
     const own = transform(this.data.region, seen);
-    this.base.box.style.transform = this.ownStage.style.transform = own;
+    this.base.box.style.transform = this.ownStage.style.transform = this.marks.style.transform = own;
     const { wipe, wipePosition, showImage } = this.viewer.settings;
     this.base.box.style.visibility = showImage || this.column < 0 ? "" : "hidden";
     const active = Boolean(wipe) && this.column >= 0 && Boolean(this.map);
@@ -303,6 +321,7 @@ export class CellView {
     const [x, y] = [(point.x - left) / (right - left), (point.y - top) / (bottom - top)];
     if (x < 0 || x > 1 || y < 0 || y > 1) return "";
     const value = valueAt(this.map, x, y);
+    if (this.data.share) return percent(value);
     if (this.viewer.settings.raw) return value.toPrecision(3);
     return `${Math.round((100 * value) / (this.data.map.peak || 1))} % of peak`;
   }

@@ -54,18 +54,27 @@ function drawCell(context, cell, x, y, width, height) {
   part(0, 1, () => lay(cell, composed(cell, !wiped)));
   if (wiped) part(0, end, () => lay(cell, composed(cell, true)));
   if (partner?.picture) part(end, 1, () => lay(partner, composed(partner, true)));
+  const onImage = (path) => {
+    const [left, top, right, bottom] = cell.data.region;
+    const place = new DOMMatrix();
+    place.translateSelf(x + ((left - seen.left) / seen.width) * width, y + ((top - seen.top) / seen.height) * height);
+    place.scaleSelf(((right - left) / seen.width) * width, ((bottom - top) / seen.height) * height);
+    const lines = new Path2D();
+    lines.addPath(new Path2D(path), place);
+    return lines;
+  };
   const path = cell.map && !cell.data.empty && settings.contours.length ? cell.path.getAttribute("d") : "";
   if (path) {
     part(0, end, () => {
-      const [left, top, right, bottom] = cell.data.region;
-      context.translate(x + ((left - seen.left) / seen.width) * width, y + ((top - seen.top) / seen.height) * height);
-      const lines = new Path2D();
-      const scale = new DOMMatrix();
-      scale.scaleSelf(((right - left) / seen.width) * width, ((bottom - top) / seen.height) * height);
-      lines.addPath(new Path2D(path), scale);
-      context.strokeStyle = "white";
-      context.lineWidth = 1.5;
-      context.stroke(lines);
+      Object.assign(context, { strokeStyle: "white", lineWidth: 1.5 });
+      context.stroke(onImage(path));
+    });
+  }
+  for (const { path: outline, stroke, width: thick, fill } of cell.data.marks ?? []) {
+    part(0, 1, () => {
+      Object.assign(context, { strokeStyle: stroke, lineWidth: thick, fillStyle: fill, lineJoin: "round" });
+      if (fill) context.fill(onImage(outline), "evenodd");
+      if (stroke) context.stroke(onImage(outline));
     });
   }
   if (wiped) {

@@ -11,34 +11,38 @@ export function bytesOf(text) {
   return bytes;
 }
 
-/** A map of the payload as numbers: { width, height, values }, row by row. */
-export function decodeMap({ data, bits, width, height, low, high }) {
+/** A map of the payload as numbers: { width, height, values, nearest }, row by row. */
+export function decodeMap({ data, bits, width, height, low, high, nearest }) {
   const bytes = bytesOf(data);
   const codes = bits === 16 ? new Uint16Array(bytes.buffer) : bytes;
   const step = (high - low) / (2 ** bits - 1);
-  return { width, height, values: Float32Array.from(codes, (code) => low + code * step) };
+  return { width, height, nearest, values: Float32Array.from(codes, (code) => low + code * step) };
 }
 
-/** Two nearest of `source` cell centres for a place in [0, 1], and the weight of the second. */
-function neighbours(source, place) {
+/** Two nearest of `source` cell centres for a place in [0, 1], and the weight of the second; 0 for the nearest alone. */
+function neighbours(source, place, nearest) {
+  if (nearest) {
+    const cell = Math.min(Math.max(Math.floor(place * source), 0), source - 1);
+    return [cell, cell, 0];
+  }
   const position = Math.min(Math.max(place * source - 0.5, 0), source - 1);
   const first = Math.floor(position);
   return [first, Math.min(first + 1, source - 1), position - first];
 }
 
 /** Value of a map at a place in [0, 1] x [0, 1]. */
-export function valueAt({ width, height, values }, x, y) {
-  const [left, right, across] = neighbours(width, x);
-  const [top, bottom, down] = neighbours(height, y);
+export function valueAt({ width, height, values, nearest }, x, y) {
+  const [left, right, across] = neighbours(width, x, nearest);
+  const [top, bottom, down] = neighbours(height, y, nearest);
   const upper = values[top * width + left] * (1 - across) + values[top * width + right] * across;
   const lower = values[bottom * width + left] * (1 - across) + values[bottom * width + right] * across;
   return upper * (1 - down) + lower * down;
 }
 
-/** A map resized to `width` x `height`: cell centres keep their values, edges are extended. */
+/** A map resized to `width` x `height`: cell centres keep their values, edges are extended; or its cells enlarged. */
 export function resized(map, width, height) {
-  const columns = Array.from({ length: width }, (_, i) => neighbours(map.width, (i + 0.5) / width));
-  const rows = Array.from({ length: height }, (_, i) => neighbours(map.height, (i + 0.5) / height));
+  const columns = Array.from({ length: width }, (_, i) => neighbours(map.width, (i + 0.5) / width, map.nearest));
+  const rows = Array.from({ length: height }, (_, i) => neighbours(map.height, (i + 0.5) / height, map.nearest));
   const narrow = new Float32Array(map.height * width);
   for (let y = 0; y < map.height; y++) {
     for (let x = 0; x < width; x++) {

@@ -15,7 +15,8 @@ const LOOK = ["colormap", "opacity", "threshold", "scale"];
  *
  * @param callbacks onLook(look) when a drag or choice of a look control ends; onCell({row, column}) on a click of a
  *   badge; onClass({row, column, label, against}) on a click of a class, or when one is dragged onto another;
- *   onStroke({row, strokes, fill, keep}) when a stroke of the brush ends.
+ *   onStroke({row, strokes, fill, keep}) when a stroke of the brush ends; onPoint({x, y}) when a place of the photo is
+ *   clicked, or Enter pressed at the crosshair, in fractions of its width and height.
  * @returns {update(payload), badges({key: {text, better}}), destroy()}
  */
 export function mount(place, payload, callbacks = {}) {
@@ -276,9 +277,11 @@ class Viewer {
     const { frame } = cell;
     let drag = null;
     let pinch = 0;
+    let panned = false;
     frame.addEventListener("pointermove", (event) => {
       if (!cell.picture) return;
       if (drag) {
+        panned = true;
         const seen = this.seen(cell.data.region);
         const box = frame.getBoundingClientRect();
         const [dx, dy] = [(event.clientX - drag.x) / box.width, (event.clientY - drag.y) / box.height];
@@ -290,6 +293,7 @@ class Viewer {
     });
     frame.addEventListener("pointerdown", (event) => {
       if (!cell.picture || event.button) return;
+      panned = false;
       this.pointAt(this.placeOf(cell, event));
       if (this.view.zoom === 1 || pinch) return;
       frame.setPointerCapture(event.pointerId);
@@ -298,6 +302,9 @@ class Viewer {
     for (const name of ["pointerup", "pointercancel"]) frame.addEventListener(name, () => (drag = null));
     frame.addEventListener("pointerleave", (event) => {
       if (event.pointerType === "mouse") this.pointAt(null);
+    });
+    frame.addEventListener("click", (event) => {
+      if (cell.picture && !panned) this.callbacks.onPoint?.(this.placeOf(cell, event));
     });
     frame.addEventListener("dblclick", () => this.reset());
     frame.addEventListener("wheel", (event) => this.wheel(cell, event), { passive: false });
@@ -370,6 +377,8 @@ class Viewer {
     } else if (event.key === "Escape" && (this.view.zoom > 1 || this.point)) {
       this.reset();
       this.pointAt(null);
+    } else if (event.key === "Enter" && this.callbacks.onPoint && this.point) {
+      this.callbacks.onPoint(this.point);
     } else if (event.key === "Enter" && cell.data.map) {
       this.callbacks.onCell?.({ row: cell.row, column: cell.column });
     } else {

@@ -20,14 +20,13 @@ from tests.fixtures.browser import (
     boxes,
     browser,
     dashboard,
-    drawn,
     visible,
     windows,
 )
 
 __all__ = ["browser", "dashboard"]
 
-PICTURE, ROLLED = ".st-key-attention_picture", ".st-key-rolled_out"
+MAPS = ".st-key-attention_maps"
 
 
 @pytest.fixture
@@ -46,12 +45,24 @@ def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
         yield visit
 
 
-def click_at(page: Page, selector: str, across: float, down: float) -> None:
-    """Click an image at a position given as fractions of its width and height."""
-    page.locator(selector).scroll_into_view_if_needed()
-    (box,) = boxes(page, f"{selector} .imagelayer image", 1)
-    page.mouse.move(box["x"] + across * box["width"] - 3, box["y"] + down * box["height"] - 3)
-    page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
+def click_at(page: Page, column: int, across: float, down: float) -> None:
+    """Click the image or a map at a position given as fractions of its width and height."""
+    frame = page.locator(f"{MAPS} .frame").nth(column)
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    assert box is not None
+    frame.click(position={"x": across * box["width"], "y": down * box["height"]})
+
+
+def heat(page: Page, column: int, before: str = "") -> str:
+    """The colours of a map, once they are others than before."""
+    canvas = page.locator(f"{MAPS} .frame").nth(column).locator("canvas.heat").first
+    for _ in range(600):
+        content = str(canvas.evaluate("canvas => canvas.toDataURL()"))
+        if content != before:
+            return content
+        page.wait_for_timeout(100)
+    raise AssertionError("the map stayed as it was")
 
 
 def in_address(page: Page, **values: str) -> None:
@@ -65,36 +76,36 @@ def test_block_and_token_are_chosen_by_mouse_and_keyboard(visit: Open) -> None:
     page = visit({"panel": "Attention", "block": "Stage 1 block 1"})
     squares = page.locator(".st-key-stages_chart .shapelayer path")
     assert squares.count() == 8
-    first = [drawn(page, one) for one in (PICTURE, ROLLED)]
+    first = [heat(page, column) for column in (1, 2)]
     box = squares.nth(3).bounding_box()  # the second block of the second stage
     assert box is not None
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     in_address(page, block="Stage 2 block 2")
-    before = [drawn(page, one, old) for one, old in zip((PICTURE, ROLLED), first, strict=True)]
+    before = [heat(page, column, old) for column, old in zip((1, 2), first, strict=True)]
 
     # 16 x 16 tokens: the 15th row and the second column, in a window whose parts lie at four corners.
-    click_at(page, PICTURE, 1.5 / 16, 14.5 / 16)
+    click_at(page, 1, 1.5 / 16, 14.5 / 16)
     in_address(page, row="15", column="2")
     expect(page.get_by_role("spinbutton", name="Row")).to_have_value("15")
-    clicked = drawn(page, PICTURE, before[0])
-    drawn(page, ROLLED, before[1])
+    clicked = heat(page, 1, before[0])
+    heat(page, 2, before[1])
 
     page.get_by_role("radio", name="3", exact=True).or_(page.get_by_role("button", name="3", exact=True)).click()
     in_address(page, head="3")
-    by_head = drawn(page, PICTURE, clicked)
-    expect(page.get_by_text("head 3", exact=False).first).to_be_visible()
+    by_head = heat(page, 1, clicked)
+    expect(page.locator(f"{MAPS} .head .title").nth(1)).to_contain_text("head 3")
 
     row = page.get_by_role("spinbutton", name="Row")
     row.fill("4")
     row.press("Enter")
     in_address(page, row="4")
-    by_key = drawn(page, PICTURE, by_head)
+    by_key = heat(page, 1, by_head)
 
-    # The same token again after another one: a selection is no switch.
-    click_at(page, PICTURE, 1.5 / 16, 14.5 / 16)
+    # The same token again after another one, on the image: a selection is no switch.
+    click_at(page, 0, 1.5 / 16, 14.5 / 16)
     in_address(page, row="15", column="2")
-    assert drawn(page, PICTURE, by_key) == by_head
+    assert heat(page, 1, by_key) == by_head
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])
@@ -124,4 +135,17 @@ def test_invalid_query_parameters_are_reported(visit: Open) -> None:
     alert = page.get_by_test_id("stAlert")
     for words in ("block=Stage 7 block 1", "row=99", "head=x"):
         expect(alert).to_contain_text(words)
-    drawn(page, PICTURE)
+    heat(page, 1)
+
+
+def test_a_look_is_dragged_without_a_message_and_the_crosshair_is_linked(visit: Open) -> None:
+    page = visit({"panel": "Attention", "block": "Stage 2 block 2"})
+    before, sent = heat(page, 2), []
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    slider = page.get_by_role("slider", name="Opacity", exact=True)
+    slider.evaluate("input => { input.value = 20; input.dispatchEvent(new Event('input')); }")
+    heat(page, 2, before)
+    assert not sent
+    page.locator(f"{MAPS} .frame").nth(0).hover(position={"x": 40, "y": 40})
+    expect(page.locator(f"{MAPS} .frame.crossed")).to_have_count(3)
+    expect(page.locator(f"{MAPS} .frame").nth(1).locator(".chip")).to_contain_text("%")

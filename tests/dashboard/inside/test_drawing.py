@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from dashboard.inside.drawing import TINTS, edges, over_tokens, rolled_view, tint_indices, window_labels
+from dashboard.inside.drawing import (
+    TINTS,
+    edges,
+    line_marks,
+    outside_mark,
+    over_tokens,
+    rolled_view,
+    tint_indices,
+    window_labels,
+)
 from swin_core.anatomy.structure import PADDING, anatomy
 from tests.anatomy.test_internals import classifier
 from tests.fixtures.attention import token_numbers
@@ -76,3 +87,27 @@ def test_the_rolled_view_equals_the_rolled_image(size: int) -> None:
         assert inside == (positions.tokens[y // 2, x // 2] != PADDING)
         expected = view[2 * row + y % 2, 2 * column + x % 2] if inside else [127, 127, 127]
         assert np.array_equal(laid[y, x], expected)
+
+
+@pytest.mark.parametrize("size", [32, 30])
+def test_marks_cover_what_lies_outside_the_window_and_follow_its_lines(size: int) -> None:
+    """The even-odd rule at the centre of each pixel, from the numbers of the path."""
+    for block in anatomy(classifier(small(), size)).blocks[:2]:
+        token = (2 * block.stage, 2 * block.stage)
+        windows = block.positions().on_map(block.positions().windows)
+        for number in np.unique(windows):
+            own = windows == number
+            path = outside_mark(own, token, (size, size)).path
+            parts = [re.findall(r"[\d.]+", part) for part in path.removeprefix("M0 0H1V1H0Z").split("Z")[:-1]]
+            outside = np.ones((size, size), bool)
+            centres = (np.arange(size) + 0.5) / size
+            for left, top, right, bottom, _ in np.array(parts, float):
+                outside ^= np.outer((centres > top) & (centres < bottom), (centres > left) & (centres < right))
+            assert np.array_equal(outside, ~over_tokens(own, token, (size, size)))
+    segments = edges(windows, token, (size, size))
+    ends = [(x, y) for x, y in zip(*segments, strict=True) if x is not None and y is not None]
+    halo, line = line_marks(segments, (size, size))
+    assert halo.path == line.path
+    found = np.array(re.findall(r"([\d.]+) ([\d.]+)", line.path), float) * size
+    np.testing.assert_allclose(found, ends, atol=1e-3)
+    assert line.path.count("M") == line.path.count("L") == len(ends) // 2

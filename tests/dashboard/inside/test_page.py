@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard.inside.panel_texts import PANELS
-from tests.fixtures.pages import FLOWERS, run
+from dashboard.shared import cache
+from dashboard.shared.model_names import sample_images
+from swin_core.anatomy.internals import block_attention
+from swin_core.anatomy.structure import anatomy
+from swin_core.attribution.overlay import Look
+from swin_core.figures.viewer_payload import look_payload
+from tests.fixtures.pages import FLOWERS, run, shown
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
@@ -38,6 +46,15 @@ def figures(app: AppTest) -> list[dict[str, Any]]:
 
 def image(figure: dict[str, Any]) -> str:
     return next(str(trace["source"]) for trace in figure["data"] if trace["type"] == "image")
+
+
+def attention(app: AppTest) -> list[dict[str, Any]]:
+    """The attention maps: in the window, and rolled out."""
+    return list(shown(app, "attention_maps")["rows"][0]["cells"])
+
+
+def titles(app: AppTest) -> list[str]:
+    return [column["title"] for column in shown(app, "attention_maps")["columns"]]
 
 
 def test_first_view_shows_the_windows_of_a_shifted_block() -> None:
@@ -69,20 +86,44 @@ def test_every_panel_has_a_sentence_and_an_equation(title: str) -> None:
 
 def test_token_block_and_head_change_what_is_shown() -> None:
     app = opened(panel="Attention")
-    before = [image(figure) for figure in figures(app)[1:]]
+    before = attention(app)
     app.number_input(key="row").set_value(3)
     run(app)
-    moved = [image(figure) for figure in figures(app)[1:]]
-    assert before[0] != moved[0]
-    assert before[1] != moved[1]
+    moved = attention(app)
+    for number in range(2):
+        assert before[number]["map"] != moved[number]["map"]
+        assert before[number]["marks"] != moved[number]["marks"]
     app.session_state.head = "2"
     run(app)
-    assert [image(figure) for figure in figures(app)[1:]] != moved
-    assert "head 2" in said(app)
+    assert [cell["map"] for cell in attention(app)] != [cell["map"] for cell in moved]
+    assert titles(app)[0] == "In its window · Stage 1 block 2, head 2"
     app.selectbox(key="block").select("Stage 2 block 1")
     run(app)
     assert app.number_input(key="row").value == 2
-    assert "head 2" in said(app)
+    assert titles(app)[0] == "In its window · Stage 2 block 1, head 2"
+
+
+def test_the_viewer_holds_each_tokens_weight_and_takes_the_look_of_the_url() -> None:
+    """The weights are those of the block, summed head by head."""
+    app = opened(sample="cat", panel="Attention", row="5", column="4", opacity="30", colors="magma")
+    image = swin_core.read_image(sample_images()["cat"])
+    model = cache.classifier("first")
+    view = model.view(image)
+    whole = block_attention(model, view, anatomy(model).blocks[1].name)
+    expected = sum(whole.of((4, 3))[head] for head in range(len(whole.of((4, 3))))) / len(whole.of((4, 3)))
+    sent = attention(app)[0]["map"]
+    codes = np.frombuffer(base64.b64decode(sent["data"]), "<u2").reshape(16, 16)
+    values = sent["low"] + codes * (sent["high"] - sent["low"]) / 65535
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+    assert shown(app, "attention_maps")["look"] == {**look_payload(Look("magma", 0.3))}
+    assert not app.warning
+
+
+def test_relevance_is_drawn_by_the_viewer() -> None:
+    app = opened(panel="Relevance")
+    payload = shown(app, "relevance_maps")
+    assert [column["title"] for column in payload["columns"]] == ["Pixels", "Stage 1", "Stage 2", "Stage 3"]
+    assert all(cell["signed"] for cell in payload["rows"][0]["cells"])
 
 
 def test_a_link_restores_the_view() -> None:
@@ -90,7 +131,7 @@ def test_a_link_restores_the_view() -> None:
     app = opened(**query)
     assert (app.number_input(key="row").value, app.number_input(key="column").value) == (7, 2)
     assert app.selectbox(key="block").value == "Stage 2 block 2"
-    assert "head 3" in said(app)
+    assert "head 3" in titles(app)[0]
     assert not app.warning
 
 

@@ -1,0 +1,72 @@
+"""Maps that no grid holds, in Chromium: squares of a value each, marks over the image, and clicked places."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from swin_core.attribution.overlay import Look, overlay
+from swin_core.figures.viewer_payload import Mark, PanelMap, panel_payload, viewer_script, viewer_style
+from tests.fixtures.browser import browser
+
+__all__ = ["browser"]
+
+SIZE = 256
+SHOW = """async ({script, style, payload}) => {
+    document.body.innerHTML = `<style>${style}</style><div id="here"></div>`;
+    const url = URL.createObjectURL(new Blob([script], {type: 'text/javascript'}));
+    window.module = await import(url);
+    window.points = [];
+    window.mounted = module.mount(document.querySelector('#here'), payload, {onPoint: place => points.push(place)});
+    await Promise.all([...document.querySelectorAll('#here img')].map(one => one.src && one.decode()));
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+VALUES = np.random.default_rng(0).random((16, 16)).astype(np.float32)
+DIM = Mark("M0 0H1V1H0ZM0.25 0.25H0.75V0.75H0.25Z", fill="rgb(0 0 0 / 0.5)")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1300, "height": 900})
+    opened.set_content("<!DOCTYPE html><html lang='en'><body></body></html>")
+    maps = [PanelMap("dimmed", VALUES, 0.9, marks=(DIM,), nearest=True), PanelMap("share", VALUES, 1.0, share=True)]
+    payload = panel_payload(np.full((SIZE, SIZE, 3), 90, np.uint8), "photo", maps, Look())
+    opened.evaluate(SHOW, {"script": viewer_script(), "style": viewer_style(), "payload": payload})
+    yield opened
+    opened.close()
+
+
+def sheet(page: Page, column: int) -> np.ndarray:
+    source = page.evaluate(
+        "column => module.cellSheet(mounted.viewer.rows[0][column + 1]).toDataURL('image/png')", column
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB")).astype(int)
+
+
+def test_each_value_fills_its_square_and_marks_lie_over_it(page: Page) -> None:
+    whole = VALUES.repeat(SIZE // 16, 0).repeat(SIZE // 16, 1)
+    expected = overlay(np.full((SIZE, SIZE, 3), 90, np.uint8), whole, 0.9, Look()).astype(float)
+    outside = np.ones((SIZE, SIZE), bool)
+    outside[64:192, 64:192] = False
+    expected[outside] *= 0.5
+    assert np.abs(sheet(page, 0) - expected).mean() < 1
+
+
+def test_a_click_and_enter_tell_the_place_and_shares_are_read_in_percent(page: Page) -> None:
+    frames = page.locator(".frame")
+    box: Any = frames.nth(2).bounding_box()
+    frames.nth(2).click(position={"x": 0.3 * box["width"], "y": 0.6 * box["height"]})
+    frames.nth(2).press("ArrowRight")
+    frames.nth(2).press("Enter")
+    points = page.evaluate("points")
+    assert [points[0]["x"], points[0]["y"]] == pytest.approx([0.3, 0.6], abs=0.01)
+    assert [points[1]["x"], points[1]["y"]] == pytest.approx([0.32, 0.6], abs=0.01)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert frames.nth(2).locator(".chip").inner_text().endswith(" %")
