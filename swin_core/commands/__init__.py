@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train or fine-tune a model",
     "evaluate": "measure a model's accuracy on a data set",
     "trust": "rank attribution methods and layers on a data set",
+    "audit": "find what a model wrongly relies on in a whole data set",
     "models": "list the models, or add one with its class names and preprocessing",
     "runs": "list, stop, resume, rename or delete training runs",
     "data": "download the data sets",

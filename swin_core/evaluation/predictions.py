@@ -130,7 +130,7 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
     """
     if classifier.activation == "none":
         raise ConfigError(f"{classifier.name} is a regression and predicts no class; choose a classifier.")
-    truth, count = _truth(classifier, dataset), len(dataset)
+    truth, count = true_classes(classifier, dataset), len(dataset)
     kept = min(TOP, classifier.num_classes)
     predicted, top = np.full(count, -1, np.int64), np.full((count, kept), -1, np.int64)
     probabilities, loss = np.full((count, kept), np.nan, np.float32), np.full(count, np.nan, np.float32)
@@ -148,7 +148,8 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
     return Predictions(classifier.labels, truth, predicted, top, probabilities, loss)
 
 
-def _truth(classifier: Classifier, dataset: DataSet) -> np.ndarray:
+def true_classes(classifier: Classifier, dataset: DataSet) -> np.ndarray:
+    """Return the model's index of each image's true class, `(N,)` int64; -1 where the model does not know it."""
     matches = match_classes(dataset.classes, classifier.labels)
     # The last one is for images without labels, whose label is -1.
     return np.array([*(-1 if match is None else match for match in matches), -1], np.int64)[dataset.labels]
@@ -210,7 +211,7 @@ def read_cached(file: Path, classifier: Classifier, dataset: DataSet) -> Predict
     if not fits or any(((columns[name] < -1) | (columns[name] >= classes)).any() for name in ("predicted", "top")):
         log.warning("%s has the wrong shape or classes and is computed again", file)
         return None
-    return Predictions(classifier.labels, _truth(classifier, dataset), **columns)
+    return Predictions(classifier.labels, true_classes(classifier, dataset), **columns)
 
 
 def _write_cached(predictions: Predictions, file: Path) -> None:

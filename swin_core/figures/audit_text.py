@@ -1,0 +1,83 @@
+"""An audit in words: the headline of a finding, what each number means, and what was tested without a finding."""
+
+from swin_core.attribution.regions import Region
+from swin_core.audit.findings import Audit, Tested
+from swin_core.audit.interventions import Estimate
+from swin_core.figures.text import percent
+
+HOW = (
+    "Candidates are places where the relevance maps of a class, or of a group of its images, are strongest. Each was "
+    "pasted into images of other classes. The control is content of equal area from elsewhere in the same image."
+)
+"""What an audit does, in one paragraph."""
+
+
+def place(region: Region, frame: bool = False) -> str:
+    """Return where a region is: "the lower right corner", "the upper edge", "the border"."""
+    if frame:
+        return "the border"
+    left, top, right, bottom = region
+    across, down = (left + right) / 2, (top + bottom) / 2
+    if right - left > 0.9 or bottom - top > 0.9:
+        kind = "a horizontal line" if right - left > 0.9 else "a vertical line"
+        return f"{kind} at {percent(down if right - left > 0.9 else across)} of the image's side"
+    vertical = "upper" if down < 1 / 3 else "lower" if down > 2 / 3 else ""
+    horizontal = "left" if across < 1 / 3 else "right" if across > 2 / 3 else ""
+    if vertical and horizontal:
+        return f"the {vertical} {horizontal} corner"
+    return f"the {vertical or horizontal} edge" if vertical or horizontal else "the middle"
+
+
+def headline(finding: Tested) -> str:
+    """Return a finding in two sentences."""
+    where = place(finding.region, finding.frame) if finding.region else "no single place"
+    control = "" if finding.flip_control is None else f" (control: {percent(finding.flip_control.value)})"
+    return (
+        f"A region at {where} decides {finding.class_name!r} in {finding.images} of {finding.of_images} images. "
+        f"Pasted into other images it turns {percent(finding.flip.value)} of them into {finding.class_name!r}{control}."
+    )
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """Return a share with its interval: "83 % (79 to 87 %)"; "not measured" for None."""
+    if estimate is None:
+        return "not measured"
+    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f} %)"
+
+
+def measures(finding: Tested) -> list[tuple[str, str, str]]:
+    """Return name, value and control of what was measured, for a table."""
+    pasted, removed = "Pasted into images of other classes: share that becomes the class", "fall of p(class)"
+    return [
+        (pasted, with_interval(finding.flip), with_interval(finding.flip_control)),
+        (
+            f"Removed from the class's images: {removed}",
+            with_interval(finding.drop),
+            with_interval(finding.drop_control),
+        ),
+    ]
+
+
+def conclusion(audit: Audit) -> str:
+    """Return what the audit as a whole says."""
+    count = len(audit.findings)
+    tested = count + len(audit.tested)
+    if not tested:
+        return f"Nothing could be tested on {audit.images:,} images."
+    points = f"{100 * (audit.smallest_effect or 0):.0f}"
+    smallest = f"An effect of {points} percentage points or more would have been found in each class."
+    what = f"{tested} candidates in {audit.images:,} images"
+    if count:
+        return f"{count} of {what} {'decides' if count == 1 else 'decide'} predictions. {smallest}"
+    return f"None of {what} decides predictions. {smallest}"
+
+
+def lines(audit: Audit) -> list[str]:
+    """Return the audit as lines of text."""
+    text = [f"skipped: {file}" for file in audit.skipped]
+    text += [f"not tested: {name}: {reason}" for name, reason in audit.untested.items()]
+    text.append(f"{audit.model} on {audit.data}, split {audit.split}: {conclusion(audit)}")
+    for number, finding in enumerate(audit.findings, start=1):
+        text += ["", f"{number}. {headline(finding)}"]
+        text += [f"   {name}: {value}; control {control}" for name, value, control in measures(finding)]
+    return text

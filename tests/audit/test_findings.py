@@ -1,0 +1,171 @@
+"""The audit from a folder to findings, with a model whose decision is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.optimize import brentq
+
+from swin_core.audit import Audit, audit, findings, maps
+from swin_core.audit.candidates import Candidate, frame
+from swin_core.data.folders import image_folder, open_folder
+from swin_core.errors import ConfigError, DataError
+from swin_core.zoo.classifier import Classifier
+from tests.fixtures.audit import CLASSES, CORNER, corner_model, write_images
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("audit") / "images")
+
+
+@pytest.fixture(scope="module")
+def found(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return audit(corner_model(), image_folder(images), root=tmp_path_factory.mktemp("cache"))
+
+
+def test_the_corner_that_decides_is_the_one_finding(found: Audit) -> None:
+    (finding,) = found.findings
+    assert (finding.class_name, finding.kind, finding.region) == ("marked", "place", CORNER)
+    assert finding.flip.value == 1.0  # the model's rule, on whatever image
+    assert finding.flip_control is not None
+    assert finding.flip_control.value == 0.0
+    assert finding.images == finding.of_images == 24
+    assert set(finding.names) == {f"marked/{number:02}.png" for number in range(24)}
+    assert finding.drop is not None
+    assert finding.drop_control is not None
+    assert finding.drop.low > 0.5 > finding.drop_control.high
+    assert not any(candidate.passes for candidate in found.tested)
+    assert {candidate.class_name for candidate in found.tested} >= {"blue", "green"}
+
+
+def test_the_json_has_the_promised_keys(found: Audit) -> None:
+    values = json.loads(json.dumps(found.to_dict()))
+    assert set(values) >= {"findings", "tested", "model", "data", "split", "images", "skipped", "smallest_effect"}
+    for finding in values["findings"]:
+        assert {"class", "kind", "region", "images"} <= set(finding)
+        for effect in ("flip", "flip_control", "drop", "drop_control", "effect"):
+            low, high = finding[f"{effect}_interval"]
+            assert low <= finding[effect] <= high
+
+
+def test_a_mark_that_the_model_does_not_use_is_no_finding(images: Path, tmp_path: Path) -> None:
+    assert audit(corner_model(looks=False), image_folder(images), root=tmp_path).findings == ()
+
+
+def test_a_mark_in_all_classes_alike_is_no_finding(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", marked=CLASSES)
+    found = audit(corner_model(looks=False), image_folder(folder), root=tmp_path / "cache")
+    assert found.findings == ()
+    assert found.tested
+
+
+def test_a_stopped_audit_resumes_and_finds_the_same(
+    found: Audit, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "CHUNK", 20)
+    computed: list[int] = []
+    compute = maps._compute
+
+    def counted(classifier: Classifier, dataset: object, truth: np.ndarray, tick: Callable[[int], None]) -> object:
+        computed.append(len(truth))
+        return compute(classifier, dataset, truth, tick)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(maps, "_compute", counted)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(at: tuple[str, int]) -> Callable[[str, int, int], None]:
+        def progress(what: str, done: int, total: int) -> None:
+            if (what, done) == at:
+                raise Stopped
+
+        return progress
+
+    for at in (("images", 60), ("candidates", 3)):
+        with pytest.raises(Stopped):
+            audit(corner_model(), image_folder(images), root=tmp_path, progress=stop(at))
+    assert computed == [20, 20, 20, 20, 12]  # the third part was stopped and is computed again
+    again = audit(corner_model(), image_folder(images), root=tmp_path)
+    assert computed == [20, 20, 20, 20, 12]
+    assert again.to_dict() == found.to_dict()
+
+
+def test_a_damaged_part_of_the_cache_is_computed_again(found: Audit, images: Path, tmp_path: Path) -> None:
+    audit(corner_model(), image_folder(images), root=tmp_path)
+    (file,) = tmp_path.rglob("maps-*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    assert audit(corner_model(), image_folder(images), root=tmp_path).to_dict() == found.to_dict()
+
+
+def test_files_that_are_no_images_are_named_and_left_out(found: Audit, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images")
+    whole = (folder / "blue" / "00.png").read_bytes()
+    (folder / "blue" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "blue" / "notes.txt").write_text("no image")
+    Image.new("RGB", (90, 50), "blue").save(folder / "blue" / "wide.png")
+    with_faults = audit(corner_model(), image_folder(folder), root=tmp_path / "cache")
+    assert sorted(line.split()[0] for line in with_faults.skipped) == ["blue/cut.png", "blue/notes.txt"]
+    assert with_faults.images == found.images + 1
+    assert [finding.region for finding in with_faults.findings] == [CORNER]
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "reason"),
+    [
+        (("marked",), 24, "there are 0 of the 8 images of other classes that a test needs"),
+        (("marked", "blue"), 1, "it has 1 of the 8 images that a test needs"),
+    ],
+)
+def test_too_few_images_are_said_and_not_tested(
+    classes: tuple[str, ...], count: int, reason: str, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "images", count)
+    for name in set(CLASSES) - set(classes):
+        for file in (folder / name).iterdir():
+            file.unlink()
+        (folder / name).rmdir()
+    found = audit(corner_model(), image_folder(folder), root=tmp_path / "cache")
+    assert found.untested == dict.fromkeys(sorted(classes), reason)
+    assert (found.findings, found.tested, found.smallest_effect) == ((), (), None)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_without_class_folders_the_predictions_are_the_classes(found: Audit, images: Path, tmp_path: Path) -> None:
+    for file in images.rglob("*.png"):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        (tmp_path / "flat" / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
+    flat = audit(corner_model(), open_folder(tmp_path / "flat"), root=tmp_path / "cache")
+    assert [(finding.class_name, finding.region) for finding in flat.findings] == [("marked", CORNER)]
+
+
+def test_what_cannot_be_audited_is_refused(images: Path, tmp_path: Path) -> None:
+    classifier = corner_model()
+    regression = Classifier(classifier.model, CLASSES, 0.0, 1.0, 32, name="ages", activation="none")
+    with pytest.raises(ConfigError, match="ages is a regression and has no classes to audit"):
+        audit(regression, image_folder(images), root=tmp_path)
+    folder = tmp_path / "broken" / "blue"
+    folder.mkdir(parents=True)
+    whole = next(images.rglob("*.png")).read_bytes()
+    for number in range(2):
+        (folder / f"{number}.png").write_bytes(whole[:200])
+    with pytest.raises(DataError, match="none of the 2 images of broken can be read"):
+        audit(classifier, image_folder(folder.parent), root=tmp_path)
+
+
+def test_the_smallest_effect_is_where_the_interval_just_clears_the_threshold() -> None:
+    groups, predicted = np.repeat([0, 1], 50), np.repeat([0, 1], 50)
+    known = maps.RelevanceMaps(groups, predicted, np.ones((100, 16, 16), np.float16))
+    candidates = [Candidate(0, "place", known.members(0), frame(), 1.0)] * 10
+    z = 2.807033768343811  # of the two-sided normal interval with an error of 0.05 / 10
+    expected = brentq(lambda e: e - z * math.sqrt(e * (1 - e) / 50) - findings.LEAST_EFFECT, 0.151, 0.999)
+    assert findings.smallest_effect(candidates) == pytest.approx(expected)

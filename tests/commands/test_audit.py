@@ -1,0 +1,70 @@
+"""`swinlens audit`: text, JSON and the report, and one line for each error."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from swin_core.commands.audit import main
+from tests.fixtures.audit import CORNER, write_images
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SWIN_CACHE_ROOT", str(tmp_path / "cache"))
+    path = tmp_path / "corner.py"
+    path.write_text("from tests.fixtures.audit import corner_model\n\ndef load():\n    return corner_model()\n")
+    return str(path)
+
+
+def test_the_finding_is_told_written_and_drawn(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, page, values = write_images(tmp_path / "images", 12), tmp_path / "report.html", tmp_path / "found.json"
+    assert main([model, "--data", str(folder), "--out", str(page), "--json", str(values)]) == 0
+    told = capsys.readouterr().out
+    assert "1. A region at the lower right corner decides 'marked' in 12 of 12 images. Pasted into other" in told
+    found = json.loads(values.read_text())
+    (finding,) = found["findings"]
+    assert (finding["class"], finding["kind"], tuple(finding["region"])) == ("marked", "place", CORNER)
+    assert (finding["images"], finding["flip"], finding["flip_control"]) == (12, 1.0, 0.0)
+    assert finding["drop"] > 0.5 > finding["drop_control"]
+    text = page.read_text()
+    assert "A region at the lower right corner decides &#39;marked&#39; in 12 of 12 images" in text
+    assert text.count("<img ") == 1 + 8  # the mean map, and eight of the images
+    assert "marked/00.png" in text
+    assert not re.search(r"<script|https?://", text)
+
+
+def test_nothing_found_is_said_with_what_was_tested(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_images(tmp_path / "images", 12, marked=())
+    assert main([model, "--data", str(folder), "--out", str(tmp_path / "report.html")]) == 0
+    assert re.search(
+        r"None of \d+ candidates in 36 images decides predictions. "
+        r"An effect of \d+ percentage points or more would have been found in each class.",
+        capsys.readouterr().out,
+    )
+    assert "Tested without a finding" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "there is no folder 'nowhere'"),
+        (["--out", "no/such/folder/report.html"], "cannot be written"),
+        (["--split", "test"], "has no split 'test'"),
+    ],
+)
+def test_one_line_for_what_is_wrong(
+    arguments: list[str], message: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_images(tmp_path / "images", 1)
+    assert main([model, "--data", str(folder), *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("swinlens audit: ")
+    assert message in line
