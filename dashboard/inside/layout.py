@@ -29,6 +29,9 @@ STYLE = f"""<style>
 .strip.wide figure {{ flex-basis: 150px; max-width: 300px; }}
 .strip.wide .title {{ font-weight: 650; }}
 .strip img {{ display: block; width: 100%; height: auto; margin-bottom: 5px; border-radius: 3px; }}
+.strip .shown {{ position: relative; }}
+.strip .row {{ position: absolute; left: 4px; top: 4px; padding: 0 7px; border-radius: 9px; }}
+.strip .row {{ background: rgb(12 16 22 / 0.82); color: #FFFFFF; }}
 .strip img {{ image-rendering: pixelated; outline: 3px solid transparent; }}
 .strip figure.here img {{ outline-color: #2F86C1; }}
 .strip figure.here figcaption {{ font-weight: 650; }}
@@ -78,8 +81,22 @@ def show_strip(kind: str, name: str, items: Sequence[str]) -> None:
     st.html(f'<div class="strip {kind}" tabindex="0" role="group" aria-label="{name}">{"".join(items)}</div>')
 
 
-def strip_item(images: dict[str, np.ndarray], title: str, text: str, chosen: bool = False) -> str:
-    """Return the HTML of one item of a strip: images, `(h, w, 3)` uint8, by alternative text, above a caption."""
-    tags = "".join(f'<img src="{image_uri(image, "PNG")}" alt="{escape(alt)}">' for alt, image in images.items())
+def strip_item(
+    images: dict[str, np.ndarray], title: str, text: str, chosen: bool = False, rows: Sequence[str] = ()
+) -> str:
+    """Return the HTML of one item of a strip: images above a caption.
+
+    Args:
+        images: `(h, w, 3)` uint8, by alternative text.
+        title: first line of the caption.
+        text: the rest of it.
+        chosen: whether it is marked.
+        rows: what each image shows, written into its corner; the same in all items, as their images form rows.
+    """
+    labels = [f'<span class="row" aria-hidden="true">{escape(row)}</span>' for row in rows] or [""] * len(images)
+    tags = "".join(
+        f'<div class="shown"><img src="{image_uri(image, "PNG")}" alt="{escape(alt)}">{label}</div>'
+        for (alt, image), label in zip(images.items(), labels, strict=True)
+    )
     caption = f'<span class="title">{escape(title)}</span><br>{escape(text)}'
     return f"<figure{' class=here' if chosen else ''}>{tags}<figcaption>{caption}</figcaption></figure>"

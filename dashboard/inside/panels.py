@@ -90,7 +90,9 @@ def _show_attention(context: PanelContext) -> None:
     ]
     choose = partial(choose_token_at, context.block.grid, token, size)
     _show_maps(context, maps, "attention_maps", (*borders[1:], *mark), choose)
-    st.markdown("**Each head** within the window, as the block computes it; one scale for all heads.")
+    st.markdown(
+        f"**Each head of {context.block.title}** within the window, as it computes it; one scale for all heads."
+    )
     row, column = positions.position_of(context.token)
     cell = (row % attention.in_window.shape[1], column % attention.in_window.shape[2])
     top = float(attention.in_window.max())
@@ -151,7 +153,7 @@ def _show_bias(context: PanelContext) -> None:
     with left, square("bias"):
         st.plotly_chart(bias_figure(values), height="stretch", config=CONFIG, alt=f"Relative position bias, {name}")
     with right:
-        st.markdown("**All heads**, each on its own scale from blue to orange.")
+        st.markdown(f"**All heads of {context.block.title}**, each on its own scale from blue to orange.")
         notes = [f"{head.min():+.2f} to {head.max():+.2f}" for head in maps]
         _show_heads([signed_colours(head) for head in maps], context.head, notes)
 
@@ -166,10 +168,11 @@ def _show_features(context: PanelContext) -> None:
         magnitude = sequential_colours(stage.magnitude, float(stage.magnitude.max()))
         items.append(
             strip_item(
-                {f"{title}: magnitude": magnitude, f"{title}: principal components": stage.colours},
+                {f"{title}: strength": magnitude, f"{title}: kind": stage.colours},
                 title,
                 f"{height} x {width}, {stage.channels} channels; the colours hold {percent(stage.explained)} of the "
                 "variance",
+                rows=("strength", "kind"),
             )
         )
     show_strip("wide", "Stages", items)

@@ -16,6 +16,7 @@ from dashboard.inside.drawing import (
 )
 from dashboard.inside.layout import show_image, show_strip, strip_item
 from dashboard.inside.plotly_figures import Lines, image_figure, token_outline
+from dashboard.inside.shift import show_shift
 from swin_core.anatomy.structure import PADDING, WindowPositions
 from swin_core.figures.text import percent
 from swin_core.models.windows import Pair
@@ -61,6 +62,8 @@ def show_windows(context: PanelContext) -> None:
             _show_own_window(context, positions)
     if "Mask" in layers:
         _show_masks(context, positions)
+    if block.shifted and block.mixer == "attention":
+        show_shift(context)
 
 
 def _token_edges(grid: Pair, token: Pair, size: Pair) -> Segments:

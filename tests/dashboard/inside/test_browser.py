@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+import swin_core
+from dashboard.inside.drawing import rolled_view
+from dashboard.shared.model_names import sample_images
+from swin_core.anatomy.structure import anatomy
 from tests.fixtures.browser import (
     NARROW,
     SUBPAGE,
@@ -20,6 +28,7 @@ from tests.fixtures.browser import (
     boxes,
     browser,
     dashboard,
+    findings,
     visible,
     windows,
 )
@@ -149,3 +158,42 @@ def test_a_look_is_dragged_without_a_message_and_the_crosshair_is_linked(visit: 
     page.locator(f"{MAPS} .frame").nth(0).hover(position={"x": 40, "y": 40})
     expect(page.locator(f"{MAPS} .frame.crossed")).to_have_count(3)
     expect(page.locator(f"{MAPS} .frame").nth(1).locator(".chip")).to_contain_text("%")
+
+
+def test_the_shift_is_stepped_by_keys_to_the_map_as_it_is_computed(visit: Open) -> None:
+    """The third step is the image rolled as the block rolls it; without motion each step is there at once."""
+    page = visit({"panel": "Windows", "block": "Stage 2 block 2"})
+    page.emulate_media(reduced_motion="reduce")
+    figure = page.locator(".shift-figure")
+    words = figure.get_by_role("status")
+    expect(words).to_contain_text("1 of 4")
+    for key in ("ArrowRight", "ArrowRight"):
+        figure.press(key)
+    expect(words).to_contain_text("3 of 4")
+    source = figure.locator("canvas").evaluate("canvas => canvas.toDataURL('image/png')")
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB")).astype(int)
+    model = swin_core.load("swin_micro_flowers")
+    block = next(block for block in anatomy(model).blocks if block.title == "Stage 2 block 2")
+    view = model.view(swin_core.read_image(sample_images()["cat"]))
+    rolled = rolled_view(view, block.positions(), anatomy(model).token_size(block))
+    expected = np.asarray(Image.fromarray(rolled).resize(seen.shape[1::-1], Image.Resampling.NEAREST))
+    assert np.median(np.abs(seen - expected).max(-1)) <= 2  # lines are drawn over the rest
+    assert (np.abs(seen - expected).max(-1) > 8).mean() < 0.1
+    figure.press("End")
+    expect(words).to_contain_text("4 of 4")
+    figure.get_by_role("button", name="Play").click()
+    expect(words).to_contain_text("1 of 4")
+    expect(words).to_contain_text("2 of 4")
+    figure.get_by_role("button", name="Pause").click()
+    expect(figure.get_by_role("button", name="Play")).to_be_visible()
+    assert findings(page, ".st-key-shift") == []
+
+
+def test_the_shift_moves_step_by_step(visit: Open) -> None:
+    page = visit({"panel": "Windows", "block": "Stage 2 block 2"})
+    canvas = page.locator(".shift-figure canvas")
+    drawings = [canvas.evaluate("canvas => canvas.toDataURL()")]
+    page.locator(".shift-figure").get_by_role("button", name="Next").click()
+    between = "canvas => new Promise(done => setTimeout(() => done(canvas.toDataURL()), 500))"
+    drawings += [canvas.evaluate(between), canvas.evaluate(between.replace("500", "1500"))]
+    assert len(set(drawings)) == 3
