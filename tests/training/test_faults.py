@@ -31,7 +31,7 @@ __all__ = ["pictures", "shell"]
 @pytest.fixture(scope="module")
 def config(pictures: Path) -> TrainConfig:
     """Return a config with enough epochs to interrupt the run."""
-    return small(pictures, epochs=40)
+    return small(pictures, epochs=20)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
 def epochs_done(run: Path, count: int = 1) -> None:
     """Wait until some epochs are finished and saved."""
     eventually(
-        lambda: runs.read_status(run).get("epoch", 0) >= count and (run / "checkpoints" / "last.pt").exists(), 120
+        lambda: runs.read_status(run).get("epoch", 0) >= count and (run / "checkpoints" / "last.pt").exists(), 200
     )
 
 
@@ -61,7 +61,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(shell: Shell, config: TrainConf
     victim = shell.worker(1)
     assert victim is not None
     victim.kill()
-    assert launcher.wait(60) == 1
+    assert launcher.wait(200) == 1
     told, reason = state(run)
     assert told == "failed"
     assert reason.startswith("process 1 of 2 was killed by SIGKILL")
@@ -82,7 +82,7 @@ def test_a_run_restarts_after_a_rank_died(rank: int, shell: Shell, config: Train
     victim = shell.worker(rank)
     assert victim is not None
     victim.kill()
-    assert launcher.wait(120) == 0, shell.said()
+    assert launcher.wait(200) == 0, shell.said()
     assert state(run) == ("finished", "")
     assert_same_figures(run, whole)
     assert (run / "log.txt").read_text().count("finished") == 1
@@ -111,13 +111,13 @@ def test_two_ranks_stop_and_resume(shell: Shell, config: TrainConfig, whole: Pat
     steps = 0
     for way in ("file", "signal"):
         launcher = shell.begin(TRAIN, "--run", str(run))
-        eventually(lambda: runs.read_status(run).get("state") == "running", 60)
+        eventually(lambda: runs.read_status(run).get("state") == "running", 200)
         epochs_done(run, steps // 3 + 1)
         if way == "file":
             (run / "stop").touch()
         else:
             launcher.send_signal(signal.SIGTERM)
-        assert launcher.wait(30) == 0, shell.said()
+        assert launcher.wait(200) == 0, shell.said()
         assert shell.programs() == []
         assert state(run) == ("stopped", "")
         assert steps < runs.read_status(run)["step"] < 3 * config.epochs
@@ -220,7 +220,7 @@ def test_killed_at_any_moment_the_newest_checkpoint_loads(config: TrainConfig, w
     run = runs.create(config.to_dict(), tmp_path)
     last, draw = run / "checkpoints" / "last.pt", random.Random(0)
     reached = []
-    for _ in range(8):
+    for _ in range(5):
         child = context.Process(target=train_alone, args=(config, run))
         child.start()
         begun = last.stat().st_mtime_ns if last.exists() else 0

@@ -170,7 +170,9 @@ def test_bodies_above_the_limit_are_refused(
     cookie = cookie_line(inside) if logged_in else b""
     before = held(demo.folder)
     status = send(demo, path, kind + cookie + framing, wire)
-    assert status in (0, 400, 401, 413, 422), status
+    # Without a length the body is empty, and the server reads what follows as a request of its own.
+    empty = (200,) if name == "no length" else ()
+    assert status in (0, 400, 401, 413, 422, *empty), status
     if name == "chunked" and logged_in:
         assert status == 413
     assert held(demo.folder) - before < 2**20
