@@ -102,7 +102,7 @@ def bundle(
         "epochs": epochs,
         "evaluation": evaluation.to_dict(),
     }
-    write_file(assets / f"{name}.json", (json.dumps(facts) + "\n").encode())
+    write_file(assets / f"{name}.json", (json.dumps(facts, separators=(",", ":")) + "\n").encode())
     card = assets / f"{name}.md"
     write_file(card, _card(facts, evaluation).encode())
     return card

@@ -73,15 +73,15 @@ def test_the_documented_command_listens_on_this_machine_only(dashboard: Server) 
     assert set(listening) == {"127.0.0.1"}
 
 
-def test_first_view_is_four_classes_by_the_model_that_knows_them(visit: Open) -> None:
+def test_first_view_is_four_classes_by_the_models_that_know_them(visit: Open) -> None:
     page = visit()
     text = " ".join(captions(page))
-    for words in ("Swin XS", "cat.jpg", "dog.jpg", "rose.jpg", "tulip.jpg"):
+    for words in ("Swin XS", "Swin XS, no shift", "cat.jpg", "dog.jpg", "rose.jpg", "tulip.jpg"):
         assert words in text
-    assert text.count("right") == 4
+    assert text.count("right") == 8
     expect(page.get_by_text("Bright areas raised the score")).to_be_visible()
     expect(page.get_by_text("Agreement of the maps")).to_be_visible()
-    cells = boxes(page, ".viewer .frame", 4 * 2)
+    cells = boxes(page, ".viewer .frame", 4 * 3)
     for cell in cells:
         assert cell["width"] == pytest.approx(cell["height"], abs=1)
         assert cell["width"] == pytest.approx(cells[0]["width"], abs=1)
