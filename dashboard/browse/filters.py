@@ -18,7 +18,19 @@ from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from dashboard.shared.notices import set_notice
 from dashboard.shared.url_state import choose_from_list, set_url_list, unknown_values
 from swin_core.data.catalog import Catalog
-from swin_core.evaluation.selection import ANY, OTHER, SHOWN, SORTS, ImageQuery, class_choice, class_choices
+from swin_core.evaluation.selection import (
+    ALL,
+    ANY,
+    DISAGREE,
+    OTHER,
+    RIGHT,
+    SHOWN,
+    SORTS,
+    WRONG,
+    ImageQuery,
+    class_choice,
+    class_choices,
+)
 from swin_core.system.cache import LRUCache
 
 ALL_SPLITS = "all splits"
@@ -104,15 +116,16 @@ def choose_filter(data: BrowsedData, models: ModelChoice, ignored: list[str]) ->
     choices = class_choices(data.catalog)
     words = spaced if len(set(map(spaced, choices))) == len(choices) else str
     truth = _select("Class", choices, "class", ignored, words=words) if data.catalog.classes else ANY
-    predicted, show = ANY, SHOWN[0]
+    predicted, show = ANY, ALL
     if models.first is not None:
         if data.catalog.classes:
             predicted = _select("Predicted class", [ANY, OTHER, *choices[1:]], "predicted", ignored, words=words)
-            show = _select("Show", SHOWN if models.second else SHOWN[:3], "show", ignored)
+            show = _select("Show", SHOWN if models.second else (ALL, RIGHT, WRONG), "show", ignored)
         else:
             classifier = cache.loaded_classifier(models.first)
             labels = [ANY, *map(class_choice, classifier.labels if classifier else ())]
             predicted = _select("Predicted class", labels, "predicted", ignored)
+            show = _select("Show", (ALL, DISAGREE), "show", ignored) if models.second else ALL
     orders = SORTS if data.catalog.classes else SORTS[:4]
     order = _select("Order", orders if models.first else SORTS[:2], "sort", ignored)
     return ImageQuery(search, truth, predicted, show, order)
@@ -144,12 +157,12 @@ def _reset_filters() -> None:
     for collection in data_sets():
         if collection.name == st.session_state.data:
             st.session_state.split = collection.splits[0]
-    st.session_state.update({"class": ANY, "predicted": ANY, "show": SHOWN[0], "search": "", "page": 1})
+    st.session_state.update({"class": ANY, "predicted": ANY, "show": ALL, "search": "", "page": 1})
     for key in ("judge", "versus"):
         set_url_list(key, [])
 
 
-def show_images(truth: str = ANY, predicted: str = ANY, show: str = SHOWN[0], sort: str = SORTS[0]) -> None:
+def show_images(truth: str = ANY, predicted: str = ANY, show: str = ALL, sort: str = SORTS[0]) -> None:
     """Open the sheet with these filters. To be called in a callback, before the widgets are drawn."""
     filters = {"class": truth, "predicted": predicted, "show": show, "sort": sort, "search": "", "page": 1}
     for key, value in {**filters, "view": TABS[0]}.items():

@@ -9,10 +9,9 @@ from dashboard.browse.filters import ModelChoice
 from dashboard.browse.matching import ByHand
 from dashboard.browse.tiles import BrowsedData, class_words
 from dashboard.shared import cache
-from dashboard.shared.mean_map import COUNTS, sample, show_mean
+from dashboard.shared.mean_map import COUNTS, sample, show_means
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import unknown_values
-from swin_core.attribution.overlay import Look
 from swin_core.class_names import candidates
 from swin_core.errors import SwinError
 from swin_core.evaluation.selection import CatalogPredictions
@@ -24,7 +23,6 @@ def show_mean_map(
     models: ModelChoice,
     results: Sequence[CatalogPredictions],
     by_hand: ByHand,
-    look: Look,
     ignored: list[str],
 ) -> None:
     """Draw the mean map of each chosen model over a sample of the images `rows`, `(n,)`.
@@ -66,16 +64,7 @@ def show_mean_map(
         "these images."
     )
     names = [model for model in (models.first, models.second) if model is not None]
-    slots = []
-    for column, title in zip(st.columns(2), models.titles, strict=False):
-        column.markdown(f"**{escape_markdown(title)}**")
-        slots.append(column.empty())
-    for slot, model in zip(slots, names, strict=False):
-        index = _index(model, labels[target])
-        if index is None:
-            slot.caption(escape_markdown(f"This model has no class {words[target]}."))
-        else:
-            show_mean(slot, model, data.catalog, chosen, index, look)
+    show_means({model: _index(model, labels[target]) for model in names}, data.catalog, chosen)
 
 
 def _likely(

@@ -16,7 +16,7 @@ from dashboard.shared.theme import escape_markdown
 from swin_core.class_names import match_classes
 from swin_core.errors import DataError, SwinError, TargetError
 from swin_core.evaluation.predictions import Predictions
-from swin_core.evaluation.selection import CONFIDENT, RIGHT_HERE, WRONG, WRONG_BOTH, WRONG_HERE, CatalogPredictions
+from swin_core.evaluation.selection import COMPARING, CONFIDENT, WRONG, CatalogPredictions, compared
 from swin_core.zoo.load import available, bundled_metadata
 
 POLL_SECONDS = 1.0
@@ -165,19 +165,14 @@ def show_trained(data: BrowsedData, models: ModelChoice) -> None:
 
 
 def show_comparison(results: Sequence[CatalogPredictions]) -> None:
-    """Show how often the two models disagree or are both wrong, as buttons that open these images."""
+    """Show how often the two models disagree and which of them is right, as buttons that open these images."""
     if len(results) < 2:
         return
-    first, second = results[0].predictions, results[1].predictions
-    first_wrong, second_wrong = first.counted & ~first.right, second.counted & ~second.right
-    cases = {
-        RIGHT_HERE: ("A right, B wrong", first.right & second_wrong),
-        WRONG_HERE: ("A wrong, B right", first_wrong & second.right),
-        WRONG_BOTH: ("Both wrong", first_wrong & second_wrong),
-    }
+    cases = COMPARING if results[0].catalog.classes else COMPARING[:1]
     with st.container(horizontal=True):
-        for show, (text, images) in cases.items():
-            st.button(f"{text}: {images.sum():,}", on_click=show_images, kwargs={"show": show}, key=f"open {show}")
+        for show in cases:
+            count = int(compared(show, *results).sum())
+            st.button(f"{show}: {count:,}", on_click=show_images, kwargs={"show": show}, key=f"open {show}")
 
 
 def show_skipped(data: BrowsedData) -> None:

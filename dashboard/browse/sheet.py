@@ -1,50 +1,47 @@
-"""The sample sheet of the Browse page: a page of images that can be picked, with or without heat maps."""
+"""The sample sheet of the Browse page: a page of images that open and can be picked, with or without heat maps."""
 
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from importlib.resources import files
 
 import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.browse.filters import PAGE_SIZES, ModelChoice, toggle_in_tray
-from dashboard.browse.tiles import BrowsedData, Tile, add_predictions, class_words, heat_maps, plain_tiles, verdict
+from dashboard.browse.large_view import open_large, show_large
+from dashboard.browse.tiles import BrowsedData, Tile, add_predictions, heat_maps, plain_tiles
 from dashboard.shared import cache
 from dashboard.shared.datasets import find_image
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY, set_tray, tray
+from dashboard.shared.look import held_look, set_look
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import invalid_number
+from dashboard.shared.viewer import viewer_module, with_look
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.methods import METHODS
-from swin_core.attribution.overlay import Look
 from swin_core.errors import DataError, SwinError
 from swin_core.evaluation.selection import CatalogPredictions
-from swin_core.figures.text import percent
+from swin_core.figures.grid import MapCell, MapGrid, MapRow
+from swin_core.figures.viewer_payload import viewer_payload, viewer_style
 
 HEAT_MAPS_AT_MOST = PAGE_SIZES[0]
 LEAST_TILE = 104
 """Least width of a tile in pixels: nine side by side at 1,440, three on a phone."""
-# A click must not move the images: the empty tray is as high as a full one, and the details of the clicked image stick
-# to the bottom of the window.
+KEY = "sheet"
+# A click must not move the images: the empty tray is as high as a full one.
 _STYLE = """<style>
 .st-key-tray { min-height: 2.5rem; }
-:has(> .st-key-details) { position: sticky; bottom: 0.75rem; z-index: 2; }
-.st-key-details {
-  max-height: min(45vh, 16rem); overflow: auto;
-  background: light-dark(#FFFFFF, #12161C); box-shadow: 0 2px 14px rgb(0 0 0 / 0.25);
-}
 </style>"""
 
-_HERE = Path(__file__).parent
+_HERE = files("dashboard.browse")
 _gallery = st.components.v2.component(
     "swinlens_gallery",
     html='<ul id="sheet">\n</ul>',
-    css=(_HERE / "gallery.css").read_text(encoding="utf-8"),
-    js=(_HERE / "gallery.js").read_text(encoding="utf-8"),
+    css=viewer_style() + (_HERE / "gallery.css").read_text("utf-8"),
+    js=viewer_module(_HERE / "gallery.js"),
 )
 
 
@@ -58,7 +55,7 @@ def show_tray() -> None:
         elif picked:
             st.markdown(f"**{_count_images(len(picked))} in the tray**")
         else:
-            st.caption(f"Click up to {MAX_IMAGES} images to put them into the tray and open them on another page.")
+            st.caption(f"Click an image to see it large; tick up to {MAX_IMAGES} to open them on another page.")
         if picked:
             # Links, since `st.switch_page` would remove all choices from the URL.
             st.page_link("views/compare.py", label="To Compare", icon=":material/compare:")
@@ -80,45 +77,78 @@ def show_sheet(
     rows: np.ndarray,
     models: ModelChoice,
     results: Sequence[CatalogPredictions],
-    look: Look | None,
+    maps: bool,
     ignored: list[str],
 ) -> None:
-    """Draw one page of the images `rows`, `(n,)`, with the predictions that are ready.
+    """Draw one page of the images `rows`, `(n,)`, with the predictions that are ready, and heat maps if `maps`.
 
-    `look` is that of the heat maps, or None for plain images. `ignored` receives a warning if the URL names a page that
-    does not exist.
+    `ignored` receives a warning if the URL names a page that does not exist.
     """
     if not len(rows):
         st.info(
             "No image matches all filters: widen the class, the search or what is shown.", icon=":material/search_off:"
         )
         return
-    size, page = _choose_page(data, rows, look is not None, ignored)
+    size, page = _choose_page(data, rows, maps, ignored)
     page_rows = [int(row) for row in rows[(page - 1) * size : page * size]]
     tiles = plain_tiles(data, page_rows)
     for tile, row in zip(tiles, page_rows, strict=True):
         if results:
             add_predictions(tile, row, results)
-        tile["picked"] = tile["name"] in tray()
-    status, sheet = st.empty(), st.empty()
-    if look is not None and results and models.first:
-        _add_heat_maps(tiles, data, page_rows, models, results[0], look, status, sheet)
-    _draw_tiles(sheet, data, tiles, "sheet")
-    _show_details(data, models, results)
+    is_shown = KEY in st.session_state  # by the last run of the page: it stays until this one is ready
+    status, place = st.empty(), st.empty()
+    grid = None
+    if maps and results:
+        if not is_shown:
+            with place:
+                _draw_tiles(data, tiles, None, f"{KEY}_before")
+        grid = _map_grid(tiles, data, page_rows, models, results, status)
+    with place:
+        _show_tiles(data, tiles, grid)
+    show_large(data, rows, models, size, ignored)
 
 
-def _draw_tiles(container: DeltaGenerator, data: BrowsedData, tiles: list[Tile], key: str) -> None:
-    def toggle() -> None:
+@st.fragment
+def _show_tiles(data: BrowsedData, tiles: list[Tile], grid: MapGrid | None) -> None:
+    """Draw the tiles; a change of the look runs this alone."""
+    if st.session_state.pop("sheet_acted", False):
+        st.rerun()
+    _draw_tiles(data, tiles, grid, KEY)
+
+
+def _draw_tiles(data: BrowsedData, tiles: list[Tile], grid: MapGrid | None, key: str) -> None:
+    def pick() -> None:
         if name := st.session_state[key].toggled:
             toggle_in_tray(str(name))
-            st.session_state.clicked = str(name)
+            st.session_state.sheet_acted = True
 
-    with container:
-        _gallery(
-            data={"tiles": tiles, "title": f"Images of {data.collection.title}", "least": LEAST_TILE},
-            key=key,
-            on_toggled_change=toggle,
-        )
+    def open_tile() -> None:
+        if name := st.session_state[key].opened:
+            open_large(str(name))
+            st.session_state.sheet_acted = True
+
+    picked = tray()
+    shown = [{**tile, "picked": tile["name"] in picked} for tile in tiles]
+    payload = None
+    if grid is not None:
+        payload, events = with_look(viewer_payload(grid), held_look().look, key)
+        if events.look is not None:
+            set_look(events.look)
+        for tile, row in zip(shown, grid.rows, strict=True):
+            if row.cells[0].image is not None:
+                tile["source"] = ""  # the map's cell has the image
+    _gallery(
+        data={
+            "tiles": shown,
+            "title": f"Images of {data.collection.title}",
+            "least": LEAST_TILE,
+            "maps": payload,
+        },
+        key=key,
+        on_toggled_change=pick,
+        on_opened_change=open_tile,
+        on_look_change=lambda: None,
+    )
 
 
 def _choose_page(data: BrowsedData, rows: np.ndarray, maps: bool, ignored: list[str]) -> tuple[int, int]:
@@ -153,64 +183,29 @@ def _choose_page(data: BrowsedData, rows: np.ndarray, maps: bool, ignored: list[
         return size, min(st.pagination(pages, key="page", bind="query-params"), pages)
 
 
-def _add_heat_maps(
+def _map_grid(
     tiles: list[Tile],
     data: BrowsedData,
     rows: list[int],
     models: ModelChoice,
-    result: CatalogPredictions,
-    look: Look,
+    results: Sequence[CatalogPredictions],
     status: DeltaGenerator,
-    sheet: DeltaGenerator,
-) -> None:
-    """Replace the images of the tiles by heat maps of the predicted classes; show progress in `status`."""
-    started = False
+) -> MapGrid | None:
+    """Return the heat maps of the tiles for the classes that each model predicts; show progress in `status`."""
+    columns: list[list[MapCell]] = []
+    methods = []
+    for model, title, result in zip((models.first, models.second), models.titles, results, strict=False):
 
-    def progress(done: int, count: int) -> None:
-        nonlocal started
-        if not started:
-            _draw_tiles(sheet, data, tiles, "sheet_before")  # show the plain images meanwhile
-        started = True
-        status.progress(done / count, f"Heat maps: {done} of {count} images")
+        def progress(done: int, count: int, title: str = title) -> None:
+            status.progress(done / count, escape_markdown(f"Heat maps of {title}: {done} of {count} images"))
 
-    model, predictions = str(models.first), result.predictions
-    readable = [(tile, row) for tile, row in zip(tiles, rows, strict=True) if predictions.predicted[row] >= 0]
-    targets = [int(predictions.predicted[row]) for _, row in readable]
-    try:
-        sources = heat_maps(data, [row for _, row in readable], targets, model, look, progress)
-    except SwinError as error:
-        status.error(escape_markdown(str(error)), icon=":material/error:")
-        return
-    method = METHODS[default_method(cache.classifier(model))].title
-    scale = "one scale for the page" if look.scale == "shared" else "each on its own scale"
-    status.caption(
-        escape_markdown(
-            f"Heat maps for the class that {models.titles[0]} predicts: {method}, {scale}. "
-            "The scale of a fine map ends at its 99th percentile."
-        )
-    )
-    for (tile, _), target, source in zip(readable, targets, sources, strict=True):
-        if source.startswith("data:image/"):
-            tile["source"] = source
-            tile["alt"] = f"Heat map for {class_words(predictions.labels)[target]} on {tile['details']}"
-
-
-def _show_details(data: BrowsedData, models: ModelChoice, results: Sequence[CatalogPredictions]) -> None:
-    """Show each model's likeliest classes for the image clicked last, if it is still in the tray."""
-    name = st.session_state.get("clicked", "")
-    row = data.row(name) if name in tray() else None
-    if row is None or not results:
-        return
-    with st.container(border=True, key="details"):
-        image, *columns = st.columns([1, *[2] * len(results)], vertical_alignment="center")
-        with suppress(DataError):
-            image.image(data.image(row), width=128, alt=data.label(row))
-        image.caption(escape_markdown(f"{data.label(row)}, {data.catalog.files[row]}"))
-        for column, title, result in zip(columns, models.titles, results, strict=False):
-            predictions = result.predictions
-            loss = "" if np.isnan(predictions.loss[row]) else f", loss {predictions.loss[row]:.3g}"
-            column.markdown(f"**{escape_markdown(title)}** {escape_markdown(verdict(result, row)[1])}{loss}")
-            for index, share in zip(predictions.top[row], predictions.probabilities[row], strict=True):
-                if index >= 0:
-                    text = f"{class_words(predictions.labels)[index]} · {percent(float(share))}"
-                    column.progress(min(float(share), 1.0), escape_markdown(text))
+        try:
+            columns.append(heat_maps(data, rows, result, str(model), progress))
+            methods.append(f"{title} by {METHODS[default_method(cache.classifier(str(model)))].title}")
+        except SwinError as error:
+            status.error(escape_markdown(str(error)), icon=":material/error:")
+            return None
+    status.caption(escape_markdown(f"Heat maps for the class that each model predicts: {', '.join(methods)}."))
+    titles = [tile["details"] for tile in tiles]
+    map_rows = [MapRow(title, None, cells) for title, *cells in zip(titles, *columns, strict=True)]
+    return MapGrid(tuple(map_rows), models.titles[: len(columns)])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
@@ -15,16 +16,18 @@ from dashboard.shared.datasets import NAME_PATTERN, DataSetEntry, image_name, im
 from dashboard.shared.model_names import weights_state
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
-from swin_core.attribution.overlay import Look, overlay, scale_top
 from swin_core.data.catalog import Catalog
-from swin_core.data.thumbnails import SIDE, thumbnails
+from swin_core.data.thumbnails import thumbnails
 from swin_core.errors import DataError
 from swin_core.evaluation.selection import CatalogPredictions
+from swin_core.figures.grid import MapCell
 from swin_core.figures.text import percent
-from swin_core.images.data_uri import data_uri, image_uri
+from swin_core.images.data_uri import data_uri
 from swin_core.system.cache import LRUCache
 from swin_core.system.progress import Progress
 
+TILE_SIDE, MAP_SIDE = 128, 32
+"""Most pixels of a side of a tile's image and of its heat map, so that a page of them is sent in half a megabyte."""
 _BATCH = 10
 """Images explained at once; progress is reported between batches."""
 
@@ -86,7 +89,6 @@ class Tile(TypedDict):
     details: str
     verdicts: list[list[str]]
     """For each model the state ("right", "wrong" or "") and the text."""
-    picked: bool
 
 
 @lru_cache(maxsize=16)
@@ -130,7 +132,6 @@ def plain_tiles(data: BrowsedData, rows: Sequence[int]) -> list[Tile]:
                 label=data.label(row),
                 details=file,
                 verdicts=[],
-                picked=False,
             )
         )
     return tiles
@@ -163,42 +164,35 @@ def verdict(result: CatalogPredictions, row: int) -> tuple[str, str]:
 
 
 def heat_maps(
-    data: BrowsedData,
-    rows: Sequence[int],
-    targets: Sequence[int],
-    model: str,
-    look: Look,
-    progress: Progress,
-) -> list[str]:
-    """Draw the heat map of each image for its target class, by the method measured best for the model.
+    data: BrowsedData, rows: Sequence[int], result: CatalogPredictions, model: str, progress: Progress
+) -> list[MapCell]:
+    """Return the heat map of each image for the class that a model predicts, by the method measured best for it.
 
     Args:
         data: the data set.
         rows: the images.
-        targets: class index of the model for each image.
+        result: the model's predictions.
         model: the model's name.
-        look: colours, opacity, threshold and scale.
         progress: called with the number of images done and their total.
 
     Returns:
-        The overlays as data URIs; the error message for an image that cannot be read.
+        Cells with images and maps of the size of a tile; without them for an image that cannot be read.
 
     Raises:
         SwinError: the model cannot be loaded or explained.
     """
     classifier = cache.classifier(model)
     method = default_method(classifier, at_layer=False)
+    targets = [int(result.predictions.predicted[row]) for row in rows]
     keys = [
         (model, weights_state(model), method, data.cache_key(row), target)
         for row, target in zip(rows, targets, strict=True)
     ]
-    results = [""] * len(rows)
     views: dict[int, np.ndarray] = {}
     for i, row in enumerate(rows):
-        try:
-            views[i] = classifier.view(data.image(row))
-        except DataError as error:
-            results[i] = str(error)
+        with suppress(DataError):
+            if targets[i] >= 0:
+                views[i] = classifier.view(data.image(row))
     maps = {i: values for i in views if (values := _maps.peek(keys[i])) is not None}
     missing = [i for i in views if i not in maps]
     for start in range(0, len(missing), _BATCH):
@@ -207,13 +201,17 @@ def heat_maps(
         batch = classifier.tensor(np.stack([views[i] for i in part]))
         classes = torch.tensor([targets[i] for i in part], device=classifier.device)
         for i, values in zip(part, attribute(classifier, batch, classes, method)[:, 0].cpu().numpy(), strict=True):
-            maps[i] = values
-            _maps.put(keys[i], values)
-    tops = {i: scale_top(values) for i, values in maps.items()}
-    if look.scale == "shared":
-        tops = dict.fromkeys(tops, max(tops.values(), default=0.0))
-    for i, view in views.items():
-        # Enlarge the view first: on an image of 32 pixels the cells of a map would be blocks.
-        image = np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-        results[i] = image_uri(overlay(image, maps[i], tops[i], look))
-    return results
+            maps[i] = _at_most(values, MAP_SIDE)
+            _maps.put(keys[i], maps[i])
+    labels = class_words(result.predictions.labels)
+    return [
+        MapCell(_at_most(views[i], TILE_SIDE), maps[i], labels[targets[i]]) if i in views else MapCell(None, None)
+        for i in range(len(rows))
+    ]
+
+
+def _at_most(values: np.ndarray, side: int) -> np.ndarray:
+    """Return an image or a map `(h, w)`, reduced by averaging if it is larger than `side`."""
+    if max(values.shape[:2]) <= side:
+        return values
+    return np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.BOX))

@@ -7,13 +7,11 @@ from dashboard.compare.timeline_section import WITHOUT_CONTRAST
 from dashboard.shared.cache import DEPTHS, FUSED, STAGES, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.datasets import NAME_PATTERN, data_sets, open_split
-from dashboard.shared.mean_map import COUNTS, sample, show_mean
+from dashboard.shared.mean_map import COUNTS, sample, show_means
 from dashboard.shared.theme import escape_markdown
-from swin_core.attribution.overlay import Look
 from swin_core.class_names import candidates
 from swin_core.data.catalog import Catalog
 from swin_core.errors import SwinError
-from swin_core.figures.text import shorten
 
 EXPLAINED = (
     "The mean of a model's maps over images of one class, on the mean of these images. "
@@ -21,13 +19,12 @@ EXPLAINED = (
 )
 
 
-def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
+def show_class_means(comparison: Comparison, likely: str) -> None:
     """Draw the section; compute the mean maps when it is opened.
 
     Args:
         comparison: its models, method and layer are used.
         likely: the class to start with, if the images have it.
-        look: colour map, opacity and threshold.
     """
     section = st.expander(
         "The mean map of a class", icon=":material/stacks:", key="means", on_change="rerun", bind="query-params"
@@ -63,19 +60,11 @@ def show_class_means(comparison: Comparison, likely: str, look: Look) -> None:
         catalog = Catalog((dataset,))
         rows = sample(np.flatnonzero(dataset.labels == dataset.classes.index(name)), count)
         layer = None if comparison.layer in (STAGES, *FUSED, *DEPTHS) else comparison.layer
-        targets = {model: target for model in comparison.models if (target := _target(model, name)) is not None}
-        columns = st.columns(max(len(targets), 2))
-        slots = []
-        for column, model in zip(columns, targets, strict=False):
-            column.markdown(f"**{escape_markdown(shorten(model))}**")
-            slots.append(column.empty())
-        for slot, (model, target) in zip(slots, targets.items(), strict=True):
-            if len(rows):
-                show_mean(slot, model, catalog, rows, target, look, comparison.method, layer)
-            else:
-                slot.caption(escape_markdown(f"{title} has no image of {name}; choose another class."))
-        if unknown := [model for model in comparison.models if model not in targets]:
-            st.caption(escape_markdown(f"Without this class: {', '.join(unknown)}."))
+        if len(rows):
+            targets = {model: _target(model, name) for model in comparison.models}
+            show_means(targets, catalog, rows, comparison.method, layer)
+        else:
+            st.caption(escape_markdown(f"{title} has no image of {name}; choose another class."))
 
 
 def mean_splits() -> dict[str, tuple[str, str]]:

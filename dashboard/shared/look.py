@@ -1,13 +1,11 @@
-"""The look of the heat maps: the controls of the viewer, or of a page without one, set it, and the URL holds it."""
+"""The look of the heat maps: the controls of the viewer set it, and the URL holds it."""
 
 from dataclasses import dataclass
 
 import streamlit as st
 
-from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import invalid_number, unknown_values
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
-from swin_core.errors import ConfigError
 
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Each map"), strict=True))
 """Values of the query parameter `scale`."""
@@ -57,41 +55,6 @@ def set_look(look: Look) -> None:
                 del st.query_params[name]
         elif st.query_params.get(name) != value:
             st.query_params[name] = value
-
-
-def choose_look() -> Look:
-    """Draw the choice of colour map, opacity, threshold and scale of the heat maps; return them."""
-    st.header("Look")
-    colormap = st.selectbox("Colour map", COLORMAPS, key="colors", bind="query-params")
-    start = round(100 * Look.opacity)
-    opacity = st.slider("Opacity", 0, 100, start, 5, format="%d %%", key="opacity", bind="query-params")
-    threshold = st.slider(
-        "Threshold",
-        0,
-        95,
-        0,
-        5,
-        format="%d %%",
-        help="Below this share of the scale, only the image is shown.",
-        key="threshold",
-        bind="query-params",
-    )
-    scale = st.segmented_control(
-        "Scale",
-        list(SCALES),
-        format_func=lambda name: SCALE_NAMES.get(name, name),
-        default=Look.scale,
-        required=True,
-        help="Shared: equal colours are equal values in all maps. Each map: its colours run from weakest to strongest.",
-        key="scale",
-        bind="query-params",
-    )
-    try:
-        held_look().look = Look(str(colormap), opacity / 100, threshold / 100, scale or Look.scale)
-    except ConfigError as error:  # a value of the URL that no widget offers
-        st.error(escape_markdown(str(error)), icon=":material/error:")
-        held_look().look = Look()
-    return held_look().look
 
 
 def _parameters(look: Look) -> dict[str, str]:

@@ -1,22 +1,25 @@
 """The mean map of a class over some images of a data set: computed, cached and drawn."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
+from PIL import Image
 
 from dashboard.shared import cache
 from dashboard.shared.formatting import unexpected
-from dashboard.shared.model_names import model_source, weights_state
+from dashboard.shared.look import held_look, set_look
+from dashboard.shared.model_names import column_titles, model_source, weights_state
 from dashboard.shared.theme import escape_markdown
-from swin_core.attribution.overlay import Look
+from dashboard.shared.viewer import show_viewer
 from swin_core.comparisons.class_mean import BORDER_AREA, ClassMean, mean_map
 from swin_core.data.catalog import Catalog
 from swin_core.errors import SwinError
 from swin_core.evaluation.predictions import data_state
 from swin_core.evaluation.trained_on import recorded_trainings, trained_on
+from swin_core.figures.grid import MapCell, MapGrid, MapRow
 from swin_core.figures.text import percent
 from swin_core.system.cache import LRUCache
 from swin_core.system.progress import Progress
@@ -27,6 +30,8 @@ COUNTS = (8, 16, 32, 64, 128)
 SIDE = 320
 EDGE_FACTOR = 1.2
 """A map favours the edges if they have more than this times their even share."""
+
+_NO_CELL = MapCell(None, None)
 
 _means: LRUCache[ClassMean] = LRUCache(64)
 _trained: LRUCache[np.ndarray | None] = LRUCache(16)
@@ -64,41 +69,53 @@ def trained_words(model: str, catalog: Catalog, rows: np.ndarray) -> str:
     return f"{which} these {len(rows):,} images were used to train it, so the result is optimistic."
 
 
-def show_mean(
-    slot: DeltaGenerator,
-    model: str,
+def show_means(
+    targets: Mapping[str, int | None],
     catalog: Catalog,
     rows: np.ndarray,
-    target: int,
-    look: Look,
     method: str | None = None,
     layer: str | None = None,
 ) -> None:
-    """Compute a mean map and draw it into `slot`, with its progress before.
+    """Compute the mean map of each model, with its progress, and draw them beside each other.
 
     Args:
-        slot: an empty container.
-        model: the model's name.
+        targets: the class that is explained by its index in each model; None if the model does not have it.
         catalog: the images.
         rows: the images that are averaged, `(n,)` int64.
-        target: the class that is explained, by its index.
-        look: colour map, opacity and threshold.
         method, layer: as for `explain`.
     """
+    status, titles = st.empty(), column_titles(list(targets))
+    columns = []
+    for (model, target), title in zip(targets.items(), titles, strict=True):
 
-    def show_progress(done: int, count: int) -> None:
-        slot.progress(done / count, f"{done} of {count} images")
+        def show_progress(done: int, count: int, title: str = title) -> None:
+            status.progress(done / count, escape_markdown(f"{title}: {done} of {count} images"))
 
-    try:
-        mean = _cached(model, catalog, rows, target, (method, layer), show_progress)
-    except SwinError as error:
-        slot.caption(escape_markdown(str(error)))
-    except Exception as error:
-        log.exception("the mean map of %s failed", model)
-        slot.error(unexpected(error))
-    else:
-        with slot.container():
-            _draw(mean, look, trained_words(model, catalog, rows))
+        if target is None:
+            columns.append((MapCell(None, None, error="This model does not have this class."), _NO_CELL))
+            continue
+        try:
+            mean = _cached(model, catalog, rows, target, (method, layer), show_progress)
+        except SwinError as error:
+            columns.append((MapCell(None, None, error=str(error)), _NO_CELL))
+        except Exception as error:
+            log.exception("the mean map of %s failed", model)
+            columns.append((MapCell(None, None, error=unexpected(error)), _NO_CELL))
+        else:
+            columns.append(_cells(mean, trained_words(model, catalog, rows)))
+    status.empty()
+    photo = next((means.image for means, _ in columns if means.image is not None), None)
+    names = ("Mean of the maps", "Standard deviation")
+    map_rows = (MapRow(name, photo, cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True))
+    _show(MapGrid(tuple(map_rows), titles))
+
+
+@st.fragment
+def _show(grid: MapGrid) -> None:
+    """Draw the maps; a change of the look runs this alone."""
+    events = show_viewer(replace(grid, look=held_look().look), "mean_maps")
+    if events.look is not None:
+        set_look(events.look)
 
 
 def _cached(
@@ -118,19 +135,20 @@ def _cached(
     )
 
 
-def _draw(mean: ClassMean, look: Look, trained: str) -> None:
-    columns = st.columns(2, gap="small", wrap=False)
-    images, values = mean.draw(look, SIDE), (mean.mean, mean.spread)
-    for column, kind, image, shown in zip(columns, ("mean", "spread"), images, values, strict=True):
-        caption, alt = f"{kind}, 0 to {shown.max():.2g}", f"{kind.capitalize()} of the maps of {mean.label}"
-        column.image(image, caption, width="stretch", output_format="JPEG", alt=alt)
-    st.markdown(escape_markdown(f"Hottest: {mean.hot_spot}."))
+def _cells(mean: ClassMean, trained: str) -> tuple[MapCell, MapCell]:
+    """Return the mean and the standard deviation over the mean image."""
+    image = np.asarray(Image.fromarray(mean.image).resize((SIDE, SIDE)))  # smooth, unlike repeated pixels
     left_out = _left_out({"empty": mean.empty, "unreadable": mean.unreadable})
-    st.caption(
-        escape_markdown(
-            f"{mean.count} images explained for {mean.label}{left_out}. {_edges(mean.border)} A value of 1 is the "
-            f"average of a map. {trained}"
-        )
+    notes = (
+        f"Hottest: {mean.hot_spot}.",
+        f"{mean.count} images explained for {mean.label}{left_out}.",
+        _edges(mean.border),
+        trained,
+    )
+    headline = "0 to {:.2g} times the average of a map".format
+    return (
+        MapCell(image, mean.mean, headline(mean.mean.max()), notes),
+        MapCell(image, mean.spread, headline(mean.spread.max())),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, TypedDict
 
 import numpy as np
@@ -11,7 +12,7 @@ import streamlit as st
 
 from swin_core.attribution.overlay import Look
 from swin_core.errors import ConfigError
-from swin_core.figures.grid import Grid
+from swin_core.figures.grid import Grid, MapGrid
 from swin_core.figures.viewer_payload import (
     Mark,
     PanelMap,
@@ -22,11 +23,18 @@ from swin_core.figures.viewer_payload import (
     viewer_style,
 )
 
+
+def viewer_module(host: Traversable) -> str:
+    """Return the script of a component: the viewer, the look that all viewers of a page share, and a host of both."""
+    here = files("dashboard.shared")
+    return viewer_script() + "".join(file.read_text("utf-8") for file in (here / "viewer_look.js", host))
+
+
 _viewer = st.components.v2.component(
     "swinlens_viewer",
     html='<div id="viewer">\n</div>',
     css=viewer_style(),
-    js=viewer_script() + (files("dashboard.shared") / "viewer_host.js").read_text("utf-8"),
+    js=viewer_module(files("dashboard.shared") / "viewer_host.js"),
 )
 _badges = st.components.v2.component(
     "swinlens_badges",
@@ -71,11 +79,10 @@ class _Shown:
     revision: int = 0
 
 
-def show_viewer(grid: Grid, key: str, classes: bool = False, brushes: Sequence[Mapping[str, Any]] = ()) -> ViewerEvents:
+def show_viewer(
+    grid: Grid | MapGrid, key: str, classes: bool = False, brushes: Sequence[Mapping[str, Any]] = ()
+) -> ViewerEvents:
     """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
-
-    The browser keeps its look: the payload of one explanation stays the same while the look changes, so that
-    Streamlit does not send it again.
 
     Args:
         grid: the heat maps; its look is shown even if the user has set another one.
@@ -128,14 +135,7 @@ def _mount(
     on_point: Callable[[], None] | None = None,
 ) -> ViewerEvents:
     """Draw a payload; `offered` says which events the page takes."""
-    shown: _Shown = st.session_state.setdefault(f"{key}_shown", _Shown(look, look))
-    events = viewer_events(key)
-    if events.look is not None:
-        shown.look = events.look
-    elif look != shown.look:
-        shown.look = shown.given = look
-        shown.revision += 1
-    payload |= {"look": look_payload(shown.given), "revision": shown.revision}
+    payload, events = with_look(payload, look, key)
     _viewer(
         data={"name": key, "payload": payload, **offered},
         key=key,
@@ -146,6 +146,22 @@ def _mount(
         on_point_change=on_point or _ignore,
     )
     return events
+
+
+def with_look(payload: dict[str, Any], look: Look, key: str) -> tuple[dict[str, Any], ViewerEvents]:
+    """Return what a viewer is given to draw a payload, and what the user did in it since the last run.
+
+    The browser keeps its look: what it is given stays the same while the look changes, so that Streamlit does not send
+    it again.
+    """
+    shown: _Shown = st.session_state.setdefault(f"{key}_shown", _Shown(look, look))
+    events = viewer_events(key)
+    if events.look is not None:
+        shown.look = events.look
+    elif look != shown.look:
+        shown.look = shown.given = look
+        shown.revision += 1
+    return payload | {"look": look_payload(shown.given), "revision": shown.revision}, events
 
 
 def show_badges(viewer: str, badges: Mapping[str, Badge], key: str) -> None:

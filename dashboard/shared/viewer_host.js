@@ -27,7 +27,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (!swinlensKept.has(name)) swinlensKept.set(name, {});
     held.viewer = mount(place, payload, {
       kept: swinlensKept.get(name),
-      onLook: (look) => held.send("look", look),
+      onLook: (look) => swinlensLook(look, held),
       onCell: (cell) => held.send("cell", cell),
       onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
       onPoint: data.points ? (place) => held.send("point", place) : undefined,
@@ -37,7 +37,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   held.listen ??= ({ detail }) => detail === held.name && held.viewer?.badges(swinlensBadges(held.name));
   document.addEventListener("swinlens-badges", held.listen);
   held.viewer.badges(swinlensBadges(name));
+  const unfollow = swinlensFollow(held);
   return () => {
+    unfollow();
     document.removeEventListener("swinlens-badges", held.listen);
     held.viewer?.destroy();
     swinlensViewers.delete(place);

@@ -16,7 +16,7 @@ from dashboard.browse.predictions_view import (
 )
 from dashboard.browse.sheet import show_sheet, show_tray
 from dashboard.shared.film_strip import tray
-from dashboard.shared.look import choose_look
+from dashboard.shared.look import current_look
 from dashboard.shared.model_cards import choose_models
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
@@ -32,6 +32,7 @@ def main() -> None:
     ignored = surplus_models() + unknown_values("view", TABS) + unknown_values("size", list(map(str, PAGE_SIZES)))
     ignored += unknown_values("level", LEVELS) + unknown_values("classes_by", ORDERS)
     ignored += unknown_values("maps", ON_OFF) + unknown_values("diagonal", ON_OFF)
+    ignored += current_look()[1]
     actions = show_heading("browse")
     tray()  # its query parameter belongs to this page too
     chosen_models = choose_models()
@@ -62,14 +63,10 @@ def main() -> None:
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
                 show_tray()
                 with_maps = bool(results) and st.toggle("Heat maps", key="maps", bind="query-params")
-            look = None
-            if with_maps:
-                with st.popover("Look", icon=":material/palette:"):
-                    look = choose_look()
             if query.needs_predictions and not results:
                 st.caption("All images are shown until the predictions are ready.")
             rows = select(data.catalog, query, *results)
-            show_sheet(data, rows, models, results, look, ignored)
+            show_sheet(data, rows, models, results, with_maps, ignored)
     if confusion_tab.open:
         with confusion_tab:
             if has_predictions:
@@ -84,10 +81,8 @@ def main() -> None:
                 st.info("Accuracy by class needs the predictions of a model that knows these classes.")
     if mean_tab.open:
         with mean_tab:
-            with st.popover("Look", icon=":material/palette:"):
-                look = choose_look()
             rows = select(data.catalog, query, *results)
-            show_mean_map(data, rows, models, results, by_hand.get(str(models.first), {}), look, ignored)
+            show_mean_map(data, rows, models, results, by_hand.get(str(models.first), {}), ignored)
     show_ignored(ignored, ignored_box)
     with actions:
         show_link()

@@ -167,7 +167,7 @@ def _show_details(comparison: Comparison, grid: Grid, look: Look) -> None:
     st.space("small")
     show_timeline(comparison, line, look)
     labels = [cell.explanation.label(cell.target) for cell in row.cells if cell.explanation]
-    show_class_means(comparison, labels[0] if labels else "", look)
+    show_class_means(comparison, labels[0] if labels else "")
 
 
 main()

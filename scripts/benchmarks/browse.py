@@ -37,7 +37,7 @@ def _selecting(rounds: int) -> list[dict[str, Any]]:
         "search, by the files' names": ImageQuery(search="a", sort="Name"),
         "a super-class": ImageQuery(truth="fish (super-class)"),
         "wrong, most confident first": ImageQuery(shown="Wrong", sort="Most confident first"),
-        "right here, wrong there": ImageQuery(shown="Right here, wrong there", sort="Greatest loss first"),
+        "only A right": ImageQuery(shown="Only A right", sort="Greatest loss first"),
         "everything, each class in turn": ImageQuery(),
     }
     results = []

@@ -14,7 +14,6 @@ from PIL import Image
 
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.dispatch import attribute
-from swin_core.attribution.overlay import Look, overlay
 from swin_core.class_names import find_class
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError, first_names
@@ -71,12 +70,6 @@ class ClassMean:
     def hot_spot(self) -> HotSpot:
         """Where the mean map is highest."""
         return hot_spot(self.mean)
-
-    def draw(self, look: Look, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the mean map and the spread over the mean image, each on its own scale: `(side, side, 3)` uint8."""
-        image = np.asarray(Image.fromarray(self.image).resize((side, side)))
-        mean, spread = (overlay(image, values, float(values.max()), look) for values in (self.mean, self.spread))
-        return mean, spread
 
 
 def class_mean(

@@ -15,9 +15,10 @@ ANY = "Any"
 OTHER = "another class"
 SUPER, CLASS = " (super-class)", " (class)"
 
-SHOWN = ("All", "Right", "Wrong", "Right here, wrong there", "Wrong here, right there", "Wrong in both")
-"""Filters by correctness; the last three compare two models."""
-ALL, RIGHT, WRONG, RIGHT_HERE, WRONG_HERE, WRONG_BOTH = SHOWN
+SHOWN = ("All", "Right", "Wrong", "Models disagree", "Only A right", "Only B right", "Both wrong")
+"""Filters by correctness; the last four compare two models, A and B."""
+ALL, RIGHT, WRONG, DISAGREE, ONLY_A, ONLY_B, BOTH_WRONG = SHOWN
+COMPARING = SHOWN[3:]
 
 SORTS = (
     "Each class in turn",
@@ -87,6 +88,13 @@ class CatalogPredictions:
         return np.where(self.predictions.right, self.catalog.labels, predicted)
 
     @cached_property
+    def answers(self) -> np.ndarray:
+        """The likeliest class by its name, `(N,)`: the data set's where it has it; empty if the image was not read."""
+        known = np.array([*self.catalog.classes, ""])[self.predicted]
+        own = np.array([*self.predictions.labels, ""])[self.predictions.predicted]
+        return np.where(self.predicted >= 0, known, own)
+
+    @cached_property
     def confusion(self) -> np.ndarray:
         """Confusion matrix over the data set's classes, `(C, C + 1)`, of the images that count."""
         counted = self.predictions.counted
@@ -137,7 +145,10 @@ def select(
         elif query.predicted != ANY:
             members = _members(catalog, query.predicted)
             kept &= (first.predicted >= 0) & members[first.predicted]
-        kept &= _shown(query.shown, first.predictions, None if second is None else second.predictions)
+        if query.shown in (RIGHT, WRONG):
+            kept &= first.predictions.right if query.shown == RIGHT else _wrong(first)
+        elif query.shown != ALL and second is not None:
+            kept &= compared(query.shown, first, second)
     return _ordered(catalog, np.flatnonzero(kept), query.sort, first)
 
 
@@ -149,20 +160,19 @@ def _members(catalog: Catalog, choice: str) -> np.ndarray:
     return np.array([class_choice(name) == choice for name in catalog.classes], bool)
 
 
-def _shown(shown: str, first: Predictions, second: Predictions | None) -> np.ndarray:
-    wrong = first.counted & ~first.right
-    if shown == RIGHT:
-        return first.right
-    if shown == WRONG:
-        return wrong
-    if shown == ALL or second is None:
-        return np.ones(len(first), bool)
-    other_wrong = second.counted & ~second.right
+def compared(shown: str, first: CatalogPredictions, second: CatalogPredictions) -> np.ndarray:
+    """Return which images one of `COMPARING` selects of two models, `(N,)` bool."""
+    if shown == DISAGREE:
+        return (first.answers != second.answers) & (first.answers != "") & (second.answers != "")
     return {
-        RIGHT_HERE: first.right & other_wrong,
-        WRONG_HERE: wrong & second.right,
-        WRONG_BOTH: wrong & other_wrong,
+        ONLY_A: first.predictions.right & _wrong(second),
+        ONLY_B: _wrong(first) & second.predictions.right,
+        BOTH_WRONG: _wrong(first) & _wrong(second),
     }[shown]
+
+
+def _wrong(result: CatalogPredictions) -> np.ndarray:
+    return result.predictions.counted & ~result.predictions.right
 
 
 def _ordered(catalog: Catalog, rows: np.ndarray, sort: str, first: CatalogPredictions | None) -> np.ndarray:

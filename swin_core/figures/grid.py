@@ -241,6 +241,39 @@ class Grid:
         return matrix
 
 
+@dataclass(frozen=True)
+class MapCell:
+    """A map over an image where there is no explanation, such as a mean of maps; or the reason why there is none."""
+
+    image: np.ndarray | None
+    """`(H, W, 3)` uint8, or None."""
+    map: np.ndarray | None
+    """`(h, w)`, or None."""
+    headline: str = ""
+    notes: tuple[str, ...] = ()
+    error: str = ""
+    """Reason that is shown without an image."""
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """Cells beside each other, one for each column."""
+
+    title: str
+    image: np.ndarray | None
+    """The image beside the cells, `(H, W, 3)` uint8, or None."""
+    cells: Sequence[MapCell]
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """Maps over images as data for the viewer, as `Grid` is of explanations."""
+
+    rows: tuple[MapRow, ...]
+    columns: tuple[str, ...]
+    look: Look = field(default_factory=Look)
+
+
 def _kind(explanation: Explanation, layer: int) -> tuple[str, str, str, str]:
     """Return what the values of a map must have in common to be compared."""
     return explanation.weights_hash, explanation.method, explanation.layers[layer], explanation.fused

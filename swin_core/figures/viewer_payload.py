@@ -24,7 +24,7 @@ from swin_core.attribution.overlay import COLORMAPS, Look, bar_colors, is_fine, 
 from swin_core.attribution.regions import Region
 from swin_core.attribution.strokes import Strokes
 from swin_core.class_names import candidates
-from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.images.data_uri import image_uri
 from swin_core.system.cache import LRUCache
@@ -36,6 +36,9 @@ SMALL_PIXELS = 64
 """Images of at most this side are sent with every pixel as it is."""
 CLASSES = 3
 """Most probable classes that stand under a map."""
+
+_WHOLE = [0.0, 0.0, 1.0, 1.0]
+"""The region of a cell that shows its row's whole image."""
 
 Json = dict[str, Any]
 
@@ -52,7 +55,7 @@ class _Encoded:
 
 # A page sends the same explanations again and again.
 _crops: WeakKeyDictionary[Explanation, _Encoded] = WeakKeyDictionary()
-_thumbnails: LRUCache[_Encoded] = LRUCache(64)
+_thumbnails: LRUCache[_Encoded] = LRUCache(256)
 
 
 def _encode(image: np.ndarray, digest: str) -> _Encoded:
@@ -93,12 +96,25 @@ class _Images:
         return self._known[image.digest]
 
 
-def viewer_payload(grid: Grid) -> Json:
+def viewer_payload(grid: Grid | MapGrid) -> Json:
     """Return what `mount` of `viewer.js` draws, JSON types only. Texts are not escaped: the viewer sets them as text.
 
     Places are fractions of the row's photo, so that the crosshair marks the same place in crops that differ.
     """
     images = _Images()
+    rows = _map_rows(grid, images) if isinstance(grid, MapGrid) else _rows(grid, images)
+    tops = [cell["map"]["top"] for row in rows for cell in row["cells"] if cell["map"]]
+    return {
+        "look": look_payload(grid.look),
+        "colormaps": colormap_tables(),
+        "sharedTop": max(tops, default=0.0),
+        "columns": [{"title": column} for column in grid.columns],
+        "rows": rows,
+        "images": images.sources,
+    }
+
+
+def _rows(grid: Grid, images: _Images) -> list[Json]:
     rows = []
     for row in grid.rows:
         width, height = _photo_size(row)
@@ -112,13 +128,53 @@ def viewer_payload(grid: Grid) -> Json:
                 "cells": [_cell(grid, row, cell, images) for cell in row.cells],
             }
         )
+    return rows
+
+
+def _map_rows(grid: MapGrid, images: _Images) -> list[Json]:
+    maps = [cell.map for row in grid.rows for cell in row.cells if cell.map is not None]
+    signed = any(float(values.min()) < 0 for values in maps)
+    return [
+        {
+            "title": row.title,
+            "truth": "",
+            "image": None if row.image is None else images.add(_thumbnail(row.image)),
+            "region": _WHOLE,
+            "brush": None,
+            "cells": [_map_cell(cell, signed, images) for cell in row.cells],
+        }
+        for row in grid.rows
+    ]
+
+
+def _map_cell(cell: MapCell, signed: bool, images: _Images) -> Json:
+    if cell.image is None or cell.map is None:
+        return {"image": None, "map": None, "error": cell.error}
+    values = map_payload(cell.map)
+    return _bare_cell(images.add(_thumbnail(cell.image)), values, signed) | {
+        "key": f"{_digest(cell.map)}{_digest(cell.image)}",
+        "empty": values["peak"] == 0,
+        "headline": cell.headline,
+        "magnitude": f"magnitude {values['peak']:.3g}",
+        "notes": list(cell.notes),
+    }
+
+
+def _bare_cell(image: int, values: Json, signed: bool) -> Json:
+    """Return a cell without an explanation: an image by its index, and its map as `map_payload` returns it."""
     return {
-        "look": look_payload(grid.look),
-        "colormaps": colormap_tables(),
-        "sharedTop": grid.shared_top,
-        "columns": [{"title": column} for column in grid.columns],
-        "rows": rows,
-        "images": images.sources,
+        "key": "",
+        "image": image,
+        "region": _WHOLE,
+        "map": values,
+        "signed": signed,
+        "empty": False,
+        "headline": "",
+        "classes": [],
+        "badge": None,
+        "magnitude": "",
+        "notes": [],
+        "error": "",
     }
 
 
@@ -282,25 +338,11 @@ def panel_payload(
     index = images.add(_thumbnail(image))
     signed = any(float(each.values.min()) < 0 for each in maps)
     cells = [
-        {
-            "key": "",
-            "image": index,
-            "region": [0, 0, 1, 1],
-            "map": map_payload(each.values, each.top) | {"nearest": each.nearest},
-            "signed": signed,
-            "share": each.share,
-            "marks": [asdict(mark) for mark in each.marks],
-            "empty": False,
-            "headline": "",
-            "classes": [],
-            "badge": None,
-            "magnitude": "",
-            "notes": list(each.notes),
-            "error": "",
-        }
+        _bare_cell(index, map_payload(each.values, each.top) | {"nearest": each.nearest}, signed)
+        | {"share": each.share, "marks": [asdict(mark) for mark in each.marks], "notes": list(each.notes)}
         for each in maps
     ]
-    row = {"title": title, "truth": "", "image": index, "region": [0, 0, 1, 1], "brush": None, "cells": cells}
+    row = {"title": title, "truth": "", "image": index, "region": _WHOLE, "brush": None, "cells": cells}
     return {
         "look": look_payload(look),
         "colormaps": colormap_tables(),

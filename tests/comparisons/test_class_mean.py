@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 import swin_core
-from swin_core.attribution.overlay import Look, overlay
 from swin_core.comparisons.class_mean import BORDER_AREA, border_share, class_mean, hot_spot, mean_map
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError, LayerError, TargetError
@@ -123,15 +122,6 @@ def test_faults_are_one_line(
     with pytest.raises(error) as raised:
         ask(small_classifier, flowers)
     assert "\n" not in str(raised.value)
-
-
-def test_mean_and_spread_are_drawn_over_the_mean_image(
-    small_classifier: swin_core.Classifier, flowers: DataSet
-) -> None:
-    found = class_mean(small_classifier, flowers, "rose", 3)
-    picture = np.asarray(Image.fromarray(found.image).resize((50, 50)))
-    for drawn, values in zip(found.draw(Look(), 50), (found.mean, found.spread), strict=True):
-        np.testing.assert_array_equal(drawn, overlay(picture, values, float(values.max()), Look()))
 
 
 @pytest.mark.parametrize("side", [1, 3, 7, 8, 14, 56])

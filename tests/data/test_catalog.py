@@ -123,11 +123,13 @@ def slow_select(
             return "unknown"
         return "right" if found.truth[row] == found.predicted[row] else "wrong"
 
+    def answer(judgement: CatalogPredictions, row: int) -> str:
+        index = judgement.predictions.predicted[row]
+        return "" if index < 0 else judgement.predictions.labels[index]
+
     rows = set()
     for row in range(len(catalog)):
-        taken_for = (
-            "" if first.predictions.predicted[row] < 0 else first.predictions.labels[first.predictions.predicted[row]]
-        )
+        taken_for, other = answer(first, row), answer(second, row)
         here, there = state(first, row), state(second, row)
         predicted = taken_for == "whale" if wanted.predicted == OTHER else fits(taken_for, wanted.predicted)
         if wanted.predicted == OTHER:
@@ -136,9 +138,10 @@ def slow_select(
             "All": True,
             "Right": here == "right",
             "Wrong": here == "wrong",
-            "Right here, wrong there": (here, there) == ("right", "wrong"),
-            "Wrong here, right there": (here, there) == ("wrong", "right"),
-            "Wrong in both": (here, there) == ("wrong", "wrong"),
+            "Models disagree": taken_for not in ("", other) and other != "",
+            "Only A right": (here, there) == ("right", "wrong"),
+            "Only B right": (here, there) == ("wrong", "right"),
+            "Both wrong": (here, there) == ("wrong", "wrong"),
         }[wanted.shown]
         if fits(CLASSES[catalog.labels[row]], wanted.truth) and (predicted or wanted.predicted == ANY) and shown:
             rows.add(row)

@@ -104,7 +104,8 @@ export class CellView {
     }
     this.heat.hidden = this.lines.hidden = !this.map || data.empty;
     const what = this.column < 0 ? `Image ${rowTitle}` : `Heat map of ${title} on ${rowTitle}: ${data.headline ?? ""}`;
-    this.frame.setAttribute("aria-label", `${what}. Arrow keys move the crosshair.`);
+    const keys = this.viewer.callbacks.sheet ? "" : " Arrow keys move the crosshair.";
+    this.frame.setAttribute("aria-label", `${what}.${keys}`);
     this.fillCaption(rowTitle);
     this.showBrush(data.brush);
     this.showMarks(data.marks ?? []);

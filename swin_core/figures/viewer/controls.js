@@ -119,7 +119,7 @@ export function lookBar(colormaps, { read, done }) {
     bar,
     tools,
     ends,
-    /** Show a look, the models that the wipe can compare with, and whether the colour map has an effect. */
+    /** Show a look, the models that the wipe can compare with unless they stay, and whether the colour map has an effect. */
     show(settings, wipes, signed) {
       opacity.show(settings.opacity);
       threshold.show(settings.threshold);
@@ -127,7 +127,7 @@ export function lookBar(colormaps, { read, done }) {
       colormap.input.disabled = signed;
       colormap.label.title = signed ? "Maps with negative values are blue to orange" : "";
       scale.input.value = settings.scale;
-      wipe.offer(wipes);
+      if (wipes) wipe.offer(wipes);
       wipe.input.value = settings.wipe;
       line.show(settings.wipePosition);
       line.label.hidden = !settings.wipe;

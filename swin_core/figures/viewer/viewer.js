@@ -16,14 +16,17 @@ const LOOK = ["colormap", "opacity", "threshold", "scale"];
  * @param callbacks onLook(look) when a drag or choice of a look control ends; onCell({row, column}) on a click of a
  *   badge; onClass({row, column, label, against}) on a click of a class, or when one is dragged onto another;
  *   onStroke({row, strokes, fill, keep}) when a stroke of the brush ends; onPoint({x, y}) when a place of the photo is
- *   clicked, or Enter pressed at the crosshair, in fractions of its width and height.
- * @returns {update(payload), badges({key: {text, better}}), destroy()}
+ *   clicked, or Enter pressed at the crosshair, in fractions of its width and height. A host that draws rows and captions
+ *   of its own gives `sheet`: { body, placeOf(row, column) } - the element with all rows, and the one that takes a cell's
+ *   frame, which then neither zooms nor has a crosshair.
+ * @returns {update(payload), look(look), badges({key: {text, better}}), destroy()}
  */
 export function mount(place, payload, callbacks = {}) {
   const viewer = new Viewer(place, callbacks);
   viewer.update(payload);
   return {
     update: (next) => viewer.update(next),
+    look: (look) => viewer.setLook(look),
     badges: (badges) => viewer.showBadges(badges),
     destroy: () => viewer.destroy(),
     viewer,
@@ -45,7 +48,7 @@ class Viewer {
     this.heads = element("div", "row heads");
     this.body = element("div", "rows");
     this.scroller = element("div", "scroller");
-    this.scroller.append(this.heads, this.body);
+    this.scroller.append(...(callbacks.sheet ? [callbacks.sheet.body] : [this.heads, this.body]));
     this.status = element("div", "status");
     this.status.setAttribute("aria-live", "polite");
     this.foot = element("div", "foot");
@@ -88,13 +91,16 @@ class Viewer {
       Object.assign(this.settings, payload.look);
     }
     if (!this.bar) this.makeBar();
+    const { sheet } = this.callbacks;
     const shape = JSON.stringify(payload.rows.map((row) => row.cells.length));
     if (shape !== this.shape) {
       this.shape = shape;
       this.sight.disconnect();
-      this.rows = payload.rows.map((row, i) => [-1, ...row.cells.keys()].map((j) => new CellView(this, i, j)));
-      this.body.replaceChildren(...this.rows.map((cells) => this.makeRow(cells)));
+      const columns = (row) => [...(sheet ? [] : [-1]), ...row.cells.keys()];
+      this.rows = payload.rows.map((row, i) => columns(row).map((j) => new CellView(this, i, j)));
+      if (!sheet) this.body.replaceChildren(...this.rows.map((cells) => this.makeRow(cells)));
     }
+    if (sheet) for (const cell of this.cells()) this.placeInSheet(cell);
     const titles = payload.columns.map(({ title }) => title);
     this.heads.replaceChildren(
       ...["Image", ...titles].map((title, at) => {
@@ -104,9 +110,10 @@ class Viewer {
       }),
     );
     payload.rows.forEach((row, i) => {
-      const [photo, ...cells] = this.rows[i];
-      photo.update({ ...row, cells: undefined }, "Image", payload.images, row.title);
-      cells.forEach((cell, j) => cell.update(row.cells[j], titles[j], payload.images, row.title));
+      for (const cell of this.rows[i]) {
+        if (cell.column < 0) cell.update({ ...row, cells: undefined }, "Image", payload.images, row.title);
+        else cell.update(row.cells[cell.column], titles[cell.column], payload.images, row.title);
+      }
     });
     this.root.style.setProperty("--columns", titles.length + 1);
     // A single row may fill the window; of several rows, two should be seen at once.
@@ -129,13 +136,30 @@ class Viewer {
     });
     this.back = button("Whole image", () => this.reset(), "back");
     this.back.hidden = true;
-    this.bar.tools.append(button("Save grid as PNG", () => this.saveGrid()));
+    if (!this.callbacks.sheet) this.bar.tools.append(button("Save grid as PNG", () => this.saveGrid()));
     this.legend.append(this.back);
     this.foot.append(this.legend, this.bar.bar);
   }
 
   look() {
     return Object.fromEntries(LOOK.map((name) => [name, this.settings[name]]));
+  }
+
+  /** Show a look that the user has set elsewhere. */
+  setLook(look) {
+    Object.assign(this.settings, look);
+    this.bar.show(this.settings, null, this.signed);
+    this.ask("look", "contours");
+  }
+
+  /** Give a cell's frame to the host, where it is a part of a control and so no control itself. */
+  placeInSheet(cell) {
+    const place = this.callbacks.sheet.placeOf(cell.row, cell.column);
+    if (cell.frame.parentElement === place) return;
+    cell.frame.removeAttribute("tabindex");
+    place.replaceChildren(cell.frame);
+    cell.frame.cellView = cell;
+    this.sight.observe(cell.frame);
   }
 
   makeRow(cells) {
@@ -209,7 +233,7 @@ class Viewer {
 
   /** The cell that the wipe shows beside another one of its row. */
   partner(cell, wipe) {
-    return this.rows[cell.row][Number(wipe) + 1];
+    return this.rows[cell.row].find((one) => one.column === Number(wipe));
   }
 
   // -- colours

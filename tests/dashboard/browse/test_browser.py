@@ -81,7 +81,16 @@ def visit(server: Server, browser: Browser) -> Iterator[Open]:
 
 
 def tiles(page: Page) -> Locator:
-    return page.locator("#sheet li button")
+    return page.locator("#sheet li .open")
+
+
+def focused(page: Page) -> str:
+    """The title of what has the focus."""
+    return page.evaluate("""() => {
+        let found = document.activeElement;
+        while (found?.shadowRoot?.activeElement) found = found.shadowRoot.activeElement;
+        return found.title;
+    }""")
 
 
 def judged(page: Page) -> None:
@@ -136,15 +145,15 @@ def test_search_then_confusion_then_compare(visit: Open, some_data: Path) -> Non
     for verdict in page.locator("#sheet .verdict").all_text_contents():
         assert verdict.startswith(f"✗ wrong: {predicted} ")
 
-    # What is said of an image that is clicked does not move the images.
+    # A pick does not move the images.
     place = tiles(page).first.bounding_box()
-    tiles(page).first.focus()
+    pick = page.locator("#sheet .pick").first
+    pick.focus()
     page.keyboard.press("Enter")
-    visible(page.locator(".st-key-details"))
-    assert tiles(page).first.bounding_box() == place
     visible(page.get_by_text("1 image in the tray"))
-    expect(tiles(page).first).to_have_attribute("aria-pressed", "true")
-    file = (page.locator("#sheet img").first.get_attribute("alt") or "").removeprefix("Image ")
+    assert tiles(page).first.bounding_box() == place
+    expect(pick).to_have_attribute("aria-pressed", "true")
+    file = (page.locator("#sheet .thumb > img").first.get_attribute("alt") or "").removeprefix("Image ")
     page.get_by_role("link", name="To Compare").click()
     visible(page.get_by_role("heading", name="Compare models"))
     captions = page.locator(".st-key-grid .caption")
@@ -170,7 +179,7 @@ def opened_by_link(visit: Open) -> Page:
 def test_one_click_opens_a_selection_on_compare(visit: Open) -> None:
     page = opened_by_link(visit)
     page.wait_for_url("**search=tulip**")
-    shown = page.locator("#sheet li img").evaluate_all("images => images.map(image => image.alt)")
+    shown = page.locator("#sheet .thumb > img").evaluate_all("images => images.map(image => image.alt)")
     assert 0 < len(shown) <= MAX_IMAGES
     page.get_by_role("link", name="Compare these").click()
     visible(page.get_by_role("heading", name="Compare models"))
@@ -195,16 +204,94 @@ def test_choices_of_a_link_are_kept_on_another_page(visit: Open) -> None:
     assert chosen(page, "model") == MODELS
 
 
-def test_a_sheet_is_below_two_megabytes(visit: Open) -> None:
-    page = visit("?data=flower_photos&split=train&maps=true&size=100")
-    visible(page.get_by_alt_text("Heat map for").first)
-    sources = page.locator("#sheet img").evaluate_all("images => images.map(image => image.src)")
-    assert len(sources) == 50
-    assert sum(map(len, sources)) < 2_000_000
-    visit_plain = visit("?data=flower_photos&split=train&size=100")
-    expect(tiles(visit_plain)).to_have_count(90, timeout=PATIENCE)
-    sources = visit_plain.locator("#sheet img").evaluate_all("images => images.map(image => image.src)")
-    assert sum(map(len, sources)) < 2_000_000
+SIZE = """() => [...document.querySelectorAll('*')].filter(element => element.shadowRoot)
+    .flatMap(element => [...element.shadowRoot.querySelectorAll('#sheet img[src]')])
+    .reduce((sum, image) => sum + image.src.length, 0)"""
+
+
+def test_a_sheet_of_maps_is_light_and_follows_the_hand(visit: Open) -> None:
+    page = visit("?data=flower_photos&split=train&size=100")
+    expect(tiles(page)).to_have_count(90, timeout=PATIENCE)
+    assert page.evaluate(SIZE) < 2_000_000
+    page.get_by_label("Heat maps", exact=True).dispatch_event("click")
+    heat = page.locator("#sheet canvas.heat:visible")
+    visible(heat.first)
+    at_rest(page)
+    expect(tiles(page)).to_have_count(50)
+    assert page.evaluate(SIZE) < 600_000
+    colour = "canvas => canvas.toDataURL()"
+    before = heat.first.evaluate(colour)
+    sent: list[object] = []
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    for name in ("Network.webSocketFrameSent", "Network.webSocketFrameReceived"):
+        session.on(name, lambda event: sent.append(event))
+    slider = page.get_by_label("Opacity", exact=True)
+    slider.evaluate("input => { input.value = 30; input.dispatchEvent(new Event('input')); }")
+    page.wait_for_timeout(300)
+    assert heat.first.evaluate(colour) != before
+    assert sent == []
+    slider.evaluate("input => input.dispatchEvent(new Event('change'))")
+    page.wait_for_url("**opacity=30**")
+    # The same look, in the large view and on Compare.
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Opacity", exact=True)).to_have_value("30", timeout=PATIENCE)
+
+
+def test_the_large_view_by_keys_and_the_focus_returns(visit: Open) -> None:
+    page = visit(f"?model={KNOWING}")
+    judged(page)
+    names = page.locator("#sheet .open").evaluate_all("all => all.map(one => one.title.split(':')[0])")
+    tiles(page).nth(1).focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    for step, key in ((2, ""), (3, "ArrowRight"), (4, "ArrowRight"), (3, "ArrowLeft")):
+        if key:
+            page.keyboard.press(key)
+        visible(dialog.get_by_text(f"{step} of {COUNT}", exact=True))
+        visible(dialog.locator(".caption b").filter(has_text=names[step - 1]).first)
+    # In a control an arrow key has its own meaning.
+    dialog.get_by_label("Opacity", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**opacity=81**")
+    visible(dialog.get_by_text(f"3 of {COUNT}", exact=True))
+    dialog.get_by_role("button", name="Add to Compare").click()
+    visible(dialog.get_by_role("button", name="Remove from Compare"))
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0, timeout=PATIENCE)
+    visible(page.get_by_text("1 image in the tray"))
+    expect(page.locator("#sheet .pick").nth(2)).to_have_attribute("aria-pressed", "true", timeout=PATIENCE)
+    page.wait_for_function("() => !location.search.includes('image=')")
+    page.wait_for_timeout(400)
+    assert focused(page).startswith(names[2])
+
+
+SWIPED = """([element, from, to]) => {
+    const box = element.getBoundingClientRect();
+    const touch = x => new Touch({identifier: 1, target: element, clientX: x, clientY: box.top + 20});
+    const send = (type, x, touches) => element.dispatchEvent(new TouchEvent(type, {
+        bubbles: true, composed: true, touches, changedTouches: [touch(x)]}));
+    send('touchstart', from, [touch(from)]);
+    send('touchend', to, []);
+}"""
+
+
+def test_a_swipe_goes_on_at_the_end_of_the_strip_of_models(visit: Open) -> None:
+    page = visit(f"?model={KNOWING}", NARROW)
+    judged(page)
+    tiles(page).first.tap()
+    dialog = page.get_by_role("dialog")
+    strip = dialog.locator(".row:not(.heads)")
+    visible(dialog.get_by_text(f"1 of {COUNT}", exact=True))
+    visible(strip)
+    strip.evaluate("(row, code) => eval(code)([row, 300, 100])", SWIPED)
+    page.wait_for_timeout(300)
+    visible(dialog.get_by_text(f"1 of {COUNT}", exact=True))
+    strip.evaluate("row => { row.scrollLeft = row.scrollWidth; }")
+    strip.evaluate("(row, code) => eval(code)([row, 300, 100])", SWIPED)
+    visible(dialog.get_by_text(f"2 of {COUNT}", exact=True))
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
 
 
 def test_class_and_file_names_are_text(visit: Open) -> None:
@@ -213,7 +300,8 @@ def test_class_and_file_names_are_text(visit: Open) -> None:
     assert labels(page) == [EVIL]
     assert page.locator("img[src=x]").count() == 0
     tiles(page).first.click()
-    visible(page.locator(".st-key-details").get_by_text(f"{EVIL}, <script>1<script>.jpg", exact=True))
+    visible(page.get_by_role("dialog").get_by_text("<script>1<script>.jpg", exact=True).first)
+    visible(page.get_by_role("dialog").get_by_text(EVIL, exact=False).first)
     assert page.locator("img[src=x]").count() == 0
 
 

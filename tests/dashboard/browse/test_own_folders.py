@@ -10,11 +10,13 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import swin_core
+from swin_core.attribution.overlay import scale_top
 from swin_core.comparisons.class_mean import mean_map
 from swin_core.data.folders import open_folder
 from swin_core.evaluation.predictions import predict
 from tests.fixtures.browse import bundle, data, fresh, opened, settled, sheet
 from tests.fixtures.images import FINE
+from tests.fixtures.pages import component
 
 __all__ = ["bundle", "data", "fresh"]
 
@@ -90,7 +92,16 @@ def test_the_mean_map_takes_the_selection(folder: Path) -> None:
     dataset = open_folder(folder / "mine" / "labelled")
     rows = np.flatnonzero(dataset.labels == dataset.classes.index("bear"))
     found = mean_map(swin_core.load("first"), dataset.image, rows, FINE.index("bear"))
-    assert f"Hottest: {found.hot_spot}." in words(app)
+    (shown,) = component(app, "_viewer")
+    mean, spread = (row["cells"][0] for row in shown["payload"]["rows"])
+    for cell, values in ((mean, found.mean), (spread, found.spread)):
+        assert cell["map"]["top"] == pytest.approx(scale_top(values), rel=1e-5)
+        assert cell["headline"] == f"0 to {values.max():.2g} times the average of a map"
     assert "the maps of 3 of the 3 images that the filters select" in words(app)
-    assert "3 images explained for bear." in words(app)
-    assert "Nothing is recorded about the images that it was trained on." in words(app)
+    assert mean["notes"] == [
+        f"Hottest: {found.hot_spot}.",
+        "3 images explained for bear.",
+        mean["notes"][2],
+        "Nothing is recorded about the images that it was trained on.",
+    ]
+    assert "the edges" in mean["notes"][2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,21 @@ from dashboard.browse import confusion_view, filters
 from dashboard.browse import tiles as browse_tiles
 from dashboard.shared.datasets import data_sets
 from dashboard.shared.model_names import MAX_IMAGES
-from swin_core.attribution.overlay import Look
 from swin_core.data.catalog import Catalog
 from swin_core.data.cifar100 import cifar100
+from swin_core.data.folders import open_folder
 from swin_core.evaluation.accuracy import evaluate_classifier
 from swin_core.evaluation.predictions import predict
 from swin_core.evaluation.selection import CONFIDENT, CatalogPredictions, ImageQuery, select
-from swin_core.system.cache import LRUCache
-from tests.fixtures.browse import EVIL, at_first, bundle, data, fresh, opened, settled, sheet
+from tests.fixtures.browse import EVIL, at_first, bundle, data, fresh, gallery, opened, settled, sheet
 from tests.fixtures.images import FINE
-from tests.fixtures.pages import ROOT, choose, run
+from tests.fixtures.pages import ROOT, choose, component, run
 
 __all__ = ["bundle", "data", "fresh"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = ("first", "second")
 
 
 def words(app: AppTest) -> str:
@@ -149,7 +149,7 @@ def test_no_matching_image_says_what_to_do() -> None:
         ({"data": "../../etc"}, "data=../../etc"),
         ({"split": "val"}, "split=val"),
         ({"class": "unicorn"}, "class=unicorn"),
-        ({"show": "Right here, wrong there"}, "show=Right here, wrong there"),
+        ({"show": "Only A right"}, "show=Only A right"),
         ({"sort": EVIL}, "sort=<img"),
         ({"view": "Sideways"}, "view=Sideways"),
         ({"size": "7"}, "size=7"),
@@ -157,6 +157,9 @@ def test_no_matching_image_says_what_to_do() -> None:
         ({"page": "99999"}, "page=99999 (possible: 1 to 1)"),
         ({"page": "-1"}, "page=-1"),
         ({"maps": "x"}, "maps=x"),
+        ({"opacity": "101"}, "opacity=101 (possible: 0 to 100)"),
+        ({"image": "cifar100/test/999"}, "image=cifar100/test/999 (possible: an image that the filters select)"),
+        ({"image": "../secret"}, "image=../secret"),
         ({"level": "Kingdoms"}, "level=Kingdoms"),
         ({"classes_by": "Colour"}, "classes_by=Colour"),
         ({"page": "1", "maps": "false", "level": "Super-classes"}, ""),
@@ -247,7 +250,7 @@ def test_cells_of_the_matrix_show_their_counts() -> None:
 
 def test_buttons_open_their_images() -> None:
     app = opened(versus="second")
-    (button,) = (one for one in app.button if one.label.startswith("A wrong, B right"))
+    (button,) = (one for one in app.button if one.label.startswith("Only B right"))
     count = int(button.label.rpartition(" ")[2])
     button.click()
     tiles = sheet(settled(app))
@@ -323,39 +326,120 @@ def test_the_tray_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- heat maps
 
 
-def test_heat_maps_explain_the_predicted_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, ...]] = []
-    attribute = browse_tiles.attribute
+def decoded(sent: dict[str, Any]) -> np.ndarray:
+    codes = np.frombuffer(base64.b64decode(sent["data"]), "u1" if sent["bits"] == 8 else "<u2").astype(float)
+    return sent["low"] + codes * (sent["high"] - sent["low"]) / (2 ** sent["bits"] - 1)
 
-    def spy(classifier: swin_core.Classifier, batch: torch.Tensor, targets: torch.Tensor, method: str) -> torch.Tensor:
-        asked.append(tuple(targets.tolist()))
-        return attribute(classifier, batch, targets, method)
 
-    monkeypatch.setattr(browse_tiles, "attribute", spy)
-    app = opened(sort="Name")
-    plain = {tile["name"]: tile["source"] for tile in sheet(app)}
-    app.session_state.maps = True
-    tiles = sheet(run(app))
-    assert all(tile["source"].startswith("data:image/jpeg") and tile["source"] != plain[tile["name"]] for tile in tiles)
-    found = predict(swin_core.load("first"), cifar100(split="test"))
+def clipped(model: swin_core.Classifier, image: Image.Image, target: int) -> np.ndarray:
+    """A map as far as its colours reach."""
+    values = swin_core.explain(model, image, [target]).maps[0, 0].ravel()
+    top = float(np.percentile(np.abs(values), 99)) if len(values) >= 256 else float(np.abs(values).max())
+    return np.clip(values, -top, top)
+
+
+def test_heat_maps_explain_the_class_that_each_model_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(sort="Name", versus="second", maps="true", opacity="40")
+    tiles, maps = sheet(app), gallery(app)["maps"]
+    assert maps["look"]["opacity"] == 0.4
+    assert [column["title"] for column in maps["columns"]] == ["first", "second"]
     rows = [int(tile["name"].rpartition("/")[2]) for tile in tiles]
-    assert [target for batch in asked for target in batch] == found.predicted[rows].tolist()
+    for column, name in enumerate(("first", "second")):
+        model, part = swin_core.load(name), cifar100(split="test")
+        found = predict(model, part)
+        for row, shown in zip(rows[:4], maps["rows"], strict=False):
+            cell = shown["cells"][column]
+            target = int(found.predicted[row])
+            assert cell["headline"] == model.labels[target]
+            wanted = clipped(model, part.image(row), target)
+            assert decoded(cell["map"]) == pytest.approx(wanted, abs=float(np.abs(wanted).max()) / 200)
     # A look at them again explains nothing.
-    asked.clear()
-    run(app)
-    assert asked == []
+    monkeypatch.setattr(browse_tiles, "attribute", None)
+    assert gallery(run(app))["maps"] == maps
 
 
-def test_an_outlier_does_not_darken_a_fine_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two overlays differ at the outlier only."""
+def test_a_fine_map_is_averaged_to_the_size_of_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large map would take as many bytes as all images of the sheet."""
     (photos,) = (one for one in data_sets() if one.name == "photos")
     photo_data = filters.open_data(photos, photos.splits)
-    drawn = []
-    for outlier in (1.0, 50.0):
-        maps = torch.linspace(0, 1, 32 * 32).reshape(1, 1, 32, 32).clone()
-        maps[0, 0, 3, 3] = outlier
-        monkeypatch.setattr(browse_tiles, "attribute", lambda *_, maps=maps: maps)
-        monkeypatch.setattr(browse_tiles, "_maps", LRUCache(8))
-        (source,) = browse_tiles.heat_maps(photo_data, [0], [0], "third", Look(), lambda *_: None)
-        drawn.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))).astype(int))
-    assert np.abs(drawn[1] - drawn[0])[40:].max() <= 8
+    values = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(browse_tiles, "attribute", lambda *_: values)
+    found = CatalogPredictions.of(photo_data.catalog, [predict(swin_core.load("third"), photo_data.catalog.parts[0])])
+    (cell,) = browse_tiles.heat_maps(photo_data, [0], found, "third", lambda *_: None)
+    assert cell.map is not None
+    np.testing.assert_allclose(cell.map, values[0, 0].reshape(32, 4, 32, 4).mean((1, 3)).numpy(), atol=1e-6)
+
+
+# -- the large view
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    (button,) = (one for one in app.button if one.label == label)
+    button.click()
+    return run(app)
+
+
+def large(app: AppTest) -> dict[str, Any]:
+    (found,) = [data for data in component(app, "_viewer") if data["name"] == "large"]
+    payload: dict[str, Any] = found["payload"]
+    return payload
+
+
+def test_the_large_view_goes_through_the_selection() -> None:
+    wanted = ImageQuery(shown="Wrong", sort=CONFIDENT)
+    names = expected(wanted)
+    app = opened(show="Wrong", sort=CONFIDENT, versus="second", image=names[0])
+    part, model = cifar100(split="test"), swin_core.load("first")
+    for step, name in enumerate(names[:3]):
+        row = int(name.rpartition("/")[2])
+        assert f"**{step + 1} of {len(names)}**" in words(app)
+        (shown,) = large(app)["rows"]
+        assert shown["truth"] == part.classes[part.labels[row]]
+        assert [column["title"] for column in large(app)["columns"]] == ["first", "second"]
+        explained = next(one for one in shown["cells"][0]["classes"] if one["explained"])
+        found = swin_core.explain(model, part.image(row))
+        assert explained["label"] == found.label(0)
+        assert explained["probability"] == pytest.approx(found.probabilities.max(), abs=1e-5)
+        press(app, "Next")
+    assert names[3] in app.query_params["image"]
+    press(app, "Previous")
+    assert names[2] in app.query_params["image"]
+    press(app, "Add to Compare")
+    assert names[2] in app.query_params["picked"]
+    press(app, "Remove from Compare")
+    assert not app.query_params.get("picked")
+    press(app, "Add to Compare")
+    assert {tile["name"] for tile in sheet(run(app)) if tile["picked"]} == {names[2]}
+
+
+def test_disagreements_are_found_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(3)
+    (tmp_path / "flat").mkdir()
+    for index in range(9):
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "flat" / f"{index}.png")
+    monkeypatch.setenv("SWINLENS_DATA", str(tmp_path / "flat"))
+    app = opened(data="flat", versus="second", show="Models disagree")
+    part = open_folder(tmp_path / "flat")
+    answers = [
+        [model.labels[index] for index in predict(model, part).predicted] for model in map(swin_core.load, NAMES)
+    ]
+    wanted = {part.names[row] for row, (one, other) in enumerate(zip(*answers, strict=True)) if one != other}
+    assert 0 < len(wanted) < 10
+    assert {tile["details"].partition(":")[0] for tile in sheet(app)} == {name.rpartition("/")[2] for name in wanted}
+    assert f"Models disagree: {len(wanted)}" in [button.label for button in app.button]
+
+
+def test_two_models_keep_their_names_after_another_data_set() -> None:
+    app = opened(versus="second")
+    app.selectbox(key="data").set_value("photos")
+    settled(app)
+    app.selectbox(key="data").set_value("cifar100")
+    settled(app)
+    app.selectbox(key="judge").set_value("second")
+    settled(app)
+    app.selectbox(key="versus").set_value("first")
+    settled(app)
+    assert (app.selectbox(key="judge").value, app.selectbox(key="versus").value) == ("second", "first")
+    for letter, model in (("A", "second"), ("B", "first")):
+        top1 = predict(swin_core.load(model), cifar100(split="test")).metrics().top1
+        assert f"**{letter}: {model}** · top-1 **{100 * top1:.2f} %**" in words(app).replace("\\", "")

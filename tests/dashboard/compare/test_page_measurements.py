@@ -41,6 +41,7 @@ from tests.fixtures.pages import (
     bundle,
     cells,
     checked,
+    component,
     fresh,
     opened,
     picture,
@@ -381,13 +382,18 @@ def test_mean_maps_stand_beside_each_other(flowers: DataSet) -> None:
     run(app)
     for name in ("first", "second"):
         found = class_mean(swin_core.load(name), flowers, "tulips", 32)
-        text = words(app).replace("\N{NO-BREAK SPACE}", " ")
+        (means,) = [data["payload"] for data in component(app, "_viewer") if data["name"] == "mean_maps"]
+        place = [column["title"] for column in means["columns"]].index(name)
+        text = " ".join(means["rows"][0]["cells"][place]["notes"]).replace("\N{NO-BREAK SPACE}", " ")
         edges = "It favours the edges: " if found.border > 1.2 * BORDER_AREA else "It does not favour the edges."
         assert f"4 images explained for {found.label}. {edges}" in text
-        assert f"Hottest: {found.hot_spot}." in text.replace("\\", "")
+        assert f"Hottest: {found.hot_spot}." in text
         assert "Nothing is recorded about the images that it was trained on." in text
     app.selectbox(key="means_class").set_value("sunflowers")
-    assert "Without this class: second" in words(run(app))
+    run(app)
+    (means,) = [data["payload"] for data in component(app, "_viewer") if data["name"] == "mean_maps"]
+    known, unknown = means["rows"][0]["cells"]
+    assert (known["error"], unknown["error"]) == ("", "This model does not have this class.")
 
 
 def test_images_that_are_missing_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
