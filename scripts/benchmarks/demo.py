@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,14 @@ def demo(rounds: int) -> list[dict[str, Any]]:
     measured as well. With fewer rounds than 15, the memory test makes fewer requests in proportion.
     """
     with tempfile.TemporaryDirectory() as folder:
-        names = [*BUNDLED, *_built(Path(folder) / "runs")]
+        names = [*BUNDLED, *built(Path(folder) / "runs")]
         with served(Path(folder), names) as (address, server), httpx.Client(base_url=address, timeout=600) as browser:
             results = [_request(browser, name, Path(folder), rounds) for name in names[:3]]
             results.append(_memory(browser, server, names, rounds))
     return results
 
 
-def _built(runs: Path) -> list[str]:
+def built(runs: Path) -> list[str]:
     """Write runs with models of random weights, and return their names."""
     for name in BUILT:
         folder = runs / name
@@ -94,12 +94,16 @@ def images() -> Iterator[bytes]:
         yield stream.getvalue()
 
 
-def ask(browser: httpx.Client, name: str, content: bytes) -> bytes:
-    """Return the grid of the demo's answer, as PNG."""
+def ask(browser: httpx.Client, names: Sequence[str], content: bytes, method: str = "", session: str = "one") -> bytes:
+    """Return the grid of the demo's answer, as PNG; `method` is empty for the best one of each model.
+
+    Requests at the same time need a `session` each, as the tabs of a browser have.
+    """
     api = "/gradio_api"
     path = browser.post(f"{api}/upload", files={"files": ("photo.jpg", content)}).json()[0]
     picture = {"path": path, "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
-    call = browser.post(f"{api}/call/explain", json={"data": [picture, [name], "", ""], "session_hash": "benchmark"})
+    request = {"data": [picture, list(names), "", method], "session_hash": session}
+    call = browser.post(f"{api}/call/explain", json=request)
     events = browser.get(f"{api}/call/explain/{call.json()['event_id']}").text
     # Heartbeat events precede a slow answer.
     event, _, data = events.rpartition("event: ")[2].partition("\ndata: ")
@@ -127,7 +131,7 @@ def _request(browser: httpx.Client, name: str, folder: Path, rounds: int) -> dic
         return client.predict(file, models=[name], api_name="/explain")
 
     calls: dict[str, Callable[[bytes], object]] = {
-        "demo": lambda content: ask(browser, name, content),
+        "demo": lambda content: ask(browser, [name], content),
         "engine": engine,
         "engine without drawing": explained,
         "demo through gradio_client": program,
@@ -156,7 +160,7 @@ def _memory(browser: httpx.Client, server: psutil.Process, names: list[str], rou
     photos = images()
     resident = {}
     for number in range(1, many + 1):
-        ask(browser, names[number % len(names)], next(photos))
+        ask(browser, [names[number % len(names)]], next(photos))
         if number in (few, many):
             resident[number] = server.memory_info().rss / 2**20
     ratio = resident[many] / resident[few]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +64,34 @@ class Survival:
         return "\n".join([line, *(f"    {fault}" for fault in self.faults[:20])])
 
 
-COUNTS = {"images": 10_000, "weights": 1_000, "kills": 200, "api": 500, "sessions": 50, "soak": 5_000}
-SHORT = {"images": 40, "weights": 45, "kills": 2, "api": 40, "sessions": 3, "soak": 6}
+COUNTS = {
+    "images": 10_000,
+    "weights": 1_000,
+    "kills": 200,
+    "api": 500,
+    "sessions": 50,
+    "soak": 5_000,
+    "memory": 500,
+    "crowd": 60,
+}
+SHORT = {"images": 40, "weights": 45, "kills": 2, "api": 40, "sessions": 3, "soak": 6, "memory": 6, "crowd": 4}
 
 
 PARTS = tuple(COUNTS)
 
 
 def survival(parts: tuple[str, ...] = PARTS, short: bool = False) -> list[dict[str, Any]]:
-    """Hostile images, weights and calls, SIGKILLs, sessions, a soak; survival:images and so on run one part."""
+    """Hostile images, weights and calls, SIGKILLs, long use, crowds; survival:images and so on run one part."""
     counts = SHORT if short else COUNTS
     works: dict[str, Callable[[int], Survival]] = {
         "images": lambda count: _files("images", LARGE_IMAGES if short else 0, count),
         "weights": lambda count: _files("weights", 0, count),
         "kills": lambda count: kills.kills(Survival(f"{count} SIGKILLs while saving"), count),
-        "api": lambda count: _served("api_calls", f"{count} hostile calls of the demo", count),
-        "sessions": lambda count: _served("sessions", f"{count} sessions on the page", count),
-        "soak": lambda count: _served("soak", f"{count} explanations through page and demo", count),
+        "api": lambda count: _served("api.api_calls", f"{count} hostile calls of the demo", count),
+        "sessions": lambda count: _served("visits.sessions", f"{count} sessions on the page", count),
+        "soak": lambda count: _served("visits.soak", f"{count} explanations through demo and page", count),
+        "memory": lambda count: _served("visits.memory", f"{count} interactions on the page", count),
+        "crowd": lambda count: _served("crowd.crowd", f"{count} heavy requests at once", count),
     }
     results = []
     for part in parts:
@@ -90,10 +102,10 @@ def survival(parts: tuple[str, ...] = PARTS, short: bool = False) -> list[dict[s
     return results
 
 
-def _served(part: str, title: str, count: int) -> Survival:
-    from benchmarks import servers  # loads the interfaces, which takes seconds
-
-    result: Survival = getattr(servers, part)(Survival(title), count)
+def _served(function: str, title: str, count: int) -> Survival:
+    """Call a function of a module of the benchmarks; they load the interfaces, which takes seconds."""
+    module, _, name = function.partition(".")
+    result: Survival = getattr(import_module(f"benchmarks.{module}"), name)(Survival(title), count)
     return result
 
 
