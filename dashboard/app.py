@@ -1,12 +1,20 @@
 """The dashboard's entry point: `streamlit run dashboard/app.py`. The pages are in main.py."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from swin_core.system.memory import return_freed_memory, share_one_heap
+
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
 """No page of another site may show the dashboard in a frame, where a visitor would click on it unawares."""
+TRIM_SECONDS = 10
+"""Interval at which freed memory is returned to the system."""
 
 
 class SecurityHeaders:
@@ -28,4 +36,19 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-app = st.App("main.py", middleware=[Middleware(SecurityHeaders)])
+@asynccontextmanager
+async def trimming(app: st.App) -> AsyncIterator[None]:
+    """Return freed memory to the system while the server runs: each session and each explanation frees much."""
+
+    async def trim() -> None:
+        while True:
+            await asyncio.sleep(TRIM_SECONDS)
+            await asyncio.to_thread(return_freed_memory)
+
+    task = asyncio.create_task(trim())
+    yield
+    task.cancel()
+
+
+share_one_heap()  # each run of a page has a thread of its own
+app = st.App("main.py", middleware=[Middleware(SecurityHeaders)], lifespan=trimming)
