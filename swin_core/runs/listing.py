@@ -209,7 +209,7 @@ def _state(folder: Path, launch: dict[str, Any], status: dict[str, Any]) -> tupl
         if state == "running" and status.get("stalled"):
             reason = " ".join(str(status["stalled"]).split())
         if state == "running" and silence > _SILENCE:
-            reason = f"no status for {_span(silence)}, but its processes are alive"
+            reason = f"{_still_since(silence)}; its processes are alive: stop it at once, or continue a halted process"
         return state, reason, True
     if status and not is_here(status):
         host = str(status.get("host") or "another machine")[:80]
@@ -224,6 +224,12 @@ def _state(folder: Path, launch: dict[str, Any], status: dict[str, Any]) -> tupl
 def _seconds_since(moment: object) -> float:
     """Return the seconds since a Unix time, infinite if there is none. Another machine's clock may be ahead."""
     return abs(time.time() - moment) if is_number(moment) else math.inf
+
+
+def _still_since(silence: float) -> str:
+    if not math.isfinite(silence):
+        return "stands still, without a status"
+    return f"stands still since {time.strftime('%H:%M:%S', time.localtime(time.time() - silence))}, without a status"
 
 
 def _span(seconds: float) -> str:

@@ -10,10 +10,11 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -28,11 +29,16 @@ from swin_core.training.checkpoint import LAST, PREVIOUS, is_complete, write_che
 from swin_core.training.config import TrainConfig
 from swin_core.weights.files import save_weights
 
+T = TypeVar("T")
 OnMetrics = Callable[[dict[str, Any]], None]
 """A function that is called with the metrics of each step and each epoch."""
 
 STATUS_SECONDS = 2.0
 """Seconds between two status updates."""
+STILL_SECONDS = 40.0
+"""Seconds without any work done after which a run is reported to stand still, or more if its steps are slow."""
+SLOWER = 3
+"""So many times the longest step or batch so far may be exceeded before that."""
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +68,7 @@ class RunWriter:
         self._on_metrics = on_metrics or (lambda metrics: None)
         self._stalled = stalled
         self._status: dict[str, Any] = {"state": "starting", "epochs": config.epochs}
+        self._worked, self._longest = time.monotonic(), 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._log = logging.FileHandler(folder / "log.txt", delay=True)
@@ -85,6 +92,8 @@ class RunWriter:
                     "tensorboard is not installed; pip install tensorboard, or leave --tensorboard out."
                 ) from error
             self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+        self._note_work()
+        self._longest = 0.0
         self._update_status(state="running", **facts)
         threading.Thread(target=self._keep_updating, daemon=True).start()
 
@@ -103,7 +112,27 @@ class RunWriter:
     def _keep_updating(self) -> None:
         process = psutil.Process()
         while not self._ended.wait(STATUS_SECONDS):
-            self._update_status(memory_bytes=process.memory_info().rss, stalled=self._stalled())
+            stalled = self._stalled() or self._still()
+            self._update_status(memory_bytes=process.memory_info().rss, stalled=stalled)
+
+    def _note_work(self) -> None:
+        """Note that something was done just now: a step, a batch of the validation, a save."""
+        now = time.monotonic()
+        self._worked, self._longest = now, max(self._longest, now - self._worked)
+
+    def _still(self) -> str:
+        """Return since when nothing was done, in one line; empty if all is well."""
+        silent = time.monotonic() - self._worked
+        if silent < max(STILL_SECONDS, SLOWER * self._longest):
+            return ""
+        since = time.strftime("%H:%M:%S", time.localtime(time.time() - silent))
+        return f"stands still since {since}: wait if a step may take this long, or stop it at once"
+
+    def watched(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items; each one counts as work done."""
+        for item in items:
+            self._note_work()
+            yield item
 
     def _update_status(self, **facts: Any) -> None:
         with self._lock:
@@ -115,6 +144,7 @@ class RunWriter:
 
     def step(self, metrics: dict[str, Any]) -> None:
         """Record a step; its number appears in the next status update."""
+        self._note_work()
         with self._lock:
             self._status |= {"step": metrics["step"], "steps": metrics["steps"]}
         self._on_metrics(metrics)
@@ -201,6 +231,7 @@ class RunWriter:
     def checkpoint(self, state: dict[str, Any], **facts: Any) -> None:
         """Write the whole state of the run, and `facts` to its status."""
         write_checkpoint(self.folder / "checkpoints", state)
+        self._note_work()
         self._update_status(**facts)
 
     def drop_after(self, epochs: float) -> None:

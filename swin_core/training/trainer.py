@@ -350,7 +350,10 @@ class Trainer:
 
     def validate(self) -> Metrics:
         """Return the metrics of `validated` on the validation images."""
-        return evaluate(self.validated, self.data.validation_batches(self.ranks.rank, self.ranks.size), self.ranks)
+        batches = self.data.validation_batches(self.ranks.rank, self.ranks.size)
+        if self.writer is not None:
+            batches = self.writer.watched(batches)
+        return evaluate(self.validated, batches, self.ranks)
 
     def _save(self, **facts: Any) -> None:
         if self.writer is not None:

@@ -42,7 +42,8 @@ def test_a_silent_run_says_so(root: Path) -> None:
     (run.folder / "status.json").write_text(json.dumps(facts))
     silent = again(run)
     assert (silent.state, silent.alive) == ("running", True)
-    assert silent.reason == "no status for 10 min, but its processes are alive"
+    since = time.strftime("%H:%M:%S", time.localtime(silent.status["updated"]))
+    assert silent.reason.startswith(f"stands still since {since}, without a status; its processes are alive: stop it")
     runs.kill(run, grace=0.2)
 
 
