@@ -42,7 +42,7 @@ STYLE = """<style>
     justify-content: space-around; background: light-dark(#F7F8FA, #171C23);
     border-top: 1px solid rgba(128, 128, 128, 0.35); padding-bottom: env(safe-area-inset-bottom);
   }
-  .st-key-tabs a { flex-direction: column; gap: 0; padding: 6px 4px; min-width: 56px; align-items: center; }
+  .st-key-tabs a { flex-direction: column; gap: 0; padding: 6px 4px; min-width: 48px; align-items: center; }
   .st-key-tabs a * { font-size: 12px; }
   .st-key-tabs a [data-testid="stIconMaterial"] { font-size: 22px; }
 }

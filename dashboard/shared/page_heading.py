@@ -34,6 +34,12 @@ PAGES = {
         "Browse predictions",
         "Choose a data set and a model to see right and wrong predictions, confusions and accuracy by class.",
     ),
+    "audit": PageTexts(
+        "Audit",
+        "policy",
+        "Audit a model",
+        "Choose a model and a data set to find marks, such as a watermark or a frame, that decide its predictions.",
+    ),
     "train": PageTexts(
         "Train",
         "model_training",

@@ -2,32 +2,30 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from swin_core.attribution.regions import Region
 from swin_core.audit.candidates import Candidate, place_candidates, shared
-from swin_core.audit.interventions import Bench, Estimate, bootstrap, drops, elsewhere, flips
+from swin_core.audit.interventions import Bench, bootstrap, drops, elsewhere, flips
+from swin_core.audit.kept import read_audit, write_audit
 from swin_core.audit.maps import RelevanceMaps, audit_folder, relevance_maps
+from swin_core.audit.results import LEAST_EFFECT, Audit, Tested
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.system.progress import counter
 from swin_core.zoo.classifier import Classifier
 
-LEAST_EFFECT = 0.15
-"""A finding flips this much more of the other images than its control, at the lower end of its corrected interval."""
 ERROR = 0.05
 """Chance that any candidate of an audit passes by chance."""
 SCREENED = 48
 """Most pairs of images in the first, short test of a candidate."""
 PASSES = 0.08
 """Effect in the short test from which a candidate is tested on all pairs."""
-DONORS, PASTES = 200, 3
+DONORS, PASTES = 100, 3
 """Most images of a class whose region is pasted, and how many others each is pasted into."""
 SAME = 0.1
 """Part of the smaller region that two candidates of a class share if they are one finding."""
@@ -42,91 +40,6 @@ AuditProgress = Callable[[str, int, int], None]
 """Called with what is counted, "images" or "candidates", the number done and their total."""
 
 
-@dataclass(frozen=True)
-class Tested:
-    """A candidate with what its interventions measured."""
-
-    class_name: str
-    kind: str
-    region: Region | None
-    """Left, top, right and bottom, as fractions of the view; None if it has no place."""
-    frame: bool
-    """Whether the region is only the border of the rectangle."""
-    relevance: float
-    """Mean relevance in the region; 1 is an even share."""
-    pairs: int
-    """Pairs of images that were tested."""
-    flip: Estimate
-    """Share of images of other classes that become the class when the region is pasted into them."""
-    flip_control: Estimate | None
-    """The same for content of equal area from elsewhere in the same image; None if `flip` is too small to need it."""
-    effect: Estimate | None
-    """Paired difference of the two; its interval is corrected for the number of candidates."""
-    drop: Estimate | None = None
-    """Fall of p(class) when the region is removed; None if the short test was enough."""
-    drop_control: Estimate | None = None
-    """The same for a region of equal area elsewhere."""
-    images: int = 0
-    """Images of the class whose region turns most of the images that it is pasted into."""
-    of_images: int = 0
-    """Images of the class whose region was pasted; 0 if the short test was enough."""
-    names: tuple[str, ...] = field(default=(), repr=False)
-    """Names of the former."""
-
-    @property
-    def passes(self) -> bool:
-        """Whether this is a finding."""
-        return self.effect is not None and self.of_images > 0 and self.effect.low >= LEAST_EFFECT
-
-    @property
-    def strength(self) -> float:
-        """The effect, or what it can be at most."""
-        return self.flip.value if self.effect is None else self.effect.value
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; `flip_interval` and so on stand beside each value."""
-        values: dict[str, Any] = {"class": self.class_name}
-        for name, value in vars(self).items():
-            if isinstance(value, Estimate):
-                values |= {name: value.value, f"{name}_interval": [value.low, value.high]}
-            elif name != "class_name":
-                values[name] = list(value) if isinstance(value, tuple) else value
-        return values
-
-
-@dataclass(frozen=True, eq=False)
-class Audit:
-    """What an audit found, and what it tested without a finding."""
-
-    model: str
-    data: str
-    split: str
-    images: int
-    """Images that were read."""
-    skipped: tuple[str, ...]
-    """Files that are not used, each with the reason."""
-    findings: tuple[Tested, ...]
-    """The strongest first."""
-    tested: tuple[Tested, ...]
-    """The other candidates, the strongest first."""
-    untested: dict[str, str]
-    """Classes that could not be tested, with the reason."""
-    smallest_effect: float | None
-    """Effect that a candidate of the class with the fewest images needs to be found; None if nothing was tested."""
-    means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """Mean map of each class, `(GRID, GRID)`; 1 is an even share."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        values = {name: value for name, value in vars(self).items() if name not in ("findings", "tested", "means")}
-        return values | {
-            "skipped": list(self.skipped),
-            "least_effect": LEAST_EFFECT,
-            "findings": [finding.to_dict() for finding in self.findings],
-            "tested": [candidate.to_dict() for candidate in self.tested],
-        }
-
-
 def audit(
     classifier: Classifier,
     dataset: DataSet,
@@ -137,8 +50,8 @@ def audit(
 ) -> Audit:
     """Look for regularities in what a model uses on a whole split, and test each by interventions.
 
-    Relevance maps are kept on disk, so that an audit that was stopped goes on where it was. With the same seed the
-    result is the same.
+    Relevance maps and the result are kept on disk: an audit that was stopped goes on where it was, and one that was
+    done is read. With the same seed the result is the same.
 
     Args:
         classifier: the model.
@@ -157,6 +70,8 @@ def audit(
         return counter(None if progress is None else lambda done, count: progress(what, done, count), total)
 
     folder = audit_folder(classifier, dataset, root)
+    if (kept := read_audit(folder, seed)) is not None:
+        return kept
     maps, unreadable = relevance_maps(classifier, dataset, folder, tick("images", len(dataset)))
     skipped = tuple(dict.fromkeys(map(str, (*dataset.skipped, *unreadable))))
     count = int((maps.groups >= 0).sum())
@@ -179,7 +94,7 @@ def audit(
         findings.append(tested)
     others = sorted((tested for _, tested in results if not tested.passes), key=lambda tested: -tested.strength)
     groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
-    return Audit(
+    result = Audit(
         model=classifier.name,
         data=dataset.name,
         split=dataset.split,
@@ -191,6 +106,8 @@ def audit(
         smallest_effect=smallest_effect(candidates),
         means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
     )
+    write_audit(result, folder, seed)
+    return result
 
 
 def _testable(

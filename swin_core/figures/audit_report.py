@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from swin_core.attribution.overlay import Look, overlay
 from swin_core.attribution.regions import Region
-from swin_core.audit.findings import LEAST_EFFECT, Audit, Tested
 from swin_core.audit.interventions import Bench
 from swin_core.audit.maps import GRID
+from swin_core.audit.results import LEAST_EFFECT, Audit, Tested
 from swin_core.data.dataset import DataSet
 from swin_core.figures.audit_text import HOW, conclusion, headline, measures, place, with_interval
 from swin_core.figures.report_json import machine, versions

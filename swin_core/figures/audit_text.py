@@ -1,8 +1,8 @@
 """An audit in words: the headline of a finding, what each number means, and what was tested without a finding."""
 
 from swin_core.attribution.regions import Region
-from swin_core.audit.findings import Audit, Tested
 from swin_core.audit.interventions import Estimate
+from swin_core.audit.results import Audit, Tested
 from swin_core.figures.text import percent
 
 HOW = (
@@ -66,10 +66,11 @@ def conclusion(audit: Audit) -> str:
         return f"Nothing could be tested on {audit.images:,} images."
     points = f"{100 * (audit.smallest_effect or 0):.0f}"
     smallest = f"An effect of {points} percentage points or more would have been found in each class."
-    what = f"{tested} candidates in {audit.images:,} images"
+    others = f"{len(audit.tested)} other candidates decide nothing"
     if count:
-        return f"{count} of {what} {'decides' if count == 1 else 'decide'} predictions. {smallest}"
-    return f"None of {what} decides predictions. {smallest}"
+        findings = "1 finding" if count == 1 else f"{count} findings"
+        return f"{findings} in {audit.images:,} images; {others}. {smallest}"
+    return f"No finding in {audit.images:,} images: {len(audit.tested)} candidates were tested. {smallest}"
 
 
 def lines(audit: Audit) -> list[str]:

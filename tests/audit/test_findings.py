@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.optimize import brentq
 
-from swin_core.audit import Audit, audit, findings, maps
+from swin_core.audit import Audit, audit, findings, kept, maps, results
 from swin_core.audit.candidates import Candidate, frame
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
@@ -100,10 +100,33 @@ def test_a_stopped_audit_resumes_and_finds_the_same(
     assert again.to_dict() == found.to_dict()
 
 
+def test_a_result_is_read_from_disk(found: Audit, images: Path, tmp_path: Path) -> None:
+    first = audit(corner_model(), image_folder(images), root=tmp_path)
+    for file in tmp_path.rglob("maps-*.npz"):
+        file.unlink()
+    counted: list[str] = []
+    again = audit(corner_model(), image_folder(images), root=tmp_path, progress=lambda *_: counted.append("images"))
+    assert not counted
+    assert again.to_dict() == first.to_dict() == found.to_dict()
+    assert all((again.means[name] == mean).all() for name, mean in first.means.items())
+    assert audit(corner_model(), image_folder(images), root=tmp_path, seed=1).to_dict() != found.to_dict()
+
+
+def test_a_finding_can_be_dismissed_and_taken_back(found: Audit, tmp_path: Path) -> None:
+    (finding,) = found.findings
+    assert kept.dismissed(tmp_path) == set()
+    kept.dismiss(tmp_path, finding)
+    assert kept.dismissed(tmp_path) == {kept.finding_key(finding)}
+    kept.dismiss(tmp_path, finding, hide=False)
+    assert kept.dismissed(tmp_path) == set()
+
+
 def test_a_damaged_part_of_the_cache_is_computed_again(found: Audit, images: Path, tmp_path: Path) -> None:
     audit(corner_model(), image_folder(images), root=tmp_path)
     (file,) = tmp_path.rglob("maps-*.npz")
     file.write_bytes(file.read_bytes()[:100])
+    (result,) = tmp_path.rglob("audit.json")
+    result.write_text("{}")
     assert audit(corner_model(), image_folder(images), root=tmp_path).to_dict() == found.to_dict()
 
 
@@ -167,5 +190,5 @@ def test_the_smallest_effect_is_where_the_interval_just_clears_the_threshold() -
     known = maps.RelevanceMaps(groups, predicted, np.ones((100, 16, 16), np.float16))
     candidates = [Candidate(0, "place", known.members(0), frame(), 1.0)] * 10
     z = 2.807033768343811  # of the two-sided normal interval with an error of 0.05 / 10
-    expected = brentq(lambda e: e - z * math.sqrt(e * (1 - e) / 50) - findings.LEAST_EFFECT, 0.151, 0.999)
+    expected = brentq(lambda e: e - z * math.sqrt(e * (1 - e) / 50) - results.LEAST_EFFECT, 0.151, 0.999)
     assert findings.smallest_effect(candidates) == pytest.approx(expected)

@@ -45,7 +45,7 @@ def test_nothing_found_is_said_with_what_was_tested(
     folder = write_images(tmp_path / "images", 12, marked=())
     assert main([model, "--data", str(folder), "--out", str(tmp_path / "report.html")]) == 0
     assert re.search(
-        r"None of \d+ candidates in 36 images decides predictions. "
+        r"No finding in 36 images: \d+ candidates were tested. "
         r"An effect of \d+ percentage points or more would have been found in each class.",
         capsys.readouterr().out,
     )

@@ -18,6 +18,7 @@ QUICK = "model=swin_micro_cifar100"
 PAGES = {
     "compare": f"?{QUICK}&trust=false&means=true&means_count=8",
     "browse": "browse",
+    "audit": "audit",
     "train": "train",
     "train, a new run": "train?new=fast-cifar100",
     "inside": f"inside?{QUICK}",

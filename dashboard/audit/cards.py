@@ -1,0 +1,145 @@
+"""The result of an audit: a card for each finding, what was tested without one, and what to do next."""
+
+from collections.abc import Hashable
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.audit.jobs import Subject
+from dashboard.shared.datasets import image_name
+from dashboard.shared.film_strip import SHOW_IMAGES_KEY
+from dashboard.shared.model_names import MAX_IMAGES, display_name
+from dashboard.shared.theme import escape_markdown
+from swin_core.audit.kept import dismiss, dismissed, finding_key
+from swin_core.audit.results import LEAST_EFFECT, Audit, Tested
+from swin_core.figures.audit_report import FindingImages, audit_page, finding_images
+from swin_core.figures.audit_text import HOW, conclusion, headline, measures, place
+from swin_core.runs.read_only import is_read_only
+from swin_core.system.cache import LRUCache
+
+_images: LRUCache[FindingImages] = LRUCache(32)
+_STYLE = """<style>
+.st-key-audit_cards [data-testid="stImage"] img { border-radius: 6px; }
+[class*="st-key-thumbnails_"] { display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
+[class*="st-key-thumbnails_"] > * { width: auto !important; min-width: 0; }
+</style>"""
+
+
+def show_audit(subject: Subject, audit: Audit, folder: Path) -> None:
+    """Draw the result of an audit, which is kept in `folder`."""
+    st.html(_STYLE)
+    icon = ":material/warning:" if audit.findings else ":material/check_circle:"
+    (st.warning if audit.findings else st.success)(escape_markdown(conclusion(audit)), icon=icon)
+    hidden = dismissed(folder)
+    shown = [finding for finding in audit.findings if finding_key(finding) not in hidden]
+    with st.container(key="audit_cards"):
+        for number, finding in enumerate(shown):
+            _show_card(number, subject, audit, finding, folder)
+    if len(shown) < len(audit.findings):
+        with st.expander(f"Dismissed findings: {len(audit.findings) - len(shown)}"):
+            for finding in audit.findings:
+                if finding not in shown:
+                    st.markdown(escape_markdown(headline(finding)))
+                    _show_button("Show again", finding, folder, hide=False)
+    _show_tested(audit)
+    st.caption(
+        f"{HOW} A finding turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its control, at "
+        "the lower end of an interval that is corrected for the number of candidates."
+    )
+
+
+def download_report(subject: Subject, audit: Audit) -> None:
+    """Draw the button that writes the report; it is made when it is clicked."""
+    st.download_button(
+        "Report",
+        lambda: audit_page(audit, *subject.open()),
+        "audit.html",
+        "text/html",
+        icon=":material/download:",
+        on_click="ignore",
+        help="One HTML file with the findings, their images and what was tested",
+    )
+
+
+def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, folder: Path) -> None:
+    classifier, dataset = subject.open()
+    key: Hashable = (str(folder), finding_key(finding))
+    images = _images.get(key, lambda: finding_images(audit, finding, classifier, dataset))
+    with st.container(border=True, key=f"finding_{number}"):
+        st.header(escape_markdown(finding.class_name), divider=False)
+        st.markdown(escape_markdown(headline(finding)))
+        left, right = st.columns([1, 3])
+        left.image(
+            images.mean,
+            f"Mean map of the class. The region has {finding.relevance:.1f} times an even share.",
+            width="stretch",
+            alt=f"Mean map of {finding.class_name}",
+        )
+        with right.container(key=f"thumbnails_{number}"):
+            for name, image in images.thumbnails:
+                st.image(image, width="stretch", output_format="JPEG", alt=f"{name} with the region outlined")
+        head = ("What was measured", "Region, with 95 % interval", "Control")
+        st.dataframe(
+            pd.DataFrame(measures(finding), columns=list(head)), hide_index=True, alt="What was measured of the finding"
+        )
+        with st.container(horizontal=True):
+            rows = {name: row for row, name in enumerate(dataset.names)}
+            names = [
+                image_name(subject.collection, subject.split, rows[name]) for name in finding.names if name in rows
+            ]
+            st.page_link(
+                "views/compare.py",
+                label=f"Compare {min(len(names), MAX_IMAGES)} of these images",
+                icon=":material/compare:",
+                query_params={SHOW_IMAGES_KEY: names[:MAX_IMAGES], "model": [display_name(subject.model)]},
+            )
+            with st.popover(f"All {len(finding.names)} images", icon=":material/list:"):
+                st.dataframe({"Image": list(finding.names)}, hide_index=True, alt="Names of the images")
+            _show_button("Dismiss", finding, folder, hide=True)
+
+
+def _show_button(label: str, finding: Tested, folder: Path, *, hide: bool) -> None:
+    st.button(
+        label,
+        icon=":material/visibility_off:" if hide else ":material/visibility:",
+        key=f"{label} {finding_key(finding)}",
+        on_click=dismiss,
+        args=(folder, finding, hide),
+        disabled=is_read_only(),
+    )
+
+
+def _show_tested(audit: Audit) -> None:
+    if audit.tested:
+        with st.expander(f"Tested without a finding: {len(audit.tested)}"):
+            rows = [
+                {
+                    "Class": each.class_name,
+                    "Place": place(each.region, each.frame) if each.region else each.kind,
+                    "Times an even share": each.relevance,
+                    "Becomes the class": 100 * each.flip.value,
+                    "Control": None if each.flip_control is None else 100 * each.flip_control.value,
+                    "Pairs": each.pairs,
+                }
+                for each in audit.tested
+            ]
+            percent = st.column_config.NumberColumn(format="%.0f %%")
+            st.dataframe(
+                pd.DataFrame(rows),
+                hide_index=True,
+                column_config={
+                    "Times an even share": st.column_config.NumberColumn(format="%.1f"),
+                    "Becomes the class": percent,
+                    "Control": percent,
+                },
+                alt=f"{len(audit.tested)} candidates that were tested without a finding",
+            )
+    if audit.untested:
+        lines = [f"{name}: {reason}." for name, reason in audit.untested.items()]
+        with st.expander(f"Classes that could not be tested: {len(lines)}"):
+            for line in lines:
+                st.markdown(escape_markdown(line))
+    if audit.skipped:
+        with st.expander(f"Skipped files: {len(audit.skipped)}", icon=":material/warning:"):
+            st.dataframe({"File": list(audit.skipped)}, hide_index=True, alt="Files that are skipped")

@@ -1,0 +1,59 @@
+"""Start and stop of an audit, and its progress."""
+
+import streamlit as st
+
+from dashboard.audit.jobs import WAITING, AuditJob, Subject, start
+from dashboard.shared.datasets import open_split
+from dashboard.shared.theme import escape_markdown
+from swin_core.audit.results import Audit
+from swin_core.errors import SwinError
+from swin_core.runs.read_only import is_read_only
+
+POLL_SECONDS = 1.0
+
+
+def show_start(subject: Subject, failed: AuditJob | None, kept: Audit | None) -> None:
+    """Draw the Start button, or say why there is none; and the error of an audit that failed."""
+    error = st.session_state.pop("audit_error", "") or (failed.error if failed is not None else "")
+    if error:
+        st.error(escape_markdown(error), icon=":material/error:")
+    if kept is not None:
+        return
+    count = len(open_split(subject.collection, subject.split))
+    st.info(
+        f"These {count:,} images were not audited with this model yet. An audit explains all of them, looks for places "
+        "that decide a class, such as a watermark, a date stamp or a frame, and tests each: it pastes the place into "
+        "other images, and removes it. This takes some minutes; it can be stopped and goes on from there later.",
+        icon=":material/policy:",
+    )
+    if is_read_only():
+        st.caption("This dashboard is read-only: no audit can be started here.")
+        return
+    st.button("Start", type="primary", icon=":material/play_arrow:", on_click=_start, args=(subject,))
+
+
+def _start(subject: Subject) -> None:
+    try:
+        start(subject)
+    except SwinError as error:
+        st.session_state.audit_error = str(error)
+
+
+def show_job(job: AuditJob) -> None:
+    """Draw the progress of an audit, and rerun the page when it has ended."""
+    st.fragment(_show_progress, run_every=POLL_SECONDS)(job)
+
+
+def _show_progress(job: AuditJob) -> None:
+    if job.ended.is_set():
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if job.stage == WAITING:
+            st.progress(0.0, "Waiting for another audit")
+        else:
+            verb = "Explained" if job.stage == "images" else "Tested"
+            st.progress(job.done / max(job.total, 1), f"{verb} {job.done:,} of {job.total:,} {job.stage}")
+        stopping = job.stopped.is_set()
+        st.button(
+            "Stopping" if stopping else "Stop", icon=":material/stop:", on_click=job.stopped.set, disabled=stopping
+        )

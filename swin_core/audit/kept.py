@@ -1,0 +1,63 @@
+"""What an audit leaves on disk beside its maps: its result, and the findings that a user dismissed."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from swin_core.audit.results import Audit, Tested
+from swin_core.system.atomic import atomic_write
+
+log = logging.getLogger(__name__)
+
+_RESULT, _DISMISSED = "audit.json", "dismissed.json"
+
+
+def write_audit(audit: Audit, folder: Path, seed: int) -> None:
+    """Keep a result; if the disk cannot be written, it is not kept."""
+    means = {name: mean.tolist() for name, mean in audit.means.items()}
+    _write(folder / _RESULT, audit.to_dict() | {"seed": seed, "means": means})
+
+
+def read_audit(folder: Path, seed: int | None = None) -> Audit | None:
+    """Return the result that is kept in an audit's folder; None if it is missing, damaged or of another seed."""
+    values = _read(folder / _RESULT)
+    if not isinstance(values, dict) or (seed is not None and values.get("seed") != seed):
+        return None
+    try:
+        return Audit.from_dict(values)
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("%s is damaged and is computed again (%s)", folder / _RESULT, error)
+        return None
+
+
+def finding_key(finding: Tested) -> str:
+    """Return what identifies a finding of an audit."""
+    return json.dumps([finding.class_name, finding.kind, finding.region, finding.frame])
+
+
+def dismissed(folder: Path) -> set[str]:
+    """Return the keys of the findings that a user dismissed."""
+    keys = _read(folder / _DISMISSED)
+    return {key for key in keys if isinstance(key, str)} if isinstance(keys, list) else set()
+
+
+def dismiss(folder: Path, finding: Tested, hide: bool = True) -> None:
+    """Dismiss a finding, or with `hide` False take that back."""
+    key = finding_key(finding)
+    _write(folder / _DISMISSED, sorted(dismissed(folder) | {key} if hide else dismissed(folder) - {key}))
+
+
+def _write(file: Path, values: Any) -> None:
+    try:
+        with atomic_write(file) as stream:
+            stream.write(json.dumps(values).encode())
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", file, error)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,127 @@
+"""The result of an audit: findings, and what was tested without one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from swin_core.attribution.regions import Region
+from swin_core.audit.interventions import Estimate
+
+LEAST_EFFECT = 0.15
+"""A finding flips this much more of the other images than its control, at the lower end of its corrected interval."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A candidate with what its interventions measured."""
+
+    class_name: str
+    kind: str
+    region: Region | None
+    """Left, top, right and bottom, as fractions of the view; None if it has no place."""
+    frame: bool
+    """Whether the region is only the border of the rectangle."""
+    relevance: float
+    """Mean relevance in the region; 1 is an even share."""
+    pairs: int
+    """Pairs of images that were tested."""
+    flip: Estimate
+    """Share of images of other classes that become the class when the region is pasted into them."""
+    flip_control: Estimate | None
+    """The same for content of equal area from elsewhere in the same image; None if `flip` is too small to need it."""
+    effect: Estimate | None
+    """Paired difference of the two; its interval is corrected for the number of candidates."""
+    drop: Estimate | None = None
+    """Fall of p(class) when the region is removed; None if the short test was enough."""
+    drop_control: Estimate | None = None
+    """The same for a region of equal area elsewhere."""
+    images: int = 0
+    """Images of the class whose region turns most of the images that it is pasted into."""
+    of_images: int = 0
+    """Images of the class whose region was pasted; 0 if the short test was enough."""
+    names: tuple[str, ...] = field(default=(), repr=False)
+    """Names of the former."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Tested":
+        """Undo `to_dict`."""
+        arguments: dict[str, Any] = {"class_name": values["class"]}
+        for name in cls.__dataclass_fields__.keys() - {"class_name"}:
+            value = values[name]
+            if f"{name}_interval" in values:
+                value = Estimate(value, *values[f"{name}_interval"])
+            arguments[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**arguments)
+
+    @property
+    def passes(self) -> bool:
+        """Whether this is a finding."""
+        return self.effect is not None and self.of_images > 0 and self.effect.low >= LEAST_EFFECT
+
+    @property
+    def strength(self) -> float:
+        """The effect, or what it can be at most."""
+        return self.flip.value if self.effect is None else self.effect.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; `flip_interval` and so on stand beside each value."""
+        values: dict[str, Any] = {"class": self.class_name}
+        for name, value in vars(self).items():
+            if isinstance(value, Estimate):
+                values |= {name: value.value, f"{name}_interval": [value.low, value.high]}
+            elif name != "class_name":
+                values[name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What an audit found, and what it tested without a finding."""
+
+    model: str
+    data: str
+    split: str
+    images: int
+    """Images that were read."""
+    skipped: tuple[str, ...]
+    """Files that are not used, each with the reason."""
+    findings: tuple[Tested, ...]
+    """The strongest first."""
+    tested: tuple[Tested, ...]
+    """The other candidates, the strongest first."""
+    untested: dict[str, str]
+    """Classes that could not be tested, with the reason."""
+    smallest_effect: float | None
+    """Effect that a candidate of the class with the fewest images needs to be found; None if nothing was tested."""
+    means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """Mean map of each class, `(GRID, GRID)`; 1 is an even share."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        values = {name: value for name, value in vars(self).items() if name not in ("findings", "tested", "means")}
+        return values | {
+            "skipped": list(self.skipped),
+            "least_effect": LEAST_EFFECT,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "tested": [candidate.to_dict() for candidate in self.tested],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Audit":
+        """Return the audit of `to_dict`, with its mean maps under "means".
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are not those of an audit.
+        """
+        plain = {name: values[name] for name in cls.__dataclass_fields__}
+        return cls(
+            **plain
+            | {
+                "skipped": tuple(plain["skipped"]),
+                "findings": tuple(map(Tested.from_dict, plain["findings"])),
+                "tested": tuple(map(Tested.from_dict, plain["tested"])),
+                "means": {name: np.array(mean, np.float64) for name, mean in plain["means"].items()},
+            }
+        )

@@ -1,0 +1,134 @@
+"""The Audit page without a browser: start, stop, findings, dismissed findings, and the read-only mode."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard.audit import cards, jobs
+from dashboard.shared import datasets
+from swin_core.errors import RunError
+from swin_core.runs.read_only import VARIABLE
+from tests.fixtures.audit import write_images
+from tests.fixtures.pages import ROOT, empty_caches, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_images(folder / "photos", 10)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One model, one data set, and no audit yet."""
+    file = tmp_path / "corner.py"
+    file.write_text("from tests.fixtures.audit import corner_model\n\ndef load():\n    return corner_model()\n")
+    monkeypatch.setenv("SWINLENS_MODELS", str(file))
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(images))
+    monkeypatch.setenv("SWIN_CACHE_ROOT", str(tmp_path / "cache"))
+    monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path / "runs"))
+    empty_caches(monkeypatch, datasets, cards)
+    monkeypatch.setattr(jobs, "_jobs", {})
+
+
+def opened(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
+    for name, value in {"model": "corner.py", "audited": "corner.py", **query}.items():
+        app.query_params[name] = value
+    return run(app.switch_page("views/audit.py"))
+
+
+def click(app: AppTest, label: str) -> AppTest:
+    (button,) = [each for each in app.button if each.label == label]
+    button.click()
+    return run(app)
+
+
+def ended(app: AppTest) -> AppTest:
+    end = time.monotonic() + 60
+    while jobs._jobs and not all(job.ended.is_set() for job in jobs._jobs.values()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return run(app)
+
+
+def headlines(app: AppTest) -> list[str]:
+    return [text.value for text in app.markdown if text.value.startswith("A region at")]
+
+
+def test_from_start_to_a_dismissed_finding() -> None:
+    app = opened()
+    assert "were not audited with this model yet" in app.info[0].value
+    app = ended(click(app, "Start"))
+    assert app.warning[0].value.startswith("1 finding in 30 images")
+    assert [header.value for header in app.main.header] == ["marked"]
+    (line,) = headlines(app)
+    assert "the lower right corner decides 'marked' in 10 of 10 images" in line.replace("\\", "")
+    assert not [button for button in app.button if button.label == "Start"]
+    assert sum(len(image.proto.imgs) for image in app.get("image")) == 1 + 8
+    assert "photos%2Fall%2F20" in str(app.get("page_link")[-1].proto)
+    app = click(app, "Dismiss")
+    assert [header.value for header in app.main.header] == []
+    again = opened()  # another visitor, after a restart of the server too
+    assert [header.value for header in again.main.header] == []
+    again = click(again, "Show again")
+    assert [header.value for header in again.main.header] == ["marked"]
+
+
+def test_a_stopped_audit_offers_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    audit = jobs.audit
+
+    def slow(*arguments: object, **options: object) -> object:
+        reached.set()
+        assert go_on.wait(60)
+        return audit(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jobs, "audit", slow)
+    app = click(opened(), "Start")
+    assert reached.wait(60)
+    assert [button.label for button in app.button if button.label == "Start"] == []
+    (job,) = jobs._jobs.values()
+    click(app, "Stop")
+    assert job.stopped.is_set()
+    go_on.set()
+    app = ended(app)
+    assert not job.error
+    app = run(app)
+    assert [button.label for button in app.button if button.label == "Start"] == ["Start"]
+    monkeypatch.setattr(jobs, "audit", audit)
+    assert [header.value for header in ended(click(app, "Start")).main.header] == ["marked"]
+
+
+def test_an_error_is_shown_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise RunError("the disk is on fire; fetch water.")
+
+    monkeypatch.setattr(jobs, "audit", fail)
+    app = ended(click(opened(), "Start"))
+    assert "the disk is on fire" in app.error[0].value
+    assert [button.label for button in app.button if button.label == "Start"] == ["Start"]
+
+
+def test_the_read_only_mode_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    app = opened()
+    assert not [button for button in app.button if button.label == "Start"]
+    assert "no audit can be started here" in [caption.value for caption in app.main.caption][-1]
+    with pytest.raises(RunError, match="nothing can be started, changed or deleted here"):
+        jobs.start(jobs.Subject("corner.py", "photos", "all"))
+    assert not jobs._jobs
+
+
+def test_without_data_the_page_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
+    app = opened()
+    assert "put a folder of images into" in app.info[0].value
