@@ -156,7 +156,7 @@ def chart_figure(chart: Chart, curves: Sequence[RunCurves], position: str, smoot
         "hovermode": "x",
         "dragmode": "zoom",
         "xaxis": {**axis, "title": {"text": unit_name, "standoff": 6}, "rangemode": "tozero"},
-        "yaxis": axis | ({"tickformat": ".0%"} if chart.percent else {}) | _range(traces),
+        "yaxis": axis | ({"tickformat": ".4~%"} if chart.percent else {}) | _range(traces),
     }
     return {"data": traces, "layout": layout}
 

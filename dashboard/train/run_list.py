@@ -1,6 +1,8 @@
 """The list of runs: a table, and the curves of its ticked rows."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +15,7 @@ from dashboard.shared.theme import escape_markdown
 from dashboard.train.curves import CHARTS, RunCurves, assign_colours, chart_figure, describe
 from dashboard.train.form import start_from_recipe
 from dashboard.train.run_summary import BUNDLED, RunSummary, bundled_summaries, summarise_run
+from dashboard.train.ticks import listed_rows, ticked_rows
 from swin_core import runs
 from swin_core.errors import RunError
 from swin_core.figures.palette import SERIES
@@ -133,13 +136,11 @@ def choose_runs(summaries: Sequence[RunSummary], ticked: Sequence[str]) -> list[
         ticked: names of the rows that are ticked at first.
     """
     names = [summary.name for summary in summaries]
-    chosen: list[str] = st.session_state.setdefault("ticked_runs", list(ticked))
-    # Streamlit identifies rows by number, and new or deleted runs shift them.
-    if st.session_state.get("listed_runs") != names:
-        st.session_state.listed_runs = names
-        rows = [names.index(name) for name in chosen if name in names]
-        st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-    event = st.dataframe(
+    return ticked_rows(_TABLE, names, partial(_draw_table, summaries), ticked)
+
+
+def _draw_table(summaries: Sequence[RunSummary]) -> Any:
+    return st.dataframe(
         table(summaries),
         hide_index=True,
         key=_TABLE,
@@ -172,15 +173,12 @@ def choose_runs(summaries: Sequence[RunSummary], ticked: Sequence[str]) -> list[
             "devices": st.column_config.TextColumn("Devices", width=110),
         },
     )
-    rows = event["selection"]["rows"]
-    st.session_state.ticked_runs = [names[row] for row in rows if row < len(names)]
-    return list(st.session_state.ticked_runs)
 
 
 def _open() -> None:
     """Open the run whose button was clicked."""
     click = st.session_state.open_run
-    names = st.session_state.listed_runs
+    names = listed_rows(_TABLE)
     if click is not None and click.row < len(names):
         st.query_params["run"] = names[click.row]
     st.rerun()

@@ -14,6 +14,7 @@ from dashboard.train.form import fill, label
 from dashboard.train.images_view import show_images
 from dashboard.train.run_list import REFRESH_SECONDS, show_curves, state_line
 from dashboard.train.run_summary import RunSummary, summarise_run
+from dashboard.train.ticks import ticked_rows
 from swin_core import runs
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import ConfigError, RunError
@@ -220,7 +221,8 @@ def _show_checkpoints(run: runs.Run, summary: RunSummary) -> None:
         return
     or_start = "" if is_read_only() else ", or one to start a new run from it"
     st.caption(f"Tick up to {MODELS_AT_MOST} to compare them{or_start}.")
-    event = st.dataframe(
+    draw = partial(
+        st.dataframe,
         pd.DataFrame(rows).drop(columns="model"),
         hide_index=True,
         key=f"checkpoints {run.name}",
@@ -239,7 +241,7 @@ def _show_checkpoints(run: runs.Run, summary: RunSummary) -> None:
             "age": st.column_config.TextColumn("Saved"),
         },
     )
-    chosen = [rows[row]["model"] for row in event["selection"]["rows"] if row < len(rows)]
+    chosen = ticked_rows(f"checkpoints {run.name}", [row["model"] for row in rows], draw)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             "Compare",

@@ -27,7 +27,7 @@ from tests.fixtures.browser import (
     visible,
     windows,
 )
-from tests.fixtures.runs import make_run
+from tests.fixtures.runs import epoch_line, make_run, write_lines
 
 __all__ = ["browser"]
 
@@ -259,3 +259,14 @@ def test_text_of_the_charts_follows_the_theme(visit: Open) -> None:
     for scheme, wanted in (("light", "< 150"), ("dark", "> 150")):
         page = visit(f"?run={EARLIER}", scheme=scheme)
         page.wait_for_function(f"({lightness})() {wanted}", timeout=PATIENCE)
+
+
+def test_a_flat_curve_has_a_text_of_its_own_at_each_tick(visit: Open, root: Path) -> None:
+    folder = make_run(root, "20260101-030405-flat")
+    write_lines(folder / "metrics.jsonl", [epoch_line(epoch, top1=0.018 + epoch / 500) for epoch in range(1, 9)])
+    page = visit("?run=20260101-030405-flat")
+    ticks = page.locator(".js-plotly-plot").nth(1).locator(".ytick text")
+    visible(ticks.nth(2))
+    texts = ticks.all_text_contents()
+    assert len(set(texts)) == len(texts) > 2
+    shutil.rmtree(folder)

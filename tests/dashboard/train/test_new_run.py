@@ -175,13 +175,16 @@ def test_a_change_is_named_and_reaches_the_run(started: list[dict[str, Any]]) ->
     assert "All settings are the recipe's" in words(app)
     app.number_input(key="setting_lr").set_value(0.0005)
     app.toggle(key="setting_flip").set_value(False)
+    app.number_input(key="setting_limit").set_value(500)
     app.text_input(key="setting_name").set_value("mine")
     app.number_input(key="processes").set_value(2)
     run(app)
-    assert "Changed from the recipe: Learning rate 0.0005; Flip False." in words(app)
+    said = words(app).partition("Changed from the recipe: ")[2]
+    for change in ("Learning rate 0.0005", "Flip False", "Number of images (0 for all) 500"):
+        assert change in said
     click(app, "Start")
     (start,) = started
-    assert TrainConfig.from_dict(start["config"]) == replace(FAST, lr=0.0005, flip=False, name="mine")
+    assert TrainConfig.from_dict(start["config"]) == replace(FAST, lr=0.0005, flip=False, limit=500, name="mine")
     assert (start["devices"], start["processes"]) == (("cpu",), 2)
     # The run's own view follows.
     assert app.query_params["run"] in (MINE, [MINE])

@@ -76,6 +76,12 @@ def select(app: AppTest, table: str, rows: list[int]) -> None:
     app.session_state[table] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
 
+def ticked(app: AppTest, table: str) -> list[str]:
+    names, chosen = app.session_state["ticks"][table]
+    assert [names[row] for row in app.session_state[table]["selection"]["rows"]] == chosen
+    return chosen
+
+
 # -- the list
 
 
@@ -117,12 +123,12 @@ def test_ticked_rows_are_drawn_over_each_other_and_stay_ticked_when_a_run_comes(
     make_run(root, MINE)
     app = opened()
     select(app, "runs_table", [0, 2])
-    assert run(app).session_state.ticked_runs == [MINE, "swin_milli_flowers"]
+    assert ticked(run(app), "runs_table") == [MINE, "swin_milli_flowers"]
     assert [trace["name"] for trace in charts(app)[1]["data"]] == ["mine", "swin_milli_flowers"]
     colour = charts(app)[1]["data"][1]["line"]["color"]
     # A shell starts a run: it takes the first row, and the ticks move on by one.
     make_run(root, OTHER)
-    assert run(app).session_state.ticked_runs == [MINE, "swin_milli_flowers"]
+    assert ticked(run(app), "runs_table") == [MINE, "swin_milli_flowers"]
     assert app.session_state.runs_table["selection"]["rows"] == [1, 3]
     select(app, "runs_table", [0, 3])
     run(app)
@@ -366,6 +372,38 @@ def test_checkpoints_are_listed_with_their_figures_and_opened_in_the_compare_pag
     click(app, "Compare")
     assert app.query_params["model"] == chosen
     assert len(cells(app)) == 2 * len(shown(app)["rows"])
+
+
+def test_a_tick_stays_with_its_checkpoint(root: Path) -> None:
+    folder = with_weights(root) / "checkpoints"
+    app = opened(run=MINE)
+    table, wanted = f"checkpoints {MINE}", f"{MINE}/checkpoints/epoch-0003.safetensors"
+    row = list(app.dataframe[0].value["file"]).index("epoch-0003.safetensors")
+    # The run saves another one, which takes a row above, while the user ticks a row.
+    content = (folder / "epoch-0003.safetensors").read_bytes()
+    (folder / "epoch-0004.safetensors").write_bytes(content)
+    select(app, table, [row])
+    assert ticked(run(app), table) == [wanted]
+    assert list(app.dataframe[0].value["file"]).index("epoch-0003.safetensors") == row + 1
+    (folder / "epoch-0005.safetensors").write_bytes(content)
+    assert ticked(run(app), table) == [wanted]
+    app.switch_page("views/browse.py")
+    run(app)
+    app.switch_page("views/train.py")
+    app.query_params["run"] = MINE
+    assert ticked(run(app), table) == [wanted]
+
+
+def test_ticked_runs_are_still_ticked_after_a_visit_to_another_page(root: Path) -> None:
+    make_run(root, MINE)
+    make_run(root, OTHER)
+    app = opened()
+    select(app, "runs_table", [1])
+    assert ticked(run(app), "runs_table") == [MINE]
+    app.switch_page("views/models.py")
+    run(app)
+    app.switch_page("views/train.py")
+    assert ticked(run(app), "runs_table") == [MINE]
 
 
 def test_a_new_run_starts_from_a_checkpoint_with_the_settings_of_the_old_one(
