@@ -17,7 +17,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import browse, brush, demo, explanations, rollout, survival, timing, training, trust, viewer
+from benchmarks import audit, browse, brush, demo, explanations, rollout, survival, timing, training, trust, viewer
 from benchmarks.browser import chromium, dashboard
 from benchmarks.timing import measure, swins
 from streamlit.testing.v1 import AppTest
@@ -104,19 +104,22 @@ SURVIVAL: dict[str, tuple[str, ...]] = {"survival": survival.PARTS} | {
 def main() -> None:
     """Run the command line."""
     texts = "\n".join(
-        f"  {name}: {call.__doc__}" for name, call in [*BENCHMARKS.items(), ("survival", survival.survival)]
+        f"  {name}: {call.__doc__}"
+        for name, call in [*BENCHMARKS.items(), ("survival", survival.survival), ("audit", audit.audit)]
     )
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n\nbenchmarks:\n{texts}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="benchmarks to run (default: all but survival)")
-    parser.add_argument("--short", action="store_true", help="survival: a few tries of each part")
+    parser.add_argument(
+        "what", nargs="*", metavar="WHAT", help="benchmarks to run (default: all but survival and audit)"
+    )
+    parser.add_argument("--short", action="store_true", help="survival, audit: a few tries")
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     arguments = parser.parse_args()
     keep_freed_memory()
-    unknown = [what for what in arguments.what if what not in BENCHMARKS | SURVIVAL]
+    unknown = [what for what in arguments.what if what not in (*BENCHMARKS, *SURVIVAL, "audit")]
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         parser.error(f"unknown benchmark {unknown[0]!r}" if unknown else "--rounds and --threads must be at least 1")
     torch.set_num_threads(arguments.threads)
@@ -140,6 +143,8 @@ def main() -> None:
     for what in arguments.what or BENCHMARKS:
         if what in SURVIVAL:
             results += survival.survival(SURVIVAL[what], arguments.short)
+        elif what == "audit":
+            results += audit.audit(arguments.short)
         else:
             results += BENCHMARKS[what](arguments.rounds)
     if arguments.json:

@@ -21,7 +21,7 @@ from swin_core.system.cache import LRUCache
 _images: LRUCache[FindingImages] = LRUCache(32)
 _STYLE = """<style>
 .st-key-audit_cards [data-testid="stImage"] img { border-radius: 6px; }
-[class*="st-key-thumbnails_"] { display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
+[class*="st-key-thumbnails_"] { display: grid; gap: 8px; grid-template-columns: repeat(4, minmax(0, 1fr)); }
 [class*="st-key-thumbnails_"] > * { width: auto !important; min-width: 0; }
 </style>"""
 
@@ -79,11 +79,10 @@ def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, fol
         with right.container(key=f"thumbnails_{number}"):
             for name, image in images.thumbnails:
                 st.image(image, width="stretch", output_format="JPEG", alt=f"{name} with the region outlined")
-        head = ("What was measured", "Region, with 95 % interval", "Control")
-        st.dataframe(
-            pd.DataFrame(measures(finding), columns=list(head)), hide_index=True, alt="What was measured of the finding"
-        )
-        with st.container(horizontal=True):
+        lines = [[escape_markdown(cell) for cell in line] for line in measures(finding)]
+        table = [["", "Region, with 95 % interval", "Control"], ["---"] * 3, *lines]
+        st.markdown("\n".join(f"| {' | '.join(line)} |" for line in table))
+        with st.container(horizontal=True, vertical_alignment="center"):
             rows = {name: row for row, name in enumerate(dataset.names)}
             names = [
                 image_name(subject.collection, subject.split, rows[name]) for name in finding.names if name in rows

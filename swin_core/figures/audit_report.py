@@ -65,10 +65,8 @@ def outlined(view: Image.Image, region: Region | None, frame: bool = False) -> I
         left, top, right, bottom = region
         edges = (left + inset, top + inset, right - inset, bottom - inset)
         box = [round(SIDE * edge) for edge in edges]
-        draw = ImageDraw.Draw(image)
-        for grown, color in ((0, "black"), (1, OUTLINE), (2, OUTLINE), (3, "black")):
-            shape = (max(box[0] - grown, 0), max(box[1] - grown, 0), min(box[2] + grown, SIDE) - 1)
-            draw.rectangle((*shape, min(box[3] + grown, SIDE) - 1), outline=color)
+        ImageDraw.Draw(image).rectangle((box[0] - 1, box[1] - 1, box[2], box[3]), outline="black", width=6)
+        ImageDraw.Draw(image).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=OUTLINE, width=4)
     return image
 
 

@@ -42,7 +42,8 @@ def with_interval(estimate: Estimate | None) -> str:
     """Return a share with its interval: "83 % (79 to 87 %)"; "not measured" for None."""
     if estimate is None:
         return "not measured"
-    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f} %)"
+    value, low, high = (round(100 * share) for share in (estimate.value, estimate.low, estimate.high))
+    return f"{value} % ({low} to {high} %)"
 
 
 def measures(finding: Tested) -> list[tuple[str, str, str]]:
