@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from swin_core.audit.candidates import Candidate, place_candidates, shared
+from swin_core.audit.candidates import Candidate, frame, place_candidates, shared
 from swin_core.audit.interventions import Bench, bootstrap, drops, elsewhere, flips
 from swin_core.audit.kept import read_audit, write_audit
 from swin_core.audit.maps import RelevanceMaps, audit_folder, relevance_maps
@@ -193,7 +193,8 @@ def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candida
     """Return the candidates that pass, strongest first.
 
     Candidates of a class that share a part of their regions are one finding. Of those that are nearly as strong as the
-    strongest, it is the one with the highest relevance, which has the mark and the least beside it.
+    strongest, it is the one with the highest relevance, which has the mark and the least beside it. It is the border if
+    the border turns clearly more images than the strongest, which is then one side of a frame.
     """
     passing = sorted((pair for pair in results if pair[1].passes), key=lambda pair: -pair[1].strength)
     findings = []
@@ -201,7 +202,14 @@ def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candida
         first, strongest = passing[0]
         same = [pair for pair in passing if pair[0].group == first.group and shared(pair[0].mask, first.mask) > SAME]
         near = [pair for pair in same if pair[1].strength >= strongest.strength - NEARLY]
-        findings.append(max(near, key=lambda pair: pair[1].relevance))
+        found = max(near, key=lambda pair: pair[1].relevance)
+        for pair in same:
+            if pair[0].is_frame and pair[1].flip.value >= strongest.flip.value + NEARLY:
+                found = pair
+                same = [
+                    each for each in passing if each[0].group == first.group and shared(each[0].mask, frame()) > SAME
+                ]
+        findings.append(found)
         passing = [pair for pair in passing if pair not in same]
     return findings
 

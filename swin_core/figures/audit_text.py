@@ -13,27 +13,28 @@ HOW = (
 
 
 def place(region: Region, frame: bool = False) -> str:
-    """Return where a region is: "the lower right corner", "the upper edge", "the border"."""
+    """Return where a region is: "at the lower right corner", "at the upper edge", "across the image at 32 % of ..."."""
     if frame:
-        return "the border"
+        return "at the border"
     left, top, right, bottom = region
     across, down = (left + right) / 2, (top + bottom) / 2
-    if right - left > 0.9 or bottom - top > 0.9:
-        kind = "a horizontal line" if right - left > 0.9 else "a vertical line"
-        return f"{kind} at {percent(down if right - left > 0.9 else across)} of the image's side"
     vertical = "upper" if down < 1 / 3 else "lower" if down > 2 / 3 else ""
     horizontal = "left" if across < 1 / 3 else "right" if across > 2 / 3 else ""
+    if right - left > 0.9 and 0 < top < bottom < 1:
+        return f"across the image at {percent(down)} of its height"
+    if bottom - top > 0.9 and 0 < left < right < 1:
+        return f"down the image at {percent(across)} of its width"
     if vertical and horizontal:
-        return f"the {vertical} {horizontal} corner"
-    return f"the {vertical or horizontal} edge" if vertical or horizontal else "the middle"
+        return f"at the {vertical} {horizontal} corner"
+    return f"at the {vertical or horizontal} edge" if vertical or horizontal else "in the middle"
 
 
 def headline(finding: Tested) -> str:
     """Return a finding in two sentences."""
-    where = place(finding.region, finding.frame) if finding.region else "no single place"
+    where = place(finding.region, finding.frame) if finding.region else "at no single place"
     control = "" if finding.flip_control is None else f" (control: {percent(finding.flip_control.value)})"
     return (
-        f"A region at {where} decides {finding.class_name!r} in {finding.images} of {finding.of_images} images. "
+        f"A region {where} decides {finding.class_name!r} in {finding.images} of {finding.of_images} images. "
         f"Pasted into other images it turns {percent(finding.flip.value)} of them into {finding.class_name!r}{control}."
     )
 

@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 
 from swin_core.audit import Audit, audit, findings, kept, maps, results
 from swin_core.audit.candidates import Candidate, frame
+from swin_core.audit.interventions import Estimate
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
 from swin_core.zoo.classifier import Classifier
@@ -192,3 +193,48 @@ def test_the_smallest_effect_is_where_the_interval_just_clears_the_threshold() -
     z = 2.807033768343811  # of the two-sided normal interval with an error of 0.05 / 10
     expected = brentq(lambda e: e - z * math.sqrt(e * (1 - e) / 50) - results.LEAST_EFFECT, 0.151, 0.999)
     assert findings.smallest_effect(candidates) == pytest.approx(expected)
+
+
+def measured(candidate: Candidate, flip: float, effect: float) -> results.Tested:
+    share = Estimate(flip, flip, flip)
+    return results.Tested(
+        class_name="blue",
+        kind="place",
+        region=candidate.region,
+        frame=candidate.is_frame,
+        relevance=candidate.relevance,
+        pairs=300,
+        flip=share,
+        flip_control=Estimate(flip - effect, flip - effect, flip - effect),
+        effect=Estimate(effect, effect - 0.05, effect + 0.05),
+        of_images=100,
+    )
+
+
+def window(rows: slice, columns: slice, relevance: float) -> Candidate:
+    mask = np.zeros((maps.GRID, maps.GRID), bool)
+    mask[rows, columns] = True
+    return Candidate(0, "place", np.arange(100), mask, relevance)
+
+
+def test_candidates_that_share_a_region_are_one_finding() -> None:
+    whole, tight, other = (
+        window(slice(11, 16), slice(12, 16), 10.0),
+        window(slice(13, 16), slice(13, 16), 25.0),
+        window(slice(0, 2), slice(0, 2), 5.0),
+    )
+    tested = [
+        (whole, measured(whole, 1.0, 0.95)),
+        (tight, measured(tight, 0.97, 0.9)),
+        (other, measured(other, 0.5, 0.4)),
+    ]
+    assert [candidate for candidate, _ in findings._findings(tested)] == [tight, other]
+
+
+def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() -> None:
+    sides = [window(slice(None), slice(15, 16), 2.5), window(slice(None), slice(0, 2), 1.8)]
+    border = Candidate(0, "place", np.arange(100), frame(), 2.0)
+    tested = [(side, measured(side, 0.6 - 0.1 * number, 0.5 - 0.1 * number)) for number, side in enumerate(sides)]
+    for flip, expected in ((0.95, [border]), (0.62, sides)):
+        found = findings._findings([*tested, (border, measured(border, flip, 0.45))])
+        assert [candidate for candidate, _ in found] == expected
