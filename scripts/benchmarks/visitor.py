@@ -51,7 +51,9 @@ class Visitor:
         self._offered: dict[str, list[str]] = {}
         self._fragment = ""
         origin = Origin(address)
-        self._socket = connect(address.replace("http", "ws") + "/_stcore/stream", max_size=None, origin=origin)
+        self._socket = connect(
+            address.replace("http", "ws") + "/_stcore/stream", max_size=None, origin=origin, ping_interval=None
+        )
 
     def __enter__(self) -> Self:
         return self

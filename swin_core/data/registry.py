@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from swin_core.data import cats_dogs, cifar100, flowers
 from swin_core.data.dataset import DataSet, data_root, holdout
@@ -41,8 +40,9 @@ def splits(
 ) -> tuple[DataSet, DataSet]:
     """Open the training and the validation images of a data set or folder.
 
-    A folder with `train` and `val` in it (or `valid`, `validation`, `test`) has its own split. Where there is no
-    validation split, the share `share` of each class is held out, but at least one image of a class with two or more.
+    A folder with `train` and `val` in it (or `valid`, `validation`) has its own split. Where there is no validation
+    split, the share `share` of each class is held out, but at least one image of a class with two or more; so it is in
+    a folder with `train` and `test`, since the validation chooses the best epoch.
 
     Raises:
         ConfigError: no data set is named, or it has no training split.
@@ -62,21 +62,22 @@ def splits(
         _check_classes(dataset, folder)
         return holdout(dataset, share, seed)
     own = own_splits(folder)
-    validation_folder = own.get("val") or own["test"]
-    train, validation = open_folder(own["train"], root_of_links), open_folder(validation_folder, root_of_links)
+    train = _named_after(folder, open_folder(own["train"], root_of_links), own["train"])
     _check_classes(train, own["train"])
+    if "val" not in own:
+        return holdout(train, share, seed)
+    validation = _named_after(folder, open_folder(own["val"], root_of_links), own["val"])
     if train.classes != validation.classes:
         different = sorted(set(train.classes) ^ set(validation.classes))
-        raise DataError(
-            f"train and {validation_folder.name} of {folder} have different classes: {first_names(different)}."
-        )
-    skipped = [
-        replace(file, name=f"{path.name}/{file.name}")
-        for path, part in ((own["train"], train), (validation_folder, validation))
-        for file in part.skipped
-    ]
-    common: dict[str, Any] = {"name": folder.name, "skipped": tuple(skipped)}
-    return replace(train, split="train", **common), replace(validation, split="val", **common)
+        raise DataError(f"train and {own['val'].name} of {folder} have different classes: {first_names(different)}.")
+    skipped = (*train.skipped, *validation.skipped)
+    return replace(train, split="train", skipped=skipped), replace(validation, split="val", skipped=skipped)
+
+
+def _named_after(folder: Path, part: DataSet, path: Path) -> DataSet:
+    """Return the split of a folder that lies at `path`, under the folder's name."""
+    skipped = tuple(replace(file, name=f"{path.name}/{file.name}") for file in part.skipped)
+    return replace(part, name=folder.name, skipped=skipped)
 
 
 def _check_classes(dataset: DataSet, folder: Path) -> None:
@@ -106,8 +107,8 @@ def open_split(
 
     Args:
         data: a name in `DATA_SETS`, or a folder of class folders.
-        split: "train" or "val", as training splits them; another split of the data set; "all" of a folder. By default
-            its first split; of a folder "val" if it has its own split, else "all".
+        split: "train" or "val", as training splits them; another split of the data set; "all" or "test" of a folder.
+            By default its first split; of a folder "test" if it has one, else "val" if it has that, else "all".
         share: share of the training images that is held out for validation, where there is no validation split.
         seed: seed of the hold-out.
         root: data root, as for `swin_core.data.dataset.data_root`.
@@ -117,7 +118,8 @@ def open_split(
         DataError: the images are missing.
     """
     public = public_data_set(data)
-    of_folder = ("val", "train", "all") if has_own_split(Path(data)) else ("all", "train")
+    own = own_splits(Path(data)) if has_own_split(Path(data)) else {}
+    of_folder = (*(name for name in ("test", "val") if name in own), "train", "all") if own else ("all", "train")
     on_disk = public.splits if public else of_folder
     split = split or on_disk[0]
     known = ["train", "val"] if "train" in on_disk else []
@@ -126,4 +128,8 @@ def open_split(
         raise ConfigError(f"{data[:80]!r} has no split {split[:80]!r}; choose from {', '.join(known)}.")
     if split in ("train", "val") and "train" in on_disk:
         return splits(data, share, seed, root)[split == "val"]
-    return public.open(data_root(root), split) if public else open_folder(Path(data), link_root(Path(data)))
+    if public:
+        return public.open(data_root(root), split)
+    part = own["test"] if split == "test" else Path(data)
+    found = open_folder(part, link_root(Path(data)))
+    return replace(_named_after(Path(data), found, part), split="test") if split == "test" else found

@@ -17,7 +17,7 @@ from PIL import Image
 
 import swin_core
 from swin_core import runs
-from swin_core.data.registry import splits
+from swin_core.data.registry import open_split, splits
 from swin_core.errors import ConfigError, DataError, RunError, SwinError
 from swin_core.evaluation.accuracy import evaluate_named
 from swin_core.training import RECIPES, TrainConfig, train
@@ -120,7 +120,7 @@ def test_changes_of_colour_do_not_fit_arrays(setting: str, arrays: Path, tmp_pat
 # Folders
 
 
-@pytest.mark.parametrize("held", ["val", "valid", "validation", "test"])
+@pytest.mark.parametrize("held", ["val", "valid", "validation"])
 def test_a_folder_may_bring_its_own_split(held: str, tmp_path: Path) -> None:
     write(tmp_path / "own" / "train", ("ant", "bee"), 5)
     write(tmp_path / "own" / held, ("ant", "bee"), 3)
@@ -133,6 +133,22 @@ def test_a_folder_may_bring_its_own_split(held: str, tmp_path: Path) -> None:
     assert json.loads((run / "validation.json").read_text())["count"] == 6
     found = evaluate_named(str(run), str(tmp_path / "own"), runs_root=tmp_path / "runs")
     assert (found.split, found.metrics.count) == ("val", 6)
+
+
+def test_the_best_epoch_is_not_chosen_on_test_images(tmp_path: Path) -> None:
+    write(tmp_path / "own" / "train", ("ant", "bee"), 10)
+    write(tmp_path / "own" / "test", ("ant", "bee"), 3)
+    train_set, held_set = splits(str(tmp_path / "own"), 0.2)
+    assert [len(train_set), len(held_set)] == [16, 4]
+    assert {path.parts[-3] for part in (train_set, held_set) for path in part.sources} == {"train"}
+    assert not set(train_set.names) & set(held_set.names)
+    run = run_of(small(tmp_path / "own", epochs=1, holdout=0.2), tmp_path / "runs")
+    assert json.loads((run / "validation.json").read_text())["count"] == 4
+    for split, count in ((None, 6), ("test", 6), ("val", 4), ("train", 16)):
+        found = open_split(str(tmp_path / "own"), split, 0.2)
+        assert (len(found), found.name) == (count, "own"), split
+    found_by_name = evaluate_named(str(run), str(tmp_path / "own"), runs_root=tmp_path / "runs")
+    assert (found_by_name.split, found_by_name.metrics.count) == ("test", 6)
 
 
 def test_train_and_val_of_different_classes_are_refused(tmp_path: Path) -> None:
