@@ -20,7 +20,8 @@ STYLE = """<style>
 [data-testid="stTopNavLink"]:focus-visible,
 [data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 :has(> .st-key-settler), :has(> .st-key-drops), :has(> .st-key-history), :has(> .st-key-tour_place),
-:has(> .st-key-map_checks), :has(> .st-key-typing), :has(> .st-key-grid_status), :has(> .st-key-tabs) {
+:has(> .st-key-map_checks), :has(> .st-key-first_answers), :has(> .st-key-typing), :has(> .st-key-grid_status),
+:has(> .st-key-tabs) {
   position: absolute;
 }
 /* Hide Streamlit's stale elements: this container lies over the page. */
@@ -35,6 +36,7 @@ STYLE = """<style>
 @media (max-width: 640px) {
   :root { --viewer-bottom: 56px; } /* the viewer's controls stay above the tabs */
   [data-testid="stHeader"], [data-testid="stSidebar"] { display: none; }
+  :has(> .st-key-tour_place) { position: static; }
   [data-testid="stMainBlockContainer"] { padding: 0.75rem 0.9rem 5rem; }
   [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
   .st-key-tabs {

@@ -4,20 +4,22 @@
 apply to all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from dashboard.shared.cache import edited
+from dashboard.shared.cache import edited, probabilities
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.url_state import ON_OFF, set_url_list, unknown_values, url_list
 from swin_core.attribution.occlusion import FILLS
 from swin_core.attribution.strokes import Strokes, parse_strokes
 from swin_core.attribution.what_if import Edit
 from swin_core.errors import SwinError
-from swin_core.figures.viewer_payload import brush_payload
+from swin_core.figures.grid import Grid
+from swin_core.figures.viewer_payload import brush_payload, class_list, image_payload
 
 
 def invalid_brush() -> list[str]:
@@ -52,6 +54,40 @@ def repaint(comparison: Comparison) -> tuple[Comparison, list[dict[str, Any]]]:
     repainted = replace(comparison, lines=tuple(lines))
     rows = range(repainted.row_count)
     return repainted, [brushes[row * len(lines) // len(rows)] for row in rows]
+
+
+def first_answers(comparison: Comparison, grid: Grid, brushes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the probabilities of the images whose strokes have changed, without their maps, which take far longer.
+
+    Args:
+        comparison: of the changed images.
+        grid: what is shown: of the images before the change.
+        brushes: state of the brush at each row.
+
+    Returns:
+        Of each changed row what `show_answer` takes; of none if a model fails, whose cell then says why.
+    """
+    answers = []
+    known: dict[tuple[str, Hashable], np.ndarray] = {}
+    for number, row in enumerate(grid.rows):
+        line = comparison.line_and_model(number, 0)[0]
+        if line.image.edit is None or line.image.edit == row.edit:
+            continue
+        cells = []
+        for column, cell in enumerate(row.cells):
+            model = comparison.line_and_model(number, column)[1]
+            classes = []
+            if cell.explanation is not None:
+                key = model, line.image.key
+                try:
+                    known[key] = known[key] if key in known else probabilities(model, line.image)
+                except SwinError:
+                    return []
+                classes = class_list(cell, row.truth, known[key], cell.before or cell.explanation)
+            cells.append({"classes": classes})
+        image = image_payload(line.image.square)
+        answers.append({"row": number, "image": image, "brush": brushes[number], "cells": cells})
+    return answers
 
 
 def take_stroke(comparison: Comparison, stroke: Mapping[str, Any]) -> bool:

@@ -7,21 +7,21 @@ from dataclasses import replace
 
 import streamlit as st
 
-from dashboard.compare.brush import repaint, take_stroke
+from dashboard.compare.brush import first_answers, repaint, take_stroke
 from dashboard.shared.cache import classifier, load_failure, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.look import held_look, set_look
 from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.viewer import ViewerEvents, show_viewer, viewer_events
+from dashboard.shared.viewer import ViewerEvents, show_answer, show_viewer, viewer_events
 from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
 
 REDRAW_SECONDS = 0.7
 """Shortest time between two drawings while columns are computed."""
-SENT_SECONDS = 0.05
-"""Time in which a drawing reaches the browser."""
+SENT_SECONDS = 0.25
+"""Time in which a drawing reaches the browser of a busy machine."""
 KEY = "grid"
 
 
@@ -94,7 +94,11 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
     stroke = viewer_events(KEY).stroke
     painted = stroke is not None and take_stroke(comparison, stroke)
     comparison, brushes = repaint(comparison)
+    first = st.container(key="first_answers")
     if painted:
+        if comparison.slow_models():
+            with first:
+                show_answer(KEY, first_answers(comparison, grid, brushes), key="first_answer")
         grid = Grid(tuple(comparison.rows()), comparison.columns)
     grid = replace(grid, look=held_look().look)  # the user may have set another one since the page ran
     events = show_viewer(grid, KEY, classes=True, brushes=brushes)

@@ -186,6 +186,16 @@ def is_explained(request: Request) -> bool:
     return _explanations.peek(request.key) is not None
 
 
+def probabilities(model: str, image: InputImage) -> np.ndarray:
+    """Return the probabilities of a model's classes, `(classes,)`, from a forward pass alone.
+
+    Raises:
+        SwinError: the model cannot be loaded, or takes no such image.
+    """
+    loaded = classifier(model)
+    return _explaining.submit(loaded.predict, [image.pil]).result()[0]
+
+
 def explanation(request: Request) -> Explanation:
     """Return an explanation, computed once for each state of the model's weights.
 

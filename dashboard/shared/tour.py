@@ -23,7 +23,7 @@ button {
 }
 .next { border-color: var(--st-primary-color); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
-@media (max-width: 640px) { #tour { bottom: 72px; } }
+@media (max-width: 640px) { #tour { position: static; width: 100%; } } /* it would cover the tools of the brush */
 """,
     js=(Path(__file__).parent / "tour.js").read_text(encoding="utf-8"),
 )

@@ -44,6 +44,13 @@ _badges = st.components.v2.component(
     }""",
 )
 
+_answer = st.components.v2.component(
+    "swinlens_answer",
+    js="""export default function ({ data }) {
+      document.dispatchEvent(new CustomEvent("swinlens-answer", { detail: data }));
+    }""",
+)
+
 
 class Badge(TypedDict):
     """A short text under a map."""
@@ -173,6 +180,17 @@ def show_badges(viewer: str, badges: Mapping[str, Badge], key: str) -> None:
         key: as of any widget of Streamlit.
     """
     _badges(data={"name": viewer, "badges": dict(badges)}, key=key, height=1)
+
+
+def show_answer(viewer: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+    """Show what is known of a stroke before its maps are, as `answer` of `viewer.js` takes it.
+
+    Args:
+        viewer: the viewer's key.
+        rows: of each painted row `row`, `image`, `brush`, and of each of its `cells` the `classes`.
+        key: as of any widget of Streamlit.
+    """
+    _answer(data={"name": viewer, "rows": rows}, key=key, height=1)
 
 
 def _ignore() -> None:

@@ -38,9 +38,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
   document.addEventListener("swinlens-badges", held.listen);
   held.viewer.badges(swinlensBadges(name));
   const unfollow = swinlensFollow(held);
+  held.hear ??= ({ detail }) => detail.name === held.name && held.viewer?.answer(detail.rows);
+  document.addEventListener("swinlens-answer", held.hear);
   return () => {
     unfollow();
     document.removeEventListener("swinlens-badges", held.listen);
+    document.removeEventListener("swinlens-answer", held.hear);
     held.viewer?.destroy();
     swinlensViewers.delete(place);
   };

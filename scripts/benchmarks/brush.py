@@ -1,4 +1,4 @@
-"""The brush on the Compare page: from the end of a stroke to the answer of all models, in Chromium."""
+"""The brush on the Compare page: from the end of a stroke to the new probabilities and maps, in Chromium."""
 
 import statistics
 from typing import Any
@@ -13,7 +13,8 @@ VIEWS = {
 }
 """What is shown, by title: the query of the page."""
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
-# Milliseconds from the end of a stroke until its answer is drawn: the stripes end, and a frame has passed.
+# Milliseconds from the end of a stroke until its answer is drawn: first the stripes end and the probabilities are new,
+# then no map waits for its new one; a frame has passed after each.
 STROKE = """async ([x, y]) => {
     const inside = root => [...root.querySelectorAll('*')].flatMap(
         one => [one, ...(one.shadowRoot ? inside(one.shadowRoot) : [])]);
@@ -30,12 +31,16 @@ STROKE = """async ([x, y]) => {
     if (tools.getAttribute('aria-busy') !== 'true') throw Error('the stroke was not sent');
     while (tools.isConnected && tools.getAttribute('aria-busy') === 'true') await new Promise(requestAnimationFrame);
     await new Promise(requestAnimationFrame);
-    return performance.now() - start;
+    const answered = performance.now() - start;
+    const waits = () => inside(document).some(one => one.matches('.cell[aria-busy]'));
+    while (waits()) await new Promise(requestAnimationFrame);
+    await new Promise(requestAnimationFrame);
+    return [answered, performance.now() - start];
 }"""
 
 
 def brush(rounds: int) -> list[dict[str, Any]]:
-    """From a stroke's end on the Compare page to all models' new maps, in Chromium: median and p95."""
+    """From a stroke's end on the Compare page to the new probabilities and maps, in Chromium: median and p95."""
     with chromium() as browser, dashboard() as (address, _):
         return [_measure(browser, title, f"{address}/?{query}&trust=false", rounds) for title, query in VIEWS.items()]
 
@@ -53,10 +58,12 @@ def _measure(browser: Any, title: str, address: str, rounds: int) -> dict[str, A
     taken = []
     for number in range(rounds + 2):
         taken.append(tab.evaluate(STROKE, [0.1 + 0.7 * number / (rounds + 2), 0.2 + 0.06 * (number % 10)]))
-        tab.wait_for_timeout(500)
+        tab.wait_for_timeout(1000)
         tab.locator(READY).wait_for()  # the rest of the page follows
     tab.close()
-    taken = taken[2:]
-    median, p95 = statistics.median(taken), float(np.quantile(taken, 0.95))
-    print(f"brush, {title}: median {median:.0f} ms, p95 {p95:.0f} ms, {rounds} strokes")
-    return {"title": f"brush, {title}", "median_ms": median, "p95_ms": p95, "rounds": rounds}
+    result: dict[str, Any] = {"title": f"brush, {title}", "rounds": rounds}
+    for what, times in zip(("probabilities", "maps"), zip(*taken[2:], strict=True), strict=True):
+        median, p95 = statistics.median(times), float(np.quantile(times, 0.95))
+        print(f"brush, {title}, {what}: median {median:.0f} ms, p95 {p95:.0f} ms, {rounds} strokes")
+        result |= {f"{what}_median_ms": median, f"{what}_p95_ms": p95}
+    return result

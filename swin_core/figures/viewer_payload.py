@@ -215,9 +215,7 @@ def map_payload(values: np.ndarray, top: float | None = None) -> Json:
     if top is None:
         top = scale_top(values)
         if is_fine(values):
-            bits = 8
-    if bits == 8:
-        low, high, bits = max(low, -top), min(high, top), 8
+            low, high, bits = max(low, -top), min(high, top), 8
     codes = np.rint((np.clip(values, low, high) - low) * ((2**bits - 1) / (high - low or 1)))
     return {
         "data": base64.b64encode(codes.astype("<u2" if bits == 16 else "u1").tobytes()).decode(),
@@ -257,11 +255,9 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
     if explanation is None or cell.map is None:
         return {"image": None, "map": None, "error": cell.error}
     caption = grid.caption(row, cell)
-    truth = candidates(explanation.labels, row.truth) if row.truth else []
     classifies = explanation.activation != "none"
     # The classes say what the prediction is, and the magnitude stands beside raw values only.
     apart = (caption.magnitude, caption.prediction if classifies else "")
-    order = np.argsort(-explanation.probabilities, kind="stable")[:CLASSES]
     return {
         "key": map_key(cell),
         "image": images.add(_crop(explanation)),
@@ -270,19 +266,7 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
         "signed": grid.signed,
         "empty": grid.is_almost_empty(cell),
         "headline": caption.headline,
-        "classes": [
-            {
-                "label": explanation.labels[index],
-                "probability": float(explanation.probabilities[index]),
-                "before": None if cell.before is None else float(cell.before.probabilities[index]),
-                # A model without the true class is neither right nor wrong.
-                "right": bool(index == truth[0]) if len(truth) == 1 else None,
-                "explained": bool(index == explanation.targets[cell.target]),
-            }
-            for index in order
-        ]
-        if classifies
-        else [],
+        "classes": class_list(cell, row.truth, explanation.probabilities, cell.before),
         "badge": None if cell.trust is None else {"text": caption.badge, "better": cell.trust.better},
         "magnitude": caption.magnitude,
         "notes": [note for note in caption.notes if note not in apart],
@@ -351,6 +335,38 @@ def panel_payload(
         "rows": [row | {"marks": [asdict(mark) for mark in marks]}],
         "images": images.sources,
     }
+
+
+def class_list(cell: Cell, truth: str, probabilities: np.ndarray, before: Explanation | None) -> list[Json]:
+    """Return the classes under a map, the most probable first; none of a regression.
+
+    Args:
+        cell: whose model and target it is.
+        truth: the image's true class, or empty.
+        probabilities: `(classes,)`.
+        before: of the image before a region was replaced, or None.
+    """
+    explanation = cell.explanation
+    if explanation is None or explanation.activation == "none":
+        return []
+    right = candidates(explanation.labels, truth) if truth else []
+    return [
+        {
+            "label": explanation.labels[index],
+            "probability": float(probabilities[index]),
+            "before": None if before is None else float(before.probabilities[index]),
+            # A model without the true class is neither right nor wrong.
+            "right": bool(index == right[0]) if len(right) == 1 else None,
+            "explained": bool(index == explanation.targets[cell.target]),
+        }
+        for index in np.argsort(-probabilities, kind="stable")[:CLASSES]
+    ]
+
+
+def image_payload(image: np.ndarray) -> Json:
+    """Return an image, `(H, W, 3)` uint8, as an entry of a payload's `images`."""
+    encoded = _thumbnail(image)
+    return {"source": encoded.source, "width": encoded.width, "height": encoded.height}
 
 
 def map_key(cell: Cell) -> str:

@@ -246,6 +246,12 @@ def test_the_tour_is_shown_until_it_is_dismissed(dashboard: Server, browser: Bro
     page.get_by_role("button", name="Next").click()
     page.get_by_role("button", name="Next").click()
     assert findings(page, ".st-key-tour_place") == []
+    visible(page.locator(".brush-tools").first)
+    page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+    card, tools = page.locator("#tour").bounding_box(), page.locator(".brush-tools").first.bounding_box()
+    assert card is not None
+    assert tools is not None
+    assert card["y"] + card["height"] <= tools["y"]  # on a phone it would cover them at the bottom
     page.get_by_role("button", name="Done").click()
     page.reload()
     visible(page.locator(".st-key-grid .frame").first)

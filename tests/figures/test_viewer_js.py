@@ -128,14 +128,22 @@ def test_colours_equal_the_servers_for_every_look(page: Page) -> None:
                 assert difference.mean() < 2, (look, column, difference.mean())
 
 
-def test_the_screen_shows_what_the_export_holds(page: Page) -> None:
-    show(page, grid_of([Cell(made(maker()))], look=Look(opacity=1.0)))
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, 390])
+def test_the_screen_shows_what_the_export_and_the_server_draw(page: Page, width: int, scheme: Any) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.emulate_media(color_scheme=scheme)
+    grid = grid_of([Cell(made(maker()))], look=Look(opacity=1.0))
+    show(page, grid)
+    frame(page, 0, 0).scroll_into_view_if_needed()
     shot = Image.open(io.BytesIO(frame(page, 0, 0).screenshot())).convert("RGB")
     side = min(shot.size)
     inner = (slice(side // 10, -side // 10),) * 2  # without the round corners
-    exported = Image.fromarray(pixels(page, 0, 0).astype(np.uint8)).resize(shot.size, Image.Resampling.BILINEAR)
-    difference = np.abs(np.asarray(shot).astype(int) - np.asarray(exported))[inner]
-    assert difference.mean() < 2
+    for drawing in (pixels(page, 0, 0), cell_overlay(grid, grid.rows[0].cells[0])):
+        expected = Image.fromarray(drawing.astype(np.uint8)).resize(shot.size, Image.Resampling.BILINEAR)
+        difference = np.abs(np.asarray(shot).astype(int) - np.asarray(expected))[inner]
+        assert difference.mean() < 2
+    page.set_viewport_size({"width": 1300, "height": 1000})
 
 
 def test_a_map_with_almost_no_signal_is_grey_and_says_so(page: Page) -> None:

@@ -13,8 +13,20 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from swin_core.attribution.overlay import Look, overlay
-from swin_core.figures.viewer_payload import Mark, PanelMap, panel_payload, viewer_script, viewer_style
+from swin_core.attribution.strokes import parse_strokes
+from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.viewer_payload import (
+    Mark,
+    PanelMap,
+    brush_payload,
+    image_payload,
+    panel_payload,
+    viewer_payload,
+    viewer_script,
+    viewer_style,
+)
 from tests.fixtures.browser import browser
+from tests.fixtures.grids import maker
 
 __all__ = ["browser"]
 
@@ -70,3 +82,26 @@ def test_a_click_and_enter_tell_the_place_and_shares_are_read_in_percent(page: P
     assert [points[1]["x"], points[1]["y"]] == pytest.approx([0.32, 0.6], abs=0.01)
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert frames.nth(2).locator(".chip").inner_text().endswith(" %")
+
+
+def test_probabilities_come_first_and_the_map_waits_for_its_update(page: Page) -> None:
+    """Also if the update is what was shown before."""
+    explanation = maker()()
+    payload = viewer_payload(Grid((Row("photo", explanation.image, [Cell(explanation)]),), ("model",)))
+    page.evaluate("payload => mounted.update(payload)", payload)
+    cell = page.locator(".row:not(.heads) .cell").nth(1)
+    old = cell.locator(".classes").inner_text()
+    classes = [{**payload["rows"][0]["cells"][0]["classes"][0], "label": "other", "probability": 0.25, "before": 0.5}]
+    brush = brush_payload(parse_strokes("r-0.0-500.500"), "blur", keep=False)
+    image = image_payload(np.full((SIZE, SIZE, 3), 10, np.uint8))
+    answer = {"row": 0, "image": image, "brush": brush, "cells": [{"classes": classes}]}
+    page.evaluate("row => mounted.answer([row])", answer)
+    assert cell.locator(".classes").inner_text().split() == ["other", "25", "%", "was", "50", "%"]
+    assert cell.get_attribute("aria-busy") == "true"
+    assert cell.locator("canvas.heat").first.is_visible()
+    assert page.locator(".row:not(.heads) .cell img").first.get_attribute("src") == image["source"]
+    page.evaluate("payload => mounted.update(payload)", payload)
+    assert cell.locator(".classes").inner_text() == old
+    assert cell.get_attribute("aria-busy") is None
+    assert page.locator(".row:not(.heads) .cell img").first.get_attribute("src") != image["source"]
+    page.evaluate("rows => mounted.answer(rows)", [{"row": 9, "image": image, "brush": brush, "cells": []}])  # is gone

@@ -83,8 +83,9 @@ export class CellView {
     const picture = images[data.image];
     const text = JSON.stringify([data, title, rowTitle, picture?.source.length]);
     if (text === this.known && this.picture?.source === picture?.source) return;
+    this.element.removeAttribute("aria-busy");
     const moved = JSON.stringify(data.map) !== JSON.stringify(this.data?.map);
-    Object.assign(this, { known: text, data, picture });
+    Object.assign(this, { known: text, data, picture, rowTitle });
     this.title.textContent = title;
     this.frame.hidden = !picture;
     this.message.textContent = data.error || (data.empty ? "Almost no signal" : "");
@@ -109,6 +110,18 @@ export class CellView {
     this.fillCaption(rowTitle);
     this.showBrush(data.brush);
     this.showMarks(data.marks ?? []);
+  }
+
+  /** Show new probabilities, or the photo that was painted on; a map stays, dimmed, until `update` brings its new one. */
+  answer(data, picture = this.picture) {
+    Object.assign(this, { known: "", data, picture });
+    if (this.column < 0) {
+      show(this.base.photo, picture);
+      this.showBrush(data.brush);
+    } else if (data.map) {
+      this.element.setAttribute("aria-busy", "true");
+      this.fillCaption(this.rowTitle);
+    }
   }
 
   /** Lines and areas over the image, such as the borders of windows; their paths are in fractions of it. */

@@ -19,7 +19,8 @@ const LOOK = ["colormap", "opacity", "threshold", "scale"];
  *   clicked, or Enter pressed at the crosshair, in fractions of its width and height. A host that draws rows and captions
  *   of its own gives `sheet`: { body, placeOf(row, column) } - the element with all rows, and the one that takes a cell's
  *   frame, which then neither zooms nor has a crosshair.
- * @returns {update(payload), look(look), badges({key: {text, better}}), destroy()}
+ * @returns {update(payload), look(look), answer(rows), badges({key: {text, better}}), destroy()}; `answer` shows what is
+ *   known of a stroke before its maps are: [{row, image, brush, cells: [{classes}]}].
  */
 export function mount(place, payload, callbacks = {}) {
   const viewer = new Viewer(place, callbacks);
@@ -27,6 +28,7 @@ export function mount(place, payload, callbacks = {}) {
   return {
     update: (next) => viewer.update(next),
     look: (look) => viewer.setLook(look),
+    answer: (rows) => viewer.answer(rows),
     badges: (badges) => viewer.showBadges(badges),
     destroy: () => viewer.destroy(),
     viewer,
@@ -123,6 +125,14 @@ class Viewer {
     this.bar.show(this.settings, [["", "off"], ["image", "map and image"], ...others], this.signed);
     this.show(this.view);
     this.ask("size", "look", "contours");
+  }
+
+  answer(rows) {
+    for (const { row, image, brush, cells } of rows) {
+      const [photo, ...maps] = this.rows[row] ?? [];
+      photo?.answer({ ...photo.data, brush }, image);
+      cells.forEach(({ classes }, j) => maps[j]?.answer({ ...maps[j].data, classes }));
+    }
   }
 
   makeBar() {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import swin_core
-from dashboard.compare.brush import take_stroke
+from dashboard.compare.brush import first_answers, repaint, take_stroke
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
 from dashboard.shared.comparison import Comparison
@@ -114,3 +115,29 @@ def test_an_edited_image_keeps_its_title_and_truth() -> None:
     assert np.array_equal(np.asarray(changed.pil), np.asarray(edit.apply(image.pil)))
     assert changed.key != image.key
     assert cache.edited(image, edit).pil is changed.pil
+
+
+def test_the_probabilities_that_come_first_are_those_of_what_if() -> None:
+    """Of the painted image alone, and before any of its maps is computed."""
+    app = opened(sample=["tulip", "rose"], model=["first", "second"])
+    comparison: Comparison = app.session_state["before"]
+    grid = Grid(tuple(comparison.rows()), comparison.columns)
+    strokes = parse_strokes(TEXT)
+    lines = tuple(
+        replace(line, image=cache.edited(line.image, Edit(strokes))) if line.image.title == "tulip.jpg" else line
+        for line in comparison.lines
+    )
+    changed = replace(comparison, lines=lines)
+    assert changed.slow_models() == ["first", "second"]
+    (answer,) = first_answers(changed, grid, repaint(comparison)[1])
+    assert changed.slow_models() == ["first", "second"]
+    image = swin_core.read_image(choices.sample_images()["tulip"])
+    for name, cell in zip(("first", "second"), answer["cells"], strict=True):
+        expected = swin_core.what_if(cache.classifier(name), image, strokes)
+        for entry in cell["classes"]:
+            index = expected.after.labels.index(entry["label"])
+            assert entry["probability"] == pytest.approx(float(expected.after.probabilities[index]), rel=1e-4)
+            assert entry["before"] == pytest.approx(float(expected.before.probabilities[index]), rel=1e-4)
+            assert entry["explained"] == (index == expected.before.targets[0])
+    finished = Grid(tuple(changed.rows()), changed.columns)
+    assert first_answers(changed, finished, repaint(comparison)[1]) == []  # nothing has changed since
