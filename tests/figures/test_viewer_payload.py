@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from swin_core.attribution.overlay import Look, overlay
 from swin_core.attribution.strokes import parse_strokes
-from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, MapRow, Row
 from swin_core.figures.viewer_payload import (
     Mark,
     PanelMap,
@@ -105,3 +105,22 @@ def test_probabilities_come_first_and_the_map_waits_for_its_update(page: Page) -
     assert cell.get_attribute("aria-busy") is None
     assert page.locator(".row:not(.heads) .cell img").first.get_attribute("src") != image["source"]
     page.evaluate("rows => mounted.answer(rows)", [{"row": 9, "image": image, "brush": brush, "cells": []}])  # is gone
+
+
+def test_maps_without_explanations_are_a_grid_too() -> None:
+    draw = np.random.default_rng(4)
+    image = draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    maps = [draw.random((5, 5)).astype(np.float32), draw.random((5, 5)).astype(np.float32) * 3 - 1, np.zeros((5, 5))]
+    cells = [MapCell(image, values, f"map {number}", ("a note",)) for number, values in enumerate(maps)]
+    cells.append(MapCell(None, None, error="why not"))
+    payload = viewer_payload(MapGrid((MapRow("row", image, cells),), ("a", "b", "c", "d")))
+    assert len(payload["images"]) == 1
+    (row,) = payload["rows"]
+    assert payload["sharedTop"] == pytest.approx(max(np.abs(values).max() for values in maps))
+    for cell, values in zip(row["cells"], maps, strict=False):
+        codes = np.frombuffer(base64.b64decode(cell["map"]["data"]), "<u2").reshape(5, 5)
+        low, high = cell["map"]["low"], cell["map"]["high"]
+        assert low + codes * (high - low) / (2**16 - 1) == pytest.approx(values, abs=1e-4)
+        assert cell["signed"]  # one scale bar for all
+    assert [cell.get("empty") for cell in row["cells"]] == [False, False, True, None]
+    assert (row["cells"][3]["error"], row["cells"][3]["map"]) == ("why not", None)
