@@ -302,13 +302,22 @@ def _trace(classifier: Classifier) -> _Trace:
 def _pass_image(classifier: Classifier) -> _Trace:
     """Run a model forward and backward on a trial image and note what its layers return."""
     model, size = classifier.model, (classifier.image_size, classifier.image_size)
-    modules = {name: module for name, module in model.named_modules() if name}
+    # TorchScript takes no hooks.
+    modules = {
+        name: module
+        for name, module in model.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)
+    }
     layouts: dict[str, Layout] = {}
     shapes: dict[str, torch.Size] = {}
     reached: dict[str, bool] = {}  # whether a layer's gradient is not zero in some cell of the grid
 
     def watch_gradient(name: str, layout: Layout, output: Tensor) -> None:
-        def note(gradient: Tensor) -> None:
+        def note(gradient: Tensor | None) -> None:
+            if gradient is None:
+                raise LayerError(
+                    f"no gradient comes back to {name!r}: quantised layers pass none; use the unquantised model."
+                )
             at_grid = bool(layout.channels_first(gradient).any())
             if at_grid or gradient.any():
                 reached[name] = at_grid

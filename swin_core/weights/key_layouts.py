@@ -186,6 +186,12 @@ def convert_with_buffers(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], s
     return own, layout, buffers
 
 
+def other_layer(state: Mapping[str, Any]) -> str:
+    """Return the key of a layer beside those of a Swin, such as one of a head of several layers; empty if none is."""
+    own, _ = convert(state)
+    return next((key for key in own if not _OWN_KEY.fullmatch(key)), "")
+
+
 def _renamed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str, dict[str, Tensor]]:
     layout = next((layout for layout in LAYOUTS if layout.matches(tensors)), None)
     named = tensors if layout is None else _rename(tensors, layout)

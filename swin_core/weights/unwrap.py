@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from swin_core.errors import WeightsError
+from swin_core.errors import WeightsError, first_names
 
 # Under these keys training programs save a state dict; moving averages come first, as they are what is evaluated.
 _ENTRIES = (
@@ -14,6 +14,8 @@ _ENTRIES = (
     "model_ema",
     "model_ema_state_dict",
     "ema_state_dict",
+    "ema_model",
+    "ema",
     "state_dict",
     "model",
     "model_state_dict",
@@ -74,6 +76,12 @@ def find_state(content: Mapping[str, Any], entry: str = "") -> StateDict:
             others = tuple(entries[1:])
         path.append(entries[0])
         state = state[entries[0]]
+    if not state:
+        raise WeightsError("it holds no tensors.")
+    inside = [".".join([*path, key]) for key, value in state.items() if isinstance(key, str) and _is_state(value)]
+    if inside:
+        names = first_names([repr(name[:80]) for name in inside])
+        raise WeightsError(f"its weights lie in {names}; name one after a '#', as in FILE#{inside[0][:80]}.")
     return StateDict(_tensors(state), ".".join(path), others)
 
 
@@ -134,6 +142,10 @@ def _run_average(content: Mapping[str, Any]) -> dict[str, Tensor]:
     if not ("optimizers" in content and isinstance(model, Mapping) and isinstance(average, list)):
         return {}
     return _tensors(dict(zip(model, average, strict=True))) if len(model) == len(average) else {}
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(inner, Tensor) for inner in value.values())
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

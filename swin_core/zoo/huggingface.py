@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 from torch import nn
 
 from swin_core.errors import ModelError, WeightsError
@@ -84,7 +85,10 @@ def folder_facts(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[Any
         facts |= {
             name: (value, "config.json, id2label") for name, (value, _) in stated_facts({"id2label": names}).items()
         }
-    if type(size := config.get("image_size")) is int:
+    size = config.get("image_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:  # Hiera's height and width
+        size = size[0]
+    if type(size) is int:
         facts["image_size"] = size, "config.json, image_size"
     if type(channels := config.get("num_channels")) is int:
         facts["channels"] = channels, "config.json, num_channels"
@@ -136,7 +140,8 @@ def preprocessing(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("resample") in _RESAMPLING:
         facts["interpolation"] = _RESAMPLING[settings["resample"]]
     mean, std = settings.get("image_mean"), settings.get("image_std")
-    if not settings.get("do_normalize", True) or mean is None or std is None:
+    # MobileViT's processor normalises only if it is told to.
+    if not settings.get("do_normalize", not kind.startswith("MobileViT")) or mean is None or std is None:
         mean, std = [0.0] * 3, [1.0] * 3
     # (factor * pixel - offset - mean) / std for pixels in 0 to 255, rewritten for pixels in 0 to 1.
     factor = 255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255
@@ -178,7 +183,16 @@ def create(folder: Path) -> nn.Module:
             f"{folder.name!r} has no classification head or lacks other weights ({missing[0]}), so there is no class "
             "to explain; choose a model that was saved as an image classifier."
         )
+    if _read_json(folder / "preprocessor_config.json").get("do_flip_channel_order"):
+        _flip_channels(model)
     return model.eval()
+
+
+def _flip_channels(model: nn.Module) -> None:
+    """Change a model of blue, green, red to one of red, green, blue with the same logits."""
+    first = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
+    with torch.no_grad():
+        first.weight.copy_(first.weight.flip(1))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

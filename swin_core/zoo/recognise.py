@@ -11,6 +11,7 @@ from torch import Tensor
 from swin_core.errors import ModelError, WeightsError
 from swin_core.models.config import VARIANTS, SwinConfig
 from swin_core.weights.files import read_metadata, read_state, split_entry, state_config
+from swin_core.weights.key_layouts import other_layer, quoted
 from swin_core.weights.shapes import states_image_size
 from swin_core.weights.unwrap import find_state
 from swin_core.zoo import architectures, huggingface
@@ -196,6 +197,8 @@ def _swin_or_other(
         classes = architectures.fit(candidates[0], tensors).settings["num_classes"]
         notes.append(architectures.several(candidates))
         return _recognition(source, "", stated, card, classes, notes, candidates=tuple(candidates))
+    if not config.num_classes and (key := other_layer(tensors)):
+        raise WeightsError(f"it holds {quoted(key)} and no head of one linear layer; load the model by a Python file.")
     name = architecture_name(config)
     if card is not None and card.architecture not in (None, SWIN, name):
         raise ModelError(

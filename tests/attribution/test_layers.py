@@ -247,6 +247,17 @@ def test_a_head_of_zeros_has_layers_all_the_same() -> None:
     assert default_layer(Classifier(model, "ab", 0.5, 0.5, 32)).endswith("norm1")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_has_no_layers_and_quantised_layers_no_gradient() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    scripted = torch.jit.script(plain)
+    quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+    with pytest.raises(LayerError, match="no layer of"):
+        offered_layers(Classifier(scripted, "abc", 0.5, 0.5, SIZE))
+    with pytest.raises(LayerError, match="use the unquantised model"):
+        offered_layers(Classifier(quantised, "abc", 0.5, 0.5, SIZE))
+
+
 @pytest.mark.parametrize("size", [224, 256])
 def test_layouts_are_found_at_any_size(size: int) -> None:
     """No grid is assumed: the same layers work at another input size."""

@@ -103,7 +103,7 @@ def test_a_file_cut_short_anywhere_is_refused(suffix: str, tmp_path: Path) -> No
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "neither safetensors nor a PyTorch file"),
         (b"\x80\x02}q\x00.", "cut short or damaged"),
         (b"PK\x03\x04" + bytes(100), "cut short or damaged"),
-        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "not those of a Swin"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "holds no tensors"),
         (b"\xff\xff\xff\x7f\x00\x00\x00\x00{}", "cut short or damaged"),
     ],
 )
@@ -122,9 +122,14 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, r"not those of a Swin \(the first is 'none'\)"),
+        ({}, "holds no tensors"),
         ({"epoch": 3}, "no state dict: 'epoch' is int"),
         ({"model": {"a": {"b": 1}}}, "no state dict: 'a' is dict"),
+        (
+            {"student": {"a": torch.zeros(1)}, "b": 1},
+            r"weights lie in 'student'; name one after a '#', as in FILE#student",
+        ),
+        ({"model": {"x": {"a": torch.zeros(1)}}}, "as in FILE#model.x"),
         ({7: torch.zeros(1)}, "no state dict: 7 is Tensor"),
         ([torch.zeros(3)], "no state dict: it holds list"),
         (torch.zeros(3), "no state dict: it holds Tensor"),

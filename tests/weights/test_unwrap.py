@@ -84,6 +84,14 @@ def test_a_moving_average_comes_first_and_the_plain_weights_can_be_named(tmp_pat
         load_weights(small(), f"{path}#nothing")
 
 
+@pytest.mark.parametrize("entry", ["ema", "ema_model"])
+def test_a_moving_average_under_another_name_comes_first_too(entry: str) -> None:
+    found = find_state({"model": prefixed("", 1), entry: AveragedModel(small(seed=2)).state_dict()})
+    assert found.entry == entry
+    assert any(same(naming, copies(small(seed=2))) for naming in namings(found.tensors))
+    assert "'model' can be named after a '#'" in found.choice()
+
+
 def test_an_entry_may_be_the_start_of_keys(tmp_path: Path) -> None:
     content = {"state_dict": prefixed("student.", 1) | prefixed("teacher.", 2)}
     assert same(find_state(content, "student").tensors, copies(small(seed=1)))

@@ -135,6 +135,32 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
         swin_core.load(tmp_path / "features")
 
 
+def test_a_size_as_height_and_width(tmp_path: Path) -> None:
+    config = transformers.HieraConfig(image_size=[64, 64], embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 4])
+    randomise(transformers.HieraForImageClassification(config)).save_pretrained(tmp_path / "hiera")
+    assert swin_core.load(tmp_path / "hiera").image_size == 64
+
+
+def test_a_model_of_blue_green_red_sees_the_colours_of_its_processor(tmp_path: Path) -> None:
+    config = transformers.MobileViTConfig(
+        image_size=64,
+        hidden_sizes=[8, 12, 16],
+        neck_hidden_sizes=[4, 4, 8, 8, 8, 8, 16],
+        num_attention_heads=1,
+        id2label=LABELS,
+    )
+    source = randomise(transformers.MobileViTForImageClassification(config)).eval()
+    source.save_pretrained(tmp_path / "mine")
+    processor = transformers.MobileViTImageProcessor(size={"shortest_edge": 72}, crop_size={"height": 64, "width": 64})
+    processor.save_pretrained(tmp_path / "mine")
+    classifier = swin_core.load(tmp_path / "mine")
+    x = processor(photo(), return_tensors="pt")["pixel_values"]
+    ours = classifier.tensor(classifier.view(photo()))
+    assert (ours.flip(1) - x).abs().mean() < 0.02
+    with torch.inference_mode():
+        assert relative_error(classifier.logits_model(ours), source(ours.flip(1)).logits) < 1e-5
+
+
 def applied(settings: dict[str, Any], image: Image.Image) -> torch.Tensor:
     """Pixels that the described preprocessing gives a model, by our own classifier."""
     facts = preprocessing(settings)

@@ -214,3 +214,11 @@ def test_the_checkpoint_of_a_run_opens_as_the_run(tmp_path: Path) -> None:
 def test_facts_that_programs_write(content: dict[str, Any], fact: str, value: Any, tmp_path: Path) -> None:
     torch.save(content | {"state_dict": tiny_swin().state_dict()}, tmp_path / "w.pth")
     assert getattr(recognise(tmp_path / "w.pth").facts, fact) == value
+
+
+def test_a_head_of_several_layers_is_named(tmp_path: Path) -> None:
+    source = tiny_swin()
+    source.head.fc = nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 3))
+    torch.save(source.state_dict(), tmp_path / "mine.pth")
+    with pytest.raises(WeightsError, match=r"'mine.pth' cannot be used: it holds 'head.*0.weight' and no head of one"):
+        swin_core.load(tmp_path / "mine.pth")
