@@ -165,7 +165,7 @@ def _folder_of_run(run: Path) -> DataSetEntry | None:
     name = f"{folder.name}@{run.name}"
     if not NAME_PATTERN.fullmatch(f"{name}/all/0"):
         return None
-    splits = ("val", "train", "all")
+    splits: tuple[str, ...] = ("val", "train", "all")
     if has_own_split(folder):
         splits = ("val", "train", "test") if "test" in own_splits(folder) else ("val", "train")
     source = _Source(folder=folder, link_root=link_root(folder), holdout=(share, seed))

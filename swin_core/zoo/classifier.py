@@ -259,8 +259,17 @@ class Classifier:
         return normalise(pixels, self.mean, self.std).to(self.dtype)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the probabilities of logits `(..., classes)`, float32; the outputs themselves of a regression."""
-        return activate(logits, self.activation).float()
+        """Return the probabilities of logits `(..., classes)`, float32; the outputs themselves of a regression.
+
+        Raises:
+            ModelError: they are not finite.
+        """
+        probabilities = activate(logits, self.activation).float()
+        if not probabilities.isfinite().all():
+            raise ModelError(
+                f"{self.name} gives numbers that are not finite: its weights are damaged, or mean and std do not fit."
+            )
+        return probabilities
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return the class probabilities of images, `(N, classes)` float32; of a regression its outputs.
@@ -275,12 +284,7 @@ class Classifier:
         batch = torch.cat([self.tensor(self.view(image)) for image in images])
         # Not in inference mode, since some models keep tensors for later passes, which may need gradients.
         with self.lock, evaluation_mode(self.model), torch.no_grad():
-            probabilities = self.probabilities(self.logits_model(batch)).cpu().numpy()
-        if not np.isfinite(probabilities).all():
-            raise ModelError(
-                f"{self.name} gives numbers that are not finite: its weights are damaged, or mean and std do not fit."
-            )
-        return probabilities
+            return self.probabilities(self.logits_model(batch)).cpu().numpy()
 
 
 def _per_channel(mean: Any, std: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

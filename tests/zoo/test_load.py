@@ -369,9 +369,13 @@ def test_predictions_that_are_not_finite_are_refused() -> None:
     """Such as those of weights with flipped bits."""
     model = swin_core.build("swin_nano", num_classes=2)
     classifier = swin_core.Classifier(model, "ab", (0.5,) * 3, (0.5,) * 3, 32, name="broken")
-    image = Image.new("RGB", (32, 32))
+    image = Image.linear_gradient("L").convert("RGB")
     classifier.predict([image])
     with torch.no_grad():
         model.head.bias[1] = float("nan")
-    with pytest.raises(ModelError, match=r"broken gives numbers that are not finite: its weights are damaged, or mean"):
+    refused = r"broken gives numbers that are not finite: its weights are damaged, or mean"
+    with pytest.raises(ModelError, match=refused):
         classifier.predict([image])
+    for method in ("gradcam", "patchrelevance", "occlusion"):
+        with pytest.raises(ModelError, match=refused):
+            swin_core.explain(classifier, image, method=method)
