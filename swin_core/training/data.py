@@ -110,6 +110,11 @@ class LabelledImages:
             labels = self.labels[indices[decoded.rows].to(self.device)]
             yield decoded.images.to(self.device, non_blocking=on_gpu), labels
 
+    def read_all(self) -> None:
+        """Decode every image once, to find those that cannot be read."""
+        for _ in self.batches(torch.arange(len(self)).split(64)):
+            pass
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the mean and standard deviation of each channel, over at most about a thousand images."""
         indices = torch.arange(0, len(self), max(1, len(self) // 1000))
@@ -276,7 +281,11 @@ class TrainingData:
         contents = DataContents.of(train_set, validation_set)
         data = cls(train_set.classes, train, validation, channels, tuple(mean), tuple(std), train_set.skipped, contents)
         if config.strict:
-            refuse_files([*data.skipped, *data.unreadable()])
+            train.read_all()
+            validation.read_all()
+            if files := [*data.skipped, *data.unreadable()]:
+                named = "; ".join(map(str, files))
+                raise DataError(f"{len(files)} files cannot be used: {named}; mend them, or leave --strict out.")
         return data
 
     def unreadable(self) -> list[SkippedFile]:
@@ -301,18 +310,6 @@ class TrainingData:
         for images, labels in self.validation.batches(batches):
             if len(images):
                 yield self.normalise(to_float(images)), labels
-
-
-def refuse_files(files: Sequence[SkippedFile]) -> None:
-    """Refuse to train without some files.
-
-    Raises:
-        DataError: there is such a file; the message names all of them.
-    """
-    if files:
-        raise DataError(
-            f"{len(files)} files cannot be used: {'; '.join(map(str, files))}; mend them, or leave --strict out."
-        )
 
 
 def normalisation_of(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -25,7 +25,7 @@ from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sy
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.checkpoint import newest_checkpoint
 from swin_core.training.config import TrainConfig
-from swin_core.training.data import TrainingData, normalisation_of, refuse_files
+from swin_core.training.data import TrainingData, normalisation_of
 from swin_core.training.data_contents import check_data
 from swin_core.training.muon import has_bfloat16
 from swin_core.training.objective import Objective, Teacher, balanced_weights
@@ -153,7 +153,11 @@ class Trainer:
         change = check_data(data.contents, checkpoint.state, folder, accept_changed_data) if checkpoint else {}
         model = new_model(config, data)
         if init is not None and checkpoint is None:
-            load_weights(model, init)
+            try:
+                load_weights(model, init)
+            except WeightsError as error:
+                hint = "choose other weights to start from (--init), or the variant that they were made for"
+                raise WeightsError(f"{str(error).rstrip('.')}; {hint}.") from error
         teacher_model = teacher(data.classes) if teacher is not None else None
         trainer = cls(config, data, model.to(ranks.device), ranks, writer, teacher_model)
         if checkpoint:
@@ -208,11 +212,9 @@ class Trainer:
         return 0 < self.config.patience <= self.position.stale
 
     def _record_files(self) -> None:
-        """Record which files are not used, as all ranks found; with `strict`, refuse them."""
+        """Record which files are not used, as all ranks found."""
         gathered = self.ranks.all_gather(self.data.unreadable())
         unreadable = list(dict.fromkeys(file for files in gathered for file in files))
-        if self.config.strict:
-            refuse_files(unreadable)
         if self.writer is not None:
             self.writer.files(self.data.counts(), self.data.skipped, unreadable)
 
