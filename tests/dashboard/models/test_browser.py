@@ -38,6 +38,7 @@ def test_from_an_unknown_file_to_a_heat_map_with_the_right_class_name(
     with windows(browser) as open_window:
         page = open_window(WIDE)
         page.goto(f"{server.address}/?model=swin_micro_flowers&trust=false")
+        page.get_by_role("button", name="Add a model").click()
         page.get_by_role("link", name="From a weights file").click()
         visible(page.get_by_role("heading", name="1. Weights"))
         at_rest(page)
