@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import random
 import shutil
 import socket
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,6 +55,18 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  libraries under test draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_map_checks_left_behind() -> Iterator[None]:
+    """End the map checks that a page began: hooks, models and counts of the next test would be theirs, too."""
+    yield
+    if (checks := sys.modules.get("dashboard.compare.map_checks")) is not None:
+        for check in [*checks._checks.values()]:
+            check.asked_at = -math.inf
+        until = time.monotonic() + 30
+        while checks._checks and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 def find_data_root(environment: dict[str, str]) -> Path:

@@ -9,8 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from dashboard.shared.theme import DIVERGING_SCALE
 from swin_core.anatomy.structure import PADDING, WindowPositions
 from swin_core.attribution.overlay import Look, colors
+from swin_core.figures.grid import Mark
 from swin_core.figures.palette import SERIES
-from swin_core.figures.viewer_payload import Mark
 from swin_core.models.windows import Pair
 
 TINTS = SERIES[:6]

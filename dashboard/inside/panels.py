@@ -1,6 +1,6 @@
 """The panels of the Inside page: attention, position bias, feature maps, relevance and cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -25,10 +25,10 @@ from dashboard.inside.windows_panel import show_windows
 from dashboard.shared.charts import CONFIG
 from dashboard.shared.look import set_look
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.viewer import show_maps
+from dashboard.shared.viewer import show_viewer
 from swin_core.anatomy.structure import bias_maps
+from swin_core.figures.grid import MapCell, MapGrid, MapRow, Mark
 from swin_core.figures.text import percent
-from swin_core.figures.viewer_payload import Mark, PanelMap
 from swin_core.models.complexity import count_flops, msa_complexity, padded_grid, window_msa_complexity
 from swin_core.models.windows import Pair
 
@@ -68,26 +68,21 @@ def _show_attention(context: PanelContext) -> None:
     top = float(np.quantile(rollout[rollout > 0], 0.98)) if (rollout > 0).any() else 0.0
     reached = percent(float((rollout > 1e-6).mean()))
     title = f"{context.block.title}, {name}"
-    maps = [
-        PanelMap(
-            f"In its window · {title}",
+    tokens = partial(MapCell, context.internals.view, share=True, nearest=True)
+    maps = {
+        f"In its window · {title}": tokens(
             _whole_tokens(values, token, size),
-            float(values.max()),
-            (_describe_sum(context, values),),
-            (*borders, *mark),
-            share=True,
-            nearest=True,
+            top=float(values.max()),
+            notes=(_describe_sum(context, values),),
+            marks=(*borders, *mark),
         ),
-        PanelMap(
-            "Attention rollout · all blocks so far",
+        "Attention rollout · all blocks so far": tokens(
             _whole_tokens(rollout, first_token, size),
-            top,
-            (f"The token has drawn on {reached} of the image.",),
-            mark,
-            share=True,
-            nearest=True,
+            top=top,
+            notes=(f"The token has drawn on {reached} of the image.",),
+            marks=mark,
         ),
-    ]
+    }
     choose = partial(choose_token_at, context.block.grid, token, size)
     _show_maps(context, maps, "attention_maps", (*borders[1:], *mark), choose)
     st.markdown(
@@ -111,14 +106,14 @@ def _whole_tokens(values: np.ndarray, token: Pair, size: Pair) -> np.ndarray:
 
 def _show_maps(
     context: PanelContext,
-    maps: Sequence[PanelMap],
+    maps: Mapping[str, MapCell],
     key: str,
     marks: tuple[Mark, ...] = (),
     on_point: Callable[[float, float], None] | None = None,
 ) -> None:
-    """Draw maps over the image as the model sees it, and keep the look that the user chooses."""
-    title = context.inspection.image.title
-    events = show_maps(context.internals.view, title, maps, context.look, key, marks, on_point)
+    """Draw maps, by their titles, over the image as the model sees it; keep the look that the user chooses."""
+    row = MapRow(context.inspection.image.title, context.internals.view, tuple(maps.values()), marks)
+    events = show_viewer(MapGrid((row,), tuple(maps), context.look), key, on_point=on_point)
     if events.look is not None:
         set_look(events.look)
 
@@ -183,10 +178,11 @@ def _show_relevance(context: PanelContext) -> None:
     target = choose_target(labels, int(context.internals.logits.argmax()), context.ignored)
     relevance = context.inspection.relevance(target)
     names = ["Pixels", *(f"Stage {number}" for number in range(1, len(relevance.maps)))]
-    maps = []
+    maps = {}
     for name, values, total in zip(names, relevance.maps, relevance.sums, strict=True):
         share = f", {100 * total / relevance.logit:.0f} % of the logit" if relevance.logit else ""
-        maps.append(PanelMap(name, values, float(np.quantile(np.abs(values), 0.995)), (f"sum {total:+.2f}{share}",)))
+        top = float(np.quantile(np.abs(values), 0.995))
+        maps[name] = MapCell(context.internals.view, values, notes=(f"sum {total:+.2f}{share}",), top=top)
     _show_maps(context, maps, "relevance_maps")
     st.markdown(f"**{escape_markdown(relevance.label)}**: its logit is {relevance.logit:+.2f}")
     sums = ", ".join(f"{name} {total:+.2f}" for name, total in zip(names, relevance.sums, strict=True))

@@ -7,21 +7,12 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, TypedDict
 
-import numpy as np
 import streamlit as st
 
 from swin_core.attribution.overlay import Look
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Grid, MapGrid
-from swin_core.figures.viewer_payload import (
-    Mark,
-    PanelMap,
-    look_payload,
-    panel_payload,
-    viewer_payload,
-    viewer_script,
-    viewer_style,
-)
+from swin_core.figures.viewer_payload import look_payload, viewer_payload, viewer_script, viewer_style
 
 
 def viewer_module(host: Traversable) -> str:
@@ -87,7 +78,11 @@ class _Shown:
 
 
 def show_viewer(
-    grid: Grid | MapGrid, key: str, classes: bool = False, brushes: Sequence[Mapping[str, Any]] = ()
+    grid: Grid | MapGrid,
+    key: str,
+    classes: bool = False,
+    brushes: Sequence[Mapping[str, Any]] = (),
+    on_point: Callable[[float, float], None] | None = None,
 ) -> ViewerEvents:
     """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
 
@@ -96,31 +91,6 @@ def show_viewer(
         key: the viewer's name on the page.
         classes: whether a click on a class under a map is an event.
         brushes: state of the brush at each row, as `brush_payload` returns it; empty if the user cannot paint.
-    """
-    payload = viewer_payload(grid)
-    for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
-        row["brush"] = brush
-    return _mount(payload, grid.look, key, {"classes": classes, "brush": bool(brushes)})
-
-
-def show_maps(
-    image: np.ndarray,
-    title: str,
-    maps: Sequence[PanelMap],
-    look: Look,
-    key: str,
-    marks: tuple[Mark, ...] = (),
-    on_point: Callable[[float, float], None] | None = None,
-) -> ViewerEvents:
-    """Draw maps of one image in the viewer; return what the user did in it.
-
-    Args:
-        image: `(H, W, 3)` uint8.
-        title: the image's title.
-        maps: a column for each.
-        look: as of a grid.
-        key: the viewer's name on the page.
-        marks: what lies over the image without a map.
         on_point: called before the page runs again after a click, with its place in fractions of width and height.
     """
 
@@ -130,27 +100,23 @@ def show_maps(
         if on_point is not None and place and all(isinstance(each, int | float) and 0 <= each <= 1 for each in place):
             on_point(*place)
 
-    payload = panel_payload(image, title, maps, look, marks)
-    return _mount(payload, look, key, {"points": on_point is not None}, take_point)
-
-
-def _mount(
-    payload: dict[str, Any],
-    look: Look,
-    key: str,
-    offered: dict[str, bool],
-    on_point: Callable[[], None] | None = None,
-) -> ViewerEvents:
-    """Draw a payload; `offered` says which events the page takes."""
-    payload, events = with_look(payload, look, key)
+    payload, events = with_look(viewer_payload(grid), grid.look, key)
+    for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
+        row["brush"] = brush
     _viewer(
-        data={"name": key, "payload": payload, **offered},
+        data={
+            "name": key,
+            "payload": payload,
+            "classes": classes,
+            "brush": bool(brushes),
+            "points": on_point is not None,
+        },
         key=key,
         on_look_change=_ignore,
         on_cell_change=_ignore,
         on_asked_change=_ignore,
         on_stroke_change=_ignore,
-        on_point_change=on_point or _ignore,
+        on_point_change=take_point,
     )
     return events
 

@@ -242,8 +242,22 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A line or an area over an image."""
+
+    path: str
+    """Path of an SVG, in fractions of the image's width and height."""
+    stroke: str = ""
+    """Colour of the line, empty for none."""
+    width: float = 2.0
+    """Width of the line in pixels of the screen."""
+    fill: str = ""
+    """Colour of the area, by the even-odd rule; empty for none."""
+
+
+@dataclass(frozen=True)
 class MapCell:
-    """A map over an image where there is no explanation, such as a mean of maps; or the reason why there is none."""
+    """A map that is no explanation, such as a mean of maps or the attention of a token; or why there is none."""
 
     image: np.ndarray | None
     """`(H, W, 3)` uint8, or None."""
@@ -253,6 +267,13 @@ class MapCell:
     notes: tuple[str, ...] = ()
     error: str = ""
     """Reason that is shown without an image."""
+    top: float | None = None
+    """Value at the top of its scale; if None, as of an explanation's map."""
+    marks: tuple[Mark, ...] = ()
+    share: bool = False
+    """Whether values are shares, which are read in percent."""
+    nearest: bool = False
+    """Whether each value fills its place as a square; else the map is smooth."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +284,8 @@ class MapRow:
     image: np.ndarray | None
     """The image beside the cells, `(H, W, 3)` uint8, or None."""
     cells: Sequence[MapCell]
+    marks: tuple[Mark, ...] = ()
+    """What lies over the row's image."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from html import escape
@@ -142,6 +141,7 @@ def _map_rows(grid: MapGrid, images: _Images) -> list[Json]:
             "region": _WHOLE,
             "brush": None,
             "cells": [_map_cell(cell, signed, images) for cell in row.cells],
+            "marks": [asdict(mark) for mark in row.marks],
         }
         for row in grid.rows
     ]
@@ -150,31 +150,22 @@ def _map_rows(grid: MapGrid, images: _Images) -> list[Json]:
 def _map_cell(cell: MapCell, signed: bool, images: _Images) -> Json:
     if cell.image is None or cell.map is None:
         return {"image": None, "map": None, "error": cell.error}
-    values = map_payload(cell.map)
-    return _bare_cell(images.add(_thumbnail(cell.image)), values, signed) | {
+    values = map_payload(cell.map, cell.top)
+    return {
         "key": f"{_digest(cell.map)}{_digest(cell.image)}",
+        "image": images.add(_thumbnail(cell.image)),
+        "region": _WHOLE,
+        "map": values | {"nearest": cell.nearest},
+        "signed": signed,
         "empty": values["peak"] == 0,
         "headline": cell.headline,
-        "magnitude": f"magnitude {values['peak']:.3g}",
-        "notes": list(cell.notes),
-    }
-
-
-def _bare_cell(image: int, values: Json, signed: bool) -> Json:
-    """Return a cell without an explanation: an image by its index, and its map as `map_payload` returns it."""
-    return {
-        "key": "",
-        "image": image,
-        "region": _WHOLE,
-        "map": values,
-        "signed": signed,
-        "empty": False,
-        "headline": "",
         "classes": [],
         "badge": None,
-        "magnitude": "",
-        "notes": [],
+        "magnitude": f"magnitude {values['peak']:.3g}",
+        "notes": list(cell.notes),
         "error": "",
+        "marks": [asdict(mark) for mark in cell.marks],
+        "share": cell.share,
     }
 
 
@@ -271,69 +262,6 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
         "magnitude": caption.magnitude,
         "notes": [note for note in caption.notes if note not in apart],
         "error": "",
-    }
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A line or an area over an image."""
-
-    path: str
-    """Path of an SVG, in fractions of the image's width and height."""
-    stroke: str = ""
-    """Colour of the line, empty for none."""
-    width: float = 2.0
-    """Width of the line in pixels of the screen."""
-    fill: str = ""
-    """Colour of the area, by the even-odd rule; empty for none."""
-
-
-@dataclass(frozen=True)
-class PanelMap:
-    """A map of something else than a class's evidence, such as the attention of a token."""
-
-    title: str
-    values: np.ndarray
-    """`(h, w)`, over the whole image."""
-    top: float
-    """Value at the top of its scale."""
-    notes: tuple[str, ...] = ()
-    """Lines under the map."""
-    marks: tuple[Mark, ...] = ()
-    share: bool = False
-    """Whether values are shares, which are read in percent."""
-    nearest: bool = False
-    """Whether each value fills its place as a square; else the map is smooth."""
-
-
-def panel_payload(
-    image: np.ndarray, title: str, maps: Sequence[PanelMap], look: Look, marks: tuple[Mark, ...] = ()
-) -> Json:
-    """Return what `mount` draws for maps of one image that no `Grid` holds, as `viewer_payload`.
-
-    Args:
-        image: `(H, W, 3)` uint8.
-        title: the image's title.
-        maps: a column for each.
-        look: as of a grid.
-        marks: what lies over the image without a map.
-    """
-    images = _Images()
-    index = images.add(_thumbnail(image))
-    signed = any(float(each.values.min()) < 0 for each in maps)
-    cells = [
-        _bare_cell(index, map_payload(each.values, each.top) | {"nearest": each.nearest}, signed)
-        | {"share": each.share, "marks": [asdict(mark) for mark in each.marks], "notes": list(each.notes)}
-        for each in maps
-    ]
-    row = {"title": title, "truth": "", "image": index, "region": _WHOLE, "brush": None, "cells": cells}
-    return {
-        "look": look_payload(look),
-        "colormaps": colormap_tables(),
-        "sharedTop": max((each.top for each in maps), default=0.0),
-        "columns": [{"title": each.title} for each in maps],
-        "rows": [row | {"marks": [asdict(mark) for mark in marks]}],
-        "images": images.sources,
     }
 
 

@@ -14,13 +14,10 @@ from playwright.sync_api import Browser, Page
 
 from swin_core.attribution.overlay import Look, overlay
 from swin_core.attribution.strokes import parse_strokes
-from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, MapRow, Row
+from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, MapRow, Mark, Row
 from swin_core.figures.viewer_payload import (
-    Mark,
-    PanelMap,
     brush_payload,
     image_payload,
-    panel_payload,
     viewer_payload,
     viewer_script,
     viewer_style,
@@ -48,8 +45,12 @@ DIM = Mark("M0 0H1V1H0ZM0.25 0.25H0.75V0.75H0.25Z", fill="rgb(0 0 0 / 0.5)")
 def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1300, "height": 900})
     opened.set_content("<!DOCTYPE html><html lang='en'><body></body></html>")
-    maps = [PanelMap("dimmed", VALUES, 0.9, marks=(DIM,), nearest=True), PanelMap("share", VALUES, 1.0, share=True)]
-    payload = panel_payload(np.full((SIZE, SIZE, 3), 90, np.uint8), "photo", maps, Look())
+    image = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    maps = [
+        MapCell(image, VALUES, top=0.9, marks=(DIM,), nearest=True),
+        MapCell(image, VALUES, top=1.0, share=True),
+    ]
+    payload = viewer_payload(MapGrid((MapRow("photo", image, maps),), ("dimmed", "share")))
     opened.evaluate(SHOW, {"script": viewer_script(), "style": viewer_style(), "payload": payload})
     yield opened
     opened.close()

@@ -18,7 +18,7 @@ from PIL import Image
 import swin_core
 from swin_core import runs
 from swin_core.data.registry import open_split, splits
-from swin_core.errors import ConfigError, DataError, RunError, SwinError
+from swin_core.errors import ConfigError, DataError, RunError, SwinError, WeightsError
 from swin_core.evaluation.accuracy import evaluate_named
 from swin_core.training import RECIPES, TrainConfig, train
 from swin_core.training.data import MEAN, STD, LabelledImages, TrainingData
@@ -231,6 +231,13 @@ def test_pictures_are_normalised_as_the_first_weights_expect(own: bool, pictures
     assert {key: metadata[key] for key in scale} == scale
     fresh = read_metadata(run_of(small(pictures, epochs=1), tmp_path / "runs") / "model.safetensors")
     assert (tuple(fresh["mean"]), tuple(fresh["std"])) == (MEAN, STD)
+
+
+def test_weights_of_another_variant_are_refused_with_what_to_do(pictures: Path, tmp_path: Path) -> None:
+    save_weights(build("swin_micro", image_size=32, num_classes=3), tmp_path / "micro.safetensors")
+    config = small(pictures, image_size=32, init="micro")
+    with pytest.raises(WeightsError, match=r"'micro.safetensors' does not fit: .*; choose other weights to start from"):
+        run_of(config, tmp_path / "runs", init=tmp_path / "micro.safetensors")
 
 
 # What a run leaves behind

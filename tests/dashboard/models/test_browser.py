@@ -62,5 +62,5 @@ def test_from_an_unknown_file_to_a_heat_map_with_the_right_class_name(
         save.click()
         visible(page.get_by_role("heading", name="Compare models"))
         at_rest(page)
-        expect(page.get_by_test_id("stPlotlyChart").first).to_contain_text(NAMES[0], timeout=PATIENCE)
+        expect(page.locator(".viewer .class").first).to_contain_text(NAMES[0], timeout=PATIENCE)
     assert tomllib.loads((tmp_path / "models" / "mine.pth.card.toml").read_text())["labels"] == NAMES
