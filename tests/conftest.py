@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import random
@@ -12,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER:
     # Locks of devices lie in the temporary folder: without one of its own, one worker's runs would wait for another's.
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"{WORKER}-")
-    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+    # After the folders in it that multiprocessing removes, whose priority is -100.
+    Finalize(None, shutil.rmtree, (tempfile.tempdir, True), exitpriority=-200)
     # Two workers, whose servers and ranks each take all processors, mostly wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
