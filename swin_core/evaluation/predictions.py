@@ -12,7 +12,6 @@ import os
 import weakref
 import zipfile
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.metrics import TOP, Metrics, score_batch
 from swin_core.evaluation.views import read_batches
 from swin_core.system.atomic import atomic_write
+from swin_core.system.kept_files import remove_oldest
 from swin_core.system.progress import Progress
 from swin_core.zoo.classifier import Classifier
 
@@ -90,7 +90,11 @@ class Predictions:
 
 
 def cached_predictions(
-    classifier: Classifier, dataset: DataSet, root: Path | None = None, progress: Progress | None = None
+    classifier: Classifier,
+    dataset: DataSet,
+    root: Path | None = None,
+    progress: Progress | None = None,
+    variant: str = "",
 ) -> Predictions:
     """Return a model's predictions for a split: from disk if they are cached there, else computed and cached.
 
@@ -102,8 +106,9 @@ def cached_predictions(
         root: folder of the cache; `cache_root()` if None.
         progress: called with the number of images done and their total; an error that it raises ends the computation,
             and nothing is cached.
+        variant: what `dataset.read` changes in the images, which the cache cannot see; empty for nothing.
     """
-    file = cache_file(classifier, dataset, root)
+    file = cache_file(classifier, dataset, root, variant)
     predictions = read_cached(file, classifier, dataset)
     if predictions is None:
         predictions = predict(classifier, dataset, progress)
@@ -183,11 +188,12 @@ def _size_and_time(file: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def cache_file(classifier: Classifier, dataset: DataSet, root: Path | None = None) -> Path:
+def cache_file(classifier: Classifier, dataset: DataSet, root: Path | None = None, variant: str = "") -> Path:
     """Return the file for a model's predictions for a split; its name is a digest of all that they depend on."""
     preprocessing = [classifier.mean, classifier.std, classifier.image_size, classifier.crop_fraction]
     preprocessing += [classifier.interpolation, classifier.squash, classifier.activation]
     state = [_FORMAT, classifier.weights_hash, classifier.labels, preprocessing, data_state(dataset)]
+    state += [variant] if variant else []
     digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     return (root or cache_root()) / "predictions" / f"{digest[:40]}.npz"
 
@@ -219,15 +225,4 @@ def _write_cached(predictions: Predictions, file: Path) -> None:
     columns = {name: getattr(predictions, name) for name in ("predicted", "top", "probabilities", "loss")}
     with atomic_write(file) as stream:
         np.savez(stream, **columns)
-    # Keep the files that were read last, within the limits.
-    files = []
-    for cached in file.parent.glob("*.npz"):
-        with suppress(OSError):  # another process may remove files too
-            status = cached.stat()
-            files.append((status.st_mtime_ns, status.st_size, cached))
-    total = 0
-    for number, (_, size, cached) in enumerate(sorted(files, reverse=True)):
-        total += size
-        if number and (number >= MAX_FILES or total > MAX_BYTES):
-            with suppress(OSError):
-                cached.unlink()
+    remove_oldest(file.parent, MAX_FILES, MAX_BYTES)

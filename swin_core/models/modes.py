@@ -63,3 +63,25 @@ def watch_outputs(modules: Mapping[str, nn.Module], read: Callable[[str, Any], A
         for name, module in modules.items():
             hooks.enter_context(module.register_forward_hook(hook_of(name)))
         yield
+
+
+@contextmanager
+def watch_inputs(modules: Mapping[str, nn.Module], read: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call `read(name, input)` whenever one of the modules is about to run in this thread, until the block ends.
+
+    `input` is the module's first positional argument, which `read` does not replace. Locking is as for
+    `watch_outputs`.
+    """
+    thread = threading.get_ident()
+
+    def hook_of(name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            if inputs and threading.get_ident() == thread:
+                read(name, inputs[0])
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_pre_hook(hook_of(name)))
+        yield
