@@ -7,11 +7,9 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from dashboard.demo.gate import NOT_AN_UPLOAD
 from dashboard.demo.turns import Turns
@@ -33,8 +31,6 @@ from swin_core.zoo.load import describe
 
 UPLOAD_BYTES = 20 * 2**20
 """Largest upload."""
-_SHORTER_SIDE = 512
-"""Large images are reduced to a shorter side of 2 to 4 times this, more than any model or cell shows."""
 _NAME_LENGTH = 60
 _GONE = "the upload is gone (deleted after an hour, with its page, or to make room): send it again."
 
@@ -192,7 +188,8 @@ class Demo:
         file_name = upload.get("orig_name") if isinstance(upload, dict) else None
         title = Path(file_name).name[-_NAME_LENGTH:] if isinstance(file_name, str) else ""
         truth = self._sample_truths.get(key, "")
-        return cache.read_input_image((key, title), title or "image", truth, lambda: _decode(content))
+        read = partial(read_image, content, UPLOAD_BYTES, shorter_side=cache.SHORTER_SIDE)
+        return cache.read_input_image((key, title), title or "image", truth, read)
 
     def _read_upload(self, upload: object) -> bytes:
         path = _path(upload)
@@ -235,13 +232,6 @@ def _path(upload: object) -> str:
     """Return the path of Gradio's description of a file, or an empty text."""
     path = upload.get("path") if isinstance(upload, dict) else None
     return path if isinstance(path, str) else ""
-
-
-def _decode(content: bytes) -> Image.Image:
-    """Decode an image and reduce a large one, so that many fit in memory."""
-    image = read_image(content, UPLOAD_BYTES, shorter_side=_SHORTER_SIDE)
-    factor = min(image.size) // (2 * _SHORTER_SIDE)
-    return image.reduce(factor) if factor > 1 else image
 
 
 def _check_text(value: object, what: str) -> str | None:

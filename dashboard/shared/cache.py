@@ -4,6 +4,7 @@ Streamlit's resource cache cannot tell whether a value is cached without computi
 it can show what it waits for.
 """
 
+import math
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,10 @@ DEPTHS = {"*early": "early", "*middle": "middle", "*late": "late"}
 """Values of `Request.layer` for the first stage of a model, one in the middle, and the last."""
 RETRY_SECONDS = 60
 """A model that failed to load is not loaded again before: without a network, each attempt takes long."""
+SHORTER_SIDE = 512
+"""Large photos are reduced to a shorter side of 2 to 4 times this, more than any model or cell shows."""
+_MOST_PIXELS = 8_000_000
+"""Of an image that is kept, so that all images of a visitor fit in the cache."""
 
 # A single thread computes all explanations: OpenMP keeps a pool for each thread that computes, and explanations by
 # many threads in turn took a quarter longer.
@@ -98,17 +103,25 @@ _stages: LRUCache[tuple[str, ...]] = LRUCache(64)
 
 
 def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> InputImage:
-    """Return the image of a key; call `read` unless it is cached.
+    """Return the image of a key, reduced if it is large; call `read` unless it is cached.
 
     Raises:
         ImageError: from `read`.
     """
 
     def make() -> InputImage:
-        image = read()
+        image = _reduced(read())
         return InputImage(key, title, image, center_square(image), truth)
 
     return _images.get(key, make)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """Return an image of at most `_MOST_PIXELS`, whose shorter side is below four times `SHORTER_SIDE`."""
+    by_side = min(image.size) // (2 * SHORTER_SIDE)
+    by_area = math.ceil(math.sqrt(image.width * image.height / _MOST_PIXELS))
+    factor = max(by_side, by_area)
+    return image.reduce(factor) if factor > 1 else image
 
 
 def edited(image: InputImage, edit: Edit) -> InputImage:

@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from dashboard.shared.cache import InputImage, read_input_image
+from dashboard.shared.cache import SHORTER_SIDE, InputImage, read_input_image
 from dashboard.shared.datasets import data_image
 from dashboard.shared.model_names import MAX_IMAGES, sample_images, sample_label, unique
 from dashboard.shared.notices import set_notice, show_notice
@@ -75,8 +75,9 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
             _add_by_name()
         for upload in list(kept_uploads()):
             key = (upload.digest, _new_title(upload.name, images))
+            read = partial(read_image, upload.content, shorter_side=SHORTER_SIDE)
             try:
-                images.append(read_input_image(key, key[1], "", partial(read_image, upload.content)))
+                images.append(read_input_image(key, key[1], "", read))
             except SwinError as error:
                 faults.append(f"{upload.name}: {error}")
                 continue
@@ -251,7 +252,7 @@ def _show_upload(upload: Upload, labels: Sequence[str]) -> None:
 def _upload_thumbnail(upload: Upload) -> str:
     def make() -> str:
         try:
-            return _thumbnail(center_square(read_image(upload.content)))
+            return _thumbnail(center_square(read_image(upload.content, shorter_side=SHORTER_SIDE)))
         except SwinError:  # the page says why
             return ""
 

@@ -135,16 +135,15 @@ def load_or_missing(name: str, root: str | Path) -> Classifier | Missing:
 
 
 def print_failed(drawn: Grid) -> bool:
-    """Print a line for each cell that failed; return whether all failed."""
-    failed = [
-        f"{row.title}, {column}: {cell.error}"
-        for row in drawn.rows
-        for column, cell in zip(drawn.columns, row.cells, strict=True)
-        if cell.map is None
-    ]
-    for line in failed:
-        print(" ".join(line.split()), file=sys.stderr)
-    return len(failed) == len(drawn.rows) * len(drawn.columns)
+    """Print a line for each cell that failed, or for a row that failed as a whole; return whether all failed."""
+    for row in drawn.rows:
+        cells = zip(drawn.columns, row.cells, strict=True)
+        failed = [(f"{row.title}, {column}", cell.error) for column, cell in cells if cell.map is None]
+        if len(failed) == len(row.cells) and len({error for _, error in failed}) == 1:
+            failed = [(row.title, failed[0][1])]
+        for place, error in failed:
+            print(" ".join(f"{place}: {error}".split()), file=sys.stderr)
+    return all(cell.map is None for row in drawn.rows for cell in row.cells)
 
 
 def _reproduce(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ pass of a trial image finds out, and `LogitsModel` turns the output into logits,
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -270,6 +270,8 @@ def _entries(output: Any) -> Iterator[tuple[str | int | None, Any]]:
         yield from output.items()
     elif isinstance(output, list | tuple):
         yield from enumerate(output)
+    elif is_dataclass(output) and not isinstance(output, type):  # one with slots has no __dict__
+        yield from ((field.name, getattr(output, field.name)) for field in fields(output))
     elif hasattr(output, "__dict__"):
         yield from vars(output).items()
 

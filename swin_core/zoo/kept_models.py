@@ -11,6 +11,8 @@ FOLDER = "models"
 """Name of the folder, beside `runs`."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 """Ends of the names of weights files."""
+SHARED_SUFFIXES = (".bin", ".tar")
+"""Those of them that files of any kind have."""
 
 
 def kept_models(root: Path) -> list[str]:
@@ -22,8 +24,20 @@ def kept_models(root: Path) -> list[str]:
     return [
         f"{FOLDER}/{entry.name}"
         for entry in entries
-        if not entry.name.startswith(".") and (entry.suffix.lower() in SUFFIXES or (entry / "config.json").is_file())
+        if not entry.name.startswith(".") and (is_weights(entry) or (entry / "config.json").is_file())
     ]
+
+
+def is_weights(file: Path) -> bool:
+    """Return whether a file is named like weights; one whose suffix others use too has to begin like weights."""
+    suffix = file.suffix.lower()
+    if suffix not in SHARED_SUFFIXES:
+        return suffix in SUFFIXES
+    try:
+        with file.open("rb") as opened:
+            return opened.read(2).startswith((b"PK", b"\x80"))  # a ZIP archive or a pickle, as torch.save writes them
+    except OSError:
+        return False
 
 
 def keep_weights(root: Path, name: str, content: bytes | memoryview) -> str:

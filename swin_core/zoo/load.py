@@ -228,7 +228,7 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
     if recognition.candidates:
         raise ModelError(
             f"{path.name!r}: {architectures.several(recognition.candidates)}; name one of them, as in "
-            f"{recognition.candidates[0]}@{path.name}."
+            f"{recognition.candidates[0]}@FILE."
         )
     if recognition.classes == 0:
         raise no_head(name)

@@ -99,10 +99,14 @@ def make_card(facts: Mapping[str, Any], name: str = "the card") -> ModelCard:
 def read_card(weights: str | os.PathLike[str]) -> ModelCard | None:
     """Return the card beside a weights file or in a folder, or None if there is none.
 
+    A checkpoint of a run without a card of its own has that of the run.
+
     Raises:
         ModelError: the card cannot be read, is not TOML, or has an unknown field or a wrong value.
     """
     path = card_path(weights)
+    if path.parent.name == "checkpoints" and not path.is_file():
+        path = card_path(path.parent.parent / "model.safetensors")  # a run has one card for all its weights
     try:
         if not path.is_file():
             return None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from swin_core.zoo.kept_models import SUFFIXES
+from swin_core.zoo.kept_models import is_weights
 from swin_core.zoo.python_models import is_python
 
 VARIABLE = "SWINLENS_MODELS"
@@ -46,7 +46,7 @@ def _models_in(folder: Path, depth: int) -> Iterator[Path]:
         if entry.is_dir():
             if depth:
                 yield from _models_in(entry, depth - 1)
-        elif entry.suffix.lower() in SUFFIXES or (is_python(entry) and _defines_load(entry)):
+        elif is_weights(entry) or (is_python(entry) and _defines_load(entry)):
             yield entry
 
 

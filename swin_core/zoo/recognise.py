@@ -189,7 +189,7 @@ def _swin_or_other(
         if not candidates:
             raise WeightsError(
                 f"{str(error).rstrip('.')}, and fit no architecture of timm or torchvision; name one, as in "
-                f"timm/<model>@{source[1].name}, or load the model by a Python file."
+                f"timm/<model>@FILE, or load the model by a Python file."
             ) from error
         if len(candidates) == 1:
             fit = architectures.fit(candidates[0], tensors)

@@ -104,13 +104,14 @@ def test_command_names_the_cells_that_failed_and_draws_the_others(
 ) -> None:
     out, torn = tmp_path / "grid.json", tmp_path / "torn.jpg"
     torn.write_bytes(b"this is no image")
-    done = called(samples["cat"], torn, "--models", weights, "nowhere", "--out", out)
+    done = called(samples["cat"], torn, "--models", weights, "nowhere", weights, "--out", out)
     assert (done.returncode, done.stdout) == (0, f"{out}\n")
     lines = done.stderr.splitlines()
     assert lines[0].startswith("nowhere has no column: there is no model 'nowhere'")
-    assert [line.split(", ")[0] for line in lines[1:]] == ["torn.jpg"]
+    # The image is named once, not once for each model.
+    assert [line.split(": ")[0] for line in lines[1:]] == ["torn.jpg"]
     rows = json.loads(out.read_text("utf-8"))["rows"]
-    assert ["map" in cell for row in rows for cell in row["cells"]] == [True, False]
+    assert ["map" in cell for row in rows for cell in row["cells"]] == [True, True, False, False]
 
 
 def test_command_fails_if_every_cell_did_or_there_are_too_many_models(samples: dict[str, Path], tmp_path: Path) -> None:

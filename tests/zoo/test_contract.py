@@ -1,6 +1,7 @@
 """The contract of a classifier: every kind of output becomes logits, and everything that uses them agrees."""
 
 from collections import OrderedDict
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,6 +78,7 @@ OUTPUTS = {
     "features first": lambda logits: (torch.zeros(len(logits), 7), logits),
     "dictionary": lambda logits: {"loss": None, "logits": logits, "features": torch.zeros(len(logits), 7)},
     "object": lambda logits: SimpleNamespace(loss=None, logits=logits),
+    "slots": lambda logits: make_dataclass("Slotted", ["loss", "logits"], slots=True)(None, logits),
     "trailing ones": lambda logits: logits[:, :, None, None],
     "softmax": lambda logits: logits.softmax(1),
     "log softmax": lambda logits: nn.functional.log_softmax(logits, 1).float(),

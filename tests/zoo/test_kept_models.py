@@ -16,6 +16,7 @@ def test_an_upload_is_kept_and_listed(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "Flowers.pth").read_bytes() == b"abc"
     (tmp_path / "models" / "Flowers.pth.card.toml").write_text("")
     (tmp_path / "models" / "notes.py").write_text("")
+    (tmp_path / "models" / "backup.tar").write_bytes(b"notes.py")
     (tmp_path / "models" / "saved").mkdir()
     (tmp_path / "models" / "saved" / "config.json").write_text("{}")
     assert kept_models(tmp_path) == ["models/Flowers.pth", "models/saved"]

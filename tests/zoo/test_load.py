@@ -213,7 +213,7 @@ def test_a_file_of_another_architecture(tmp_path: Path) -> None:
     model.layer1 = nn.Identity()
     torch.save(model.state_dict(), tmp_path / "changed.pth")
     line = refused(str(tmp_path / "changed.pth"), "'changed.pth' cannot be used: its keys are not those of a Swin ")
-    assert "as in timm/<model>@changed.pth, or load the model by a Python file" in line
+    assert "as in timm/<model>@FILE, or load the model by a Python file" in line
     swin_core.save_weights(tiny(num_classes=0), tmp_path / "headless.safetensors")
     refused(str(tmp_path / "headless.safetensors"), "has no classification head")
     swin_core.save_weights(tiny(in_chans=4), tmp_path / "four.safetensors")

@@ -99,3 +99,12 @@ def test_the_state_dicts_of_a_file_share_its_card(tmp_path: Path) -> None:
     assert card is not None
     assert card.labels == read_card(f"{weights}#state_dict").labels  # type: ignore[union-attr]
     assert [path.name for path in tmp_path.iterdir() if path != weights] == ["two.pth.card.toml"]
+
+
+def test_checkpoints_of_a_run_share_its_card_unless_they_have_their_own(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    write_card(tmp_path / "run" / "model.safetensors", ModelCard(activation="sigmoid"))
+    assert read_card(checkpoints / "last.pt") == ModelCard(activation="sigmoid")
+    write_card(checkpoints / "best.safetensors", ModelCard(activation="none"))
+    assert read_card(checkpoints / "best.safetensors") == ModelCard(activation="none")

@@ -99,7 +99,9 @@ def test_offered_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "layers.py").write_text("class Layer: ...\n")
     assert offered_files() == {}
     monkeypatch.setenv(VARIABLE, os.pathsep.join([str(file), "", str(folder), str(folder / "missing")]))
-    names = ["a.safetensors", "deep/b.pth", "deep/hub", "mine.py"]
+    torch.save({}, folder / "weights.bin")
+    (folder / "firmware.bin").write_bytes(b"\x00\x01\x02")
+    names = ["a.safetensors", "deep/b.pth", "deep/hub", "mine.py", "weights.bin"]
     assert offered_files() == {"my_model.py": file} | {f"models/{name}": folder / name for name in names}
     assert load("my_model.py").name == "mine"
     for place in ("old", "new"):

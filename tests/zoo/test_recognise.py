@@ -163,7 +163,7 @@ def test_a_guess_is_unique_or_names_the_candidates(tmp_path: Path) -> None:
     assert {"timm/efficientnet_b0", "timm/tf_efficientnet_b0"} <= set(recognise(tmp_path / "net.pth").candidates)
     assert recognise(tmp_path / "net.pth").missing[0] == "architecture"
     with pytest.raises(
-        ModelError, match=r"its weights fit \d architectures: .*name one of them, as in timm/\w+@net\.pth"
+        ModelError, match=r"its weights fit \d architectures: .*name one of them, as in timm/\w+@FILE\."
     ):
         swin_core.load(tmp_path / "net.pth")
 
