@@ -7,14 +7,27 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.audit.jobs import Subject
-from dashboard.shared.datasets import image_name
+from dashboard.audit.repair import retrain_button, show_repair
+from dashboard.shared.datasets import data_sets, image_name
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
+from dashboard.shared.image_selection import open_on_browse
 from dashboard.shared.model_names import MAX_IMAGES, display_name
 from dashboard.shared.theme import escape_markdown
 from swin_core.audit.kept import dismiss, dismissed, finding_key
-from swin_core.audit.results import LEAST_EFFECT, Audit, Tested
+from swin_core.audit.results import Audit, Tested
+from swin_core.figures.audit_example import EXAMPLE, example_audit
 from swin_core.figures.audit_report import FindingImages, audit_page, finding_images
-from swin_core.figures.audit_text import HOW, conclusion, headline, measures, place
+from swin_core.figures.audit_text import (
+    HOW,
+    THRESHOLD,
+    conclusion,
+    describe,
+    duplicates_line,
+    duplicates_summary,
+    file_size,
+    headline,
+    measures,
+)
 from swin_core.runs.read_only import is_read_only
 from swin_core.system.cache import LRUCache
 
@@ -43,10 +56,7 @@ def show_audit(subject: Subject, audit: Audit, folder: Path) -> None:
                     st.markdown(escape_markdown(headline(finding)))
                     _show_button("Show again", finding, folder, hide=False)
     _show_tested(audit)
-    st.caption(
-        f"{HOW} A finding turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its control, at "
-        "the lower end of an interval that is corrected for the number of candidates."
-    )
+    st.caption(f"{HOW} {THRESHOLD}")
 
 
 def download_report(subject: Subject, audit: Audit) -> None:
@@ -62,26 +72,26 @@ def download_report(subject: Subject, audit: Audit) -> None:
     )
 
 
+def show_example() -> None:
+    """Draw the bundled audit, which needs no model and no data."""
+    st.html(_STYLE)
+    audit, images = example_audit()
+    st.caption(EXAMPLE)
+    st.warning(escape_markdown(conclusion(audit)), icon=":material/warning:")
+    with st.container(key="audit_cards"):
+        for number, (finding, drawn) in enumerate(zip(audit.findings, images, strict=True)):
+            with st.container(border=True, key=f"finding_{number}"):
+                _draw(number, finding, drawn)
+    _show_tested(audit)
+    st.caption(f"{HOW} {THRESHOLD}")
+
+
 def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, folder: Path) -> None:
     classifier, dataset = subject.open()
     key: Hashable = (str(folder), finding_key(finding))
     images = _images.get(key, lambda: finding_images(audit, finding, classifier, dataset))
     with st.container(border=True, key=f"finding_{number}"):
-        st.header(escape_markdown(finding.class_name), divider=False)
-        st.markdown(escape_markdown(headline(finding)))
-        left, right = st.columns([1, 3])
-        left.image(
-            images.mean,
-            f"Mean map of the class. The region has {finding.relevance:.1f} times an even share.",
-            width="stretch",
-            alt=f"Mean map of {finding.class_name}",
-        )
-        with right.container(key=f"thumbnails_{number}"):
-            for name, image in images.thumbnails:
-                st.image(image, width="stretch", output_format="JPEG", alt=f"{name} with the region outlined")
-        lines = [[escape_markdown(cell) for cell in line] for line in measures(finding)]
-        table = [["", "Region, with 95 % interval", "Control"], ["---"] * 3, *lines]
-        st.markdown("\n".join(f"| {' | '.join(line)} |" for line in table))
+        _draw(number, finding, images)
         with st.container(horizontal=True, vertical_alignment="center"):
             rows = {name: row for row, name in enumerate(dataset.names)}
             names = [
@@ -93,9 +103,28 @@ def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, fol
                 icon=":material/compare:",
                 query_params={SHOW_IMAGES_KEY: names[:MAX_IMAGES], "model": [display_name(subject.model)]},
             )
-            with st.popover(f"All {len(finding.names)} images", icon=":material/list:"):
-                st.dataframe({"Image": list(finding.names)}, hide_index=True, alt="Names of the images")
+            if st.button(f"All {len(names)} on Browse", icon=":material/photo_library:", key=f"list {number}"):
+                title = next(entry.title for entry in data_sets() if entry.name == subject.collection)
+                open_on_browse(f"the finding {describe(finding)!r}", title, subject.split, names)
+            retrain_button(subject, audit, finding, folder)
             _show_button("Dismiss", finding, folder, hide=True)
+        show_repair(subject, finding, folder)
+
+
+def _draw(number: int, finding: Tested, images: FindingImages) -> None:
+    """Draw the headline, the images and the measurements of a finding."""
+    st.header(escape_markdown(finding.class_name), divider=False)
+    st.markdown(escape_markdown(headline(finding)))
+    left, right = st.columns([1, 3])
+    left.image(
+        images.first, escape_markdown(images.caption), width="stretch", alt=f"{finding.class_name}: {images.caption}"
+    )
+    with right.container(key=f"thumbnails_{number}"):
+        for name, image in images.thumbnails:
+            st.image(image, width="stretch", output_format="JPEG", alt=name)
+    lines = [[escape_markdown(cell) for cell in line] for line in measures(finding)]
+    table = [["", "With 95 % interval", "Control"], ["---"] * 3, *lines]
+    st.markdown("\n".join(f"| {' | '.join(line)} |" for line in table))
 
 
 def _show_button(label: str, finding: Tested, folder: Path, *, hide: bool) -> None:
@@ -115,7 +144,7 @@ def _show_tested(audit: Audit) -> None:
             rows = [
                 {
                     "Class": each.class_name,
-                    "Place": place(each.region, each.frame) if each.region else each.kind,
+                    "What": describe(each),
                     "Times an even share": each.relevance,
                     "Becomes the class": 100 * each.flip.value,
                     "Control": None if each.flip_control is None else 100 * each.flip_control.value,
@@ -134,6 +163,20 @@ def _show_tested(audit: Audit) -> None:
                 },
                 alt=f"{len(audit.tested)} candidates that were tested without a finding",
             )
+    if audit.duplicates:
+        with st.expander(f"Duplicates: {len(audit.duplicates):,} groups", icon=":material/content_copy:"):
+            st.markdown(escape_markdown(duplicates_summary(audit)))
+            st.dataframe(
+                {"Copies": [duplicates_line(group) for group in audit.duplicates]},
+                hide_index=True,
+                alt="Groups of copies",
+            )
+    else:
+        st.caption(escape_markdown(duplicates_summary(audit)))
+    if audit.file_sizes:
+        with st.expander(f"File sizes that differ by class: {len(audit.file_sizes)}"):
+            for difference in audit.file_sizes:
+                st.markdown(escape_markdown(file_size(difference)))
     if audit.untested:
         lines = [f"{name}: {reason}." for name, reason in audit.untested.items()]
         with st.expander(f"Classes that could not be tested: {len(lines)}"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from dashboard.shared import cache
-from dashboard.shared.datasets import open_split
+from dashboard.shared.datasets import data_sets, open_split
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import weights_state
 from swin_core.audit.findings import audit
@@ -40,6 +40,16 @@ class Subject:
         """
         return cache.classifier(self.model), open_split(self.collection, self.split)
 
+    def others(self) -> list[DataSet]:
+        """Open the other splits of the data set.
+
+        Raises:
+            SwinError: one of them cannot be opened.
+        """
+        splits = next((entry.splits for entry in data_sets() if entry.name == self.collection), ())
+        others = (split for split in splits if split != self.split and "all" not in (split, self.split))
+        return [open_split(self.collection, split) for split in others]
+
     def folder(self) -> Path:
         """Return the folder of the audit's files.
 
@@ -55,7 +65,7 @@ class AuditJob:
 
     subject: Subject
     stage: str = WAITING
-    """`WAITING`, "images" or "candidates": what is counted."""
+    """`WAITING`, "files", "images" or "candidates": what is counted."""
     done: int = 0
     total: int = 0
     error: str = ""
@@ -128,7 +138,7 @@ def _run(job: AuditJob) -> None:
 
     try:
         if not job.stopped.is_set():
-            audit(*job.subject.open(), progress=progress)
+            audit(*job.subject.open(), others=job.subject.others(), progress=progress)
     except _Stopped:
         pass
     except SwinError as error:

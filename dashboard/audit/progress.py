@@ -21,9 +21,10 @@ def show_start(subject: Subject, failed: AuditJob | None, kept: Audit | None) ->
         return
     count = len(open_split(subject.collection, subject.split))
     st.info(
-        f"These {count:,} images were not audited with this model yet. An audit explains all of them, looks for places "
-        "that decide a class, such as a watermark, a date stamp or a frame, and tests each: it pastes the place into "
-        "other images, and removes it. This takes some minutes; it can be stopped and goes on from there later.",
+        f"These {count:,} images were not audited with this model yet. An audit explains all of them, looks for what "
+        "may decide a class, such as a watermark, a frame, a sticker at changing places or a colour cast, and tests "
+        "each: it puts it into other images, and removes it. This takes some minutes; it can be stopped and goes on "
+        "from there later.",
         icon=":material/policy:",
     )
     if is_read_only():
@@ -51,7 +52,7 @@ def _show_progress(job: AuditJob) -> None:
         if job.stage == WAITING:
             st.progress(0.0, "Waiting for another audit")
         else:
-            verb = "Explained" if job.stage == "images" else "Tested"
+            verb = {"files": "Compared", "images": "Explained"}.get(job.stage, "Tested")
             st.progress(job.done / max(job.total, 1), f"{verb} {job.done:,} of {job.total:,} {job.stage}")
         stopping = job.stopped.is_set()
         st.button(

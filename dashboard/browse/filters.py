@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -14,8 +15,10 @@ from dashboard.browse.tiles import BrowsedData, spaced
 from dashboard.shared import cache
 from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
 from dashboard.shared.film_strip import set_tray, tray
+from dashboard.shared.image_selection import forget_selection, image_selection
 from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from dashboard.shared.notices import set_notice
+from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import choose_from_list, set_url_list, unknown_values
 from swin_core.data.catalog import Catalog
 from swin_core.evaluation.selection import (
@@ -167,6 +170,18 @@ def show_images(truth: str = ANY, predicted: str = ANY, show: str = ALL, sort: s
     filters = {"class": truth, "predicted": predicted, "show": show, "sort": sort, "search": "", "page": 1}
     for key, value in {**filters, "view": TABS[0]}.items():
         st.session_state[key] = value
+
+
+def only_selected(data: BrowsedData, rows: np.ndarray) -> np.ndarray:
+    """Draw which images another page selected, with a button that shows all; return the rows among them."""
+    selection = image_selection()
+    kept = set() if selection is None else {row for name in selection.names if (row := data.row(name)) is not None}
+    if selection is None or not kept:  # another data set or split
+        return rows
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(escape_markdown(f"Only the {len(kept):,} images of {selection.title}."))
+        st.button("Show all images", icon=":material/filter_alt_off:", on_click=forget_selection)
+    return rows[np.isin(rows, list(kept))]
 
 
 def toggle_in_tray(name: str) -> None:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from dashboard.shared.datasets import trainable_folders
 from dashboard.shared.model_names import display_name, from_display_name, model_source, offered_models
+from dashboard.shared.new_run_request import take_requested_run
 from dashboard.shared.theme import escape_markdown
 from swin_core.data.registry import trainable
 from swin_core.errors import ConfigError, ModelError
@@ -52,6 +53,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "cutout",
         "erasing",
         "randaugment",
+        "without",
         "mixup",
         "cutmix",
     ),
@@ -71,6 +73,7 @@ _LABELS = {
     "strict": "Refuse unusable files",
     "randaugment": "RandAugment",
     "distillation": "Share of the teacher",
+    "without": "Without the findings in",
     "tensorboard": "TensorBoard",
     "compile": "torch.compile",
     "checkpointing": "Activation checkpointing",
@@ -102,7 +105,10 @@ def fill(values: Mapping[str, Any]) -> None:
 def choose_recipe() -> str:
     """Draw the choice of the recipe and its description; return its name."""
     names = list(RECIPES)
-    if f"{_KEY}name" not in st.session_state:
+    if requested := take_requested_run():
+        st.session_state.recipe, settings = requested
+        fill(RECIPES[st.session_state.recipe].config.to_dict() | settings)
+    elif f"{_KEY}name" not in st.session_state:
         asked = st.query_params.get("new")
         start_from_recipe(asked if asked in RECIPES else names[0])
     name = st.pills(

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.audit.cards import download_report, show_audit
+from dashboard.audit.cards import download_report, show_audit, show_example
 from dashboard.audit.controls import choose_subject
 from dashboard.audit.jobs import job_of
 from dashboard.audit.progress import show_job, show_start
@@ -20,6 +20,11 @@ def main() -> None:
     """Draw the page."""
     ignored = surplus_models()
     actions = show_heading("audit")
+    if st.toggle("Example", key="audit_example", bind="query-params", help="An audit of drawn images, to read at once"):
+        show_example()
+        with actions:
+            show_link()
+        return
     chosen = choose_models()
     try:
         subject = choose_subject(chosen, ignored)

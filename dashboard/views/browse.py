@@ -4,7 +4,15 @@ import streamlit as st
 
 from dashboard.browse.classes_view import show_classes
 from dashboard.browse.confusion_view import LEVELS, ORDERS, show_confusion
-from dashboard.browse.filters import PAGE_SIZES, TABS, choose_data, choose_filter, choose_predictions, filter_bar
+from dashboard.browse.filters import (
+    PAGE_SIZES,
+    TABS,
+    choose_data,
+    choose_filter,
+    choose_predictions,
+    filter_bar,
+    only_selected,
+)
 from dashboard.browse.matching import choose_matches
 from dashboard.browse.mean_view import show_mean_map
 from dashboard.browse.predictions_view import (
@@ -65,7 +73,7 @@ def main() -> None:
                 with_maps = bool(results) and st.toggle("Heat maps", key="maps", bind="query-params")
             if query.needs_predictions and not results:
                 st.caption("All images are shown until the predictions are ready.")
-            rows = select(data.catalog, query, *results)
+            rows = only_selected(data, select(data.catalog, query, *results))
             show_sheet(data, rows, models, results, with_maps, ignored)
     if confusion_tab.open:
         with confusion_tab:

@@ -1,4 +1,4 @@
-"""Candidates of the audit: places where a model looks in many images of one class."""
+"""Candidates of the audit, and those of them that are places where a model looks in many images of one class."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
-from swin_core.attribution.regions import Region
+from swin_core.audit.interventions import Content, Place, Shift
 from swin_core.audit.maps import GRID, RelevanceMaps
 
 LARGEST_WINDOW = 20 / 256
@@ -35,27 +35,11 @@ class Candidate:
 
     group: int
     """The class, by the model's index."""
-    kind: str
-    """"place": one region in many images."""
     members: np.ndarray = field(repr=False)
     """Indices of the images in which it was seen, `(n,)` int64."""
-    mask: np.ndarray = field(repr=False)
-    """The region, `(GRID, GRID)` bool."""
     relevance: float
     """Mean relevance in the region; 1 is an even share."""
-
-    @property
-    def region(self) -> Region:
-        """The rectangle around the region, as fractions: left, top, right, bottom."""
-        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
-        edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        left, top, right, bottom = (float(edge / GRID) for edge in edges)
-        return left, top, right, bottom
-
-    @property
-    def is_frame(self) -> bool:
-        """Whether the region is the border of the image and not a rectangle."""
-        return bool(self.mask[0].all() and not self.mask[1:-1, 1:-1].any() and self.mask[:, 0].all())
+    intervention: Place | Content | Shift
 
 
 def place_candidates(maps: RelevanceMaps, seed: int = 0) -> Iterator[Candidate]:
@@ -74,12 +58,12 @@ def place_candidates(maps: RelevanceMaps, seed: int = 0) -> Iterator[Candidate]:
         others = (total - counts[group] * mean) / rest if rest else np.ones_like(mean)
         chosen = _best(mean, mean - 1) + _best(mean, mean - others) + [frame()]
         for mask in _distinct(chosen):
-            yield Candidate(group, "place", members, mask, float(mean[mask].mean()))
+            yield Candidate(group, members, float(mean[mask].mean()), Place(mask, seed))
         for cluster in clusters(maps.maps[members], seed):
             part = members[cluster]
             of_part = _mean(maps, part)
             for mask in _distinct(_best(of_part, of_part - mean)):
-                yield Candidate(group, "place", part, mask, float(of_part[mask].mean()))
+                yield Candidate(group, part, float(of_part[mask].mean()), Place(mask, seed))
 
 
 def clusters(maps: np.ndarray, seed: int = 0) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """The audit: candidates of all classes, each tested by interventions, and the findings among them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -9,13 +9,19 @@ from statistics import NormalDist
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from swin_core.audit.candidates import Candidate, frame, place_candidates, shared
-from swin_core.audit.interventions import Bench, bootstrap, drops, elsewhere, flips
+from swin_core.audit.bench import Bench, bootstrap, drops, flips
+from swin_core.audit.candidates import Candidate, place_candidates, shared
+from swin_core.audit.content import content_candidates
+from swin_core.audit.duplicates import find_duplicates
+from swin_core.audit.interventions import Content, Place, Shift
 from swin_core.audit.kept import read_audit, write_audit
-from swin_core.audit.maps import RelevanceMaps, audit_folder, relevance_maps
-from swin_core.audit.results import LEAST_EFFECT, Audit, Tested
+from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps, window_mask
+from swin_core.audit.results import LEAST_EFFECT, Audit, FileSize, Tested
+from swin_core.audit.shifts import carriers, file_facts, shift_candidates, size_differences
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
+from swin_core.evaluation.predictions import data_state
+from swin_core.images.data_uri import image_uri
 from swin_core.system.progress import counter
 from swin_core.zoo.classifier import Classifier
 
@@ -27,8 +33,10 @@ PASSES = 0.08
 """Effect in the short test from which a candidate is tested on all pairs."""
 DONORS, PASTES = 100, 3
 """Most images of a class whose region is pasted, and how many others each is pasted into."""
+KEPT_PATCHES = 8
+"""Patches of a finding of content that are kept with it."""
 SAME = 0.1
-"""Part of the smaller region that two candidates of a class share if they are one finding."""
+"""Part of the smaller region that two places of a class share if they are one finding."""
 NEARLY = 0.1
 """Effects that differ by less are about equal."""
 REACH = 3
@@ -37,25 +45,27 @@ LEAST_IMAGES = 8
 """Images of a class, and of others to paste into, that a test needs."""
 
 AuditProgress = Callable[[str, int, int], None]
-"""Called with what is counted, "images" or "candidates", the number done and their total."""
+"""Called with what is counted, "files", "images" or "candidates", the number done and their total."""
 
 
 def audit(
     classifier: Classifier,
     dataset: DataSet,
     *,
+    others: Sequence[DataSet] = (),
     seed: int = 0,
     root: Path | None = None,
     progress: AuditProgress | None = None,
 ) -> Audit:
     """Look for regularities in what a model uses on a whole split, and test each by interventions.
 
-    Relevance maps and the result are kept on disk: an audit that was stopped goes on where it was, and one that was
-    done is read. With the same seed the result is the same.
+    What is measured of each image and the result are kept on disk: an audit that was stopped goes on where it was, and
+    one that was done is read. With the same seed the result is the same.
 
     Args:
         classifier: the model.
         dataset: the images. Without labels the predicted classes take their place.
+        others: other splits of the data set, in which duplicates of the images are looked for.
         seed: seed of the pairs of images and of the bootstrap.
         root: folder of the caches; `cache_root()` if None.
         progress: called after each batch; an error that it raises stops the audit.
@@ -70,48 +80,69 @@ def audit(
         return counter(None if progress is None else lambda done, count: progress(what, done, count), total)
 
     folder = audit_folder(classifier, dataset, root)
-    if (kept := read_audit(folder, seed)) is not None:
+    compared = {part.split: data_state(part) for part in others}
+    kept = read_audit(folder, seed)
+    if kept is not None and kept.compared == compared:
         return kept
-    maps, unreadable = relevance_maps(classifier, dataset, folder, tick("images", len(dataset)))
-    skipped = tuple(dict.fromkeys(map(str, (*dataset.skipped, *unreadable))))
-    count = int((maps.groups >= 0).sum())
-    if not count:
-        raise DataError(f"none of the {len(dataset)} images of {dataset.name} can be read; choose other images.")
-    bench = Bench(classifier, dataset)
-    candidates, untested = _testable(classifier, maps, list(place_candidates(maps, seed)))
-    step = tick("candidates", len(candidates))
+    splits = (dataset, *others)
+    duplicates = find_duplicates(splits, tick("files", sum(map(len, splits))), root)
+    if kept is None:
+        maps, unreadable = relevance_maps(classifier, dataset, folder, tick("images", len(dataset)))
+        skipped = tuple(dict.fromkeys(map(str, (*dataset.skipped, *unreadable))))
+        if not (maps.groups >= 0).any():
+            raise DataError(f"none of the {len(dataset)} images of {dataset.name} can be read; choose other images.")
+        kept = _tested(Bench(classifier, dataset), maps, skipped, seed, lambda total: tick("candidates", total))
+    result = replace(kept, duplicates=duplicates, compared=compared)
+    write_audit(result, folder, seed)
+    return result
+
+
+def _tested(
+    bench: Bench,
+    maps: RelevanceMaps,
+    skipped: tuple[str, ...],
+    seed: int,
+    count: Callable[[int], Callable[[int], None]],
+) -> Audit:
+    """Find the candidates, test them, and return the result; `count` gets their number and returns a progress."""
+    classifier, dataset, facts = bench.classifier, bench.dataset, file_facts(bench.dataset)
+    found = (
+        *place_candidates(maps, seed),
+        *content_candidates(maps, seed),
+        *shift_candidates(maps, facts, classifier.squash),
+    )
+    candidates, untested = _testable(classifier, maps, found)
+    step = count(len(candidates))
     results: list[tuple[Candidate, Tested]] = []
     for number, candidate in enumerate(candidates):
         results.append((candidate, _test(bench, maps, candidate, ERROR / len(candidates), seed + number)))
         step(1)
     findings = []
     for number, (candidate, tested) in enumerate(_findings(results)):
-        # What was seen in a part of the class may be true of all of it.
-        fitted = replace(_fitted(bench, maps, candidate, seed + number), members=maps.members(candidate.group))
-        if (fitted.mask != candidate.mask).any() or len(fitted.members) > len(candidate.members):
+        if (fitted := _fitted(bench, maps, candidate, seed + number)) is not candidate:
             again = _test(bench, maps, fitted, ERROR / len(candidates), seed + number)
             tested = again if again.passes else tested
         findings.append(tested)
-    others = sorted((tested for _, tested in results if not tested.passes), key=lambda tested: -tested.strength)
+    others = (tested for _, tested in results if not tested.passes)
     groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
-    result = Audit(
+    sizes = size_differences(maps, facts)
+    return Audit(
         model=classifier.name,
         data=dataset.name,
         split=dataset.split,
-        images=count,
+        images=int((maps.groups >= 0).sum()),
         skipped=skipped,
         findings=tuple(sorted(findings, key=lambda tested: -tested.strength)),
-        tested=tuple(others),
+        tested=tuple(sorted(others, key=lambda tested: -tested.strength)),
         untested=untested,
         smallest_effect=smallest_effect(candidates),
+        file_sizes=tuple(FileSize(classifier.labels[group], own, rest) for group, own, rest in sizes),
         means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
     )
-    write_audit(result, folder, seed)
-    return result
 
 
 def _testable(
-    classifier: Classifier, maps: RelevanceMaps, candidates: list[Candidate]
+    classifier: Classifier, maps: RelevanceMaps, candidates: Sequence[Candidate]
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Leave out the candidates of classes with too few images, here or elsewhere; return the reason for each class."""
     reasons: dict[int, str] = {}
@@ -134,11 +165,10 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
     """Test a candidate: on few pairs first, and on all if it may be a finding."""
     random = np.random.default_rng(seed)
     others = _recipients(maps, candidate.group)
-    move = elsewhere(candidate.mask, random)
+    intervention = candidate.intervention
 
     def flipped(donors: np.ndarray, recipients: np.ndarray, control: bool) -> np.ndarray:
-        moved = move if control else (0, 0)
-        return flips(bench, donors, recipients, candidate.group, candidate.mask, moved).astype(np.float64)
+        return flips(bench, donors, recipients, candidate.group, intervention, control).astype(np.float64)
 
     donors = random.permutation(candidate.members)[:SCREENED]
     recipients = _draw(others, len(donors), random)
@@ -148,14 +178,16 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
         effect = bootstrap(flip - control, error, seed)
     short = Tested(
         class_name=bench.classifier.labels[candidate.group],
-        kind=candidate.kind,
-        region=candidate.region,
-        frame=candidate.is_frame,
+        kind=intervention.kind,
+        region=intervention.region if isinstance(intervention, Place) else None,
+        frame=isinstance(intervention, Place) and intervention.is_frame,
         relevance=candidate.relevance,
         pairs=len(donors),
         flip=bootstrap(flip, seed=seed),
         flip_control=None if control is None else bootstrap(control, seed=seed),
         effect=effect,
+        statistic=intervention.statistic if isinstance(intervention, Shift) else "",
+        by=intervention.by if isinstance(intervention, Shift) else (),
     )
     if effect is None or effect.value < PASSES:
         return short
@@ -167,9 +199,10 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
         flipped(np.tile(donors, PASTES), recipients, each).reshape(PASTES, -1).mean(0) for each in (False, True)
     )
     known = donors[maps.predicted[donors] == candidate.group]
-    regions = (candidate.mask, np.roll(candidate.mask, move, (0, 1)))
-    falls = [drops(bench, known, candidate.group, mask) for mask in regions] if len(known) else []
-    deciding = np.sort(donors[flip > 0.5])
+    falls = [drops(bench, known, candidate.group, intervention, each) for each in (False, True)] if len(known) else []
+    has_it = carriers(maps, donors, intervention) if isinstance(intervention, Shift) else flip > 0.5
+    deciding = np.sort(donors[has_it])
+    corners = intervention.corners if isinstance(intervention, Content) else {}
     return replace(
         short,
         pairs=len(recipients),
@@ -181,7 +214,18 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
         images=len(deciding),
         of_images=len(donors),
         names=tuple(bench.dataset.names[row] for row in deciding.tolist()),
+        corners=tuple(corners[row] for row in deciding.tolist()) if corners else (),
+        patches=_patches(bench, deciding, corners) if corners else (),
+        patch_size=WINDOW / GRID if corners else 0.0,
     )
+
+
+def _patches(bench: Bench, rows: np.ndarray, corners: Mapping[int, tuple[int, int]]) -> tuple[str, ...]:
+    """Return the patches of some images as data URIs."""
+    rows = rows[:KEPT_PATCHES]
+    views = bench.views(rows) if len(rows) else ()
+    cut = (view[patch_slices(corners[row], len(view))] for view, row in zip(views, rows.tolist(), strict=True))
+    return tuple(image_uri(patch, "PNG") for patch in cut if patch.dtype == np.uint8)
 
 
 def _draw(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -190,55 +234,83 @@ def _draw(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarr
 
 
 def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candidate, Tested]]:
-    """Return the candidates that pass, strongest first.
+    """Return the candidates that pass, strongest first; of those that stand for the same, one.
 
-    Candidates of a class that share a part of their regions are one finding. Of those that are nearly as strong as the
-    strongest, it is the one with the highest relevance, which has the mark and the least beside it. It is the border if
-    the border turns clearly more images than the strongest, which is then one side of a frame.
+    Of places that are nearly as strong as the strongest, it is the one with the highest relevance, which has the mark
+    and the least beside it. It is the border if the border turns clearly more images than the strongest, which is then
+    one side of a frame. A place says more than content that lies there, so it comes first if it is about as strong.
     """
     passing = sorted((pair for pair in results if pair[1].passes), key=lambda pair: -pair[1].strength)
     findings = []
     while passing:
         first, strongest = passing[0]
-        same = [pair for pair in passing if pair[0].group == first.group and shared(pair[0].mask, first.mask) > SAME]
+        same = [pair for pair in passing if _same(pair[0], first)]
         near = [pair for pair in same if pair[1].strength >= strongest.strength - NEARLY]
-        found = max(near, key=lambda pair: pair[1].relevance)
+        places = [pair for pair in near if isinstance(pair[0].intervention, Place)]
+        found = max(places, key=lambda pair: pair[1].relevance) if places else passing[0]
         for pair in same:
-            if pair[0].is_frame and pair[1].flip.value >= strongest.flip.value + NEARLY:
+            place = pair[0].intervention
+            if isinstance(place, Place) and place.is_frame and pair[1].flip.value >= strongest.flip.value + NEARLY:
                 found = pair
-                same = [
-                    each for each in passing if each[0].group == first.group and shared(each[0].mask, frame()) > SAME
-                ]
+                same = [each for each in passing if _same(each[0], pair[0])]
         findings.append(found)
-        passing = [pair for pair in passing if pair not in same]
+        passing = [pair for pair in passing if pair not in same and pair is not found]
     return findings
 
 
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Return whether two candidates stand for the same.
+
+    Of one class: regions that share a part, or the same patches. Of two classes: opposite shifts of a statistic, since
+    images that lose the mark of one class become the others.
+    """
+    first, second = one.intervention, other.intervention
+    if isinstance(first, Shift) and isinstance(second, Shift) and first.statistic == second.statistic:
+        return one.group == other.group or float(np.dot(first.by, second.by)) < 0
+    if one.group != other.group:
+        return False
+    if isinstance(first, Content) and isinstance(second, Content):
+        return len(first.corners.keys() & second.corners.keys()) > len(min(first.corners, second.corners, key=len)) / 2
+    if isinstance(first, Place) and isinstance(second, Place):
+        return shared(first.mask, second.mask) > SAME
+    if isinstance(first, Content) and isinstance(second, Place):
+        there = [shared(window_mask(corner), second.mask) > SAME for corner in first.corners.values()]
+        return sum(there) > len(there) / 2
+    if isinstance(first, Shift) and isinstance(second, Place):
+        return first.statistic == "border" and second.is_frame
+    return _same(other, one) if isinstance(first, Place) else one is other
+
+
 def _fitted(bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int) -> Candidate:
-    """Return a candidate whose rectangle fits its mark.
+    """Return a place whose rectangle fits its mark, in all images of the class; another candidate as it is.
 
     A part of a mark may be enough to turn other images, but the class's own images still have the rest of it. So the
     rectangle grows on all sides by up to `REACH` cells until its removal lowers p(class) as far as it can. Then each
     side moves back as long as the fall stays about the same.
     """
-    random = np.random.default_rng(seed)
-    rows = candidate.members[maps.predicted[candidate.members] == candidate.group]
-    rows = random.permutation(rows)[:SCREENED]
-    if candidate.is_frame or not len(rows):
+    place = candidate.intervention
+    if not isinstance(place, Place):
         return candidate
+    # What was seen in a part of the class may be true of all of it.
+    members = maps.members(candidate.group)
+    rows = np.random.default_rng(seed).permutation(members[maps.predicted[members] == candidate.group])[:SCREENED]
+    mask = place.mask
+    if not place.is_frame and len(rows):
 
-    def fall(mask: np.ndarray) -> float:
-        return float(drops(bench, rows, candidate.group, mask).mean())
+        def fall(mask: np.ndarray) -> float:
+            return float(drops(bench, rows, candidate.group, replace(place, mask=mask)).mean())
 
-    grown = [candidate.mask]
-    for _ in range(REACH):
-        grown.append(binary_dilation(grown[-1], np.ones((3, 3))))
-    falls = [fall(mask) for mask in grown]
-    enough = max(falls) - NEARLY * abs(max(falls))
-    mask = next(mask for mask, value in zip(grown, falls, strict=True) if value >= enough)
-    while (smaller := next((each for each in _smaller(mask) if fall(each) >= enough), None)) is not None:
-        mask = smaller
-    return replace(candidate, mask=mask)
+        grown = [mask]
+        for _ in range(REACH):
+            grown.append(binary_dilation(grown[-1], np.ones((3, 3))))
+        falls = [fall(each) for each in grown]
+        enough = max(falls) - NEARLY * abs(max(falls))
+        mask = next(each for each, value in zip(grown, falls, strict=True) if value >= enough)
+        while (smaller := next((each for each in _smaller(mask) if fall(each) >= enough), None)) is not None:
+            mask = smaller
+    if (mask == place.mask).all() and len(members) == len(candidate.members):
+        return candidate
+    return replace(candidate, members=members, intervention=replace(place, mask=mask))
 
 
 def _smaller(mask: np.ndarray) -> Iterator[np.ndarray]:
@@ -254,12 +326,16 @@ def _smaller(mask: np.ndarray) -> Iterator[np.ndarray]:
 def smallest_effect(candidates: Sequence[Candidate]) -> float | None:
     """Return the smallest effect that would be found in the class with the fewest images, if the control has none.
 
+    It is that of a place or a statistic that all images of the class have.
     A share e of n images has the standard error sqrt(e (1 - e) / n). The result is the e whose corrected lower end is
     the threshold.
     """
     if not candidates:
         return None
-    count = min(min(len(candidate.members), DONORS) for candidate in candidates)
+    most: dict[int, int] = {}
+    for candidate in candidates:
+        most[candidate.group] = max(most.get(candidate.group, 0), len(candidate.members))
+    count = min(DONORS, *most.values())
     z = NormalDist().inv_cdf(1 - ERROR / len(candidates) / 2)
     # (e - t)^2 = z^2 e (1 - e) / n, solved for the larger e.
     a, b, c = 1 + z * z / count, 2 * LEAST_EFFECT + z * z / count, LEAST_EFFECT**2

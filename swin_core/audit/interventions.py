@@ -1,81 +1,142 @@
-"""Interventions: what a model predicts after a region was moved between images, or removed, beside matched controls."""
+"""Interventions: a region, a content or a statistic is put into images, or removed, beside a matched control."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
 from swin_core.attribution.occlusion import fill_regions
-from swin_core.audit.maps import GRID
-from swin_core.data.dataset import DataSet
-from swin_core.errors import DataError
-from swin_core.evaluation.metrics import batch_size
-from swin_core.evaluation.views import read_batches
-from swin_core.models.modes import evaluation_mode
-from swin_core.system.cache import LRUCache
-from swin_core.zoo.classifier import Classifier
+from swin_core.attribution.regions import Region
+from swin_core.audit.maps import GRID, WINDOW, patch_slices
+from swin_core.images.preprocessing import to_float
+from swin_core.images.statistics import shifted
 
 FILL = "neighbours"
 """What replaces a region: the weighted mean of its neighbours, which leaves no edge that would be a mark itself."""
-RESAMPLES = 10_000
-"""Bootstrap samples of an interval."""
-
-_VIEW_BYTES = 256 * 2**20
-"""Bytes of views that are held between interventions."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its bootstrap interval."""
+class Intervention(Protocol):
+    """A change of images that a candidate stands for. Views are `(n, S, S, channels)`, rows are indices of images."""
 
-    value: float
-    low: float
-    high: float
+    kind: ClassVar[str]
+    """"place", "content" or "global"."""
+
+    def insert(
+        self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
+    ) -> np.ndarray:
+        """Return views of images of other classes with what the donors have, or with its matched control."""
+
+    def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
+        """Return views of the class's images without it, or without its matched control."""
 
 
-class Bench:
-    """A classifier and the views of a data set, for interventions on them.
+@dataclass(frozen=True, eq=False)
+class Place:
+    """One region in all images. The control is content of equal area from elsewhere in the same image."""
 
-    Args:
-        classifier: the model.
-        dataset: the images.
-    """
+    mask: np.ndarray = field(repr=False)
+    """The region, `(GRID, GRID)` bool."""
+    seed: int = 0
+    kind: ClassVar[str] = "place"
 
-    def __init__(self, classifier: Classifier, dataset: DataSet):
-        self.classifier, self.dataset = classifier, dataset
-        self._views: LRUCache[np.ndarray] = LRUCache(4096, _VIEW_BYTES)
+    @property
+    def region(self) -> Region:
+        """The rectangle around the region, as fractions: left, top, right, bottom."""
+        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        left, top, right, bottom = (float(edge / GRID) for edge in edges)
+        return left, top, right, bottom
 
-    def views(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return the views of some images, `(n, S, S, channels)`; rows may repeat.
+    @property
+    def is_frame(self) -> bool:
+        """Whether the region is the border of the image and not a rectangle."""
+        return bool(self.mask[0].all() and not self.mask[1:-1, 1:-1].any() and self.mask[:, 0].all())
 
-        Raises:
-            DataError: one of them cannot be read any more.
-        """
-        wanted = np.unique(rows)
-        held = {row: view for row in wanted.tolist() if (view := self._views.peek(row)) is not None}
-        missing = np.array([row for row in wanted.tolist() if row not in held], np.int64)
-        if len(missing):
-            for _, read, views, faults in read_batches(
-                self.classifier, self.dataset.subset(missing, self.dataset.split)
-            ):
-                if faults:
-                    raise DataError(f"{faults[0]}: it was readable when the audit began; start the audit again.")
-                for row, view in zip(missing[read].tolist(), views, strict=True):
-                    held[row] = view
-                    self._views.put(row, view)
-        return np.stack([held[row] for row in np.asarray(rows).tolist()])
+    @cached_property
+    def move(self) -> tuple[int, int]:
+        """How far away the control's content is, in cells down and right."""
+        return elsewhere(self.mask, np.random.default_rng(self.seed))
 
-    def probabilities(self, views: np.ndarray) -> np.ndarray:
-        """Return the class probabilities of views, `(n, classes)` float32. The lock is held for one batch at a time."""
-        rows = []
-        step = batch_size(self.classifier.device)
-        for start in range(0, len(views), step):
-            batch = self.classifier.tensor(views[start : start + step])
-            with self.classifier.lock, evaluation_mode(self.classifier.model), torch.no_grad():
-                rows.append(self.classifier.probabilities(self.classifier.logits_model(batch)).cpu().numpy())
-        return np.concatenate(rows)
+    def insert(
+        self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
+    ) -> np.ndarray:
+        """Paste the region of each donor into its recipient, at the same place."""
+        return transplant(views, donor_views, pixel_mask(self.mask, views.shape[1]), self.move if control else (0, 0))
+
+    def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
+        """Replace the region by its neighbours."""
+        mask = np.roll(self.mask, self.move, (0, 1)) if control else self.mask
+        return without(views, pixel_mask(mask, views.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A patch of each image, wherever it lies, pasted at random places. The control is another patch of the image."""
+
+    corners: Mapping[int, tuple[int, int]] = field(repr=False)
+    """Upper left cell of the patch in each image that has one, row and column."""
+    seed: int = 0
+    kind: ClassVar[str] = "content"
+
+    def control_corner(self, row: int) -> tuple[int, int]:
+        """Return another patch of an image, apart from its own where there is room."""
+        random = np.random.default_rng((self.seed, row))
+        own = np.array(self.corners[row])
+        corners = np.stack(np.unravel_index(np.arange((GRID - WINDOW + 1) ** 2), (GRID - WINDOW + 1,) * 2), 1)
+        apart = corners[np.abs(corners - own).max(1) > WINDOW]
+        top, left = random.choice(apart).tolist()
+        return top, left
+
+    def insert(
+        self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
+    ) -> np.ndarray:
+        """Paste the patch of each donor into its recipient, at a place that depends on the pair and the seed."""
+        result = views.copy()
+        side = views.shape[1]
+        for image, giver, donor, row in zip(result, donor_views, donors.tolist(), rows.tolist(), strict=True):
+            patch = giver[patch_slices(self.control_corner(donor) if control else self.corners[donor], side)]
+            top, left = np.random.default_rng((self.seed, donor, row)).integers(0, side - len(patch) + 1, 2)
+            image[top : top + len(patch), left : left + len(patch)] = patch
+        return result
+
+    def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
+        """Replace the patch of each image by its neighbours."""
+        masks = np.zeros(views.shape[:3], bool)
+        for mask, row in zip(masks, rows.tolist(), strict=True):
+            mask[patch_slices(self.control_corner(row) if control else self.corners[row], len(mask))] = True
+        return without(views, masks)
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """A shift of a statistic of the whole image. The control is the same shift in the other direction."""
+
+    statistic: str
+    """A key of `swin_core.images.statistics.STATISTICS`."""
+    by: tuple[float, ...]
+    """Median of the class less that of the other classes."""
+    kind: ClassVar[str] = "global"
+
+    def insert(
+        self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
+    ) -> np.ndarray:
+        """Shift the recipients towards the class; the donors play no part."""
+        return shift_views(views, self.statistic, self.by, -1 if control else 1)
+
+    def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
+        """Shift images of the class towards the other classes."""
+        return shift_views(views, self.statistic, self.by, 1 if control else -1)
+
+
+def shift_views(views: np.ndarray, statistic: str, by: tuple[float, ...], times: float) -> np.ndarray:
+    """Shift a statistic of views `(n, S, S, 3)` uint8 by `times` a vector."""
+    images = to_float(torch.from_numpy(np.ascontiguousarray(views)))
+    changed = shifted(images, statistic, times * torch.tensor(by).expand(len(views), -1))
+    return (255 * changed).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def pixel_mask(mask: np.ndarray, side: int) -> np.ndarray:
@@ -120,67 +181,13 @@ def transplant(
 
 
 def without(views: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return views with a region replaced by its neighbours, in the type of the views."""
+    """Return views with a region replaced by its neighbours, in the type of the views.
+
+    Args:
+        views: `(n, S, S, channels)`.
+        mask: the region in pixels, `(S, S)` or for each view its own, `(n, S, S)` bool.
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(views, 3, 1))).float()
-    masks = torch.from_numpy(np.ascontiguousarray(mask))[None].expand(len(views), -1, -1)
+    masks = torch.from_numpy(np.broadcast_to(mask, views.shape[:3]).copy())
     filled = np.moveaxis(fill_regions(pixels, masks, FILL).numpy(), 1, 3)
     return filled.clip(0, 255).round().astype(np.uint8) if views.dtype == np.uint8 else filled.astype(views.dtype)
-
-
-def flips(
-    bench: Bench,
-    donors: np.ndarray,
-    recipients: np.ndarray,
-    group: int,
-    mask: np.ndarray,
-    move: tuple[int, int] = (0, 0),
-) -> np.ndarray:
-    """Paste a region of donors into recipients; return which of them become the class, `(n,)` bool.
-
-    Args:
-        bench: model and images.
-        donors, recipients: indices of images, `(n,)` each.
-        group: the class.
-        mask: the region on the grid.
-        move: as for `transplant`.
-    """
-    pixels = pixel_mask(mask, bench.classifier.image_size)
-    becomes = []
-    for part in _parts(bench, len(donors)):
-        pasted = transplant(bench.views(recipients[part]), bench.views(donors[part]), pixels, move)
-        becomes.append(bench.probabilities(pasted).argmax(1) == group)
-    return np.concatenate(becomes)
-
-
-def drops(bench: Bench, rows: np.ndarray, group: int, mask: np.ndarray) -> np.ndarray:
-    """Remove a region from images; return how far p(class) falls, `(n,)` float64.
-
-    Args:
-        bench: model and images.
-        rows: indices of images, `(n,)`.
-        group: the class.
-        mask: the region on the grid.
-    """
-    pixels = pixel_mask(mask, bench.classifier.image_size)
-    falls = []
-    for part in _parts(bench, len(rows)):
-        views = bench.views(rows[part])
-        before, after = (bench.probabilities(each)[:, group] for each in (views, without(views, pixels)))
-        falls.append(before.astype(np.float64) - after)
-    return np.concatenate(falls)
-
-
-def _parts(bench: Bench, count: int) -> Iterator[slice]:
-    step = batch_size(bench.classifier.device)
-    return (slice(start, start + step) for start in range(0, count, step))
-
-
-def bootstrap(values: np.ndarray, error: float = 0.05, seed: int = 0) -> Estimate:
-    """Return the mean of `(n,)` values with its percentile interval; `error` is the chance to miss the true mean."""
-    values = np.asarray(values, np.float64)
-    random = np.random.default_rng(seed)
-    means = np.concatenate(
-        [values[random.integers(0, len(values), (1000, len(values)))].mean(1) for _ in range(RESAMPLES // 1000)]
-    )
-    low, high = np.quantile(means, [error / 2, 1 - error / 2])
-    return Estimate(float(values.mean()), float(low), float(high))

@@ -1,10 +1,12 @@
 """What an audit leaves on disk beside its maps: its result, and the findings that a user dismissed."""
 
+import hashlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from swin_core.audit.repair import Repair
 from swin_core.audit.results import Audit, Tested
 from swin_core.system.atomic import atomic_write
 
@@ -33,7 +35,45 @@ def read_audit(folder: Path, seed: int | None = None) -> Audit | None:
 
 def finding_key(finding: Tested) -> str:
     """Return what identifies a finding of an audit."""
-    return json.dumps([finding.class_name, finding.kind, finding.region, finding.frame])
+    named = [finding.class_name, finding.kind, finding.region, finding.frame]
+    return json.dumps([*named, finding.statistic] if finding.statistic else named)
+
+
+def write_finding(folder: Path, audit: Audit, finding: Tested) -> Path:
+    """Write a findings file of one finding, to train without it; return the file, which is the same at each call.
+
+    Raises:
+        OSError: the disk cannot be written.
+    """
+    file = finding_file(folder, finding)
+    values = {"model": audit.model, "data": audit.data, "split": audit.split, "findings": [finding.to_dict()]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as stream:
+        stream.write(json.dumps(values, indent=1).encode())
+    return file
+
+
+def finding_file(folder: Path, finding: Tested) -> Path:
+    """Return the findings file of one finding. It is not in the audit's folder, since runs need it for longer."""
+    digest = hashlib.sha256(finding_key(finding).encode()).hexdigest()[:12]
+    return folder.parent.parent / "findings" / f"{folder.name[:12]}-{digest}.json"
+
+
+def write_repair(folder: Path, finding: Tested, run: str, repair: Repair) -> None:
+    """Keep the comparison of a model with a run that was trained without a finding."""
+    _write(_repair_file(folder, finding, run), repair.to_dict())
+
+
+def read_repair(folder: Path, finding: Tested, run: str) -> Repair | None:
+    """Return the comparison that is kept; None if it is missing or damaged."""
+    try:
+        return Repair.from_dict(_read(_repair_file(folder, finding, run)))
+    except (KeyError, TypeError):
+        return None
+
+
+def _repair_file(folder: Path, finding: Tested, run: str) -> Path:
+    return folder / f"repair-{finding_file(folder, finding).stem}-{run}.json"
 
 
 def dismissed(folder: Path) -> set[str]:

@@ -1,16 +1,20 @@
 """The result of an audit: findings, and what was tested without one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from swin_core.attribution.regions import Region
-from swin_core.audit.interventions import Estimate
+from swin_core.audit.bench import Estimate
+from swin_core.audit.duplicates import DuplicateImage, Duplicates
 
 LEAST_EFFECT = 0.15
 """A finding flips this much more of the other images than its control, at the lower end of its corrected interval."""
+
+LEAST_CONTENT = 0.3
+"""The same for content at changing places: a patch of the object itself turns some images too."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Tested:
     class_name: str
     kind: str
     region: Region | None
-    """Left, top, right and bottom, as fractions of the view; None if it has no place."""
+    """Left, top, right and bottom, as fractions of the view; None if it has no single place."""
     frame: bool
     """Whether the region is only the border of the rectangle."""
     relevance: float
@@ -38,11 +42,22 @@ class Tested:
     drop_control: Estimate | None = None
     """The same for a region of equal area elsewhere."""
     images: int = 0
-    """Images of the class whose region turns most of the images that it is pasted into."""
+    """Images of the class whose region turns most of the images that it is pasted into; of a shift, those that have
+    it."""
     of_images: int = 0
     """Images of the class whose region was pasted; 0 if the short test was enough."""
     names: tuple[str, ...] = field(default=(), repr=False)
     """Names of the former."""
+    corners: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    """For content: upper left cell of the patch in each of these images, row and column."""
+    patches: tuple[str, ...] = field(default=(), repr=False)
+    """For content: some of the patches as data URIs, for training without it."""
+    patch_size: float = 0.0
+    """For content: side of a patch as a fraction of that of the view."""
+    statistic: str = ""
+    """For a shift of the whole image: a key of `swin_core.images.statistics.STATISTICS`."""
+    by: tuple[float, ...] = ()
+    """The shift: median of the class less that of the other classes."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Tested":
@@ -52,13 +67,13 @@ class Tested:
             value = values[name]
             if f"{name}_interval" in values:
                 value = Estimate(value, *values[f"{name}_interval"])
-            arguments[name] = tuple(value) if isinstance(value, list) else value
+            arguments[name] = _tuples(value)
         return cls(**arguments)
 
     @property
     def passes(self) -> bool:
         """Whether this is a finding."""
-        return self.effect is not None and self.of_images > 0 and self.effect.low >= LEAST_EFFECT
+        return self.effect is not None and self.of_images > 0 and self.effect.low >= least_effect(self.kind)
 
     @property
     def strength(self) -> float:
@@ -74,6 +89,27 @@ class Tested:
             elif name != "class_name":
                 values[name] = list(value) if isinstance(value, tuple) else value
         return values
+
+
+def least_effect(kind: str) -> float:
+    """Return the least effect of a finding of a kind, at the lower end of its corrected interval."""
+    return LEAST_CONTENT if kind == "content" else LEAST_EFFECT
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value from JSON with tuples for lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """A difference of file sizes that does not reach the model, but tells that files have different origins."""
+
+    class_name: str
+    median: float
+    """Bytes."""
+    others: float
+    """Median of the other classes, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +131,12 @@ class Audit:
     """Classes that could not be tested, with the reason."""
     smallest_effect: float | None
     """Effect that a candidate of the class with the fewest images needs to be found; None if nothing was tested."""
+    file_sizes: tuple[FileSize, ...] = ()
+    """Classes whose files clearly differ in size from the others'."""
+    duplicates: tuple[Duplicates, ...] = ()
+    """Images that are copies of one another, those in several splits first."""
+    compared: dict[str, str] = field(default_factory=dict)
+    """The other splits that were searched for copies, each with a digest of its images."""
     means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     """Mean map of each class, `(GRID, GRID)`; 1 is an even share."""
 
@@ -104,6 +146,9 @@ class Audit:
         return values | {
             "skipped": list(self.skipped),
             "least_effect": LEAST_EFFECT,
+            "least_content_effect": LEAST_CONTENT,
+            "file_sizes": [vars(each) for each in self.file_sizes],
+            "duplicates": [asdict(group) for group in self.duplicates],
             "findings": [finding.to_dict() for finding in self.findings],
             "tested": [candidate.to_dict() for candidate in self.tested],
         }
@@ -120,6 +165,11 @@ class Audit:
             **plain
             | {
                 "skipped": tuple(plain["skipped"]),
+                "file_sizes": tuple(FileSize(**each) for each in plain["file_sizes"]),
+                "duplicates": tuple(
+                    Duplicates(group["exact"], tuple(DuplicateImage(**image) for image in group["images"]))
+                    for group in plain["duplicates"]
+                ),
                 "findings": tuple(map(Tested.from_dict, plain["findings"])),
                 "tested": tuple(map(Tested.from_dict, plain["tested"])),
                 "means": {name: np.array(mean, np.float64) for name, mean in plain["means"].items()},

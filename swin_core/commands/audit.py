@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from swin_core.commands import shell
-from swin_core.data.registry import DATA_SETS, open_split
+from swin_core.data.registry import DATA_SETS, open_split, split_names
 from swin_core.runs import runs_root
 
 
@@ -22,6 +22,11 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--split", help="as for evaluate, with the same default")
     result.add_argument("--seed", type=shell.count, default=0, help="seed of the random choices (default: %(default)s)")
+    result.add_argument(
+        "--after",
+        metavar="MODEL",
+        help="compare with this model, which was trained without the findings: accuracy by group, the worst first",
+    )
     result.add_argument("--out", metavar="FILE", type=Path, help="write the report here, one HTML file")
     result.add_argument("--json", metavar="FILE", type=Path, help="write the findings and what was tested here")
     shell.add_roots(result)
@@ -36,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     from swin_core.audit import audit
+    from swin_core.audit.repair import compare_repair
     from swin_core.figures.audit_report import audit_page
-    from swin_core.figures.audit_text import lines
+    from swin_core.figures.audit_text import lines, repair_lines, repair_summary
     from swin_core.system.atomic import check_writable, write_file
     from swin_core.system.memory import keep_freed_memory
     from swin_core.system.progress import ProgressBar
@@ -54,10 +60,19 @@ def _audit(options: argparse.Namespace) -> int:
     def progress(what: str, done: int, total: int) -> None:
         bars.setdefault(what, ProgressBar(what))(done, total)
 
-    found = audit(classifier, dataset, seed=options.seed, progress=progress)
+    names = [name for name in split_names(options.data) if "all" not in (name, dataset.split) and name != dataset.split]
+    others = [open_split(options.data, name, root=options.data_root) for name in names]
+    found = audit(classifier, dataset, others=others, seed=options.seed, progress=progress)
     print("\n".join(lines(found)))
+    repairs = []
+    if options.after and found.findings:
+        after = load(options.after, runs_root=runs_root(options.runs_root))
+        repairs = [compare_repair(classifier, after, dataset, finding, options.seed) for finding in found.findings]
+        for number, repair in enumerate(repairs, start=1):
+            print("\n".join(["", f"{number}. {repair_summary(repair)}", *repair_lines(repair)]))
     if options.json:
-        write_file(options.json, json.dumps(found.to_dict(), indent=1).encode())
+        values = found.to_dict() | {"repairs": [repair.to_dict() for repair in repairs]}
+        write_file(options.json, json.dumps(values, indent=1).encode())
     if options.out:
-        write_file(options.out, audit_page(found, classifier, dataset).encode())
+        write_file(options.out, audit_page(found, classifier, dataset, repairs).encode())
     return 0

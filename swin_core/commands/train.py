@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   swinlens train fast-cifar100 --epochs 4
   swinlens train custom --data photos --name photos
   swinlens train --run runs/20260101-120000-photos          resume a run
+  swinlens train custom --data photos --without findings.json
   swinlens train --run RUN --epochs 40                       let it go on longer
   swinlens train fast-cifar100 --processes 2 --max-restarts 3
   torchrun --nnodes 2 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \\
@@ -124,7 +125,8 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that the command line names."""
     values = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig)}
     settings = {name: value for name, value in values.items() if value is not None}
-    return settings | {name: absolute(settings[name]) for name in ("data", "init", "teacher") if name in settings}
+    paths = settings.keys() & {"data", "init", "teacher", "without"}
+    return settings | {name: absolute(settings[name]) for name in paths}
 
 
 def _stderr_is_log(folder: Path) -> bool:

@@ -96,6 +96,21 @@ def _check_classes(dataset: DataSet, folder: Path) -> None:
     raise DataError(f"{folder} has a single class, {dataset.classes[0]}, and a classifier needs two or more{hint}")
 
 
+def split_names(data: str) -> list[str]:
+    """Return the splits that `open_split` knows of a data set or folder; "all" has the images of the others."""
+    on_disk = _on_disk(data)
+    known = ["train", "val"] if "train" in on_disk else []
+    return known + [name for name in on_disk if name not in known]
+
+
+def _on_disk(data: str) -> tuple[str, ...]:
+    """Return the splits that need no hold-out, the default first."""
+    if public := public_data_set(data):
+        return public.splits
+    own = own_splits(Path(data)) if has_own_split(Path(data)) else {}
+    return (*(name for name in ("test", "val") if name in own), "train", "all") if own else ("all", "train")
+
+
 def open_split(
     data: str,
     split: str | None = None,
@@ -119,11 +134,9 @@ def open_split(
     """
     public = public_data_set(data)
     own = own_splits(Path(data)) if has_own_split(Path(data)) else {}
-    of_folder = (*(name for name in ("test", "val") if name in own), "train", "all") if own else ("all", "train")
-    on_disk = public.splits if public else of_folder
+    on_disk = _on_disk(data)
     split = split or on_disk[0]
-    known = ["train", "val"] if "train" in on_disk else []
-    known += [name for name in on_disk if name not in known]
+    known = split_names(data)
     if split not in known:
         raise ConfigError(f"{data[:80]!r} has no split {split[:80]!r}; choose from {', '.join(known)}.")
     if split in ("train", "val") and "train" in on_disk:

@@ -1,5 +1,6 @@
 """An audit as one HTML file that loads nothing from elsewhere and runs no script."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,11 +12,26 @@ from PIL import Image, ImageDraw
 
 from swin_core.attribution.overlay import Look, overlay
 from swin_core.attribution.regions import Region
-from swin_core.audit.interventions import Bench
-from swin_core.audit.maps import GRID
-from swin_core.audit.results import LEAST_EFFECT, Audit, Tested
+from swin_core.audit.bench import Bench
+from swin_core.audit.interventions import shift_views
+from swin_core.audit.maps import GRID, WINDOW, patch_slices
+from swin_core.audit.repair import Repair
+from swin_core.audit.results import Audit, Tested
 from swin_core.data.dataset import DataSet
-from swin_core.figures.audit_text import HOW, conclusion, headline, measures, place, with_interval
+from swin_core.figures.audit_text import (
+    HOW,
+    THRESHOLD,
+    conclusion,
+    describe,
+    duplicates_line,
+    duplicates_summary,
+    file_size,
+    headline,
+    measures,
+    repair_rows,
+    repair_summary,
+    with_interval,
+)
 from swin_core.figures.report_json import machine, versions
 from swin_core.images.data_uri import image_uri
 from swin_core.zoo.classifier import Classifier
@@ -31,14 +47,16 @@ OUTLINE = "#E69F00"
 class FindingImages:
     """What a finding looks like."""
 
-    mean: Image.Image
-    """The class's mean map over the mean of the images."""
+    first: Image.Image
+    """The class's mean map over the mean of the images; for content, the mean patch."""
+    caption: str
+    """What `first` shows."""
     thumbnails: list[tuple[str, Image.Image]]
-    """Name of each image, and the image with the region outlined."""
+    """What each is, and the image with the region outlined; for a statistic, images as they are and with it undone."""
 
 
 def finding_images(audit: Audit, finding: Tested, classifier: Classifier, dataset: DataSet) -> FindingImages:
-    """Draw a finding: the mean map of its class, and up to eight images that the region decides.
+    """Draw a finding: the mean map of its class or the mean patch, and up to eight images that it decides.
 
     Raises:
         DataError: an image cannot be read any more.
@@ -46,15 +64,37 @@ def finding_images(audit: Audit, finding: Tested, classifier: Classifier, datase
     rows = {name: row for row, name in enumerate(dataset.names)}
     names = [name for name in finding.names if name in rows][:THUMBNAILS]
     if not names:
-        return FindingImages(Image.new("RGB", (SIDE, SIDE), "grey"), [])
+        return FindingImages(Image.new("RGB", (SIDE, SIDE), "grey"), "The images are not there any more.", [])
     views = Bench(classifier, dataset).views([rows[name] for name in names])
     if views.dtype != np.uint8:
         views = (255 * (views - views.min()) / max(np.ptp(views), 1e-9)).astype(np.uint8)[..., :1].repeat(3, -1)
-    average = np.asarray(Image.fromarray(views.mean(0).astype(np.uint8)).resize((SIDE, SIDE)))
-    values = audit.means[finding.class_name]
-    mean = Image.fromarray(overlay(average, values, float(values.max()), Look()))
-    drawn = [outlined(Image.fromarray(view), finding.region, finding.frame) for view in views]
-    return FindingImages(mean, list(zip(names, drawn, strict=True)))
+    if finding.corners:
+        slices = [patch_slices(corner, views.shape[1]) for corner in finding.corners]
+        patches = [view[rows_and_columns] for view, rows_and_columns in zip(views, slices, strict=False)]
+        first = Image.fromarray(np.mean(patches, 0).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        caption = "Mean of these patches."
+    else:
+        average = np.asarray(Image.fromarray(views.mean(0).astype(np.uint8)).resize((SIDE, SIDE)))
+        values = audit.means[finding.class_name]
+        first = Image.fromarray(overlay(average, values, float(values.max()), Look()))
+        caption = "Mean map of the class over the mean of these images."
+    if not finding.statistic:
+        caption += f" The region has {finding.relevance:.1f} times an even share."
+        regions = [_window(corner) for corner in finding.corners] or [finding.region] * len(views)
+        drawn = [
+            outlined(Image.fromarray(view), region, finding.frame) for view, region in zip(views, regions, strict=False)
+        ]
+        return FindingImages(first, caption, list(zip(names, drawn, strict=True)))
+    kept = views[: THUMBNAILS // 2]
+    undone = shift_views(kept, finding.statistic, finding.by, -1)
+    pairs = [(name, view) for name, view in zip(names, kept, strict=False)]
+    pairs += [(f"{name}, undone", view) for name, view in zip(names, undone, strict=False)]
+    return FindingImages(first, caption, [(name, outlined(Image.fromarray(view), None)) for name, view in pairs])
+
+
+def _window(corner: Sequence[int]) -> Region:
+    top, left = corner
+    return left / GRID, top / GRID, (left + WINDOW) / GRID, (top + WINDOW) / GRID
 
 
 def outlined(view: Image.Image, region: Region | None, frame: bool = False) -> Image.Image:
@@ -77,32 +117,36 @@ def _template() -> Template:
     return environment.from_string(source)
 
 
-def audit_page(audit: Audit, classifier: Classifier, dataset: DataSet) -> str:
+def audit_page(audit: Audit, classifier: Classifier, dataset: DataSet, repairs: Sequence[Repair] = ()) -> str:
     """Return the HTML page of an audit.
 
     Args:
         audit: what was found.
         classifier, dataset: those that were audited.
+        repairs: what a repaired model changed, for each finding; empty if there is none.
 
     Raises:
         DataError: an image cannot be read any more.
     """
     cards: list[dict[str, Any]] = []
-    for finding in audit.findings:
+    for number, finding in enumerate(audit.findings):
+        repair = repairs[number] if repairs else None
         images = finding_images(audit, finding, classifier, dataset)
         cards.append(
             {
                 "finding": finding,
                 "headline": headline(finding),
                 "measures": measures(finding),
-                "mean": image_uri(images.mean),
+                "repair": repair and (repair_summary(repair), repair_rows(repair)),
+                "first": image_uri(images.first),
+                "caption": images.caption,
                 "thumbnails": [(name, image_uri(image)) for name, image in images.thumbnails],
             }
         )
     tested = [
         [
             candidate.class_name,
-            place(candidate.region, candidate.frame) if candidate.region else candidate.kind,
+            describe(candidate),
             f"{candidate.relevance:.1f}",
             with_interval(candidate.flip),
             with_interval(candidate.flip_control),
@@ -115,8 +159,11 @@ def audit_page(audit: Audit, classifier: Classifier, dataset: DataSet) -> str:
         audit=audit,
         conclusion=conclusion(audit),
         how=HOW,
-        threshold=f"{100 * LEAST_EFFECT:.0f}",
+        threshold=THRESHOLD,
         cards=cards,
         tested=tested,
+        duplicates_summary=duplicates_summary(audit),
+        duplicates=[duplicates_line(group) for group in audit.duplicates],
+        file_sizes=list(map(file_size, audit.file_sizes)),
         made=[*(machine() | versions()).items()],
     )

@@ -1,15 +1,32 @@
 """An audit in words: the headline of a finding, what each number means, and what was tested without a finding."""
 
+from collections.abc import Sequence
+
 from swin_core.attribution.regions import Region
-from swin_core.audit.interventions import Estimate
-from swin_core.audit.results import Audit, Tested
+from swin_core.audit.bench import Estimate
+from swin_core.audit.duplicates import Duplicates
+from swin_core.audit.repair import Repair
+from swin_core.audit.results import LEAST_CONTENT, LEAST_EFFECT, Audit, FileSize, Tested
 from swin_core.figures.text import percent
+from swin_core.images.statistics import STATISTICS
 
 HOW = (
-    "Candidates are places where the relevance maps of a class, or of a group of its images, are strongest. Each was "
-    "pasted into images of other classes. The control is content of equal area from elsewhere in the same image."
+    "Candidates are places where the relevance maps of a class, or of a group of its images, are strongest; patches "
+    "that look alike wherever they lie; and statistics of the whole image, such as its colour, that differ from those "
+    "of the other classes. Each was put into images of other classes. The control of a region is content of equal area "
+    "from elsewhere in the same image, that of a statistic a change of equal size in the other direction."
 )
 """What an audit does, in one paragraph."""
+THRESHOLD = (
+    f"A finding turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its control, and content at "
+    f"changing places {100 * LEAST_CONTENT:.0f}, at the lower end of an interval that is corrected for the number of "
+    "candidates."
+)
+"""What makes a candidate a finding."""
+
+
+LISTED_DUPLICATES = 20
+"""Groups of copies that the text lists; the JSON has all."""
 
 
 def place(region: Region, frame: bool = False) -> str:
@@ -29,13 +46,52 @@ def place(region: Region, frame: bool = False) -> str:
     return f"at the {vertical or horizontal} edge" if vertical or horizontal else "in the middle"
 
 
+_WORDS = {
+    "brightness": ("darker", "brighter"),
+    "contrast": ("lower in contrast", "higher in contrast"),
+    "sharpness": ("blurred", "sharper"),
+    "border": ("darker at the border", "brighter at the border"),
+    "aspect": ("from taller files", "from wider files"),
+}
+"""A shift down and a shift up of each statistic."""
+
+
+def shift_words(statistic: str, by: Sequence[float]) -> str:
+    """Return how images of the class differ from others: "darker", "less red and more blue"."""
+    if statistic == "colour":
+        clear = [
+            (name, part) for name, part in zip(("red", "blue"), by, strict=True) if 2 * abs(part) >= max(map(abs, by))
+        ]
+        return " and ".join(f"{'more' if part > 0 else 'less'} {name}" for name, part in clear)
+    return _WORDS[statistic][sum(by) > 0]
+
+
+def describe(finding: Tested) -> str:
+    """Return what a candidate is: "region at the lower edge", "content at changing places", "brightness: darker"."""
+    if finding.region:
+        return f"region {place(finding.region, finding.frame)}"
+    if finding.statistic:
+        return f"{STATISTICS[finding.statistic].title}: {shift_words(finding.statistic, finding.by)}"
+    return "content at changing places"
+
+
 def headline(finding: Tested) -> str:
     """Return a finding in two sentences."""
-    where = place(finding.region, finding.frame) if finding.region else "at no single place"
+    name = repr(finding.class_name)
+    count = f"{finding.images} of {finding.of_images} images"
     control = "" if finding.flip_control is None else f" (control: {percent(finding.flip_control.value)})"
+    turned = f"turns {percent(finding.flip.value)} of them into {name}{control}."
+    if finding.statistic:
+        return (
+            f"The {STATISTICS[finding.statistic].title} of the whole image decides {name}: {count} are "
+            f"{shift_words(finding.statistic, finding.by)}. The same change of other images {turned}"
+        )
+    if finding.region:
+        where = place(finding.region, finding.frame)
+        return f"A region {where} decides {name} in {count}. Pasted into other images it {turned}"
     return (
-        f"A region {where} decides {finding.class_name!r} in {finding.images} of {finding.of_images} images. "
-        f"Pasted into other images it turns {percent(finding.flip.value)} of them into {finding.class_name!r}{control}."
+        f"Content that looks alike, at changing places, decides {name} in {count}. "
+        f"Pasted at random places of other images it {turned}"
     )
 
 
@@ -49,11 +105,15 @@ def with_interval(estimate: Estimate | None) -> str:
 
 def measures(finding: Tested) -> list[tuple[str, str, str]]:
     """Return name, value and control of what was measured, for a table."""
-    pasted, removed = "Pasted into images of other classes: share that becomes the class", "fall of p(class)"
+    put, removed = ("Applied to", "Undone in") if finding.statistic else ("Pasted into", "Removed from")
     return [
-        (pasted, with_interval(finding.flip), with_interval(finding.flip_control)),
         (
-            f"Removed from the class's images: {removed}",
+            f"{put} images of other classes: share that becomes the class",
+            with_interval(finding.flip),
+            with_interval(finding.flip_control),
+        ),
+        (
+            f"{removed} the class's images: fall of p(class)",
             with_interval(finding.drop),
             with_interval(finding.drop_control),
         ),
@@ -75,6 +135,38 @@ def conclusion(audit: Audit) -> str:
     return f"No finding in {audit.images:,} images: {len(audit.tested)} candidates were tested. {smallest}"
 
 
+def file_size(difference: FileSize) -> str:
+    """Return a difference of file sizes as a sentence."""
+    own, others = (f"{size / 1000:,.1f} kB" for size in (difference.median, difference.others))
+    return (
+        f"Files of {difference.class_name!r} have {own} in the median, those of other classes {others}. The size "
+        "itself does not reach the model, but the files may come from another source."
+    )
+
+
+def duplicates_summary(audit: Audit) -> str:
+    """Return how many copies there are, in one or two sentences."""
+    groups = audit.duplicates
+    where = f" and in {', '.join(audit.compared)}" if audit.compared else ""
+    if not groups:
+        return f"No duplicates in {audit.split}{where}."
+    exact = sum(group.exact for group in groups)
+    text = (
+        f"{sum(len(group.images) for group in groups):,} images of {audit.split}{where} are copies of one another, in "
+        f"{len(groups):,} groups: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
+    )
+    across = sum(group.across_splits for group in groups)
+    labels = sum(group.across_classes for group in groups)
+    text += f" {across:,} of the groups lie in several splits, so the accuracy is too high." if across else ""
+    return text + (f" {labels:,} have several labels." if labels else "")
+
+
+def duplicates_line(group: Duplicates) -> str:
+    """Return a group of copies as one line."""
+    names = ", ".join(f"{image.split}: {image.name}" for image in group.images)
+    return f"{'same pixels' if group.exact else 'nearly the same'}{', several labels' * group.across_classes}: {names}"
+
+
 def lines(audit: Audit) -> list[str]:
     """Return the audit as lines of text."""
     text = [f"skipped: {file}" for file in audit.skipped]
@@ -83,4 +175,34 @@ def lines(audit: Audit) -> list[str]:
     for number, finding in enumerate(audit.findings, start=1):
         text += ["", f"{number}. {headline(finding)}"]
         text += [f"   {name}: {value}; control {control}" for name, value, control in measures(finding)]
-    return text
+    text += ["", *map(file_size, audit.file_sizes), duplicates_summary(audit)]
+    shown = audit.duplicates[:LISTED_DUPLICATES]
+    return text + [f"  {duplicates_line(group)}" for group in shown]
+
+
+def repair_summary(repair: Repair) -> str:
+    """Return what a repair changed, in one sentence."""
+    worst, mean = ([percent(share) for share in pair] for pair in (repair.worst, repair.mean))
+    return (
+        f"Retrained as {repair.model}: the worst group had {worst[0]} right and has {worst[1]}; the mean of the groups "
+        f"was {mean[0]} and is {mean[1]}."
+    )
+
+
+def repair_rows(repair: Repair) -> list[tuple[str, str, str, str]]:
+    """Return group, number of images, accuracy before and after, the worst group first, for a table."""
+    return [
+        (
+            f"{group.class_name}, {'with' if group.present else 'without'} it",
+            str(group.images),
+            percent(group.before),
+            percent(group.after),
+        )
+        for group in repair.groups
+    ]
+
+
+def repair_lines(repair: Repair) -> list[str]:
+    """Return the table of a repair as lines of text."""
+    rows = repair_rows(repair)
+    return [f"   {name}: {before} before, {after} after ({count} images)" for name, count, before, after in rows]

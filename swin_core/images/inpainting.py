@@ -15,8 +15,8 @@ from torch import Tensor
 _NEIGHBOURS = tuple(
     (row, column, 1 / 12 if row and column else 1 / 6) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column
 )
-_BLUR = 0.08
-"""Standard deviation of the blur, as a share of the image's longer side."""
+BLUR = 0.08
+"""Standard deviation of the blur that removes a region, as a share of the image's longer side."""
 _TOLERANCE = 1e-5
 _MAX_ITERATIONS = 2000
 
@@ -108,9 +108,9 @@ def _neighbour_sum(planes: Tensor) -> Tensor:
     return (across[..., :height, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :] - 4 * planes) / 12
 
 
-def blur(images: Tensor) -> Tensor:
-    """Blur images `(V, C, H, W)` with a Gaussian whose standard deviation is 8 % of the longer side."""
-    deviation = _BLUR * max(images.shape[2:])
+def blur(images: Tensor, share: float = BLUR) -> Tensor:
+    """Blur images `(V, C, H, W)` with a Gaussian whose standard deviation is a share of the longer side."""
+    deviation = share * max(images.shape[2:])
     radius = max(1, round(3 * deviation))
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)

@@ -86,6 +86,8 @@ class _Settings:
     """Side in pixels of the square that is blanked in each training image; 0 for none."""
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the images in which a random rectangle is replaced by noise."""
+    without: str = ""
+    """Findings file of an audit; the run is trained without what they found. Empty for none."""
     mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Alpha of Mixup's Beta distribution, which blends two images; 0 for none."""
     cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0

@@ -13,6 +13,7 @@ from swin_core.training.config import TrainConfig
 from swin_core.training.data import TrainingData
 from swin_core.training.mixing import MixedBatch, mix
 from swin_core.training.random_draws import Draws
+from swin_core.training.without import Without
 
 Teacher = Callable[[Tensor], Tensor]
 """The teacher of knowledge distillation: images `(B, 3, S, S)` in 0 to 1 to logits `(B, classes)`."""
@@ -34,10 +35,14 @@ class Objective:
     teacher: Teacher | None
     class_weights: Tensor | None = None
     """Weight of the loss of each class, `(classes,)` float32; None for 1."""
+    without: Without | None = None
+    """What an audit found, which the model must not learn."""
 
     def loss(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         """Return the summed loss, in nats, of images `(B, S, S, channels)` with labels `(B,)`."""
         config = self.config
+        if self.without is not None:
+            images = self.without.apply(images, labels, draws)
         batch = augment(images, config, draws)
         mixed: MixedBatch | None = None
         if config.mixup or config.cutmix:

@@ -33,6 +33,7 @@ from swin_core.training.optim import build_optimizers, freeze, learning_rate, mo
 from swin_core.training.random_draws import Draws, seeded, split_batch
 from swin_core.training.recipes import marks
 from swin_core.training.run_writer import OnMetrics, RunWriter, failures_written
+from swin_core.training.without import Without
 from swin_core.weights.files import load_weights
 
 MAX_LINES_PER_EPOCH = 20
@@ -131,8 +132,9 @@ class Trainer:
         )
         drop_paths = tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate)
         weights = balanced_weights(data.train.labels, len(data.classes)) if config.class_weights == "balanced" else None
+        without = Without.read(config.without, data) if config.without else None
         self._objective = Objective(
-            config, data, self._learner, drop_paths, ranks.device, self.uses_bfloat16, teacher, weights
+            config, data, self._learner, drop_paths, ranks.device, self.uses_bfloat16, teacher, weights, without
         )
 
     @classmethod

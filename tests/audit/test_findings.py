@@ -13,12 +13,13 @@ from PIL import Image
 from scipy.optimize import brentq
 
 from swin_core.audit import Audit, audit, findings, kept, maps, results
+from swin_core.audit.bench import Estimate
 from swin_core.audit.candidates import Candidate, frame
-from swin_core.audit.interventions import Estimate
+from swin_core.audit.interventions import Place
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
 from swin_core.zoo.classifier import Classifier
-from tests.fixtures.audit import CLASSES, CORNER, corner_model, write_images
+from tests.fixtures.audit import CLASSES, CORNER, corner_model, detector, mark_images, write_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,6 +68,30 @@ def test_a_mark_in_all_classes_alike_is_no_finding(tmp_path: Path) -> None:
     found = audit(corner_model(looks=False), image_folder(folder), root=tmp_path / "cache")
     assert found.findings == ()
     assert found.tested
+
+
+@pytest.mark.parametrize(("mark", "kind", "statistic"), [("sticker", "content", ""), ("tint", "global", "colour")])
+def test_marks_without_a_place_are_found(mark: str, kind: str, statistic: str, tmp_path: Path) -> None:
+    folder = mark_images(write_images(tmp_path / "images", 16, marked=()), mark, ("marked",))
+    found = audit(detector(mark), image_folder(folder), root=tmp_path / "cache")
+    finding = found.findings[0]
+    assert (finding.class_name, finding.kind, finding.statistic, finding.region) == ("marked", kind, statistic, None)
+    assert finding.flip_control is not None
+    assert finding.flip.value > 0.8 > 0.2 > finding.flip_control.value
+    assert {each.class_name for each in found.findings} == {"marked"}
+    if mark == "sticker":
+        assert len(finding.corners) == len(finding.names) == finding.images
+        assert finding.patches
+    again = audit(detector(mark), image_folder(folder), root=tmp_path / "cache")
+    assert again.findings == found.findings  # from the disk
+
+
+@pytest.mark.parametrize("mark", ["sticker", "tint"])
+def test_marks_in_all_classes_alike_that_no_model_uses_are_no_finding(mark: str, tmp_path: Path) -> None:
+    folder = mark_images(write_images(tmp_path / "images", 16, marked=()), mark, CLASSES)
+    found = audit(corner_model(looks=False), image_folder(folder), root=tmp_path / "cache")
+    assert found.findings == ()
+    assert {each.kind for each in found.tested} >= {"place", "content"}
 
 
 def test_a_stopped_audit_resumes_and_finds_the_same(
@@ -189,19 +214,20 @@ def test_what_cannot_be_audited_is_refused(images: Path, tmp_path: Path) -> None
 def test_the_smallest_effect_is_where_the_interval_just_clears_the_threshold() -> None:
     groups, predicted = np.repeat([0, 1], 50), np.repeat([0, 1], 50)
     known = maps.RelevanceMaps(groups, predicted, np.ones((100, 16, 16), np.float16))
-    candidates = [Candidate(0, "place", known.members(0), frame(), 1.0)] * 10
+    candidates = [Candidate(0, known.members(0), 1.0, Place(frame()))] * 10
     z = 2.807033768343811  # of the two-sided normal interval with an error of 0.05 / 10
     expected = brentq(lambda e: e - z * math.sqrt(e * (1 - e) / 50) - results.LEAST_EFFECT, 0.151, 0.999)
     assert findings.smallest_effect(candidates) == pytest.approx(expected)
 
 
 def measured(candidate: Candidate, flip: float, effect: float) -> results.Tested:
-    share = Estimate(flip, flip, flip)
+    share, place = Estimate(flip, flip, flip), candidate.intervention
+    assert isinstance(place, Place)
     return results.Tested(
         class_name="blue",
         kind="place",
-        region=candidate.region,
-        frame=candidate.is_frame,
+        region=place.region,
+        frame=place.is_frame,
         relevance=candidate.relevance,
         pairs=300,
         flip=share,
@@ -214,7 +240,7 @@ def measured(candidate: Candidate, flip: float, effect: float) -> results.Tested
 def window(rows: slice, columns: slice, relevance: float) -> Candidate:
     mask = np.zeros((maps.GRID, maps.GRID), bool)
     mask[rows, columns] = True
-    return Candidate(0, "place", np.arange(100), mask, relevance)
+    return Candidate(0, np.arange(100), relevance, Place(mask))
 
 
 def test_candidates_that_share_a_region_are_one_finding() -> None:
@@ -233,7 +259,7 @@ def test_candidates_that_share_a_region_are_one_finding() -> None:
 
 def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() -> None:
     sides = [window(slice(None), slice(15, 16), 2.5), window(slice(None), slice(0, 2), 1.8)]
-    border = Candidate(0, "place", np.arange(100), frame(), 2.0)
+    border = Candidate(0, np.arange(100), 2.0, Place(frame()))
     tested = [(side, measured(side, 0.6 - 0.1 * number, 0.5 - 0.1 * number)) for number, side in enumerate(sides)]
     for flip, expected in ((0.95, [border]), (0.62, sides)):
         found = findings._findings([*tested, (border, measured(border, flip, 0.45))])

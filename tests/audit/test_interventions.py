@@ -10,18 +10,9 @@ import torch
 from scipy.stats import binom
 
 from swin_core.attribution.occlusion import fill_regions
-from swin_core.audit.interventions import (
-    FILL,
-    Bench,
-    bootstrap,
-    drops,
-    elsewhere,
-    flips,
-    pixel_mask,
-    transplant,
-    without,
-)
-from swin_core.audit.maps import GRID
+from swin_core.audit.bench import Bench, bootstrap, drops, flips
+from swin_core.audit.interventions import FILL, Content, Place, Shift, elsewhere, pixel_mask, transplant, without
+from swin_core.audit.maps import GRID, WINDOW
 from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
 from tests.fixtures.audit import SIDE, corner_model, write_images
@@ -80,8 +71,8 @@ def test_the_control_of_the_border_lies_inside() -> None:
 
 def test_flips_are_those_of_one_image_at_a_time(bench: Bench) -> None:
     donors, recipients = np.array([17, 12, 3, 14, 17]), np.array([0, 7, 8, 15, 1])
-    mask = rectangle(14, 16, 14, 16)
-    for move in ((0, 0), (4, 6)):
+    place = Place(rectangle(14, 16, 14, 16))
+    for control, move in ((False, (0, 0)), (True, place.move)):
         expected = []
         for donor, recipient in zip(donors, recipients, strict=True):
             view = np.array(bench.dataset.image(int(recipient)))
@@ -91,9 +82,9 @@ def test_flips_are_those_of_one_image_at_a_time(bench: Bench) -> None:
                     view[row, column] = given[(row + 2 * move[0]) % 32, (column + 2 * move[1]) % 32]
             x = torch.from_numpy(view / 255).permute(2, 0, 1)[None]
             expected.append(int(bench.classifier.model(x).argmax()) == 2)
-        assert flips(bench, donors, recipients, 2, mask, move).tolist() == expected
-    assert flips(bench, np.array([17]), np.array([0]), 2, mask).all()
-    assert not flips(bench, np.array([3]), np.array([0]), 2, mask).any()
+        assert flips(bench, donors, recipients, 2, place, control).tolist() == expected
+    assert flips(bench, np.array([17]), np.array([0]), 2, place).all()
+    assert not flips(bench, np.array([3]), np.array([0]), 2, place).any()
 
 
 def test_drops_are_those_of_one_image_at_a_time(bench: Bench) -> None:
@@ -107,8 +98,46 @@ def test_drops_are_those_of_one_image_at_a_time(bench: Bench) -> None:
             bench.classifier.model(each.double() / 255).softmax(1)[0, 2].item() for each in (pixels, filled)
         )
         expected.append(before - after)
-    assert drops(bench, rows, 2, mask) == pytest.approx(expected, abs=1e-6)
+    assert drops(bench, rows, 2, Place(mask)) == pytest.approx(expected, abs=1e-6)
     assert min(expected) > 0.5
+
+
+def test_content_is_pasted_and_removed_pixel_by_pixel(bench: Bench) -> None:
+    donors, recipients = np.array([17, 12, 14]), np.array([0, 7, 1])
+    content = Content({17: (12, 12), 12: (0, 3), 14: (5, 9)}, seed=3)
+    given, views = bench.views(donors), bench.views(recipients)
+    length = WINDOW * SIDE // GRID
+    for control in (False, True):
+        pasted = content.insert(given, views, donors, recipients, control)
+        removed = content.remove(given, donors, control)
+        for number, (donor, row) in enumerate(zip(donors.tolist(), recipients.tolist(), strict=True)):
+            corner = content.control_corner(donor) if control else content.corners[donor]
+            top, left = (cell * SIDE // GRID for cell in corner)
+            down, right = np.random.default_rng((3, donor, row)).integers(0, SIDE - length + 1, 2)
+            expected, mask = views[number].copy(), np.zeros((SIDE, SIDE), bool)
+            for y in range(length):
+                for x in range(length):
+                    expected[down + y, right + x] = given[number, top + y, left + x]
+                    mask[top + y, left + x] = True
+            assert (pasted[number] == expected).all()
+            assert (removed[number] == without(given[number : number + 1], mask)[0]).all()
+            if control:
+                assert max(abs(a - b) for a, b in zip(corner, content.corners[donor], strict=True)) > WINDOW
+
+
+def test_a_shift_is_undone_and_applied_to_one_image_at_a_time(bench: Bench) -> None:
+    views = bench.views([3, 9])
+    shift = Shift("brightness", (0.1,))
+    rows = np.array([3, 9])
+    for changed, sign in (
+        (shift.insert(views, views, rows, rows, False), 1),
+        (shift.insert(views, views, rows, rows, True), -1),
+        (shift.remove(views, rows, False), -1),
+        (shift.remove(views, rows, True), 1),
+    ):
+        for before, after in zip(views, changed, strict=True):
+            expected = (255 * (before / 255 + sign * 0.1).clip(0, 1)).round()
+            assert np.abs(after - expected).max() <= 1
 
 
 def test_removal_keeps_the_rest_and_the_type() -> None:

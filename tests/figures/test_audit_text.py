@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swin_core.attribution.regions import Region
-from swin_core.audit.interventions import Estimate
+from swin_core.audit.bench import Estimate
 from swin_core.figures.audit_text import place, with_interval
 
 

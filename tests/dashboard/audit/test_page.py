@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.audit import cards, jobs
+from dashboard.audit import cards, jobs, repair
 from dashboard.shared import datasets
 from swin_core.errors import RunError
+from swin_core.runs.listing import Run
 from swin_core.runs.read_only import VARIABLE
-from tests.fixtures.audit import write_images
+from tests.fixtures.audit import corner_model, write_images
 from tests.fixtures.pages import ROOT, empty_caches, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -132,3 +134,47 @@ def test_without_data_the_page_says_what_to_do(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
     app = opened()
     assert "put a folder of images into" in app.info[0].value
+
+
+def test_the_example_needs_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
+    app = opened(audit_example="true")
+    assert not app.error
+    assert [header.value for header in app.main.header] == ["circles", "triangles"]
+    assert "findings in 180 images" in app.warning[0].value
+    assert not [button for button in app.button if button.label == "Dismiss"]
+
+
+def test_a_finding_is_trained_away_and_compared(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = ended(click(opened(), "Start"))
+    app = click(app, "Retrain without it")
+    assert not app.exception
+    assert app.session_state.recipe == "custom"
+    assert app.session_state.setting_data == str(images / "photos")
+    file = Path(app.session_state.setting_without)
+    (finding,) = json.loads(file.read_text())["findings"]
+    assert (finding["class"], finding["kind"]) == ("marked", "place")
+
+    run_folder = tmp_path / "runs" / "20260101-120000-repaired"
+    run_folder.mkdir(parents=True)
+    (run_folder / "config.json").write_text(json.dumps({"without": str(file)}))
+    monkeypatch.setattr(Run, "checkpoints", lambda self: ["weights"])
+    monkeypatch.setattr(repair.cache, "classifier", lambda name: corner_model(looks="repaired" not in name))
+    app = opened()
+    app = click(app, "Compare with repaired, trained without it")
+    (table,) = [frame.value for frame in app.dataframe if "Right before" in frame.value]
+    rows = {row["Images"]: (row["Right before"], row["Right after"]) for _, row in table.iterrows()}
+    assert rows["blue, with it"] == ("<0.1\N{NO-BREAK SPACE}%", "100\N{NO-BREAK SPACE}%")
+    again = opened()  # kept on disk
+    assert [frame for frame in again.dataframe if "Right before" in frame.value]
+
+
+def test_all_images_of_a_finding_open_on_browse() -> None:
+    app = click(ended(click(opened(), "Start")), "All 10 on Browse")
+    assert not app.exception
+    selection = app.session_state.image_selection
+    assert selection.names == {f"photos/all/{number}" for number in range(20, 30)}
+    lines = [text.value for text in app.markdown if text.value.startswith("Only the 10 images of")]
+    assert len(lines) == 1
+    app = click(app, "Show all images")
+    assert not [text for text in app.markdown if text.value.startswith("Only the")]

@@ -1,0 +1,205 @@
+"""Duplicates within and between splits: copies fake accuracy, and copies with different labels cannot be learned.
+
+Images are compared by a perceptual hash (the signs of the 63 lowest frequencies of the cosine transform against their
+median; Zauner 2010) and by a thumbnail. Both are kept on disk, so that other models' audits need not read the images.
+"""
+
+import hashlib
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from swin_core.data.dataset import DECODING_THREADS, DataSet
+from swin_core.errors import DataError
+from swin_core.evaluation.predictions import cache_root, data_state
+from swin_core.system.atomic import atomic_write
+
+log = logging.getLogger(__name__)
+
+BITS = 4
+"""Most bits in which the hashes of near duplicates differ."""
+GREY_LEVELS = 8
+"""Largest mean difference of the thumbnails of near duplicates."""
+
+_SIDE, _FREQUENCIES, _THUMBNAIL = 32, 8, 8
+_BANDS = BITS + 1
+"""Hashes that differ in at most `BITS` bits are equal in one of so many bands."""
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class DuplicateImage:
+    """One of several copies."""
+
+    split: str
+    name: str
+    class_name: str
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that are copies of one another."""
+
+    exact: bool
+    """Whether all have the same pixels."""
+    images: tuple[DuplicateImage, ...]
+
+    @property
+    def across_splits(self) -> bool:
+        """Whether they lie in several splits."""
+        return len({image.split for image in self.images}) > 1
+
+    @property
+    def across_classes(self) -> bool:
+        """Whether they have several labels."""
+        return len({image.class_name for image in self.images}) > 1
+
+
+@dataclass(frozen=True, eq=False)
+class Hashes:
+    """Perceptual hashes of the N images of a split."""
+
+    bits: np.ndarray
+    """`(N,)` uint64."""
+    thumbnails: np.ndarray
+    """`(N, 192)` uint8."""
+    readable: np.ndarray
+    """`(N,)` bool."""
+
+
+def find_duplicates(
+    datasets: Sequence[DataSet], tick: Callable[[int], None], root: Path | None = None
+) -> tuple[Duplicates, ...]:
+    """Return the groups of duplicates in some splits of a data set, those across splits first, then larger ones.
+
+    Args:
+        datasets: the splits.
+        tick: called with a number of images that were compared.
+        root: folder of the caches; `cache_root()` if None.
+    """
+    hashes = [image_hashes(dataset, tick, root) for dataset in datasets]
+    bits, thumbnails, readable = (
+        np.concatenate([getattr(each, name) for each in hashes]) for name in ("bits", "thumbnails", "readable")
+    )
+    rows = np.flatnonzero(readable)
+    first, second = near_pairs(bits[rows], thumbnails[rows])
+    graph = coo_matrix((np.ones(len(first), bool), (first, second)), (len(rows), len(rows)))
+    labels = connected_components(graph, directed=False)[1]
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    starts = np.cumsum([0, *map(len, datasets)])
+    found = []
+    for group in (rows[group] for group in groups if len(group) > 1):
+        places = np.searchsorted(starts, group, side="right") - 1
+        members = [(datasets[place], row) for place, row in zip(places, (group - starts[places]).tolist(), strict=True)]
+        found.append(Duplicates(_same_pixels(members), tuple(_named(dataset, row) for dataset, row in members)))
+    return tuple(sorted(found, key=lambda group: (not group.across_splits, -len(group.images))))
+
+
+def _named(dataset: DataSet, row: int) -> DuplicateImage:
+    label = int(dataset.labels[row])
+    return DuplicateImage(dataset.split, dataset.names[row], dataset.classes[label] if label >= 0 else "")
+
+
+def _same_pixels(members: Sequence[tuple[DataSet, int]]) -> bool:
+    """Return whether all of some images have the same pixels."""
+    digests = set()
+    for dataset, row in members:
+        try:
+            image = dataset.image(row)
+        except DataError:
+            return False
+        digests.add(hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest())
+    return len(digests) == 1
+
+
+def near_pairs(bits: np.ndarray, thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of images that are nearly the same, as two arrays of indices.
+
+    Each pair of hashes that differ in at most `BITS` bits is equal in one of the bands, so only images that share a
+    band are compared. Of images with equal hashes, each is compared with the next brighter one only.
+
+    Args:
+        bits: hashes, `(N,)` uint64.
+        thumbnails: `(N, pixels)` uint8.
+    """
+    order = np.lexsort((thumbnails.mean(1), bits))
+    equal = np.flatnonzero(bits[order[1:]] == bits[order[:-1]])
+    pairs = [(order[equal], order[equal + 1])]
+    unique = np.unique(bits, return_index=True)[1]
+    width = 64 // _BANDS
+    for band in range(_BANDS):
+        part = (bits[unique] >> np.uint64(band * width)) & np.uint64(2**width - 1)
+        sorting = np.argsort(part, kind="stable")
+        ordered, rows = part[sorting], unique[sorting]
+        alive, step = np.arange(len(rows)), 1
+        while len(alive := alive[alive + step < len(rows)]):
+            alive = alive[ordered[alive] == ordered[alive + step]]
+            one, other = rows[alive], rows[alive + step]
+            near = np.bitwise_count(bits[one] ^ bits[other]) <= BITS
+            pairs.append((one[near], other[near]))
+            step += 1
+    first, second = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+    difference = np.abs(thumbnails[first].astype(np.int16) - thumbnails[second]).mean(1)
+    return first[difference <= GREY_LEVELS], second[difference <= GREY_LEVELS]
+
+
+def image_hashes(dataset: DataSet, tick: Callable[[int], None], root: Path | None = None) -> Hashes:
+    """Return the hashes of a split, from disk if they are kept there; `tick` is called with a number of images."""
+    file = (root or cache_root()) / "hashes" / f"{data_state(dataset)[:40]}.npz"
+    kept = _read(file, len(dataset))
+    if kept is not None:
+        tick(len(dataset))
+        return kept
+    hashes = Hashes(
+        np.zeros(len(dataset), np.uint64),
+        np.zeros((len(dataset), 3 * _THUMBNAIL**2), np.uint8),
+        np.zeros(len(dataset), bool),
+    )
+
+    def read(row: int) -> None:
+        try:
+            image = dataset.image(row, 2 * _SIDE)
+        except DataError:
+            return  # named elsewhere
+        hashes.bits[row] = perceptual_hash(image)
+        hashes.thumbnails[row] = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
+        hashes.readable[row] = True
+
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        for start in range(0, len(dataset), _CHUNK):
+            rows = range(start, min(start + _CHUNK, len(dataset)))
+            list(pool.map(read, rows))
+            tick(len(rows))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as stream:
+            np.savez(stream, **vars(hashes))
+    except OSError as error:
+        log.warning("hashes are not kept: %s cannot be written (%s)", file, error)
+    return hashes
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """Return the hash of an RGB image, 64 bits."""
+    grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
+    low = dctn(grey, norm="ortho")[:_FREQUENCIES, :_FREQUENCIES].ravel()[1:]  # the first is the mean
+    return int(np.packbits([False, *(low > np.median(low))]).view(">u8")[0])
+
+
+def _read(file: Path, count: int) -> Hashes | None:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            hashes = Hashes(content["bits"], content["thumbnails"], content["readable"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return hashes if len(hashes.bits) == len(hashes.thumbnails) == len(hashes.readable) == count else None

@@ -1,0 +1,182 @@
+"""Train without what an audit found: regions, contents and statistics of a findings file become an augmentation.
+
+What was found must tell nothing about the class any more. A region is exchanged with that of another image, or cut out.
+Content of one class is pasted into most images of the other classes. A statistic is shifted in half of
+the images, of the class back and of the others towards the class.
+"""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from swin_core.class_names import match_classes
+from swin_core.errors import ConfigError, SwinError
+from swin_core.images.preprocessing import to_float
+from swin_core.images.statistics import BORDER, STATISTICS, shifted
+from swin_core.training.data import TrainingData
+from swin_core.training.random_draws import Draws
+
+PASTED = 0.8
+"""Share of the images of other classes that get the content of a class. Not all images of the class need have it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Region:
+    """One region of all images."""
+
+    edges: tuple[float, float, float, float]
+    """Left, top, right and bottom, as fractions."""
+    frame: bool
+    """Whether it is only the border."""
+
+    def mask(self, side: int) -> Tensor:
+        """Return the pixels whose centres lie in the region, `(side, side)` bool."""
+        centres = (torch.arange(side) + 0.5) / side
+        left, top, right, bottom = self.edges
+        rows, columns = (centres >= top) & (centres < bottom), (centres >= left) & (centres < right)
+        inside = rows[:, None] & columns[None]
+        if self.frame:
+            within = (centres > BORDER) & (centres < 1 - BORDER)
+            inside &= ~(within[:, None] & within[None])
+        return inside
+
+    def apply(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Exchange the region of neighbours in the batch, or replace it by the mean colour, each in half of the pairs.
+
+        The batch is in random order, so that the neighbour's class is random too.
+        """
+        mask = self.mask(images.shape[2]).to(images.device)
+        index = torch.arange(len(images), device=images.device)
+        neighbours = torch.where(index ^ 1 < len(images), index ^ 1, index)
+        exchanged = (draws.uniform_pairs() < 0.5) & (neighbours != index)
+        mean = images.mean((2, 3), keepdim=True).expand_as(images)
+        content = torch.where(exchanged[:, None, None, None], images[neighbours], mean)
+        return torch.where(mask, content, images)
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """Content of one class at changing places."""
+
+    label: int
+    patches: Tensor
+    """`(n, 3, p, p)`, 0 to 1."""
+    size: float
+    """Side of a patch over that of the image."""
+
+    def apply(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Paste a patch at a random place of images of other classes."""
+        side = images.shape[2]
+        length = max(1, round(self.size * side))
+        patches = F.interpolate(self.patches.to(images), (length, length), mode="bilinear", antialias=True)
+        pasted = draws.chance(PASTED) & (labels != self.label)
+        which = draws.integers(0, len(patches))
+        top, left = draws.integers(0, side - length + 1), draws.integers(0, side - length + 1)
+        result = images.clone()
+        for row in pasted.nonzero()[:, 0].tolist():
+            down, right = int(top[row]), int(left[row])
+            result[row, :, down : down + length, right : right + length] = patches[which[row]]
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Shift:
+    """A statistic of the whole image that tells one class from the others."""
+
+    label: int
+    statistic: str
+    by: tuple[float, ...]
+
+    def apply(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Shift half of the images: those of the class back, the others towards the class."""
+        sign = torch.where(labels == self.label, -1.0, 1.0).to(images)
+        by = sign[:, None] * torch.tensor(self.by).to(images)
+        chosen = draws.chance(0.5)[:, None, None, None]
+        return torch.where(chosen, shifted(images, self.statistic, by), images)
+
+
+@dataclass(frozen=True, eq=False)
+class Without:
+    """An augmentation of whole batches that makes findings useless for a model."""
+
+    findings: tuple[_Region | _Content | _Shift, ...]
+
+    @classmethod
+    def read(cls, file: str, data: TrainingData) -> "Without":
+        """Read the findings of an audit, as `swinlens audit --json` and the Audit page write them.
+
+        Args:
+            file: the file.
+            data: the data of the run.
+
+        Raises:
+            ConfigError: the file is missing or none of findings, or one does not fit the data.
+        """
+        try:
+            values = json.loads(Path(file).read_bytes())["findings"]
+            findings = tuple(_read(finding, data.classes) for finding in values)
+        except SwinError:  # some are ValueErrors too
+            raise
+        except FileNotFoundError:
+            raise ConfigError(
+                f"there is no findings file {file[:200]!r}; swinlens audit MODEL --data FOLDER --json FILE writes one."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError, binascii.Error) as error:
+            raise ConfigError(
+                f"{file[:200]!r} is no findings file of an audit; swinlens audit MODEL --data FOLDER --json FILE "
+                "writes one."
+            ) from error
+        if not findings:
+            raise ConfigError(f"{file[:200]!r} has no findings, so there is nothing to train without; leave it out.")
+        is_rgb = data.channels == 3 and data.train.first().dtype == torch.uint8
+        if not is_rgb and not all(isinstance(finding, _Region) for finding in findings):
+            raise ConfigError("contents and statistics can be trained away in RGB images only; keep the regions.")
+        return cls(findings)
+
+    def apply(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Apply all findings to a batch.
+
+        Args:
+            images: `(B, S, S, channels)`, uint8 or float.
+            labels: `(B,)`.
+            draws: the random numbers.
+
+        Returns:
+            `(B, S, S, channels)`, float32; uint8 becomes 0 to 1.
+        """
+        batch = to_float(images)
+        for finding in self.findings:
+            batch = finding.apply(batch, labels, draws)
+        return batch.permute(0, 2, 3, 1)
+
+
+def _read(finding: dict[str, Any], classes: Sequence[str]) -> _Region | _Content | _Shift:
+    if finding["kind"] == "place":
+        left, top, right, bottom = map(float, finding["region"])
+        return _Region((left, top, right, bottom), bool(finding["frame"]))
+    (label,) = match_classes([str(finding["class"])], classes)
+    if label is None:
+        raise ConfigError(f"a finding is of the class {finding['class']!r}, which the data lack; train on its classes.")
+    if finding["kind"] == "content":
+        patches = torch.stack([_decode(uri) for uri in finding["patches"]])
+        return _Content(label, patches, float(finding["patch_size"]))
+    if finding["statistic"] not in STATISTICS:
+        raise KeyError(finding["statistic"])
+    return _Shift(label, finding["statistic"], tuple(map(float, finding["by"])))
+
+
+def _decode(uri: str) -> Tensor:
+    """Return the pixels of a data URI, `(3, h, w)`, 0 to 1."""
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2], validate=True))) as image:
+        return to_float(torch.from_numpy(np.array(image.convert("RGB"))[None]))[0]

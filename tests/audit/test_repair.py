@@ -1,0 +1,69 @@
+"""Before and after a repair, with models whose decisions are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swin_core.audit import Audit, audit
+from swin_core.audit.kept import read_repair, write_finding, write_repair
+from swin_core.audit.repair import compare_repair
+from swin_core.data.folders import image_folder, open_folder
+from swin_core.errors import DataError
+from swin_core.figures.audit_text import repair_rows, repair_summary
+from tests.fixtures.audit import corner_model, write_images
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("audit") / "images", 12)
+
+
+@pytest.fixture(scope="module")
+def found(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return audit(corner_model(), image_folder(images), root=tmp_path_factory.mktemp("cache"))
+
+
+def test_the_groups_are_right_or_wrong_as_the_rule_says(found: Audit, images: Path, tmp_path: Path) -> None:
+    (finding,) = found.findings
+    before, after = corner_model(), corner_model(looks=False)
+    repair = compare_repair(before, after, image_folder(images), finding)
+    shares = {(group.class_name, group.present): (group.before, group.after) for group in repair.groups}
+    assert shares == {
+        ("marked", True): (1, 0),  # the second model never says "marked"
+        ("marked", False): (0, 0),
+        ("blue", True): (0, 1),  # with the corner pasted in, the first model says "marked"
+        ("blue", False): (1, 1),
+        ("green", True): (0, 1),
+        ("green", False): (1, 1),
+    }
+    assert [group.before for group in repair.groups] == [0, 0, 0, 1, 1, 1]
+    assert repair.worst == (0, 0)
+    assert repair.mean == pytest.approx((0.5, 4 / 6))
+    assert repair_summary(repair).startswith("Retrained as corner: the worst group had <0.1")
+    assert ("green, without it", "12", "100\N{NO-BREAK SPACE}%", "100\N{NO-BREAK SPACE}%") in repair_rows(repair)
+    folder = tmp_path / "audits" / "one"
+    folder.mkdir(parents=True)
+    write_repair(folder, finding, "run", repair)
+    assert read_repair(folder, finding, "run") == repair
+    assert read_repair(folder, finding, "another") is None
+    assert write_finding(folder, found, finding).read_text().count('"kind"') == 1
+
+
+def test_images_that_are_gone_or_have_no_labels_are_refused(found: Audit, images: Path, tmp_path: Path) -> None:
+    (finding,) = found.findings
+    other = write_images(tmp_path / "other", 1)
+    for file in (other / "marked").iterdir():
+        file.rename(file.with_name("new.png"))
+    with pytest.raises(DataError, match="none of the finding's images is in other; audit the model on these images"):
+        compare_repair(corner_model(), corner_model(), image_folder(other), finding)
+    flat = tmp_path / "flat" / "marked"
+    flat.mkdir(parents=True)
+    for file in (images / "marked").iterdir():
+        (flat / file.name).write_bytes(file.read_bytes())
+    unlabelled = open_folder(tmp_path / "flat" / "marked")
+    with pytest.raises(DataError, match="none of the finding's images"):
+        compare_repair(corner_model(), corner_model(), unlabelled, finding)
