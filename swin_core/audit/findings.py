@@ -117,12 +117,15 @@ def _tested(
     for number, candidate in enumerate(candidates):
         results.append((candidate, _test(bench, maps, candidate, ERROR / len(candidates), seed + number)))
         step(1)
-    findings = []
+    findings: list[tuple[Candidate, Tested]] = []
     for number, (candidate, tested) in enumerate(_findings(results)):
+        # A stronger finding has been fitted to its mark since; what shares a part with that is no finding of its own.
+        if any(_same(candidate, stronger) for stronger, _ in findings):
+            continue
         if (fitted := _fitted(bench, maps, candidate, seed + number)) is not candidate:
             again = _test(bench, maps, fitted, ERROR / len(candidates), seed + number)
-            tested = again if again.passes else tested
-        findings.append(tested)
+            candidate, tested = (fitted, again) if again.passes else (candidate, tested)
+        findings.append((candidate, tested))
     others = (tested for _, tested in results if not tested.passes)
     groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
     sizes = size_differences(maps, facts)
@@ -132,7 +135,7 @@ def _tested(
         split=dataset.split,
         images=int((maps.groups >= 0).sum()),
         skipped=skipped,
-        findings=tuple(sorted(findings, key=lambda tested: -tested.strength)),
+        findings=tuple(sorted((tested for _, tested in findings), key=lambda tested: -tested.strength)),
         tested=tuple(sorted(others, key=lambda tested: -tested.strength)),
         untested=untested,
         smallest_effect=smallest_effect(candidates),

@@ -149,11 +149,11 @@ def duplicates_summary(audit: Audit) -> str:
     groups = audit.duplicates
     where = f" and in {', '.join(audit.compared)}" if audit.compared else ""
     if not groups:
-        return f"No duplicates in {audit.split}{where}."
+        return f"No duplicates in the split {audit.split}{where}."
     exact = sum(group.exact for group in groups)
     text = (
-        f"{sum(len(group.images) for group in groups):,} images of {audit.split}{where} are copies of one another, in "
-        f"{len(groups):,} groups: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
+        f"{sum(len(group.images) for group in groups):,} images of the split {audit.split}{where} are copies of one "
+        f"another, in {len(groups):,} groups: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
     )
     across = sum(group.across_splits for group in groups)
     labels = sum(group.across_classes for group in groups)

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.audit import cards, jobs, repair
 from dashboard.shared import datasets
 from swin_core.errors import RunError
-from swin_core.runs.listing import Run
+from swin_core.runs.listing import Run, SavedWeights
 from swin_core.runs.read_only import VARIABLE
 from tests.fixtures.audit import corner_model, write_images
 from tests.fixtures.pages import ROOT, empty_caches, run
@@ -140,7 +140,7 @@ def test_the_example_needs_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "nothing"))
     app = opened(audit_example="true")
     assert not app.error
-    assert [header.value for header in app.main.header] == ["circles", "triangles"]
+    assert {header.value for header in app.main.header} == {"circles", "triangles"}
     assert "findings in 180 images" in app.warning[0].value
     assert not [button for button in app.button if button.label == "Dismiss"]
 
@@ -158,7 +158,7 @@ def test_a_finding_is_trained_away_and_compared(tmp_path: Path, images: Path, mo
     run_folder = tmp_path / "runs" / "20260101-120000-repaired"
     run_folder.mkdir(parents=True)
     (run_folder / "config.json").write_text(json.dumps({"without": str(file)}))
-    monkeypatch.setattr(Run, "checkpoints", lambda self: ["weights"])
+    monkeypatch.setattr(Run, "checkpoints", lambda self: [SavedWeights(self.folder, self.name, 1, 1, 1.0)])
     monkeypatch.setattr(repair.cache, "classifier", lambda name: corner_model(looks="repaired" not in name))
     app = opened()
     app = click(app, "Compare with repaired, trained without it")
