@@ -78,7 +78,8 @@ class Answer:
         `predictions`: by model, its likeliest classes, each with `label` and
         `probability` (of a regression `output`). `figures`: by model,
         `method`, `layer`, `target` and its `probability`, `magnitude` of the map before scaling, and `weights_hash`;
-        or `error` if there is no map.
+        where a region was replaced, the target's probability `before` and the `change` of its logit; or `error` if
+        there is no map.
         """
         cells = dict(zip(self.models, self.cells, strict=True))
         return {
@@ -266,11 +267,15 @@ def _map_numbers(cell: Cell) -> dict[str, Any]:
     explanation = cell.explanation
     if explanation is None:
         return {"error": cell.error}
-    return {
+    target = explanation.targets[cell.target]
+    numbers = {
         "method": explanation.method,
         "layer": explanation.layers[cell.layer],
         "target": explanation.label(cell.target),
-        _value_name(cell): float(explanation.probabilities[explanation.targets[cell.target]]),
+        _value_name(cell): float(explanation.probabilities[target]),
         "magnitude": cell.magnitude,
         "weights_hash": explanation.weights_hash,
     }
+    if cell.before is not None:
+        numbers |= {"before": float(cell.before.probabilities[target]), "change": cell.change}
+    return numbers

@@ -20,6 +20,8 @@ from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import model_title, sample_images, unique
 from dashboard.shared.samples import first_models, first_sample, sample_groups
 from swin_core.attribution.methods import METHODS
+from swin_core.attribution.occlusion import FILLS
+from swin_core.attribution.what_if import Edit
 from swin_core.comparisons.compare import MODELS_AT_MOST
 from swin_core.errors import SwinError
 from swin_core.figures.files import encode
@@ -45,6 +47,9 @@ FOOT = (
     'lies, not whether the prediction is right. <a href="?view=api">For programs</a></p>'
 )
 
+FIRST_INPUTS = 4
+"""Inputs of `/explain` that every program sends; one that uses no client of Gradio may leave out those that follow."""
+
 RAW: dict[str, Any] = {"preprocess": False}
 """Gradio's components would decode images and check names themselves; `Demo` does both."""
 
@@ -60,6 +65,8 @@ class _Blocks(gr.Blocks):
         """Check the inputs before Gradio searches them for files; report Gradio's refusals in one line."""
         try:
             refuse_urls(inputs)
+            if len(inputs) >= FIRST_INPUTS:
+                inputs = [*inputs, *(block.value for block in block_fn.inputs[len(inputs) :])]
             return await super().preprocess_data(block_fn, inputs, *rest, **named)
         except SwinError as error:
             raise gr.Error(str(error), print_exception=False) from None
@@ -258,21 +265,36 @@ def _class_dropdown(answer: Answer) -> Any:
 
 
 def _build_api(demo: Demo) -> None:
-    """Build the API's two endpoints. Names, order and results of `/explain` and `/models` do not change."""
+    """Build the API's two endpoints. Names, order and results of `/explain` and `/models` do not change; new parameters
+    follow the others and have a default.
+    """
     with gr.Group(visible=False):
         picture = gr.File(label="picture")
         models = gr.Dropdown(list(demo.models), value=list(demo.models[:2]), multiselect=True, label="models")
         target = gr.Textbox(value="", label="target")
         method = gr.Dropdown(["", *METHODS], value="", label="method")
+        strokes = gr.Textbox(value="", label="strokes")
+        fill = gr.Dropdown(list(FILLS), value=Edit.fill, label="fill")
+        keep = gr.Checkbox(value=Edit.keep, label="keep")
         numbers, grid, descriptions = gr.JSON(label="numbers"), gr.File(label="grid"), gr.JSON(label="models")
         explain_button, models_button = gr.Button(), gr.Button()
 
     # Gradio makes the names of these parameters those of the API.
     async def explain(
-        request: gr.Request, picture: object, models: object, target: object, method: object
+        request: gr.Request,
+        picture: object,
+        models: object,
+        target: object,
+        method: object,
+        strokes: object,
+        fill: object,
+        keep: object,
     ) -> tuple[dict[str, Any], str]:
         def answer_file() -> tuple[dict[str, Any], str]:
-            answer = demo.answer(picture, models, target, method)
+            painted = read_stroke(picture, {"strokes": strokes or "", "fill": fill or Edit.fill, "keep": keep})
+            answer = demo.answer(picture, models, target, method, painted)
+            if answer.fault:
+                raise SwinError(answer.fault)
             file = demo.new_file("heat-maps.png")
             file.write_bytes(encode(answer.grid, "png"))
             demo.files.add(file, request.client.host, request.session_hash or "")
@@ -285,13 +307,15 @@ def _build_api(demo: Demo) -> None:
 
     explain_button.click(
         explain,
-        [picture, models, target, method],
+        [picture, models, target, method, strokes, fill, keep],
         [numbers, grid],
         api_name="explain",
         api_description=(
             "Heat maps of one image. `picture`: a file. `models`: 1 to 4 names from /models. `target`: a class name, "
             "or empty for each model's top-1 class. `method`: a name, or empty for the method measured best for each "
-            "model. Returns the likeliest classes and the numbers of each heat map by model, and the grid as a PNG."
+            "model. `strokes`: a painted region as a link of the dashboard holds it, such as b150-400.300; it is "
+            "replaced before the models see the image. `fill`: blur, mean, noise or neighbours. `keep`: keep it only. "
+            "Returns the likeliest classes and the numbers of each heat map by model, and the grid as a PNG."
         ),
         **RAW,
     )

@@ -55,8 +55,9 @@ def test_api_names_and_order_do_not_change(client: gradio_client.Client) -> None
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/explain", "/models"}
     explain = endpoints["/explain"]
-    assert [one["parameter_name"] for one in explain["parameters"]] == ["picture", "models", "target", "method"]
-    assert [one["parameter_has_default"] for one in explain["parameters"]] == [False, True, True, True]
+    names = ["picture", "models", "target", "method", "strokes", "fill", "keep"]
+    assert [one["parameter_name"] for one in explain["parameters"]] == names
+    assert [one["parameter_has_default"] for one in explain["parameters"]] == [False, *[True] * 6]
     assert len(explain["returns"]) == 2
     assert not client.view_api(return_format="dict")["unnamed_endpoints"]
 
@@ -88,6 +89,40 @@ def test_the_answer_equals_explain(client: gradio_client.Client, target: str, me
             "magnitude": pytest.approx(found.magnitude(0), rel=1e-4),
             "weights_hash": found.weights_hash,
         }
+
+
+@pytest.mark.parametrize(("fill", "keep"), [("blur", False), ("mean", True)])
+def test_the_answer_to_strokes_equals_what_if(client: gradio_client.Client, fill: str, keep: bool) -> None:
+    strokes = "b200-500.400-600.600_r-100.100-300.200"
+    numbers = explained(client, models=list(OURS), method="gradcam", strokes=strokes, fill=fill, keep=keep)
+    for name in OURS:
+        image = swin_core.read_image(ROSE)
+        found = swin_core.what_if(swin_core.load(name), image, strokes, method="gradcam", fill=fill, keep=keep)
+        label, probability = found.after.top_classes(1)[0]
+        assert numbers["predictions"][name][0] == {"label": label, "probability": pytest.approx(probability, rel=1e-4)}
+        figures, target = numbers["figures"][name], found.after.targets[0]
+        assert figures["target"] == found.after.labels[target]
+        assert figures["probability"] == pytest.approx(float(found.after.probabilities[target]), rel=1e-4)
+        assert figures["before"] == pytest.approx(float(found.before.probabilities[target]), rel=1e-4)
+        assert figures["change"] == pytest.approx(float(found.change[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"strokes": "x9"}, "a region is written as strokes such as"),
+        ({"strokes": 5}, "a stroke has its text in `strokes`"),
+        (
+            {"strokes": "b9-1.1", "fill": "magic"},
+            "a region can be filled with blur, mean, noise, neighbours, not 'magic'",
+        ),
+        ({"strokes": "r-0.0-1000.1000", "keep": True}, "the mask leaves nothing to replace"),
+    ],
+)
+def test_strokes_that_cannot_be_painted_are_refused(
+    client: gradio_client.Client, named: dict[str, Any], words: str
+) -> None:
+    assert words in refused(client, **named)
 
 
 def test_the_grid_has_no_metadata(client: gradio_client.Client, tmp_path: Path) -> None:
@@ -127,6 +162,8 @@ def test_the_documented_code_runs(
     names: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), names)
     assert list(names["numbers"]["predictions"]) == ["swin_micro_flowers", "swin_micro_cifar100"]
+    if "painted" in names:
+        assert names["painted"]["figures"]["swin_micro_flowers"]["before"] > 0
     assert Path(names["grid"]).read_bytes().startswith(b"\x89PNG")
     assert "roses" in capsys.readouterr().out
 
@@ -250,6 +287,15 @@ def test_other_strokes_than_the_brush_sends_are_refused_in_one_line(demo: Starte
 @pytest.mark.parametrize("sent", [None, "x", {}])
 def test_other_classes_than_the_viewer_sends_are_no_error(demo: Started, sent: Any) -> None:
     assert event(demo, "asked", [], sent)["output"]["data"] == [""]
+
+
+def test_a_program_that_sends_the_first_inputs_only_is_answered(demo: Started) -> None:
+    files = {"files": ("rose.jpg", ROSE.read_bytes())}
+    (path,) = httpx.post(f"{demo.address}gradio_api/upload", files=files, timeout=60).json()
+    sent = {"data": [{"path": path, "meta": MARK}, list(OURS[:1]), "", ""]}
+    call = httpx.post(f"{demo.address}gradio_api/call/explain", json=sent, timeout=60).json()
+    answer = httpx.get(f"{demo.address}gradio_api/call/explain/{call['event_id']}", timeout=60).text
+    assert "event: complete" in answer, answer[:500]
 
 
 def test_too_few_inputs_are_refused(demo: Started) -> None:
