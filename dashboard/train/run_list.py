@@ -153,7 +153,7 @@ def _draw_table(summaries: Sequence[RunSummary]) -> Any:
             "open": st.column_config.ButtonColumn(
                 "", width=66, type="tertiary", on_click=_open, key="open_run", help="Open the run."
             ),
-            "name": st.column_config.TextColumn("Name", width=160, pinned=True),
+            "name": st.column_config.TextColumn("Name", width=275, pinned=True),
             "state": st.column_config.MultiselectColumn(
                 "State", options=list(STATE_COLOURS), color=list(STATE_COLOURS.values()), width=90
             ),

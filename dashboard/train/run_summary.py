@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboard.shared.formatting import ago
+from dashboard.shared.model_names import model_title
 from swin_core import runs
 from swin_core.training.recipes import changed_settings, marks, nearest_recipe
 from swin_core.zoo.load import available, weights_file
@@ -147,4 +148,4 @@ def _bundled(file: Path, _changed: int) -> RunSummary:
     for row in card["epochs"]:
         elapsed += row["seconds"]
         epochs.append({**row, "elapsed": elapsed})
-    return RunSummary(file.stem, card["name"], card["settings"], BUNDLED, epochs)
+    return RunSummary(file.stem, model_title(file.stem), card["settings"], BUNDLED, epochs)

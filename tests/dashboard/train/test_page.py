@@ -11,6 +11,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+import swin_core
+from dashboard.shared.model_names import model_title
 from dashboard.train import new_run, run_list
 from swin_core import runs
 from swin_core.errors import RunError
@@ -92,8 +94,10 @@ def test_a_newcomer_sees_recipes_with_time_and_result_and_the_bundled_curves() -
         assert entry.time in words(app)
         assert entry.result in words(app)
     card = json.loads((ROOT / "assets" / "swin_micro_cifar100.json").read_text("utf-8"))
-    top1 = next(trace for trace in charts(app)[1]["data"] if trace["name"] == "swin_micro_cifar100")
+    top1 = next(trace for trace in charts(app)[1]["data"] if trace["name"] == "Swin S · 100 things")
     assert top1["y"] == pytest.approx([line["top1"] for line in card["epochs"]], rel=1e-4)
+    titles = [row["name"] for row in app.dataframe[0].value.to_dict("records")]
+    assert titles == [model_title(name) for name in swin_core.available()]
     app.button(key="use flowers").click()
     assert run(app).title[0].value == "New run"
     assert app.text_input(key="setting_name").value == "flowers"
@@ -124,7 +128,7 @@ def test_ticked_rows_are_drawn_over_each_other_and_stay_ticked_when_a_run_comes(
     app = opened()
     select(app, "runs_table", [0, 2])
     assert ticked(run(app), "runs_table") == [MINE, "swin_milli_flowers"]
-    assert [trace["name"] for trace in charts(app)[1]["data"]] == ["mine", "swin_milli_flowers"]
+    assert [trace["name"] for trace in charts(app)[1]["data"]] == ["mine", "Swin M · 5 flowers"]
     colour = charts(app)[1]["data"][1]["line"]["color"]
     # A shell starts a run: it takes the first row, and the ticks move on by one.
     make_run(root, OTHER)
