@@ -1,7 +1,8 @@
 """Layout of the Inside page: the chart of the stages, square images and strips of small images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 
@@ -10,12 +11,21 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.inside.controls import choose_clicked_block, choose_clicked_token
+from dashboard.inside.drawing import enlarge
 from dashboard.inside.plotly_figures import stages_figure
+from dashboard.shared.chart_drawing import draw_chart
 from dashboard.shared.charts import CONFIG
 from swin_core.anatomy.structure import Block
+from swin_core.attribution.overlay import LEAST_PIXELS
+from swin_core.figures.matplotlib_page import CELL, GAP
+from swin_core.figures.sheet import Part, Tile
 from swin_core.images.data_uri import image_uri
 
 SIDE, BLOCK_PIXELS = 520, 38
+PRINTED_WIDTHS = {"heads": 1.2, "wide": (4 * CELL - GAP) / 5}
+"""Width of an item of each kind of strip in print, in inches."""
+PRINTED_SIDE = 2 * CELL + GAP
+"""Side of a large image in print, in inches: two stand beside each other."""
 STYLE = f"""<style>
 [class*="st-key-square_"] {{ container-type: inline-size; }}
 [class*="st-key-square_"] [class*="st-key-sized_"] {{
@@ -62,8 +72,13 @@ def show_stages(blocks: Sequence[Block], block: Block) -> None:
         )
 
 
-def show_image(figure: go.Figure, key: str, alt: str, clickable: bool = False) -> None:
-    """Draw a square image; if `clickable`, a click on a token chooses it."""
+def show_image(figure: go.Figure, key: str, title: str, text: str, alt: str, clickable: bool = False) -> Tile:
+    """Draw a square image below a title and a text; if `clickable`, a click on a token chooses it.
+
+    Returns:
+        The same for print.
+    """
+    st.markdown(f"**{title}**{text}")
     with square(key):
         st.plotly_chart(
             figure,
@@ -74,29 +89,56 @@ def show_image(figure: go.Figure, key: str, alt: str, clickable: bool = False) -
             on_select=partial(choose_clicked_token, key) if clickable else "ignore",
             selection_mode="points",
         )
+    notes = (text.removeprefix(": ").strip(),)
+    return Tile(title, notes=notes, chart=partial(draw_chart, figure), width=PRINTED_SIDE, height=PRINTED_SIDE)
 
 
-def show_strip(kind: str, name: str, items: Sequence[str]) -> None:
-    """Draw small images in a row, which scrolls on a narrow screen, with the keyboard too."""
-    st.html(f'<div class="strip {kind}" tabindex="0" role="group" aria-label="{name}">{"".join(items)}</div>')
+@dataclass(frozen=True)
+class StripItem:
+    """One item of a strip: images above a caption."""
+
+    images: Mapping[str, np.ndarray]
+    """`(h, w, 3)` uint8, by alternative text."""
+    title: str
+    """First line of the caption."""
+    text: str
+    """The rest of it."""
+    chosen: bool = False
+    """Whether it is marked."""
+    rows: Sequence[str] = ()
+    """What each image shows, written into its corner; the same in all items, as their images form rows."""
+
+    def html(self) -> str:
+        """Return the item as HTML."""
+        labels = [f'<span class="row" aria-hidden="true">{escape(row)}</span>' for row in self.rows]
+        tags = "".join(
+            f'<div class="shown"><img src="{image_uri(image, "PNG")}" alt="{escape(alt)}">{label}</div>'
+            for (alt, image), label in zip(self.images.items(), labels or [""] * len(self.images), strict=True)
+        )
+        caption = f'<span class="title">{escape(self.title)}</span><br>{escape(self.text)}'
+        return f"<figure{' class=here' if self.chosen else ''}>{tags}<figcaption>{caption}</figcaption></figure>"
 
 
-def strip_item(
-    images: dict[str, np.ndarray], title: str, text: str, chosen: bool = False, rows: Sequence[str] = ()
-) -> str:
-    """Return the HTML of one item of a strip: images above a caption.
+def show_strip(kind: str, name: str, items: Sequence[StripItem]) -> list[Part]:
+    """Draw small images in a row, which scrolls on a narrow screen, with the keyboard too.
 
-    Args:
-        images: `(h, w, 3)` uint8, by alternative text.
-        title: first line of the caption.
-        text: the rest of it.
-        chosen: whether it is marked.
-        rows: what each image shows, written into its corner; the same in all items, as their images form rows.
+    Returns:
+        The same for print: a row for each image of an item.
     """
-    labels = [f'<span class="row" aria-hidden="true">{escape(row)}</span>' for row in rows] or [""] * len(images)
-    tags = "".join(
-        f'<div class="shown"><img src="{image_uri(image, "PNG")}" alt="{escape(alt)}">{label}</div>'
-        for (alt, image), label in zip(images.items(), labels, strict=True)
-    )
-    caption = f'<span class="title">{escape(title)}</span><br>{escape(text)}'
-    return f"<figure{' class=here' if chosen else ''}>{tags}<figcaption>{caption}</figcaption></figure>"
+    content = "".join(item.html() for item in items)
+    st.html(f'<div class="strip {kind}" tabindex="0" role="group" aria-label="{name}">{content}</div>')
+    width = PRINTED_WIDTHS[kind]
+    count = max((len(item.images) for item in items), default=0)
+    parts: list[Part] = []
+    for number in range(count):
+        tiles = []
+        for item in items:
+            if number >= len(item.images):
+                tiles.append(Tile("", width=width, height=width))
+                continue
+            label = f", {item.rows[number]}" if item.rows else ""
+            image = enlarge(list(item.images.values())[number], LEAST_PIXELS)
+            notes = () if number else (item.text,)
+            tiles.append(Tile(f"{'▸ ' if item.chosen else ''}{item.title}{label}", image, notes, width=width))
+        parts.append(tuple(tiles))
+    return parts

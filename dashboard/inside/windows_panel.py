@@ -14,10 +14,11 @@ from dashboard.inside.drawing import (
     tint_indices,
     window_labels,
 )
-from dashboard.inside.layout import show_image, show_strip, strip_item
+from dashboard.inside.layout import StripItem, show_image, show_strip
 from dashboard.inside.plotly_figures import Lines, image_figure, token_outline
 from dashboard.inside.shift import show_shift
 from swin_core.anatomy.structure import PADDING, WindowPositions
+from swin_core.figures.sheet import Part, Tile
 from swin_core.figures.text import percent
 from swin_core.models.windows import Pair
 
@@ -28,8 +29,8 @@ LABELS_AT_MOST = 64
 """Windows up to which each shows its number."""
 
 
-def show_windows(context: PanelContext) -> None:
-    """Draw the panel."""
+def show_windows(context: PanelContext) -> list[Part]:
+    """Draw the panel; return the same for print, without the animation."""
     block, positions = context.block, context.block.positions()
     size, token = context.size, context.token_size
     layers = choose_layers(block, context.ignored)
@@ -51,19 +52,19 @@ def show_windows(context: PanelContext) -> None:
     hover = [f"row {r + 1}, column {c + 1}: window {windows[r, c] + 1}" for r, c in np.ndindex(*block.grid)]
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     with left:
-        st.markdown(f"**On the image**: {_describe_windows(context, count)}")
+        text = f": {_describe_windows(context, count)}"
         figure = image_figure(image, size, lines, labels, block.grid, token, hover)
         alt = f"{context.inspection.image.title} with the windows of {block.title}"
-        show_image(figure, "windows_picture", alt, clickable=True)
+        whole = show_image(figure, "windows_picture", "On the image", text, alt, clickable=True)
     with right:
         if "Shift" in layers and block.shifted:
-            _show_rolled(context, positions, tints if "Windows" in layers else None, "Mask" in layers)
+            beside = _show_rolled(context, positions, tints if "Windows" in layers else None, "Mask" in layers)
         else:
-            _show_own_window(context, positions)
-    if "Mask" in layers:
-        _show_masks(context, positions)
+            beside = _show_own_window(context, positions)
+    masks = _show_masks(context, positions) if "Mask" in layers else []
     if block.shifted and block.mixer == "attention":
         show_shift(context)
+    return [(whole, beside), *masks]
 
 
 def _token_edges(grid: Pair, token: Pair, size: Pair) -> Segments:
@@ -82,7 +83,7 @@ def _describe_windows(context: PanelContext, count: int) -> str:
     return text
 
 
-def _show_rolled(context: PanelContext, positions: WindowPositions, tints: np.ndarray | None, mask: bool) -> None:
+def _show_rolled(context: PanelContext, positions: WindowPositions, tints: np.ndarray | None, mask: bool) -> Tile:
     """Draw the feature map as the block computes on it, with the regions that the mask separates."""
     token, attention = context.token_size, context.block.mixer == "attention"
     rolled = rolled_view(context.internals.view, positions, token)
@@ -93,10 +94,10 @@ def _show_rolled(context: PanelContext, positions: WindowPositions, tints: np.nd
     if tints is not None:
         rolled_tints = np.where(real, tints.ravel()[np.maximum(positions.tokens, 0)], 0)
         image = tint(image, over_tokens(rolled_tints, token, size, scale), over_tokens(real, token, size, scale))
-    text = "**As it is computed**: the map shifted by padding at the top and left, without a roll"
+    text = ": the map shifted by padding at the top and left, without a roll"
     if attention:
         shift = context.block.windows.shift
-        text = f"**As it is computed**: the map rolled {shift[0]} tokens up and {shift[1]} to the left"
+        text = f": the map rolled {shift[0]} tokens up and {shift[1]} to the left"
     lines = []
     if mask and attention:
         own = np.zeros(positions.tokens.shape, bool)
@@ -107,27 +108,28 @@ def _show_rolled(context: PanelContext, positions: WindowPositions, tints: np.nd
         text += "; no token attends across a yellow line, and what the marked token sees is bright"
     lines.append(Lines(edges(positions.windows, token, size)))
     lines.append(token_outline(positions.position_of(context.token), token, size))
-    st.markdown(f"{text}{'' if real.all() else '; grey is padding'}.")
+    text += "." if real.all() else "; grey is padding."
     labels = window_labels(positions.windows, token) if positions.windows.max() < LABELS_AT_MOST else []
-    show_image(image_figure(image, size, lines, labels), "rolled_picture", "The rolled feature map")
+    figure = image_figure(image, size, lines, labels)
+    return show_image(figure, "rolled_picture", "As it is computed", text, "The rolled feature map")
 
 
-def _show_masks(context: PanelContext, positions: WindowPositions) -> None:
+def _show_masks(context: PanelContext, positions: WindowPositions) -> list[Part]:
     """Draw the distinct masks with the windows that use each; the query token's own is framed."""
     own, items = positions.mask(context.token), []
     for allowed, windows in positions.masks():
         image = np.where(allowed[..., None], ALLOWED, MASKED).astype(np.uint8)
         title = f"window {windows[0] + 1}" + (f" and {len(windows) - 1} more" if len(windows) > 1 else "")
         text = f"{percent(float(allowed.mean()))} of pairs"
-        items.append(strip_item({f"Mask of {title}: {text}": image}, title, text, np.array_equal(allowed, own)))
+        items.append(StripItem({f"Mask of {title}: {text}": image}, title, text, np.array_equal(allowed, own)))
     st.markdown(
         "**The mask** of a window, with query tokens as rows and key tokens as columns: light pairs may attend; dark "
         "pairs get minus infinity before the softmax."
     )
-    show_strip("heads", "Masks", items)
+    return show_strip("heads", "Masks", items)
 
 
-def _show_own_window(context: PanelContext, positions: WindowPositions) -> None:
+def _show_own_window(context: PanelContext, positions: WindowPositions) -> Tile:
     """Draw the query token's window alone, as large as the image."""
     token = context.token_size
     rows, columns = positions.window_of(context.token)
@@ -140,9 +142,6 @@ def _show_own_window(context: PanelContext, positions: WindowPositions) -> None:
         token_outline((row - rows.start, column - columns.start), token, size),
     ]
     one_window = positions.windows.max() == 0
-    st.markdown(
-        "**What the marked token sees**: the whole feature map."
-        if one_window
-        else "**What the marked token sees** in this block: its window, and nothing outside it."
-    )
-    show_image(image_figure(window, size, lines), "window_picture", "The window of the marked token")
+    text = ": the whole feature map." if one_window else " in this block: its window, and nothing outside it."
+    figure, alt = image_figure(window, size, lines), "The window of the marked token"
+    return show_image(figure, "window_picture", "What the marked token sees", text, alt)

@@ -23,7 +23,7 @@ from dashboard.compare.controls import (
     ignored_classes,
     option_boxes,
 )
-from dashboard.compare.export_menu import show_exports
+from dashboard.compare.exports import show_grid_exports
 from dashboard.compare.grid_view import GridView
 from dashboard.compare.layer_place import show_layer_places
 from dashboard.compare.measurements import with_trust
@@ -111,7 +111,7 @@ def main() -> None:
 
     link_box = actions.container(width="content")
     with actions:
-        show_exports(grid, partial(_latest, comparison, grid, held_look()))
+        show_grid_exports(grid, partial(_latest, comparison, grid, held_look()))
     with details_box:
         _show_details(comparison, grid, look)
     with link_box:  # at the end, since each widget restores its query parameter after a visit to another page

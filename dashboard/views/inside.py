@@ -1,5 +1,7 @@
 """The Inside page: patches, shifted windows, attention and cost of one model on one image."""
 
+from functools import partial
+
 import streamlit as st
 
 from dashboard.inside.controls import (
@@ -12,10 +14,11 @@ from dashboard.inside.controls import (
 )
 from dashboard.inside.layout import STYLE, show_stages
 from dashboard.inside.panel_texts import available_panels, describe_missing
-from dashboard.inside.panels import show_equation, show_panel
+from dashboard.inside.panels import TOKEN_PANELS, encode_panel, show_equation, show_panel
 from dashboard.shared.cache import loaded_classifier
+from dashboard.shared.export_menu import DRAWINGS, show_exports
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
-from dashboard.shared.look import current_look
+from dashboard.shared.look import current_look, held_look
 from dashboard.shared.model_cards import choose_models
 from dashboard.shared.model_names import model_title
 from dashboard.shared.page_heading import show_heading
@@ -58,15 +61,22 @@ def main() -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             panel = choose_panel(panels, ignored)
             show_equation(panel)
-        if block and panel.title in ("Windows", "Attention"):
+        if block and panel.title in TOKEN_PANELS:
             with controls:
                 token = choose_token(block.grid, ignored)
         if block and panel.title in ("Attention", "Position bias"):
             head = choose_head(block.heads, ignored)
+        context = PanelContext(inspection, anatomy, internals, block, token, head, ignored, look)
         try:
-            show_panel(panel, PanelContext(inspection, anatomy, internals, block, token, head, ignored, look))
+            parts = show_panel(panel, context)
         except SwinError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
+        else:
+            with actions:
+                name = f"swinlens-{panel.title.lower().replace(' ', '-')}"
+                show_exports(
+                    DRAWINGS, partial(encode_panel, panel, context, parts, held_look()), name, disabled=not parts
+                )
     show_ignored(ignored, ignored_box)
     with actions:
         show_link()

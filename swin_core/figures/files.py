@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Grid
-from swin_core.figures.matplotlib_grid import DOTS_PER_INCH, matplotlib_figure
+from swin_core.figures.matplotlib_grid import matplotlib_figure
+from swin_core.figures.matplotlib_page import DOTS_PER_INCH
 from swin_core.figures.report_html import report_page
 from swin_core.figures.report_json import encode_report, report_content
 from swin_core.system.atomic import write_file
@@ -52,15 +54,21 @@ def encode(grid: Grid, kind: str) -> bytes:
         return encode_report(grid)
     if kind == "html":
         return report_page(grid).encode("utf-8", "replace")
-    stream = io.BytesIO()
     if kind == "npz":
+        stream = io.BytesIO()
         np.savez_compressed(stream, allow_pickle=False, **_arrays(grid))
-    else:
-        # A higher compression level takes most of the time of the whole drawing, for a tenth fewer bytes.
-        options: dict[str, Any] = {"metadata": {"Title": "SwinLens"}}
-        if kind == "png":
-            options = {"metadata": {"Software": "SwinLens"}, "pil_kwargs": {"compress_level": 3}}
-        matplotlib_figure(grid).savefig(stream, format=kind, dpi=DOTS_PER_INCH, **options)
+        return stream.getvalue()
+    return encode_figure(matplotlib_figure(grid), kind)
+
+
+def encode_figure(figure: Figure, kind: str) -> bytes:
+    """Return the bytes of a drawing for print: "png", "pdf" or "svg"."""
+    # A higher compression level takes most of the time of the whole drawing, for a tenth fewer bytes.
+    options: dict[str, Any] = {"metadata": {"Title": "SwinLens"}}
+    if kind == "png":
+        options = {"metadata": {"Software": "SwinLens"}, "pil_kwargs": {"compress_level": 3}}
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=DOTS_PER_INCH, **options)
     return stream.getvalue()
 
 

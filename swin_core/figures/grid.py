@@ -275,6 +275,13 @@ class MapCell:
     nearest: bool = False
     """Whether each value fills its place as a square; else the map is smooth."""
 
+    @property
+    def scale_top(self) -> float:
+        """Value at the top of the map's own scale; 0 without a map."""
+        if self.map is None:
+            return 0.0
+        return scale_top(self.map) if self.top is None else self.top
+
 
 @dataclass(frozen=True)
 class MapRow:
@@ -295,6 +302,17 @@ class MapGrid:
     rows: tuple[MapRow, ...]
     columns: tuple[str, ...]
     look: Look = field(default_factory=Look)
+
+    @cached_property
+    def signed(self) -> bool:
+        """Whether any map has negative values; the scale then goes from -top to top."""
+        maps = (cell.map for row in self.rows for cell in row.cells)
+        return any(values is not None and float(values.min()) < 0 for values in maps)
+
+    @cached_property
+    def shared_top(self) -> float:
+        """Top of the shared scale: the greatest top of all cells."""
+        return max((cell.scale_top for row in self.rows for cell in row.cells), default=0.0)
 
 
 def _kind(explanation: Explanation, layer: int) -> tuple[str, str, str, str]:

@@ -6,14 +6,11 @@ from matplotlib.figure import Figure
 from swin_core.attribution.overlay import bar_colors, enlarged, grey, overlay
 from swin_core.figures.fonts import Fonts, fonts_for
 from swin_core.figures.grid import Cell, Grid
+from swin_core.figures.matplotlib_page import CAPTION_COLUMNS, CELL, GAP, LINE, MARGIN, Page
 from swin_core.figures.text import shorten, wrap
 
-CELL, GAP, MARGIN, PADDING, LINE = 2.2, 0.12, 0.2, 0.08, 0.155
-"""Side of a cell, space between cells, margin of the page, padding of a panel, height of a line, in inches."""
-CAPTION_COLUMNS, FONT_POINTS = 29, 8.5
 BAR = 1.2
 """Length of the colour bar, in inches."""
-DOTS_PER_INCH = 200
 
 
 def matplotlib_figure(grid: Grid) -> Figure:
@@ -35,7 +32,7 @@ def matplotlib_figure(grid: Grid) -> Figure:
         line for text in (f"{grid.scale_name}; {_settings(grid)}", fonts.fault) for line in wrap(text, foot_columns)
     ]
     height = 2 * MARGIN + LINE * (head_lines + 1.5 + len(foot)) + sum(CELL + LINE * (n + 1) for n in lines_below)
-    page = _Page(Figure(figsize=(width, height), facecolor="white"), fonts)
+    page = Page(Figure(figsize=(width, height), facecolor="white"), fonts)
     y = MARGIN
     for j, head in enumerate(heads):
         page.text(MARGIN + j * (CELL + GAP), y, head, bold=True)
@@ -57,43 +54,6 @@ def matplotlib_figure(grid: Grid) -> Figure:
     page.image(MARGIN, y, bar_colors(grid.look, 256, grid.signed)[None], width=BAR, height=0.1)
     page.text(MARGIN + BAR + 0.1, y - 0.02, foot)
     return page.figure
-
-
-class _Page:
-    """A figure with coordinates in inches from the upper left corner."""
-
-    def __init__(self, figure: Figure, fonts: Fonts) -> None:
-        self.figure, self.fonts = figure, fonts
-        self.width, self.height = figure.get_size_inches()
-
-    def text(self, x: float, y: float, lines: list[str], bold: bool = False) -> None:
-        """Draw lines of plain text; dollar signs and braces are not read as mathematics."""
-        for number, line in enumerate(lines):
-            self.figure.text(
-                x / self.width,
-                1 - (y + LINE * (number + 0.8)) / self.height,
-                self.fonts.drawable(line),
-                fontsize=FONT_POINTS,
-                fontfamily=list(self.fonts.families),
-                fontweight="bold" if bold else "normal",
-                parse_math=False,
-            )
-
-    def image(self, x: float, y: float, pixels: np.ndarray, width: float = CELL, height: float = CELL) -> None:
-        """Draw pixels, `(h, w, 3)` uint8, stretched over a rectangle."""
-        axes = self.figure.add_axes(self._rectangle(x, y, width, height))
-        axes.imshow(pixels, aspect="auto", interpolation="auto")
-        axes.set_axis_off()
-
-    def panel(self, x: float, y: float, lines: list[str]) -> None:
-        """Draw a grey cell with text."""
-        axes = self.figure.add_axes(self._rectangle(x, y, CELL, CELL))
-        axes.set(xticks=[], yticks=[], facecolor="0.93")
-        axes.spines[:].set_visible(False)
-        self.text(x + PADDING, y + PADDING, lines)
-
-    def _rectangle(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
 
 
 def fonts_of(grid: Grid) -> Fonts:

@@ -131,8 +131,6 @@ def _rows(grid: Grid, images: _Images) -> list[Json]:
 
 
 def _map_rows(grid: MapGrid, images: _Images) -> list[Json]:
-    maps = [cell.map for row in grid.rows for cell in row.cells if cell.map is not None]
-    signed = any(float(values.min()) < 0 for values in maps)
     return [
         {
             "title": row.title,
@@ -140,7 +138,7 @@ def _map_rows(grid: MapGrid, images: _Images) -> list[Json]:
             "image": None if row.image is None else images.add(_thumbnail(row.image)),
             "region": _WHOLE,
             "brush": None,
-            "cells": [_map_cell(cell, signed, images) for cell in row.cells],
+            "cells": [_map_cell(cell, grid.signed, images) for cell in row.cells],
             "marks": [asdict(mark) for mark in row.marks],
         }
         for row in grid.rows

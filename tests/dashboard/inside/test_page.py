@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+from pypdf import PdfReader
 from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard.inside.panel_texts import PANELS
-from dashboard.shared import cache
+from dashboard.shared import cache, export_menu
 from dashboard.shared.model_names import sample_images
 from swin_core.anatomy.internals import block_attention
 from swin_core.anatomy.structure import anatomy
@@ -82,6 +84,42 @@ def test_every_panel_has_a_sentence_and_an_equation(title: str) -> None:
     assert [formula.value.strip("$\n") for formula in app.latex] == list(panel.equation)
     assert not app.error
     assert not app.warning
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Windows", ["16 x 16 tokens of 2 x 2 pixels in 16 windows", "query token in row 9, column 9", "window 16"]),
+        ("Attention", ["In its window", "Stage 1 block 2", "Attention rollout", "Head 2", "viridis"]),
+        ("Position bias", ["mean of all heads", "columns to the right", "Head 1"]),
+        ("Feature maps", ["Model input", "Stage 2, strength", "Stage 3, kind"]),
+        ("Relevance", ["Pixels", "% of the logit", "its logit is", "orange for, blue against"]),
+        ("Cost", ["Global attention, eq. 1", "side of the image in pixels", "multiply-adds"]),
+    ],
+)
+def test_every_panel_is_saved_with_what_it_shows(title: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[Any] = []
+    monkeypatch.setattr(export_menu, "show_exports", lambda *arguments, **options: offered.append(arguments))
+    opened(sample="tulip", panel=title, drawn=["Windows", "Shift", "Mask"])
+    ((kinds, encode, name),) = offered
+    assert list(kinds) == ["png", "pdf", "svg"]
+    assert name == f"swinlens-{title.lower().replace(' ', '-')}"
+    text = " ".join(PdfReader(io.BytesIO(encode("pdf"))).pages[0].extract_text().split())
+    sentence = next(panel.sentence for panel in PANELS if panel.title == title)
+    for words in (title, "tulip.jpg", sentence, *said):
+        assert words in text
+    assert encode("svg").startswith(b"<?xml")
+    assert encode("png").startswith(b"\x89PNG")
+
+
+def test_a_saved_panel_has_the_look_that_was_dragged_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[Any] = []
+    monkeypatch.setattr(export_menu, "show_exports", lambda *arguments, **options: offered.append(arguments))
+    app = opened(sample="tulip", panel="Attention")
+    app.session_state["look"].look = Look("magma", 0.3)
+    text = PdfReader(io.BytesIO(offered[0][1]("pdf"))).pages[0].extract_text()
+    assert "magma" in text
+    assert "opacity 0.3" in text
 
 
 def test_token_block_and_head_change_what_is_shown() -> None:
