@@ -7,12 +7,17 @@ from contextlib import asynccontextmanager
 import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from swin_core.system.memory import return_freed_memory, share_one_heap
 
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
 """No page of another site may show the dashboard in a frame, where a visitor would click on it unawares."""
+STROKE_BYTES = 2**16
+"""Largest request about a stroke."""
 TRIM_SECONDS = 10
 """Interval at which freed memory is returned to the system."""
 
@@ -50,5 +55,24 @@ async def trimming(app: st.App) -> AsyncIterator[None]:
     task.cancel()
 
 
+async def stroke(request: Request) -> Response:
+    """Answer a stroke of the brush on Compare with the new probabilities."""
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > STROKE_BYTES:
+            return Response(status_code=413)
+    # Here, since it loads torch: the page is served before. Whoever knows a token has seen it already.
+    from dashboard.compare.brush import answer_stroke
+
+    rows = await asyncio.to_thread(answer_stroke, bytes(content))
+    return Response(status_code=404) if rows is None else JSONResponse(rows)
+
+
 share_one_heap()  # each run of a page has a thread of its own
-app = st.App("main.py", middleware=[Middleware(SecurityHeaders)], lifespan=trimming)
+app = st.App(
+    "main.py",
+    routes=[Route("/{base:path}stroke", stroke, methods=["POST"])],
+    middleware=[Middleware(SecurityHeaders)],
+    lifespan=trimming,
+)

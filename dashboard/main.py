@@ -20,7 +20,7 @@ STYLE = """<style>
 [data-testid="stTopNavLink"]:focus-visible,
 [data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 :has(> .st-key-settler), :has(> .st-key-drops), :has(> .st-key-history), :has(> .st-key-tour_place),
-:has(> .st-key-map_checks), :has(> .st-key-first_answers), :has(> .st-key-typing), :has(> .st-key-grid_status),
+:has(> .st-key-map_checks), :has(> .st-key-typing), :has(> .st-key-grid_status),
 :has(> .st-key-tabs) {
   position: absolute;
 }

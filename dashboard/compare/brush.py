@@ -2,11 +2,17 @@
 
 `brush=cat.jpg~b150-400.300` names an image of the page and its strokes, once for each painted image; `fill` and `keep`
 apply to all of them.
+
+A stroke is answered twice: at once with the new probabilities, by a request of its own, since a rerun of the page would
+take longer than the models; then by the rerun, with the new maps and the URL.
 """
 
+import json
+import secrets
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import streamlit as st
@@ -22,6 +28,78 @@ from swin_core.figures.grid import Grid
 from swin_core.figures.viewer_payload import brush_payload, class_list, image_payload
 
 
+@dataclass(frozen=True)
+class Painted:
+    """What is painted on the images of the page."""
+
+    strokes: Mapping[str, str] = field(default_factory=dict)
+    """Text of the strokes on each painted image, by its title."""
+    fill: str = Edit.fill
+    keep: bool = Edit.keep
+
+    def after(self, comparison: Comparison, stroke: Mapping[str, Any]) -> "Painted":
+        """Return what is painted after a stroke; the same if the stroke is none.
+
+        Args:
+            comparison: what is shown.
+            stroke: `row` of the grid, `strokes` as text, `fill` and `keep`. From the browser, so it is checked.
+        """
+        row, text, fill, keep = (stroke.get(name) for name in ("row", "strokes", "fill", "keep"))
+        if not isinstance(row, int) or not 0 <= row < comparison.row_count or not isinstance(text, str):
+            return self
+        title = comparison.line_and_model(row, 0)[0].image.title
+        try:
+            strokes = {**self.strokes, title: parse_strokes(text).text() if text else ""}
+            edit = Edit(Strokes(), str(fill), bool(keep))
+        except SwinError:
+            return self
+        return Painted({title: text for title, text in strokes.items() if text}, edit.fill, edit.keep)
+
+
+@dataclass(eq=False)
+class ShownGrid:
+    """What a session shows on the Compare page, for the answers to its strokes."""
+
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    """Names it in a request; nobody else can guess it."""
+    comparison: Comparison = field(default_factory=lambda: Comparison((), ()))
+    grid: Grid = field(default_factory=lambda: Grid((), ()))
+    painted: Painted = field(default_factory=Painted)
+
+
+# A session holds its own, so that it goes with the session.
+_shown: WeakValueDictionary[str, ShownGrid] = WeakValueDictionary()
+
+
+def shown_grid() -> ShownGrid:
+    """Return the one of this session."""
+    if "shown_grid" not in st.session_state:
+        st.session_state.shown_grid = ShownGrid()
+    shown: ShownGrid = st.session_state.shown_grid
+    _shown[shown.token] = shown
+    return shown
+
+
+def answer_stroke(content: bytes) -> list[dict[str, Any]] | None:
+    """Return the first answer to a stroke, for `answer` of `viewer.js`.
+
+    Args:
+        content: JSON of an object with the `token` of a `ShownGrid` and a `stroke` as for `Painted.after`; unchecked.
+
+    Returns:
+        As `first_answers`; None if the content is none, or no session has the token.
+    """
+    try:
+        asked = json.loads(content)
+        shown, stroke = _shown[asked["token"]], asked["stroke"]
+    except (ValueError, TypeError, LookupError):
+        return None
+    if not isinstance(stroke, dict):
+        return None
+    comparison, brushes = repaint(shown.comparison, shown.painted.after(shown.comparison, stroke))
+    return first_answers(comparison, shown.grid, brushes)
+
+
 def invalid_brush() -> list[str]:
     """Return a warning for each query parameter of the brush that is not a possible value."""
     ignored = unknown_values("fill", list(FILLS)) + unknown_values("keep", ON_OFF)
@@ -33,24 +111,23 @@ def invalid_brush() -> list[str]:
     return ignored
 
 
-def repaint(comparison: Comparison) -> tuple[Comparison, list[dict[str, Any]]]:
+def repaint(comparison: Comparison, painted: Painted) -> tuple[Comparison, list[dict[str, Any]]]:
     """Replace the painted regions of a comparison's images.
 
     Returns:
         The comparison of the changed images, and the state of the brush at each row of its grid.
     """
-    painted, fill, keep = _painted()
     lines, brushes = [], []
     for line in comparison.lines:
         image, strokes, fault = line.image.source, Strokes(), ""
-        if text := painted.get(image.title):
+        if text := painted.strokes.get(image.title):
             try:
                 strokes = parse_strokes(text)
-                image = edited(image, Edit(strokes, fill, keep))
+                image = edited(image, Edit(strokes, painted.fill, painted.keep))
             except SwinError as error:
                 fault = str(error)
         lines.append(replace(line, image=image))
-        brushes.append(brush_payload(strokes, fill, keep, fault, line.image.title))
+        brushes.append(brush_payload(strokes, painted.fill, painted.keep, fault, line.image.title))
     repainted = replace(comparison, lines=tuple(lines))
     rows = range(repainted.row_count)
     return repainted, [brushes[row * len(lines) // len(rows)] for row in rows]
@@ -65,7 +142,7 @@ def first_answers(comparison: Comparison, grid: Grid, brushes: Sequence[Mapping[
         brushes: state of the brush at each row.
 
     Returns:
-        Of each changed row what `show_answer` takes; of none if a model fails, whose cell then says why.
+        Of each changed row what `answer` of `viewer.js` takes; of none if a model fails, whose cell then says why.
     """
     answers = []
     known: dict[tuple[str, Hashable], np.ndarray] = {}
@@ -91,33 +168,19 @@ def first_answers(comparison: Comparison, grid: Grid, brushes: Sequence[Mapping[
 
 
 def take_stroke(comparison: Comparison, stroke: Mapping[str, Any]) -> bool:
-    """Write what was painted into the URL; return whether that changes anything.
-
-    Args:
-        comparison: what is shown.
-        stroke: `row` of the grid, `strokes` as text, `fill` and `keep`. From the browser, so it is checked.
-    """
-    row, text, fill, keep = (stroke.get(name) for name in ("row", "strokes", "fill", "keep"))
-    if not isinstance(row, int) or not 0 <= row < comparison.row_count or not isinstance(text, str):
-        return False
-    before = _painted()
-    painted = dict(before[0])
-    title = comparison.line_and_model(row, 0)[0].image.title
-    try:
-        painted[title] = parse_strokes(text).text() if text else ""
-        edit = Edit(Strokes(), str(fill), bool(keep))
-    except SwinError:
-        return False
-    set_url_list("brush", [f"{title}~{text}" for title, text in painted.items() if text])
-    set_url_list("fill", [edit.fill])
-    set_url_list("keep", [ON_OFF[not edit.keep]])
-    return _painted() != before
+    """Write what was painted into the URL; return whether that changes anything. Arguments as of `Painted.after`."""
+    before = painted_in_url()
+    painted = before.after(comparison, stroke)
+    set_url_list("brush", [f"{title}~{text}" for title, text in painted.strokes.items()])
+    set_url_list("fill", [painted.fill])
+    set_url_list("keep", [ON_OFF[not painted.keep]])
+    return painted_in_url() != before
 
 
-def _painted() -> tuple[dict[str, str], str, bool]:
-    """Return the strokes of each painted image by its title, the fill, and whether only the region is kept."""
+def painted_in_url() -> Painted:
+    """Return what is painted on the images of the page."""
     entries = url_list("brush", [])
     painted = {title: text for title, _, text in (entry.rpartition("~") for entry in entries)}
     fill = url_list("fill", [Edit.fill], FILLS, 1) or [Edit.fill]
     keep = url_list("keep", [ON_OFF[1]], ON_OFF, 1) or [ON_OFF[1]]
-    return painted, fill[0], keep[0] == ON_OFF[0]
+    return Painted(painted, fill[0], keep[0] == ON_OFF[0])

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from dashboard.compare.brush import first_answers, repaint, take_stroke
+from dashboard.compare.brush import painted_in_url, repaint, shown_grid, take_stroke
 from dashboard.shared.cache import classifier, load_failure, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.look import held_look, set_look
 from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.viewer import ViewerEvents, show_answer, show_viewer, viewer_events
+from dashboard.shared.viewer import ViewerEvents, show_viewer, viewer_events
 from swin_core.attribution.overlay import Look
 from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
@@ -93,15 +93,14 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
     """Draw the finished grid; what the user does in it runs this alone."""
     stroke = viewer_events(KEY).stroke
     painted = stroke is not None and take_stroke(comparison, stroke)
-    comparison, brushes = repaint(comparison)
-    first = st.container(key="first_answers")
+    shown = shown_grid()
+    shown.painted = painted_in_url()
+    comparison, brushes = repaint(comparison, shown.painted)
     if painted:
-        if comparison.slow_models():
-            with first:
-                show_answer(KEY, first_answers(comparison, grid, brushes), key="first_answer")
         grid = Grid(tuple(comparison.rows()), comparison.columns)
     grid = replace(grid, look=held_look().look)  # the user may have set another one since the page ran
-    events = show_viewer(grid, KEY, classes=True, brushes=brushes)
+    shown.comparison, shown.grid = comparison, grid
+    events = show_viewer(grid, KEY, classes=True, brushes=brushes, token=shown.token)
     if events.look is not None:
         set_look(events.look)
     on_event(grid, events)

@@ -35,13 +35,6 @@ _badges = st.components.v2.component(
     }""",
 )
 
-_answer = st.components.v2.component(
-    "swinlens_answer",
-    js="""export default function ({ data }) {
-      document.dispatchEvent(new CustomEvent("swinlens-answer", { detail: data }));
-    }""",
-)
-
 
 class Badge(TypedDict):
     """A short text under a map."""
@@ -82,6 +75,7 @@ def show_viewer(
     key: str,
     classes: bool = False,
     brushes: Sequence[Mapping[str, Any]] = (),
+    token: str = "",
     on_point: Callable[[float, float], None] | None = None,
 ) -> ViewerEvents:
     """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
@@ -91,6 +85,7 @@ def show_viewer(
         key: the viewer's name on the page.
         classes: whether a click on a class under a map is an event.
         brushes: state of the brush at each row, as `brush_payload` returns it; empty if the user cannot paint.
+        token: names what is shown in the request that answers a stroke at once; see `dashboard/compare/brush.py`.
         on_point: called before the page runs again after a click, with its place in fractions of width and height.
     """
 
@@ -109,6 +104,7 @@ def show_viewer(
             "payload": payload,
             "classes": classes,
             "brush": bool(brushes),
+            "token": token,
             "points": on_point is not None,
         },
         key=key,
@@ -146,17 +142,6 @@ def show_badges(viewer: str, badges: Mapping[str, Badge], key: str) -> None:
         key: as of any widget of Streamlit.
     """
     _badges(data={"name": viewer, "badges": dict(badges)}, key=key, height=1)
-
-
-def show_answer(viewer: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
-    """Show what is known of a stroke before its maps are, as `answer` of `viewer.js` takes it.
-
-    Args:
-        viewer: the viewer's key.
-        rows: of each painted row `row`, `image`, `brush`, and of each of its `cells` the `classes`.
-        key: as of any widget of Streamlit.
-    """
-    _answer(data={"name": viewer, "rows": rows}, key=key, height=1)
 
 
 def _ignore() -> None:

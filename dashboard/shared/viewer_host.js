@@ -3,9 +3,26 @@
 // removed; badges arrive by a component of their own, so that the maps need not be sent again.
 const swinlensKept = new Map();
 const swinlensViewers = new WeakMap();
+const SWINLENS_PATIENCE = 2000; // ms
 
 function swinlensBadges(name) {
   return (globalThis.swinlensBadges ??= {})[name] ?? {};
+}
+
+// A stroke is answered at once by a request of its own, and then by the page, which computes the maps. Strokes wait for
+// each other: the page must get them in their order.
+function swinlensStroke(stroke, token, held) {
+  const ask = async () => {
+    try {
+      const signal = AbortSignal.timeout(SWINLENS_PATIENCE);
+      const answer = await fetch("stroke", { method: "POST", body: JSON.stringify({ token, stroke }), signal });
+      if (answer.ok) held.viewer?.answer(await answer.json());
+    } catch {
+      // The page answers too.
+    }
+    held.send("stroke", stroke);
+  };
+  held.strokes = (held.strokes ?? Promise.resolve()).then(ask);
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -31,19 +48,16 @@ export default function ({ data, parentElement, setTriggerValue }) {
       onCell: (cell) => held.send("cell", cell),
       onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
       onPoint: data.points ? (place) => held.send("point", place) : undefined,
-      onStroke: data.brush ? (stroke) => held.send("stroke", stroke) : undefined,
+      onStroke: data.brush ? (stroke) => swinlensStroke(stroke, data.token, held) : undefined,
     });
   }
   held.listen ??= ({ detail }) => detail === held.name && held.viewer?.badges(swinlensBadges(held.name));
   document.addEventListener("swinlens-badges", held.listen);
   held.viewer.badges(swinlensBadges(name));
   const unfollow = swinlensFollow(held);
-  held.hear ??= ({ detail }) => detail.name === held.name && held.viewer?.answer(detail.rows);
-  document.addEventListener("swinlens-answer", held.hear);
   return () => {
     unfollow();
     document.removeEventListener("swinlens-badges", held.listen);
-    document.removeEventListener("swinlens-answer", held.hear);
     held.viewer?.destroy();
     swinlensViewers.delete(place);
   };

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard.compare.agreement import show_agreement, show_top_classes
 from dashboard.compare.asking import ask_class
 from dashboard.compare.badges import open_details, show_map_checks
-from dashboard.compare.brush import invalid_brush, repaint
+from dashboard.compare.brush import invalid_brush, painted_in_url, repaint
 from dashboard.compare.class_mean_section import show_class_means
 from dashboard.compare.class_notes import show_class_notes
 from dashboard.compare.controls import (
@@ -100,7 +100,8 @@ def main() -> None:
     show_ignored(ignored + ignored_classes(rows, images, models), ignored_box)
     with boxes.rows:
         lines = choose_lines(rows, images, models, method)
-    comparison, _ = repaint(Comparison(tuple(lines), tuple(models), method, layer, against))
+    comparison = Comparison(tuple(lines), tuple(models), method, layer, against)
+    comparison, _ = repaint(comparison, painted_in_url())
     st.session_state.before = comparison
     with boxes.method:
         show_method_menu(models)

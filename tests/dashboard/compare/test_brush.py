@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import swin_core
-from dashboard.compare.brush import first_answers, repaint, take_stroke
+from dashboard.compare.brush import Painted, ShownGrid, answer_stroke, first_answers, repaint
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
 from dashboard.shared.comparison import Comparison
@@ -103,8 +104,24 @@ def test_the_image_before_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_what_no_brush_sends_is_refused(stroke: dict[str, object]) -> None:
     app = opened(sample="tulip", model="first")
-    comparison: Comparison = app.session_state["before"]
-    assert not take_stroke(comparison, stroke)
+    shown: ShownGrid = app.session_state["shown_grid"]
+    assert shown.painted.after(shown.comparison, stroke) == shown.painted == Painted()
+    assert answer_stroke(json.dumps({"token": shown.token, "stroke": stroke}).encode()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"5", b"[]", b"{}", b'{"token": [], "stroke": {}}'])
+def test_a_request_without_the_token_of_a_session_is_not_answered(content: bytes) -> None:
+    app = opened(sample="tulip", model="first")
+    shown: ShownGrid = app.session_state["shown_grid"]
+    stroke = {"row": 0, "strokes": TEXT, "fill": "blur", "keep": False}
+    assert answer_stroke(content) is None
+    assert answer_stroke(json.dumps({"token": "guessed", "stroke": stroke}).encode()) is None
+    assert answer_stroke(json.dumps({"token": shown.token, "stroke": 5}).encode()) is None
+    assert answer_stroke(json.dumps({"token": shown.token, "stroke": stroke}).encode())
+    token = shown.token
+    del shown, app
+    gc.collect()
+    assert answer_stroke(json.dumps({"token": token, "stroke": stroke}).encode()) is None  # the session has ended
 
 
 def test_an_edited_image_keeps_its_title_and_truth() -> None:
@@ -120,8 +137,8 @@ def test_an_edited_image_keeps_its_title_and_truth() -> None:
 def test_the_probabilities_that_come_first_are_those_of_what_if() -> None:
     """Of the painted image alone, and before any of its maps is computed."""
     app = opened(sample=["tulip", "rose"], model=["first", "second"])
-    comparison: Comparison = app.session_state["before"]
-    grid = Grid(tuple(comparison.rows()), comparison.columns)
+    shown: ShownGrid = app.session_state["shown_grid"]
+    comparison = shown.comparison
     strokes = parse_strokes(TEXT)
     lines = tuple(
         replace(line, image=cache.edited(line.image, Edit(strokes))) if line.image.title == "tulip.jpg" else line
@@ -129,7 +146,8 @@ def test_the_probabilities_that_come_first_are_those_of_what_if() -> None:
     )
     changed = replace(comparison, lines=lines)
     assert changed.slow_models() == ["first", "second"]
-    (answer,) = first_answers(changed, grid, repaint(comparison)[1])
+    stroke = {"row": 0, "strokes": TEXT, "fill": "blur", "keep": False}
+    (answer,) = answer_stroke(json.dumps({"token": shown.token, "stroke": stroke}).encode()) or []
     assert changed.slow_models() == ["first", "second"]
     image = swin_core.read_image(choices.sample_images()["tulip"])
     for name, cell in zip(("first", "second"), answer["cells"], strict=True):
@@ -139,5 +157,7 @@ def test_the_probabilities_that_come_first_are_those_of_what_if() -> None:
             assert entry["probability"] == pytest.approx(float(expected.after.probabilities[index]), rel=1e-4)
             assert entry["before"] == pytest.approx(float(expected.before.probabilities[index]), rel=1e-4)
             assert entry["explained"] == (index == expected.before.targets[0])
+    assert (answer["row"], answer["brush"]["strokes"]) == (0, strokes.vectors())
     finished = Grid(tuple(changed.rows()), changed.columns)
-    assert first_answers(changed, finished, repaint(comparison)[1]) == []  # nothing has changed since
+    brushes = repaint(comparison, Painted({"tulip.jpg": TEXT}))[1]
+    assert first_answers(changed, finished, brushes) == []  # nothing has changed since

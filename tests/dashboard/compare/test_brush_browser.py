@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -23,6 +25,15 @@ def strokes(page: Page) -> str:
     return parse_qs(urlsplit(page.url).query).get("brush", [""])[0].rpartition("~")[2]
 
 
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"{}", 404), (b'{"token": "x", "stroke": {}}', 404), (b" " * 70_000, 413)]
+)
+def test_a_request_about_a_stroke_needs_a_token_and_is_small(dashboard: Server, content: bytes, status: int) -> None:
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"{dashboard.address}/stroke", content, timeout=60)
+    assert refused.value.code == status
+
+
 def test_a_stroke_is_answered_as_what_if_does_and_a_link_shows_it_again(dashboard: Server, browser: Browser) -> None:
     with windows(browser) as open_window:
         page = open_window()
@@ -36,7 +47,8 @@ def test_a_stroke_is_answered_as_what_if_does_and_a_link_shows_it_again(dashboar
         page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.2 * box["height"])
         page.mouse.down()
         page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
-        page.mouse.up()
+        with page.expect_response("**/stroke") as first_answer:
+            page.mouse.up()
         note = page.locator(".caption small", has_text="logit")
         visible(note)
         at_rest(page)
@@ -48,6 +60,9 @@ def test_a_stroke_is_answered_as_what_if_does_and_a_link_shows_it_again(dashboar
         found = swin_core.what_if(classifier, sample_images()["tulip"], strokes(page))
         label, probability = found.after.top_classes(1)[0]
         was = float(found.before.probabilities[found.before.labels.index(label)])
+        (sent,) = first_answer.value.json()
+        assert sent["cells"][0]["classes"][0]["label"] == label
+        assert sent["cells"][0]["classes"][0]["probability"] == pytest.approx(probability, rel=1e-4)
         first = page.locator(".viewer .class").first
         expect(first).to_contain_text(f"{label}{percent(probability)}was {percent(was)}")
         expect(note).to_contain_text(f"logit {found.change[0]:+.2f}")
