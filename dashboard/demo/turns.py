@@ -36,7 +36,7 @@ class _Turn:
 
 
 class Turns:
-    """Run functions in a few threads, the visitor served least recently first.
+    """Run functions in a few threads, the visitor served least recently first; one thread is free for a second visitor.
 
     A visitor is a network address; the sessions of one address (tabs, programs) take turns among themselves. All
     methods are called from one event loop.
@@ -96,9 +96,13 @@ class Turns:
             turn.ready.set_exception(SwinError(why))
 
     def _start_next(self) -> None:
-        while self._waiting and len(self._running) < self._at_once:
+        while len(self._running) < self._at_once:
+            busy = Counter(turn.address for turn in self._running)
+            free = [turn for turn in self._waiting if busy[turn.address] < max(self._at_once - 1, 1)]
+            if not free:
+                break
             turn = min(
-                self._waiting,
+                free,
                 key=lambda turn: ([self._served.get(visitor, -1) for visitor in turn.visitors], turn.number),
             )
             self._waiting.remove(turn)

@@ -51,7 +51,7 @@ def _demo(result: Any, number: int, requests: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         names = [*BUNDLED, *built(Path(folder) / "runs")]
         requests_sent = count()
-        with served(Path(folder), names) as (address, server), peak_of(server, result):
+        with served(Path(folder), names) as (address, server), peak_of(server, result, "the demo"):
 
             def visitor(number: int) -> httpx.Client:
                 """Return a client whose requests come from an address of its own, as behind a proxy."""
@@ -84,7 +84,7 @@ def _page(result: Any, requests: int) -> None:
         names = [*BUNDLED, *built(Path(folder) / "runs")]
         with (
             page_served(SWIN_RUNS_ROOT=f"{folder}/runs") as (address, server, cache),
-            peak_of(server, result),
+            peak_of(server, result, "the page"),
             Visitor(address) as busy,
             Visitor(address) as tab,
         ):

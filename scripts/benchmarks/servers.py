@@ -27,7 +27,7 @@ def resident_mib(server: psutil.Process) -> float:
 
 
 @contextmanager
-def peak_of(server: psutil.Process, result: Any) -> Iterator[None]:
+def peak_of(server: psutil.Process, result: Any, where: str = "the server") -> Iterator[None]:
     """Record the peak of a server's memory during a block in a `Survival`; print the memory before and after."""
     ended = threading.Event()
     before = resident_mib(server)
@@ -43,4 +43,4 @@ def peak_of(server: psutil.Process, result: Any) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        print(f"    {result.title}: {before:.0f} MiB before, {resident_mib(server):.0f} MiB after", flush=True)
+        print(f"    {where}: {before:.0f} MiB before, {resident_mib(server):.0f} MiB after", flush=True)

@@ -29,11 +29,11 @@ class Work:
         return task
 
 
-def play(scene: Callable[[Work], Awaitable[None]], waiting: int = 64) -> list[str]:
-    """Play a scene with one thread; return the names in the order of their turns."""
+def play(scene: Callable[[Work], Awaitable[None]], waiting: int = 64, at_once: int = 1) -> list[str]:
+    """Play a scene; return the names in the order of their turns."""
 
     async def run() -> list[str]:
-        work = Work(Turns(at_once=1, waiting=waiting))
+        work = Work(Turns(at_once, waiting))
         await scene(work)
         work.open.set()
         await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
@@ -54,6 +54,18 @@ def test_visitors_take_turns() -> None:
         await asyncio.sleep(0)
 
     assert play(scene) == ["light0", "heavy0", "light1", "heavy1", "heavy2", "heavy3", "heavy4"]
+
+
+def test_a_visitor_leaves_a_thread_free_for_the_next_one() -> None:
+    """A light request waited until one of two heavy ones of another visitor ended."""
+
+    async def scene(work: Work) -> None:
+        await work.hold("heavy")
+        work.ask("heavy", "a", "heavy")
+        await work.ask("light", "b", "light")
+        assert work.done == ["light"]
+
+    assert play(scene, at_once=2) == ["light", "heavy"]
 
 
 def test_sessions_of_an_address_take_turns_among_themselves() -> None:
