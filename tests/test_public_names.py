@@ -46,6 +46,16 @@ def test_explain_is_the_function_whatever_was_imported_before(first: str) -> Non
     assert "torch" in heavy_after(code)
 
 
+def test_a_bundled_model_is_explained_without_other_libraries_of_models() -> None:
+    """They took a second or more of each start and 190 MB, only to name classes that the model names itself."""
+    code = (
+        "import swin_core\n"
+        "swin_core.explain(swin_core.load('swin_micro_flowers'), 'assets/samples/rose.jpg')\n"
+        "assert not {'timm', 'torchvision', 'transformers', 'torch._dynamo'} & set(sys.modules)"
+    )
+    assert "torch" in heavy_after(code)
+
+
 def test_every_public_name_is_there_and_listed() -> None:
     assert set(swin_core.__all__) <= set(dir(swin_core))
     for name in swin_core.__all__:

@@ -237,12 +237,15 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
     facts.pop("architecture", None)
     channels = facts.pop("channels", None)
     values: dict[str, Any] = {**default, **facts}
+    classes = recognition.classes
+    if "labels" not in facts:  # only then, since it loads timm, which takes seconds
+        values["labels"] = default_labels(classes) if classes is not None and classes > 1 else None
     if channels == 1 and "mean" not in facts:  # the default is that of RGB, and a grey pixel has the three values alike
         values |= {name: (sum(values[name]) / len(values[name]),) for name in ("mean", "std")}
     if channels not in (None, len(values["mean"])):
         taken = f"{channels} channel{'' if channels == 1 else 's'}"
         raise WeightsError(f"{path.name!r} takes {taken}; state the mean and std of each in {card_path(path).name}.")
-    classes, labels = recognition.classes, values["labels"]
+    labels = values["labels"]
     # A single logit may be that of the second of two classes.
     if classes is not None and labels is not None and len(labels) not in ((1, 2) if classes == 1 else (classes,)):
         count = len(labels)
@@ -259,29 +262,27 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
 
 
 def _build(recognition: Recognition) -> tuple[nn.Module, dict[str, Any], str, str]:
-    """Return the model with its weights, default preprocessing and labels, one line about it, and the weights' hash."""
+    """Return the model with its weights, its default preprocessing, one line about it, and the weights' hash."""
     path, facts = recognition.path, recognition.facts
-    classes = recognition.classes or 0
-    default: dict[str, Any] = {"labels": default_labels(classes) if classes > 1 else None}
     if recognition.config is not None:
         model = Swin(recognition.config)
         entry = f"#{recognition.entry}" if recognition.entry else ""
         report = load_weights(model, f"{recognition.weights}{entry}")
         metadata = read_metadata(recognition.weights)
-        default |= {"mean": IMAGENET[0], "std": IMAGENET[1], "image_size": recognition.config.image_size}
-        default["crop_fraction"] = 1.0 if metadata else 0.9
+        default: dict[str, Any] = {"mean": IMAGENET[0], "std": IMAGENET[1]}
+        default |= {"image_size": recognition.config.image_size, "crop_fraction": 1.0 if metadata else 0.9}
         return model, default, str(metadata.get("description", report.summary())), report.sha256
     with recognition.weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if recognition.fit is None:
         other = huggingface.create(path)
-        default |= {"mean": IMAGENET[0], "std": IMAGENET[1], "image_size": 224, "interpolation": "bilinear"}
+        default = {"mean": IMAGENET[0], "std": IMAGENET[1], "image_size": 224, "interpolation": "bilinear"}
         return other, default, f"{facts.architecture} from {path.name}", sha256
     architecture = str(facts.architecture)
     other = architectures.build_architecture(architecture, **recognition.fit.settings)
     other.load_state_dict(recognition.fit.tensors, strict=False)  # `fit` has compared the keys
     library, _, name = architecture.partition("/")
-    default |= timm_preprocessing(other, name) if library == "timm" else torchvision_models.preprocessing(name)
+    default = timm_preprocessing(other, name) if library == "timm" else torchvision_models.preprocessing(name)
     notes = "; ".join(recognition.notes)
     return (
         other,
