@@ -37,7 +37,7 @@ from swin_core.evaluation.selection import (
 from swin_core.system.cache import LRUCache
 
 ALL_SPLITS = "all splits"
-TABS = ("Images", "Confusion", "Classes", "Mean map")
+TABS = ("Images", "Map", "Confusion", "Classes", "Confidence", "Mean map")
 PAGE_SIZES = (50, 100)
 NONE = "None"
 
@@ -173,15 +173,21 @@ def show_images(truth: str = ANY, predicted: str = ANY, show: str = ALL, sort: s
 
 
 def only_selected(data: BrowsedData, rows: np.ndarray) -> np.ndarray:
-    """Draw which images another page selected, with a button that shows all; return the rows among them."""
-    selection = image_selection()
-    kept = set() if selection is None else {row for name in selection.names if (row := data.row(name)) is not None}
-    if selection is None or not kept:  # another data set or split
+    """Draw which images the map or another page selected, with a button that shows all; return the rows among them."""
+    selection, kept = image_selection(), selected_rows(data)
+    if selection is None or not len(kept):  # another data set or split
         return rows
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(escape_markdown(f"Only the {len(kept):,} images of {selection.title}."))
         st.button("Show all images", icon=":material/filter_alt_off:", on_click=forget_selection)
-    return rows[np.isin(rows, list(kept))]
+    return rows[np.isin(rows, kept)]
+
+
+def selected_rows(data: BrowsedData) -> np.ndarray:
+    """Return the images that the map or another page selected, `(n,)` int64, sorted; empty if none are of this data."""
+    selection = image_selection()
+    rows = (data.row(name) for name in selection.names) if selection is not None else ()
+    return np.array(sorted(row for row in rows if row is not None), np.int64)
 
 
 def toggle_in_tray(name: str) -> None:

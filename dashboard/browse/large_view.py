@@ -7,10 +7,13 @@ import streamlit as st
 
 from dashboard.browse.filters import ModelChoice, toggle_in_tray
 from dashboard.browse.tiles import BrowsedData
+from dashboard.shared.cache import InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.datasets import data_image
+from dashboard.shared.feature_jobs import FeatureRequest, ready_features
 from dashboard.shared.film_strip import tray
 from dashboard.shared.look import held_look, set_look
+from dashboard.shared.nearest_images import neighbours, show_neighbours
 from dashboard.shared.notices import show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import show_viewer
@@ -113,3 +116,18 @@ def _draw(data: BrowsedData, rows: np.ndarray, models: ModelChoice) -> None:
     events = show_viewer(grid, "large")
     if events.look is not None:
         set_look(events.look)
+    _show_nearest(data, image, shown[0], models.titles[0])
+
+
+def _show_nearest(data: BrowsedData, image: InputImage, model: str, title: str) -> None:
+    """Draw the nearest images of the same data, or say what makes them possible."""
+    st.markdown("**Nearest images**")
+    request = FeatureRequest(model, data.collection.name, data.splits)
+    try:
+        features = ready_features(request)
+        if features is None:
+            st.caption("The nearest images are shown here once **Make the map** was pressed on the Map tab.")
+        else:
+            show_neighbours(neighbours(image, request, features), title, "large")
+    except SwinError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")

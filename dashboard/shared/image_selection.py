@@ -1,4 +1,4 @@
-"""A selection of images that another page opens on Browse, kept for the session."""
+"""A selection of images, made on the map of Browse or by another page; Browse shows it alone, for the session."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +29,18 @@ def open_on_browse(title: str, data_set_title: str, split: str, names: Sequence[
     """
     st.session_state[_KEY] = ImageSelection(title, frozenset(names))
     st.switch_page("views/browse.py", query_params={"data": data_set_title, "split": split})
+
+
+def select_images(title: str, names: Sequence[str]) -> None:
+    """Select some images in place of those before; without a name all images are shown.
+
+    Args:
+        title: what they are.
+        names: names of the images.
+    """
+    st.session_state[_KEY] = ImageSelection(title, frozenset(names))
+    if not names:
+        forget_selection()
 
 
 def image_selection() -> ImageSelection | None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard.browse.classes_view import show_classes
+from dashboard.browse.confidence_view import show_confidence
 from dashboard.browse.confusion_view import LEVELS, ORDERS, show_confusion
 from dashboard.browse.filters import (
     PAGE_SIZES,
@@ -13,6 +14,7 @@ from dashboard.browse.filters import (
     filter_bar,
     only_selected,
 )
+from dashboard.browse.map_view import show_map
 from dashboard.browse.matching import choose_matches
 from dashboard.browse.mean_view import show_mean_map
 from dashboard.browse.predictions_view import (
@@ -65,7 +67,9 @@ def main() -> None:
     show_comparison(results)
     show_skipped(data)
     has_predictions = bool(results) and bool(results[0].predictions.counted.any())
-    images_tab, confusion_tab, classes_tab, mean_tab = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
+    images_tab, map_tab, confusion_tab, classes_tab, confidence_tab, mean_tab = st.tabs(
+        TABS, key="view", on_change="rerun", bind="query-params"
+    )
     if images_tab.open:
         with images_tab:
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -75,21 +79,24 @@ def main() -> None:
                 st.caption("All images are shown until the predictions are ready.")
             rows = only_selected(data, select(data.catalog, query, *results))
             show_sheet(data, rows, models, results, with_maps, ignored)
-    if confusion_tab.open:
-        with confusion_tab:
-            if has_predictions:
-                show_confusion(data, results[0], ignored)
-            else:
-                st.info("The confusion matrix needs the predictions of a model that knows these classes.")
-    if classes_tab.open:
-        with classes_tab:
-            if has_predictions:
-                show_classes(data, models, results)
-            else:
-                st.info("Accuracy by class needs the predictions of a model that knows these classes.")
+    if map_tab.open:
+        with map_tab:
+            show_map(data, select(data.catalog, query, *results), models, results, ignored)
+    with_truth = (
+        (confusion_tab, "The confusion matrix needs", lambda: show_confusion(data, results[0], ignored)),
+        (classes_tab, "Accuracy by class needs", lambda: show_classes(data, models, results)),
+        (confidence_tab, "Calibration needs", lambda: show_confidence(data, models, results[0])),
+    )
+    for tab, what, show in with_truth:
+        if tab.open:
+            with tab:
+                if has_predictions:
+                    show()
+                else:
+                    st.info(f"{what} the predictions of a model that knows these classes.")
     if mean_tab.open:
         with mean_tab:
-            rows = select(data.catalog, query, *results)
+            rows = only_selected(data, select(data.catalog, query, *results))
             show_mean_map(data, rows, models, results, by_hand.get(str(models.first), {}), ignored)
     show_ignored(ignored, ignored_box)
     with actions:

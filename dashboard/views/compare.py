@@ -36,6 +36,7 @@ from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
 from dashboard.shared.formatting import size
 from dashboard.shared.look import HeldLook, current_look, held_look
 from dashboard.shared.model_cards import choose_models, known_labels
+from dashboard.shared.nearest_images import show_nearest
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
 from dashboard.shared.share_link import show_link
@@ -165,6 +166,7 @@ def _show_details(comparison: Comparison, grid: Grid, look: Look) -> None:
             show_top_classes(replace(row, cells=row.cells[:1]), (model,))
         else:
             show_top_classes(row, grid.columns)
+    show_nearest(line.image.source, comparison.models)
     st.space("small")
     show_timeline(comparison, line, look)
     labels = [cell.explanation.label(cell.target) for cell in row.cells if cell.explanation]

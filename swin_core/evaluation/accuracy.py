@@ -83,10 +83,25 @@ def evaluate_named(
     classifier = load(name, runs_root=runs_root)
     if ranks.size > 1:
         classifier.model.to(ranks.device)
-    training = recorded_training(name, runs_root)
-    dataset = open_split(data, split, training.get("holdout", HOLDOUT), training.get("seed", 0), root)
+    dataset = named_split(name, data, split, root, runs_root)
     evaluation = evaluate_classifier(classifier, dataset, progress, ranks, strict)
     return replace(evaluation, trained_on=int(trained_on(name, dataset, root, runs_root).sum()))
+
+
+def named_split(
+    name: str,
+    data: str,
+    split: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    runs_root: str | Path = "runs",
+) -> DataSet:
+    """Return a split of a data set, divided as in the training of a model. Arguments are those of `evaluate_named`.
+
+    Raises:
+        SwinError: model or data are missing.
+    """
+    training = recorded_training(name, runs_root)
+    return open_split(data, split, training.get("holdout", HOLDOUT), training.get("seed", 0), root)
 
 
 def evaluate_classifier(

@@ -1,6 +1,6 @@
 """How far a classifier's probabilities can be trusted: calibration error, reliability, and a fitted temperature."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.features import cached_logits
-from swin_core.evaluation.predictions import true_classes
+from swin_core.evaluation.predictions import Predictions, true_classes
 from swin_core.system.progress import Progress
 from swin_core.zoo.classifier import Classifier
 
@@ -218,6 +218,21 @@ def by_group(
         shares = float(confidence[rows].mean()), float(right[rows].mean())
         found.append(GroupConfidence(name, int(rows.sum()), *shares, measured))
     return tuple(sorted(found, key=lambda group: -group.gap.value))
+
+
+def confidence_groups(predictions: Predictions, others: Mapping[str, np.ndarray]) -> tuple[GroupConfidence, ...]:
+    """Return confidence and accuracy by true class, then of further groups of the images, such as those of a finding.
+
+    Args:
+        predictions: of N images.
+        others: which images are in each further group, `(N,)` bool.
+    """
+    counted = predictions.counted
+    confidence, right = predictions.confidence[counted], predictions.right[counted]
+    found = by_group(confidence, right, predictions.truth[counted], predictions.labels)
+    for name, rows in others.items():
+        found += by_group(confidence, right, np.where(rows[counted], 0, -1), [name])
+    return found
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

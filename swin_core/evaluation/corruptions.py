@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from swin_core.data.dataset import DataSet, limited
+from swin_core.data.dataset import DataSet
 from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.calibration import Measured, expected_calibration_error
-from swin_core.evaluation.predictions import Predictions, cached_predictions
+from swin_core.evaluation.predictions import cache_file, cached_predictions, true_classes
 from swin_core.system.progress import Progress
 from swin_core.zoo.classifier import Classifier
 
@@ -91,34 +91,52 @@ class Corrupted:
     """A key of `CORRUPTIONS`, or empty for the images as they are."""
     strength: int
     """1 to 5; 0 for the images as they are."""
-    accuracy: float
+    right: np.ndarray
+    """Whether each image that counts is predicted right, `(n,)` bool."""
     confidence: float
     """Mean probability of the likeliest class."""
     error: Measured
     """Expected calibration error."""
-    per_class: np.ndarray
-    """Accuracy of each of the model's classes, `(classes,)`; NaN for a class without images."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        shares = [None if np.isnan(share) else float(share) for share in self.per_class]
-        return vars(self) | {"error": vars(self.error), "per_class": shares}
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions, 0 to 1."""
+        return float(self.right.mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
     """Accuracy of a classifier on images as they are, and corrupted."""
 
-    count: int
-    """Images that count."""
     labels: tuple[str, ...]
     """The model's classes."""
+    rows: np.ndarray
+    """The images that count, as indices into the data set, `(n,)` int64."""
+    truth: np.ndarray
+    """The model's index of their classes, `(n,)` int64."""
     results: tuple[Corrupted, ...]
     """The images as they are, then each corruption with its strengths."""
 
+    def per_class(self, result: Corrupted) -> np.ndarray:
+        """Return the accuracy of one of the results by class, `(classes,)`; NaN for a class without images."""
+        counts = np.bincount(self.truth, minlength=len(self.labels))
+        with np.errstate(invalid="ignore"):
+            return np.bincount(self.truth, result.right, len(self.labels)) / counts
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"count": self.count, "labels": list(self.labels), "results": [each.to_dict() for each in self.results]}
+        results = [
+            {
+                "corruption": result.name or None,
+                "strength": result.strength,
+                "accuracy": result.accuracy,
+                "confidence": result.confidence,
+                "error": vars(result.error),
+                "per_class": [None if np.isnan(share) else float(share) for share in self.per_class(result)],
+            }
+            for result in self.results
+        ]
+        return {"count": len(self.rows), "labels": list(self.labels), "results": results}
 
 
 def corrupted_dataset(dataset: DataSet, name: str, strength: int, side: int = SIDE) -> DataSet:
@@ -163,31 +181,49 @@ def robustness(
             f"{classifier.name} takes {len(classifier.mean)} channels, and corruptions are for RGB images; choose "
             "another model."
         )
-    part = limited(dataset, min(images, len(dataset)), seed)
-    settings = [("", 0), *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS)]
-    side = max(SIDE, classifier.image_size)
-    results, count = [], 0
-    for number, (name, strength) in enumerate(settings):
+    order, part, settings = _plan(classifier, dataset, images, seed)
+    results, counted = [], np.zeros(0, np.int64)
+    for number, (name, strength, variant) in enumerate(settings):
 
         def tick(done: int, _: int, before: int = number * len(part)) -> None:
             if progress is not None:
                 progress(before + done, len(settings) * len(part))
 
-        changed = corrupted_dataset(part, name, strength, side) if name else part
-        variant = f"{name} {strength} {side}" if name else ""
+        changed = corrupted_dataset(part, name, strength, _side(classifier)) if name else part
         predictions = cached_predictions(classifier, changed, root, tick, variant)
-        count = count or int(predictions.counted.sum())
-        results.append(_summary(name, strength, predictions, seed))
+        if not number:
+            predictions.metrics()  # refuses images of which the model knows no class
+            counted = np.flatnonzero(predictions.counted)
+        right, confidence = predictions.right[counted], predictions.confidence[counted]
+        error = expected_calibration_error(confidence, right, seed=seed)
+        results.append(Corrupted(name, strength, right, float(confidence.mean()), error))
         tick(len(part), 0)
-    return Robustness(count, classifier.labels, tuple(results))
+    return Robustness(classifier.labels, order[counted], true_classes(classifier, part)[counted], tuple(results))
 
 
-def _summary(name: str, strength: int, predictions: Predictions, seed: int) -> Corrupted:
-    metrics = predictions.metrics()
-    counted = predictions.counted
-    confidence, right = predictions.confidence[counted], predictions.right[counted]
-    error = expected_calibration_error(confidence, right, seed=seed)
-    return Corrupted(name, strength, metrics.top1, float(confidence.mean()), error, metrics.per_class)
+def is_measured(
+    classifier: Classifier, dataset: DataSet, images: int = IMAGES, seed: int = 0, root: Path | None = None
+) -> bool:
+    """Return whether all predictions that `robustness` needs are on disk, so that it takes no time."""
+    _, part, settings = _plan(classifier, dataset, images, seed)
+    return all(cache_file(classifier, part, root, variant).is_file() for _, _, variant in settings)
+
+
+def _plan(
+    classifier: Classifier, dataset: DataSet, images: int, seed: int
+) -> tuple[np.ndarray, DataSet, list[tuple[str, int, str]]]:
+    """Return the rows of the images that are drawn, these images, and each corruption with its name in the cache."""
+    order = np.arange(len(dataset))
+    if images and images < len(dataset):
+        order = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:images])
+    settings = [(name, strength) for name in CORRUPTIONS for strength in STRENGTHS]
+    side = _side(classifier)
+    named = [("", 0, ""), *((name, strength, f"{name} {strength} {side}") for name, strength in settings)]
+    return order, dataset.subset(order, dataset.split), named
+
+
+def _side(classifier: Classifier) -> int:
+    return max(SIDE, classifier.image_size)
 
 
 def _read_corrupted(

@@ -1,0 +1,144 @@
+"""The images of a data set that are nearest to one image in a model's feature space."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from dashboard.shared import cache
+from dashboard.shared.cache import InputImage
+from dashboard.shared.datasets import data_image, data_sets, image_name, open_split
+from dashboard.shared.feature_jobs import FeatureRequest, ready_features, show_job
+from dashboard.shared.film_strip import SHOW_IMAGES_KEY
+from dashboard.shared.mean_map import trained_rows
+from dashboard.shared.model_names import MAX_IMAGES, column_titles, weights_state
+from dashboard.shared.theme import escape_markdown
+from dashboard.shared.url_state import choose_from_list
+from swin_core.data.catalog import Catalog
+from swin_core.errors import SwinError
+from swin_core.evaluation.features import image_features, nearest
+from swin_core.system.cache import LRUCache
+
+COUNT = 8
+NONE = "None"
+_STYLE = """<style>
+[class*="st-key-nearest_"] { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
+[class*="st-key-nearest_"] > * { width: auto !important; min-width: 0; }
+[class*="st-key-nearest_"] img { aspect-ratio: 1; object-fit: cover; border-radius: 6px; }
+</style>"""
+
+_queries: LRUCache[np.ndarray] = LRUCache(256)
+_catalogs: LRUCache[Catalog] = LRUCache(4)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An image that is near another one."""
+
+    name: str
+    """Such as `cifar100/test/1234`."""
+    label: str
+    """Its class in words; empty without labels."""
+    distance: float
+    """Cosine distance of the features: 0 is the same direction, 2 opposite."""
+    trained: bool | None
+    """Whether the model was trained on it; None where that is not recorded."""
+
+
+def neighbours(image: InputImage, request: FeatureRequest, features: np.ndarray) -> list[Neighbour]:
+    """Return the images nearest to an image, nearest first, without the image itself.
+
+    Args:
+        image: the image.
+        request: the model and the splits.
+        features: their features, `(N, D)`.
+
+    Raises:
+        SwinError: the model or the data cannot be loaded.
+    """
+    parts = tuple(open_split(request.collection, split) for split in request.splits)
+    catalog = _catalogs.get(parts, lambda: Catalog(parts))
+    key = request.model, weights_state(request.model), image.key
+    query = _queries.get(key, lambda: image_features(cache.classifier(request.model), [image.pil])[0])
+    trained = trained_rows(request.model, catalog)
+    own = image.key[0] if isinstance(image.key, tuple) else ""  # its name, if it is of a data set
+    found = []
+    for row, distance in zip(*nearest(features, query, COUNT + 1), strict=True):
+        other = image_name(request.collection, request.splits[catalog.part[row]], int(catalog.index[row]))
+        label = int(catalog.labels[row])
+        words = catalog.classes[label].replace("_", " ") if label >= 0 else ""
+        if other != own:
+            found.append(Neighbour(other, words, float(distance), None if trained is None else bool(trained[row])))
+    return found[:COUNT]
+
+
+def show_neighbours(found: Sequence[Neighbour], model: str, key: str) -> None:
+    """Draw images with class, distance, and whether the model was trained on them."""
+    st.html(_STYLE)
+    with st.container(key=f"nearest_{key}"):
+        for neighbour in found:
+            notes = [neighbour.label, f"distance {neighbour.distance:.2f}"]
+            notes += ["training image"] if neighbour.trained else []
+            caption = escape_markdown(" · ".join(filter(None, notes)))
+            try:
+                st.image(data_image(neighbour.name).square, caption, width="stretch", alt=f"Image {neighbour.name}")
+            except SwinError as error:
+                st.caption(escape_markdown(str(error)))
+    names = [neighbour.name for neighbour in found[:MAX_IMAGES]]
+    known = {
+        None: "Nothing is recorded about the images that the model was trained on.",
+        True: "",
+        False: "None of these was used to train the model, as far as its weights record.",
+    }
+    some = None if any(each.trained is None for each in found) else any(each.trained for each in found)
+    st.caption(f"Distance is that of {escape_markdown(model)}'s features: 0 is the same, 1 is unrelated. {known[some]}")
+    st.page_link(
+        "views/compare.py",
+        label="Compare these",
+        icon=":material/compare:",
+        query_params={SHOW_IMAGES_KEY: names},
+    )
+
+
+@st.fragment
+def show_nearest(image: InputImage, models: Sequence[str]) -> None:
+    """Draw the section of the nearest images: a choice of model and data set, and the images, or how to get them.
+
+    Args:
+        image: the image that is explained.
+        models: the models that explain it.
+    """
+    st.header("Nearest images", help="Images of a data set with the most similar features, as the model sees them.")
+    entries = {f"{entry.name}/{split}": (entry, split) for entry in data_sets() for split in entry.splits}
+    words = {NONE: NONE} | {key: f"{entry.title}, {split}" for key, (entry, split) in entries.items()}
+    titles = dict(zip(models, column_titles(models), strict=True))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(width=300):
+            chosen = choose_from_list("Among the images of", list(words), "near", words.__getitem__, NONE, [])
+        model = models[0]
+        if len(models) > 1:
+            with st.container(width=300):
+                model = choose_from_list("To", list(titles), "near_model", titles.__getitem__, model, [])
+    if chosen == NONE:
+        st.caption(
+            "Choose a data set to see its images that are most alike to the model, such as the images that it was "
+            "trained on."
+        )
+        return
+    entry, split = entries[chosen]
+    request = FeatureRequest(model, entry.name, (split,))
+    try:
+        features = ready_features(request)
+        if features is None:
+            count = len(open_split(entry.name, split))
+            show_job(
+                request,
+                f"Compute the features of {count:,} images",
+                f"The features of these images are not there yet for {escape_markdown(titles[model])}. They are "
+                "stored on disk once they are computed; the Map tab of Browse uses them too.",
+            )
+            return
+        show_neighbours(neighbours(image, request, features), titles[model], "compare")
+    except SwinError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
