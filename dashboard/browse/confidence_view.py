@@ -57,8 +57,9 @@ def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredi
     error = _errors.get((confidence.tobytes(), right.tobytes()), lambda: expected_calibration_error(confidence, right))
     st.markdown(
         f"**{title}** is **{100 * confidence.mean():.1f} %** sure on average and right in "
-        f"**{100 * right.mean():.1f} %**. {_verdict(float(confidence.mean() - right.mean()))} Its calibration error is **{100 * error.value:.1f} %** "
-        f"(95 % interval {100 * error.low:.1f} to {100 * error.high:.1f} %; lower is better)."
+        f"**{100 * right.mean():.1f} %**. {_verdict(float(confidence.mean() - right.mean()))} Its calibration "
+        f"error is **{100 * error.value:.1f} %** (95 % interval {100 * error.low:.1f} to "
+        f"{100 * error.high:.1f} %; lower is better)."
     )
     left, right_column = st.columns([2, 3], gap="large")
     with left:
@@ -116,7 +117,7 @@ def _reliability_figure(bins: Sequence[Bin]) -> dict[str, Any]:
         "line": {"color": SERIES[5], "dash": "dash", "width": 2},
         "hoverinfo": "skip",
     }
-    axis = {"range": [0, 100], "ticksuffix": " %", "fixedrange": True, "dtick": 20}
+    axis = {"range": [0, 101], "ticksuffix": " %", "fixedrange": True, "dtick": 20}
     return {
         "data": [bars, line],
         "layout": {
@@ -180,7 +181,6 @@ def _show_groups(title: str, groups: Sequence[GroupConfidence], key: str) -> Non
             "images": [group.count for group in groups],
         }
     )
-    points, share = {"format": "%+.1f", "width": 75}, {"format": "%.1f %%", "width": 90}
     st.header(title)
     st.caption("Mean confidence minus accuracy in percentage points, with its 95 % interval. Above 0: too sure.")
     st.dataframe(
@@ -190,11 +190,11 @@ def _show_groups(title: str, groups: Sequence[GroupConfidence], key: str) -> Non
         height=min(520, 38 + 35 * len(table)),
         column_config={
             "name": st.column_config.TextColumn("Group"),
-            "gap": st.column_config.NumberColumn("Gap", **points),
-            "low": st.column_config.NumberColumn("from", **points),
-            "high": st.column_config.NumberColumn("to", **points),
-            "confidence": st.column_config.NumberColumn("Confidence", **share),
-            "accuracy": st.column_config.NumberColumn("Accuracy", **share),
+            "gap": st.column_config.NumberColumn("Gap", format="%+.1f", width=75),
+            "low": st.column_config.NumberColumn("from", format="%+.1f", width=75),
+            "high": st.column_config.NumberColumn("to", format="%+.1f", width=75),
+            "confidence": st.column_config.NumberColumn("Confidence", format="%.1f %%", width=90),
+            "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f %%", width=90),
             "images": st.column_config.NumberColumn("Images", width=75),
         },
         alt=f"{title}: confidence and accuracy of {len(table)} groups",
@@ -214,7 +214,8 @@ def _show_corruptions(data: BrowsedData, models: ModelChoice, findings: dict[str
                 request,
                 "Measure it",
                 f"Predicts {count:,} images of {split} under blur, noise, brightness, contrast and JPEG at five "
-                "strengths each. This takes as long as predicting 25 times as many images; it can be stopped and goes on later.",
+                "strengths each. This takes as long as predicting 25 times as many images; it can be stopped and goes "
+                "on later.",
             )
             return
     except SwinError as error:

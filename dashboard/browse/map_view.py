@@ -3,6 +3,7 @@
 import base64
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -253,7 +254,7 @@ def _show_groups(data: BrowsedData, found: ImageMap, shown: np.ndarray, results:
 
     st.subheader("Groups of neighbours", anchor=False)
     st.caption("Choose rows to select their images. Lowest accuracy first." if results else "Choose rows to select.")
-    share = {"format": "%.0f %%", "min_value": 0, "max_value": 100, "width": 120}
+    share = partial(st.column_config.ProgressColumn, format="%.0f %%", min_value=0, max_value=100, width=120)
     st.dataframe(
         pd.DataFrame([lines[group] for group in order]),
         hide_index=True,
@@ -265,8 +266,8 @@ def _show_groups(data: BrowsedData, found: ImageMap, shown: np.ndarray, results:
             "where": st.column_config.TextColumn("Place"),
             "images": st.column_config.NumberColumn("Images", width=80),
             "mostly": st.column_config.TextColumn("Most frequent class"),
-            "accuracy": st.column_config.ProgressColumn("Accuracy", **share),
-            "confidence": st.column_config.ProgressColumn("Mean confidence", **share),
+            "accuracy": share("Accuracy"),
+            "confidence": share("Mean confidence"),
         },
         alt=f"{count} groups of images that are near each other on the map",
     )

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -186,11 +186,12 @@ def _with_trust(
     classifier = load(options.model, runs_root=runs)
     dataset = named_split(options.model, options.data, options.split, options.data_root, runs)
     findings = finding_images(read_audit(audit_folder(classifier, dataset)), dataset.names)
-    measured, robust, groups = None, None, ()
+    result = TrustedEvaluation(evaluation, findings=findings)
     if options.calibration:
         measured = calibrate(classifier, dataset, progress=ProgressBar("images"))
-        found = cached_predictions(classifier, dataset)
-        groups = confidence_groups(found, findings)
+        groups = confidence_groups(cached_predictions(classifier, dataset), findings)
+        result = replace(result, calibration=measured, groups=groups)
     if options.corruptions:
         robust = robustness(classifier, dataset, options.images, progress=ProgressBar("corrupted images"))
-    return TrustedEvaluation(evaluation, measured, groups, robust, findings)
+        result = replace(result, robustness=robust)
+    return result

@@ -68,7 +68,7 @@ def points(app: AppTest) -> dict[str, Any]:
     return component(app, "swinlens_map")[-1]
 
 
-def decoded(text: str, kind: str) -> np.ndarray:
+def decoded(text: str, kind: Any) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), kind)
 
 
