@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from swin_core.audit.results import Audit, Tested
-from swin_core.figures.audit_text import place
+from swin_core.figures.audit_text import describe
 
 
 def finding_name(finding: Tested) -> str:
-    """Return a short name of a finding: "tulips: at the lower right corner"."""
-    where = place(finding.region, finding.frame) if finding.region else finding.kind
-    return f"{finding.class_name}: {where}"
+    """Return a short name of a finding: "tulips: region at the lower right corner"."""
+    return f"{finding.class_name}: {describe(finding)}"
 
 
 def finding_images(audit: Audit | None, names: Sequence[str]) -> dict[str, np.ndarray]:
