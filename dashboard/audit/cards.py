@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard.audit.jobs import Subject
 from dashboard.audit.repair import retrain_button, show_repair
-from dashboard.shared.datasets import data_sets, image_name
+from dashboard.shared.datasets import data_sets
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.image_selection import open_on_browse
 from dashboard.shared.model_names import MAX_IMAGES, display_name
@@ -94,9 +94,7 @@ def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, fol
         _draw(number, finding, images)
         with st.container(horizontal=True, vertical_alignment="center"):
             rows = {name: row for row, name in enumerate(dataset.names)}
-            names = [
-                image_name(subject.collection, subject.split, rows[name]) for name in finding.names if name in rows
-            ]
+            names = [subject.image_name(rows[name]) for name in finding.names if name in rows]
             st.page_link(
                 "views/compare.py",
                 label=f"Compare {min(len(names), MAX_IMAGES)} of these images",

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.audit.jobs import Subject
-from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
+from dashboard.shared.datasets import NAME_PATTERN, DataSetEntry, data_sets, open_split
+from dashboard.shared.image_selection import image_selection
 from dashboard.shared.model_names import column_titles, unique
+from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import choose_from_list, unknown_values
 from swin_core.class_names import match_classes
 from swin_core.errors import TargetError
@@ -36,7 +38,22 @@ def choose_subject(chosen: Sequence[str], ignored: list[str]) -> Subject | None:
         words = dict(zip(models, column_titles(models), strict=True))
         with st.container(width=340):
             model = choose_from_list("Model", models, "audited", words.__getitem__, models[0], ignored)
-    return Subject(model, entry.name, split)
+    return Subject(model, entry.name, split, _choose_selection(entry.name, split))
+
+
+def _choose_selection(collection: str, split: str) -> tuple[int, ...]:
+    """Draw a toggle if images of the split are selected on Browse; return their indices if it is on."""
+    selection = image_selection()
+    matches = map(NAME_PATTERN.fullmatch, selection.names) if selection is not None else ()
+    indices = (
+        int(match["index"]) for match in matches if match and (match["set"], match["split"]) == (collection, split)
+    )
+    count = len(open_split(collection, split))
+    rows = sorted(index for index in indices if index < count)
+    if selection is None or not rows:
+        return ()
+    text = escape_markdown(f"Only the {len(rows):,} images of {selection.title}")
+    return tuple(rows) if st.toggle(text, key="audit_selected", bind="query-params") else ()
 
 
 def _select(label: str, titles: dict[str, str], key: str, width: int, ignored: list[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from dashboard.shared import cache
-from dashboard.shared.datasets import data_sets, open_split
+from dashboard.shared.datasets import data_sets, image_name, open_split
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import weights_state
 from swin_core.audit.findings import audit
@@ -17,20 +17,38 @@ from swin_core.data.dataset import DataSet
 from swin_core.errors import SwinError
 from swin_core.evaluation.predictions import data_state
 from swin_core.runs.read_only import refuse_if_read_only
+from swin_core.system.cache import LRUCache
 from swin_core.zoo.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
 WAITING = "waiting"
 
+_subsets: LRUCache[DataSet] = LRUCache(4)
+
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and a split of a data set."""
+    """A model and a split of a data set, or some of its images."""
 
     model: str
     collection: str
     split: str
+    rows: tuple[int, ...] = ()
+    """Indices of the images in the split, where a selection is audited; empty for all of them."""
+
+    def images(self) -> DataSet:
+        """Open the images.
+
+        Raises:
+            DataError: they cannot be opened.
+        """
+        data = open_split(self.collection, self.split)
+        return _subsets.get((data, self.rows), lambda: data.subset(self.rows, data.split)) if self.rows else data
+
+    def image_name(self, index: int) -> str:
+        """Return the name of one of the images, such as `cifar100/test/1234`."""
+        return image_name(self.collection, self.split, self.rows[index] if self.rows else index)
 
     def open(self) -> tuple[Classifier, DataSet]:
         """Load the model and open the images.
@@ -38,7 +56,7 @@ class Subject:
         Raises:
             SwinError: one of them cannot be opened.
         """
-        return cache.classifier(self.model), open_split(self.collection, self.split)
+        return cache.classifier(self.model), self.images()
 
     def others(self) -> list[DataSet]:
         """Open the other splits of the data set.
@@ -116,8 +134,7 @@ def start(subject: Subject) -> AuditJob:
 
 
 def _key(subject: Subject) -> Hashable:
-    data = open_split(subject.collection, subject.split)
-    return subject, weights_state(subject.model), data_state(data)
+    return subject, weights_state(subject.model), data_state(subject.images())
 
 
 def _run_jobs() -> None:

@@ -3,7 +3,6 @@
 import streamlit as st
 
 from dashboard.audit.jobs import WAITING, AuditJob, Subject, start
-from dashboard.shared.datasets import open_split
 from dashboard.shared.theme import escape_markdown
 from swin_core.audit.results import Audit
 from swin_core.errors import SwinError
@@ -19,7 +18,7 @@ def show_start(subject: Subject, failed: AuditJob | None, kept: Audit | None) ->
         st.error(escape_markdown(error), icon=":material/error:")
     if kept is not None:
         return
-    count = len(open_split(subject.collection, subject.split))
+    count = len(subject.images())
     st.info(
         f"These {count:,} images were not audited with this model yet. An audit explains all of them, looks for what "
         "may decide a class, such as a watermark, a frame, a sticker at changing places or a colour cast, and tests "

@@ -39,4 +39,12 @@ def show_selection(data: BrowsedData, models: ModelChoice) -> None:
             icon=":material/compare:",
             query_params={SHOW_IMAGES_KEY: [data.name(row) for row in rows[:MAX_IMAGES].tolist()]},
         )
+        if models.first is not None:
+            subject = {"audit_data": data.collection.title, "audit_split": data.splits[0], "audited": models.first}
+            st.page_link(
+                "views/audit.py",
+                label="Audit them",
+                icon=":material/policy:",
+                query_params=subject | {"audit_selected": "true"},
+            )
         st.button("Clear", icon=":material/close:", on_click=forget_selection, key="map_clear")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from swin_core.audit import results
 from swin_core.audit.bench import Estimate
-from swin_core.audit.results import Audit, Tested
+from swin_core.audit.results import Audit
 from swin_core.figures.audit_groups import finding_images
 
 
-def finding(region: tuple[float, float, float, float], *names: str) -> Tested:
+def finding(region: tuple[float, float, float, float], *names: str) -> results.Tested:
     flip = Estimate(0.9, 0.8, 1.0)
-    return Tested("tulips", "place", region, False, 3.0, 50, flip, None, flip, images=2, of_images=3, names=names)
+    return results.Tested(
+        "tulips", "place", region, False, 3.0, 50, flip, None, flip, images=2, of_images=3, names=names
+    )
 
 
 def test_images_of_a_finding_are_those_that_it_names() -> None:

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.audit import cards, jobs, repair
 from dashboard.shared import datasets
+from dashboard.shared.image_selection import ImageSelection
 from swin_core.errors import RunError
 from swin_core.runs.listing import Run, SavedWeights
 from swin_core.runs.read_only import VARIABLE
@@ -108,6 +109,26 @@ def test_a_stopped_audit_offers_to_start_again(monkeypatch: pytest.MonkeyPatch) 
     assert [button.label for button in app.button if button.label == "Start"] == ["Start"]
     monkeypatch.setattr(jobs, "audit", audit)
     assert [header.value for header in ended(click(app, "Start")).main.header] == ["marked"]
+
+
+def test_a_selection_of_browse_is_audited_alone() -> None:
+    rows = [*range(2, 10), *range(12, 20), *range(22, 30), 999]
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
+    for name in ("model", "audited"):
+        app.query_params[name] = "corner.py"
+    app.query_params["audit_selected"] = "true"
+    names = frozenset(f"photos/all/{row}" for row in rows)
+    app.session_state["image_selection"] = ImageSelection("your selection on the map", names)
+    app = run(app.switch_page("views/audit.py"))
+    assert app.toggle(key="audit_selected").label == "Only the 24 images of your selection on the map"
+    assert "These 24 images were not audited" in app.info[0].value
+    app = ended(click(app, "Start"))
+    assert app.warning[0].value.startswith("1 finding in 24 images")
+    link = str(app.get("page_link")[-1].proto)
+    assert all(f"photos%2Fall%2F{row}" in link for row in range(22, 30))
+    # The audit of all images is another one.
+    app.toggle(key="audit_selected").set_value(False)
+    assert "These 30 images were not audited" in run(app).info[0].value
 
 
 def test_an_error_is_shown_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
