@@ -85,6 +85,7 @@ def finding_images(audit: Audit, finding: Tested, classifier: Classifier, datase
             outlined(Image.fromarray(view), region, finding.frame) for view, region in zip(views, regions, strict=False)
         ]
         return FindingImages(first, caption, list(zip(names, drawn, strict=True)))
+    caption += " Beside it images as they are, then the same with the shift undone."
     kept = views[: THUMBNAILS // 2]
     undone = shift_views(kept, finding.statistic, finding.by, -1)
     pairs = [(name, view) for name, view in zip(names, kept, strict=False)]
