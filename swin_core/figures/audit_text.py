@@ -152,13 +152,13 @@ def duplicates_summary(audit: Audit) -> str:
         return f"No duplicates in the split {audit.split}{where}."
     exact = sum(group.exact for group in groups)
     text = (
-        f"{sum(len(group.images) for group in groups):,} images of the split {audit.split}{where} are copies of one "
-        f"another, in {len(groups):,} groups: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
+        f"{sum(len(group.images) for group in groups):,} images of the split {audit.split}{where} are copies of "
+        f"others. Groups of copies: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
     )
     across = sum(group.across_splits for group in groups)
     labels = sum(group.across_classes for group in groups)
-    text += f" {across:,} of the groups lie in several splits, so the accuracy is too high." if across else ""
-    return text + (f" {labels:,} have several labels." if labels else "")
+    text += f" In several splits, so that the accuracy is too high: {across:,}." if across else ""
+    return text + (f" With several labels: {labels:,}." if labels else "")
 
 
 def duplicates_line(group: Duplicates) -> str:

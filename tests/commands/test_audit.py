@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,34 @@ def test_the_finding_is_told_written_and_drawn(model: str, tmp_path: Path, capsy
     assert text.count("<img ") == 1 + 8  # the mean map, and eight of the images
     assert "marked/00.png" in text
     assert not re.search(r"<script|https?://", text)
+
+
+def test_copies_and_a_repair_are_told_written_and_drawn(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = tmp_path / "after.py"
+    after.write_text(Path(model).read_text().replace("corner_model()", "corner_model(looks=False)"))
+    folder = tmp_path / "images"
+    for seed, split in enumerate(("train", "val")):
+        write_images(folder / split, 8, seed=seed)
+    shutil.copy(folder / "train" / "blue" / "03.png", folder / "val" / "green" / "copy.png")
+    page, values = tmp_path / "report.html", tmp_path / "found.json"
+    arguments = [model, "--data", str(folder), "--split", "val", "--after", str(after)]
+    assert main([*arguments, "--out", str(page), "--json", str(values)]) == 0
+    told = capsys.readouterr().out
+    assert "2 images of the split val and in train are copies of others. Groups of copies: 1 of the same" in told
+    assert "In several splits, so that the accuracy is too high: 1. With several labels: 1." in told
+    assert "  same pixels, several labels: val: green/copy.png, train: blue/03.png" in told
+    assert "   blue, with it: <0.1\N{NO-BREAK SPACE}% before, 100\N{NO-BREAK SPACE}% after (8 images)" in told
+    found = json.loads(values.read_text())
+    assert [len(group["images"]) for group in found["duplicates"]] == [2]
+    (repair,) = found["repairs"]
+    assert repair["worst"] == [0, 0]
+    assert {"class_name": "blue", "present": True, "images": 8, "before": 0.0, "after": 1.0} in repair["groups"]
+    text = page.read_text()
+    assert "right before" in text
+    assert "Retrained as after" in text or "Retrained as corner" in text
+    assert "green/copy.png, train: blue/03.png" in text
 
 
 def test_nothing_found_is_said_with_what_was_tested(
