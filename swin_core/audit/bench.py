@@ -93,8 +93,8 @@ def flips(
     """
     becomes = []
     for part in _parts(bench, len(donors)):
-        pair = donors[part], recipients[part]
-        changed = intervention.insert(*(bench.views(rows) for rows in pair), *pair, control)
+        given, views = bench.views(donors[part]), bench.views(recipients[part])
+        changed = intervention.insert(given, views, donors[part], recipients[part], control)
         becomes.append(bench.probabilities(changed).argmax(1) == group)
     return np.concatenate(becomes)
 

@@ -80,7 +80,8 @@ def finding_images(audit: Audit, finding: Tested, classifier: Classifier, datase
         caption = "Mean map of the class over the mean of these images."
     if not finding.statistic:
         caption += f" The region has {finding.relevance:.1f} times an even share."
-        regions = [_window(corner) for corner in finding.corners] or [finding.region] * len(views)
+        windows: list[Region | None] = [_window(corner) for corner in finding.corners]
+        regions = windows or [finding.region] * len(views)
         drawn = [
             outlined(Image.fromarray(view), region, finding.frame) for view, region in zip(views, regions, strict=False)
         ]

@@ -27,6 +27,8 @@ from swin_core.images.statistics import BORDER, STATISTICS, shifted
 from swin_core.training.data import TrainingData
 from swin_core.training.random_draws import Draws
 
+_RGB_ONLY = "contents and statistics can be trained away in RGB images only; keep the regions."
+
 PASTED = 0.8
 """Share of the images of other classes that get the content of a class. Not all images of the class need have it."""
 
@@ -141,7 +143,7 @@ class Without:
             raise ConfigError(f"{file[:200]!r} has no findings, so there is nothing to train without; leave it out.")
         is_rgb = data.channels == 3 and data.train.first().dtype == torch.uint8
         if not is_rgb and not all(isinstance(finding, _Region) for finding in findings):
-            raise ConfigError("contents and statistics can be trained away in RGB images only; keep the regions.")
+            raise ConfigError(_RGB_ONLY)
         return cls(findings)
 
     def apply(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
@@ -168,6 +170,8 @@ def _read(finding: dict[str, Any], classes: Sequence[str]) -> _Region | _Content
     (label,) = match_classes([str(finding["class"])], classes)
     if label is None:
         raise ConfigError(f"a finding is of the class {finding['class']!r}, which the data lack; train on its classes.")
+    if finding["kind"] == "content" and not finding["patches"]:  # of arrays of other channels
+        raise ConfigError(_RGB_ONLY)
     if finding["kind"] == "content":
         patches = torch.stack([_decode(uri) for uri in finding["patches"]])
         return _Content(label, patches, float(finding["patch_size"]))

@@ -127,6 +127,8 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, data: TrainingData) -> N
         file.write_text(text)
         with pytest.raises(ConfigError, match="is no findings file of an audit"):
             Without.read(str(file), data)
+    with pytest.raises(ConfigError, match="contents and statistics can be trained away in RGB images only"):
+        read(tmp_path, data, CONTENT | {"patches": []})
     with pytest.raises(ConfigError, match="has no findings, so there is nothing to train without; leave it out"):
         read(tmp_path, data)
     with pytest.raises(ConfigError, match="a finding is of the class 'rose', which the data lack"):
