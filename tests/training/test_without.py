@@ -18,6 +18,7 @@ from swin_core.images.statistics import shifted
 from swin_core.training import TrainConfig
 from swin_core.training.data import TrainingData
 from swin_core.training.random_draws import Draws, split_batch
+from swin_core.training.trainer import Trainer, new_model
 from swin_core.training.without import PASTED, Without
 
 SIDE, COUNT = 32, 40
@@ -117,6 +118,19 @@ def test_parts_of_a_batch_are_changed_as_the_whole(tmp_path: Path, data: Trainin
     whole = without.apply(images, labels, Draws((0,), COUNT))
     parts = [without.apply(images[rows], labels[rows], Draws((0,), COUNT, rows)) for rows in split_batch(COUNT, 3)]
     assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+
+
+def test_a_run_takes_its_findings_out_before_the_augmentation(tmp_path: Path, data: TrainingData) -> None:
+    without = read(tmp_path, data, PLACE)
+    settings: dict[str, Any] = {"data": "photos", "variant": "swin_nano", "image_size": SIDE, "precision": "float32"}
+    plain, repaired = (
+        Trainer(config, data, new_model(config, data))._objective
+        for config in (TrainConfig(**settings), TrainConfig(**settings, without=str(tmp_path / "findings.json")))
+    )
+    images, labels, draws = *(part[:8] for part in batch()), Draws((0,), 8)
+    expected = plain.loss(without.apply(images, labels, draws), labels, draws)
+    assert torch.equal(repaired.loss(images, labels, Draws((0,), 8)), expected)
+    assert not torch.equal(plain.loss(images, labels, Draws((0,), 8)), expected)
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path, data: TrainingData) -> None:
