@@ -28,6 +28,7 @@ from swin_core.evaluation.calibration import (
     Calibration,
     GroupConfidence,
     Measured,
+    by_group,
     calibration,
     confidence_groups,
     expected_calibration_error,
@@ -54,10 +55,11 @@ def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredi
     counted = predictions.counted
     confidence, right = predictions.confidence[counted], predictions.right[counted]
     title = escape_markdown(models.titles[0])
+    (whole,) = by_group(confidence, right, np.zeros(len(right), np.int64), ["all"])
     error = _errors.get((confidence.tobytes(), right.tobytes()), lambda: expected_calibration_error(confidence, right))
     st.markdown(
         f"**{title}** is **{100 * confidence.mean():.1f} %** sure on average and right in "
-        f"**{100 * right.mean():.1f} %**. {_verdict(float(confidence.mean() - right.mean()))} Its calibration "
+        f"**{100 * right.mean():.1f} %**. {_verdict(whole.gap)} Its calibration "
         f"error is **{100 * error.value:.1f} %** (95 % interval {100 * error.low:.1f} to "
         f"{100 * error.high:.1f} %; lower is better)."
     )
@@ -85,10 +87,11 @@ def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredi
     _show_corruptions(data, models, findings)
 
 
-def _verdict(gap: float) -> str:
-    if abs(gap) < 0.01:
-        return "On average that fits."
-    return f"It is {'too sure of itself' if gap > 0 else 'not sure enough'}."
+def _verdict(gap: Measured) -> str:
+    """Say what the mean of confidence minus accuracy means."""
+    if gap.low <= 0 <= gap.high:
+        return "That fits, as far as so many images can tell."
+    return f"It is {'too sure of itself' if gap.value > 0 else 'not sure enough'}."
 
 
 def _reliability_figure(bins: Sequence[Bin]) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def _reliability_figure(bins: Sequence[Bin]) -> dict[str, Any]:
             "xaxis": axis | {"title": {"text": "confidence"}},
             "yaxis": axis | {"title": {"text": "right"}},
             "height": 340,
-            "margin": {"l": 0, "r": 10, "t": 10, "b": 0},
+            "margin": {"l": 0, "r": 30, "t": 10, "b": 0},
             "showlegend": False,
         },
     }

@@ -8,13 +8,13 @@ import streamlit as st
 
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
-from dashboard.shared.datasets import data_image, data_sets, image_name, open_split
+from dashboard.shared.datasets import DataSetEntry, data_image, data_sets, image_name, open_split
 from dashboard.shared.feature_jobs import FeatureRequest, ready_features, show_job
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.mean_map import trained_rows
 from dashboard.shared.model_names import MAX_IMAGES, column_titles, weights_state
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.url_state import choose_from_list
+from dashboard.shared.url_state import choose_from_list, unknown_values
 from swin_core.data.catalog import Catalog
 from swin_core.errors import SwinError
 from swin_core.evaluation.features import image_features, nearest
@@ -101,6 +101,18 @@ def show_neighbours(found: Sequence[Neighbour], model: str, key: str) -> None:
     )
 
 
+def unknown_data_set() -> list[str]:
+    """Return a warning if the URL names a data set for the nearest images that there is not."""
+    words = _choices()[1]
+    return unknown_values("near", [*words.values(), *words]) if "near" in st.query_params else []
+
+
+def _choices() -> tuple[dict[str, tuple[DataSetEntry, str]], dict[str, str]]:
+    """Return the splits of all data sets, and what is offered in words."""
+    entries = {f"{entry.name}/{split}": (entry, split) for entry in data_sets() for split in entry.splits}
+    return entries, {NONE: NONE} | {key: f"{entry.title}, {split}" for key, (entry, split) in entries.items()}
+
+
 @st.fragment
 def show_nearest(image: InputImage, models: Sequence[str]) -> None:
     """Draw the section of the nearest images: a choice of model and data set, and the images, or how to get them.
@@ -110,8 +122,7 @@ def show_nearest(image: InputImage, models: Sequence[str]) -> None:
         models: the models that explain it.
     """
     st.header("Nearest images", help="Images of a data set with the most similar features, as the model sees them.")
-    entries = {f"{entry.name}/{split}": (entry, split) for entry in data_sets() for split in entry.splits}
-    words = {NONE: NONE} | {key: f"{entry.title}, {split}" for key, (entry, split) in entries.items()}
+    entries, words = _choices()
     titles = dict(zip(models, column_titles(models), strict=True))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):

@@ -36,7 +36,7 @@ from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
 from dashboard.shared.formatting import size
 from dashboard.shared.look import HeldLook, current_look, held_look
 from dashboard.shared.model_cards import choose_models, known_labels
-from dashboard.shared.nearest_images import show_nearest
+from dashboard.shared.nearest_images import show_nearest, unknown_data_set
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
 from dashboard.shared.share_link import show_link
@@ -60,7 +60,7 @@ def main() -> None:
         ask_class(st.session_state.before, asked)  # before the controls are drawn
     ignored = unknown_samples() + surplus_models()
     look, ignored_look = current_look()
-    ignored += ignored_look + invalid_brush() + unknown_values("rows", list(ROWS.values()))
+    ignored += ignored_look + unknown_data_set() + invalid_brush() + unknown_values("rows", list(ROWS.values()))
     ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
     actions = show_heading("compare")
     with actions:

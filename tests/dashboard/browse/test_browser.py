@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from swin_core.data.cifar100 import cifar100, find_layout
@@ -305,14 +306,74 @@ def test_class_and_file_names_are_text(visit: Open) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
+def rest_on_a_point(page: Page) -> tuple[float, float]:
+    """Move over the map until the pointer rests on a point; return its place once its image is shown."""
+    box = page.locator("#frame").bounding_box()
+    assert box is not None
+    for step in range(1, 40):
+        place = box["x"] + box["width"] * step / 40, box["y"] + box["height"] / 2
+        page.mouse.move(*place)
+        with suppress(TimeoutError):
+            page.locator("#tip:not([hidden])").wait_for(timeout=3000)
+            return place
+    raise AssertionError("no point was found")
+
+
+def test_the_map_shows_selects_and_opens(visit: Open) -> None:
+    page = visit(f"?model={KNOWING}&view=Map")
+    page.get_by_role("button", name="Make the map").click()
+    visible(page.locator(f'#map[data-drawn="{COUNT}"]'))
+    visible(page.get_by_text("Most confident mistakes"))  # the predictions are there, and with them all colours
+    at_rest(page)
+    assert page.locator("#legend li").count() == 7  # six classes, and the others
+    frame = page.locator("#frame")
+    frame.evaluate("element => element.scrollIntoView({ block: 'center' })")
+
+    place = rest_on_a_point(page)
+    assert page.locator("#tip img").get_attribute("src").startswith("data:image/")  # type: ignore[union-attr]
+    assert page.locator("#tip p").nth(1).text_content().startswith(("✓ right", "✗ wrong"))  # type: ignore[union-attr]
+
+    box = frame.bounding_box()
+    assert box is not None
+    left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top + 5)):
+        page.mouse.move(*corner, steps=3)
+    page.mouse.up()
+    visible(page.get_by_text(f"{COUNT} images selected"))
+    page.get_by_role("button", name="Box").click()
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move((left + right) / 2, bottom, steps=3)
+    page.mouse.up()
+    expect(page.get_by_text(f"{COUNT} images selected")).to_have_count(0)
+    count = int((page.get_by_text("images selected").text_content() or "").split()[0])
+    assert 0 < count < COUNT
+
+    at_rest(page)
+    frame.evaluate("element => element.scrollIntoView({ block: 'center' })")
+    page.mouse.click(*place)
+    dialog = page.get_by_role("dialog")
+    visible(dialog.get_by_text("Nearest images"))
+    expect(dialog.locator("[class*=st-key-nearest_] img")).to_have_count(8)
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    page.get_by_role("button", name="Show them").click()
+    visible(page.get_by_text(f"Only the {count} images of your selection on the map"))
+
+
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])
-@pytest.mark.parametrize("view", ["Images", "Confusion", "Classes"])
+@pytest.mark.parametrize("view", ["Images", "Map", "Confusion", "Classes", "Confidence"])
 def test_no_tab_scrolls_sideways(visit: Open, size: tuple[int, int], scheme: str, view: str) -> None:
     page = visit(f"?model={KNOWING}&view={view}", size, scheme)
-    visible(page.get_by_role("tab", name=view))
-    visible(
-        {"Images": tiles(page).first, "Confusion": page.locator(".js-plotly-plot").first}.get(
-            view, page.get_by_test_id("stDataFrame").first
-        )
-    )
+    visible(page.get_by_role("tab", name=view, exact=True))
+    shown = {
+        "Images": tiles(page).first,
+        "Map": page.locator("#frame").or_(page.get_by_role("button", name="Make the map")),
+        "Confusion": page.locator(".js-plotly-plot").first,
+        "Classes": page.get_by_test_id("stDataFrame").first,
+        "Confidence": page.get_by_test_id("stDataFrame").first,
+    }
+    visible(shown[view])
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
