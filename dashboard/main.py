@@ -62,6 +62,7 @@ pages = [
         icon=f":material/{texts.icon}:",
         default=name == next(iter(PAGES)),
         help=texts.sentence,
+        visibility="hidden" if texts.hidden else "visible",
     )
     for name, texts in PAGES.items()
 ]
@@ -73,7 +74,7 @@ if st.session_state.get("visited") != page.url_path:
     set_notice(IGNORED, "")
     forget_written_lists()
 with st.container(horizontal=True, key="tabs", gap=None):
-    for each in pages:
+    for each in (each for each in pages if each.visibility == "visible"):
         st.page_link(each, width="content")
 keep_history()
 if is_read_only():

@@ -23,7 +23,7 @@ def show_exports(
     """Draw a menu with a download button for each kind of file.
 
     Args:
-        kinds: titles of the buttons by kind, a key of `KINDS`.
+        kinds: titles of the buttons by kind: the end of the file's name, whose suffix is a key of `KINDS`.
         encode: returns the bytes of a kind; called when its button is clicked.
         name: the file's name without its suffix.
         left_out: kinds that cannot be saved, and why: Streamlit cannot show why a download failed.
@@ -37,7 +37,7 @@ def show_exports(
                 title,
                 partial(encode, kind),
                 file_name=f"{name}.{kind}",
-                mime=KINDS[kind],
+                mime=KINDS[kind.rpartition(".")[2]],
                 on_click="ignore",
                 width="stretch",
                 key=f"export_{kind}",

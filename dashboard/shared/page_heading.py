@@ -19,6 +19,8 @@ class PageTexts:
     heading: str
     sentence: str
     """What to do on the page; also the tooltip of its link."""
+    hidden: bool = False
+    """Whether only other pages link to it, and not the navigation."""
 
 
 PAGES = {
@@ -57,6 +59,13 @@ PAGES = {
         "deployed_code",
         "Models",
         "Add a model from a weights file: check what was recognised, name its classes, and open it on Compare.",
+    ),
+    "quiz": PageTexts(
+        "Quiz",
+        "quiz",
+        "Where does it look?",
+        "Place the circle where you think the model finds most evidence for the class, then compare with its heat map.",
+        hidden=True,
     ),
 }
 """The pages in the order of the navigation, by the name of their file in `views`; the first one opens at the root."""

@@ -76,6 +76,7 @@ def main() -> None:
         method = choose_method()
     with boxes.more:
         trusted = choose_trust()
+        st.page_link("views/quiz.py", label="Quiz: where does it look?", icon=":material/quiz:")
         st.caption(f"Memory: {size(cached_bytes())} of caches, limit {size(MOST_BYTES)}")
     settle(ignored)
     ignored_box = st.container()
