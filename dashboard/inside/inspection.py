@@ -23,7 +23,7 @@ from swin_core.system.cache import LRUCache
 
 # The results of a forward pass of a large model take some 20 MB, and so does the attention of one of its blocks; those
 # of large images take more.
-_MOST_BYTES = 128 * 2**20
+_MOST_BYTES = 64 * 2**20
 _internals: LRUCache[Internals] = LRUCache(6, _MOST_BYTES)
 _attentions: LRUCache[BlockAttention] = LRUCache(8, _MOST_BYTES)
 _relevances: LRUCache[StageRelevance] = LRUCache(32, _MOST_BYTES)

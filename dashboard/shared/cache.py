@@ -98,7 +98,7 @@ class _Failure:
 _classifiers: LRUCache[swin_core.Classifier] = LRUCache(6)
 _failures: LRUCache[_Failure] = LRUCache(64)
 _images: LRUCache[InputImage] = LRUCache(16, 256 * 2**20)
-_explanations: LRUCache[Explanation | _Failure] = LRUCache(128, 256 * 2**20)
+_explanations: LRUCache[Explanation | _Failure] = LRUCache(128, 128 * 2**20)
 _stages: LRUCache[tuple[str, ...]] = LRUCache(64)
 
 

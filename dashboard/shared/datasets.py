@@ -43,7 +43,7 @@ It excludes `..`, absolute paths, control characters, and surrogates, which no U
 """
 
 # The train split of CIFAR-100 takes 125 MB, its test split 25 MB, splits of files nearly nothing.
-_splits: LRUCache[DataSet] = LRUCache(4)
+_splits: LRUCache[DataSet] = LRUCache(4, 200 * 2**20)
 # The data sets in each offered folder.
 _listings: LRUCache[list[Path]] = LRUCache(16)
 _LISTED_SECONDS = 5.0

@@ -168,11 +168,14 @@ SEG_EIGEN_CAM = Method(
 
 def _kpca_cam(activations: Tensor, _: Tensor) -> Tensor:
     """Karmani et al. 2024: EigenCAM with kernel PCA; the largest magnitude is positive."""
-    # Imported here because pytorch_grad_cam loads pyplot and scikit-learn.
-    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_kernel
+    from sklearn.decomposition import KernelPCA  # takes a second to load
 
-    maps = get_2d_projection_kernel(activations.float().cpu().numpy())
-    return peak_up(torch.from_numpy(np.nan_to_num(maps)).to(activations.device))
+    maps = []
+    for image in activations.float().cpu().numpy():
+        cells = image.reshape(len(image), -1).T
+        components = KernelPCA(1, kernel="sigmoid").fit_transform(cells - cells.mean(0))
+        maps.append(np.nan_to_num(components.reshape(image.shape[1:])))
+    return peak_up(torch.from_numpy(np.stack(maps).astype(np.float32)).to(activations.device))
 
 
 KPCA_CAM = Method(

@@ -1,14 +1,12 @@
-"""Score-CAM, Ablation-CAM, ShapleyCAM, Finer-CAM and SESS, for any layout of the layer's output.
-
-The first three compute their channel weights here. Finer-CAM takes its score and SESS its crops from pytorch-grad-cam,
-which is imported in the functions because it loads pyplot and scikit-learn.
-"""
+"""Score-CAM, Ablation-CAM, ShapleyCAM, Finer-CAM and SESS as in pytorch-grad-cam, for any layout of the output."""
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -36,6 +34,9 @@ _CLOSEST = 3
 """Contrast classes of Finer-CAM, as in pytorch-grad-cam."""
 _SCALES = 6
 """Scales of SESS: 31 crops of a square image; pytorch-grad-cam's twelve scales would need 122."""
+
+_CROPS_AT_ONCE = 8
+"""Crops of SESS in one forward pass."""
 
 _second_order = threading.Lock()
 """Held while the attention kernels are chosen, which is a setting of the whole process."""
@@ -205,10 +206,14 @@ class _FinerTarget(Target):
         return torch.stack([score(row) for score, row in zip(self.scores, logits, strict=True)])
 
 
+def _finer_score(index: int, others: list[int], logits: Tensor) -> Tensor:
+    """Return the mean lead of a class over others in the logits `(classes,)`, weighted by their probabilities."""
+    weights = logits.softmax(0)[others]
+    return (weights * (logits[index] - logits[others])).sum() / (weights.sum() + 1e-9)
+
+
 def _finer_target(target: Target, logits: Tensor) -> Target:
     """Contrast a target with its contrast class or else with the classes of the most similar logits."""
-    from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
-
     if logits.shape[1] < 2:
         raise TargetError("Finer-CAM compares classes and the model has a single one; choose another method.")
     scores = []
@@ -217,7 +222,7 @@ def _finer_target(target: Target, logits: Tensor) -> Target:
         distance[index] = float("inf")
         closest = distance.argsort()[: min(_CLOSEST, len(distance) - 1)].tolist()
         others = closest if target.against is None else [int(target.against[image])]
-        scores.append(FinerWeightedTarget(index, others, 1))
+        scores.append(partial(_finer_score, index, others))
     return _FinerTarget(target.classes, target.against, tuple(scores))
 
 
@@ -247,26 +252,70 @@ FINER_CAM = Method(
 
 
 def _sess(query: _Query) -> Tensor:
-    """Tursun et al. 2022, `(B, H, W)`: Grad-CAM of crops at several scales, combined; values are relative."""
-    from pytorch_grad_cam import SESS as PeerSess
+    """Tursun et al. 2022, eq. 2 to 4, `(B, H, W)`: Grad-CAM of crops at several scales; values are relative.
 
-    def score_of(number: int) -> Callable[[Tensor], Tensor]:
-        """The target as pytorch-grad-cam expects it: from logits `(..., classes)` to scores `(...)`."""
-        return lambda logits: query.scores(number, logits.reshape(-1, logits.shape[-1])).view(logits.shape[:-1])
+    Each crop's map is scaled to 0 to 1 and multiplied by the crop's score, a probability. A pixel has the mean of the
+    maps that are above 0 there.
+    """
+    maps = []
+    for number, image in enumerate(query.x):
+        crops, places = _crops(image)
+        scores, cams = [], []
+        for batch in crops.split(_CROPS_AT_ONCE):
+            rows = torch.full((len(batch),), number, device=image.device)
+            with forward_to_layers(query.model, batch, [query.layer]) as activations:
+                output, logits = activations.outputs[query.layer], activations.logits
+                (gradient,) = torch.autograd.grad(query.target.take(rows).score(logits).sum(), output)
+            probabilities = logits.detach().float().softmax(1)
+            scores.append(query.scores(number, probabilities).relu())
+            cam = mean_gradient(query.arrange(output.detach()).float(), query.arrange(gradient).float()).relu()
+            size = (batch.shape[2], batch.shape[3])
+            cams.append(_stretched(F.interpolate(_stretched(cam)[:, None], size, mode="bilinear")[:, 0]))
+        weights = torch.cat(scores)
+        weights = weights / weights.max() if weights.max() > 0 else torch.ones_like(weights)
+        maps.append(_fused((torch.cat(cams) * weights[:, None, None]).cpu().numpy(), places, image.shape[1:]))
+    return torch.from_numpy(np.stack(maps)).to(query.x.device)
 
-    # In float32, since NumPy has no bfloat16.
-    cam = PeerSess(query.model, [query.module], lambda output: query.arrange(output).float(), num_scales=_SCALES)
-    cam.base_cam.compute_input_gradient = True  # the parameters are frozen
-    try:
-        # A later in-place operation must not change the captured output.
-        with torch.enable_grad(), watch_outputs({query.layer: query.module}, lambda _name, output: output.clone()):
-            maps = [cam.forward_single_image(image, score_of(n)) for n, image in enumerate(query.x.split(1))]
-        return torch.from_numpy(np.asarray(maps, np.float32)).to(query.x.device)
-    finally:
-        # Its own release() fails if a captured tensor is a view.
-        cam.base_cam.activations_and_grads.activations = []
-        cam.base_cam.activations_and_grads.gradients = []
-        cam.base_cam.activations_and_grads.release()
+
+def _crops(image: Tensor) -> tuple[Tensor, list[tuple[int, int, int, int]]]:
+    """Return crops `(N, C, H, W)` that tile an image `(C, H, W)` at `_SCALES` scales.
+
+    The places are left, top, height and width of the enlarged image. Crops at the far edges are shifted into it.
+    """
+    height, width = image.shape[1:]
+    side = min(height, width)
+    crops, places = [], []
+    for scale in range(_SCALES):
+        shorter = side + scale * round(side * 2 / 7)
+        size = (shorter * height // side, shorter * width // side)
+        enlarged = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0].to(image)
+        for top, left in product(_starts(size[0], height), _starts(size[1], width)):
+            crops.append(enlarged[:, top : top + height, left : left + width])
+            places.append((left, top, *size))
+    return torch.stack(crops), places
+
+
+def _starts(length: int, step: int) -> list[int]:
+    """Return where the crops of a line start; the last one ends at its end."""
+    return [*range(0, length - step, step), length - step]
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Return maps `(N, h, w)`, each scaled to 0 to 1."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / (1e-7 + maps.amax((1, 2), keepdim=True))
+
+
+def _fused(cams: np.ndarray, places: Sequence[tuple[int, int, int, int]], size: Sequence[int]) -> np.ndarray:
+    """Return the mean of the maps `(N, H, W)` of crops at their places, over those above 0, blurred; `(H, W)`."""
+    total, counts = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for cam, (left, top, height, width) in zip(cams, places, strict=True):
+        placed = np.zeros((height, width), np.float32)
+        placed[top : top + cam.shape[0], left : left + cam.shape[1]] = cam
+        resized = cv2.resize(placed, (size[1], size[0]))
+        total += resized
+        counts += resized > 0
+    return np.asarray(cv2.GaussianBlur(total / counts.clip(1), (11, 11), 5.0))
 
 
 SESS = Method(

@@ -37,7 +37,6 @@ PACKAGES = (
     "torch",
     "torchvision",
     "timm",
-    "grad-cam",
     "opencv-python-headless",
     "numpy",
     "pillow",

@@ -46,6 +46,21 @@ def test_methods_equal_pytorch_grad_cam(resnet: nn.Module, x: Tensor, method: st
     np.testing.assert_allclose(ours, np.maximum(theirs[0], 0), rtol=1e-3, atol=1e-5 * np.abs(theirs).max())
 
 
+def test_sess_equals_pytorch_grad_cam(resnet: nn.Module, x: Tensor) -> None:
+    x = x[:1]
+    target = int(resnet(x).argmax())
+    peer = pytorch_grad_cam.SESS(resnet, [resnet.layer1], num_scales=6)
+    theirs = peer.forward_single_image(x, ClassifierOutputTarget(target))
+    resnet.zero_grad()
+    ours = run_method(resnet, x, image_targets([target]), METHODS["sess"], ["layer1"]).maps[0][0][0].numpy()
+    assert theirs.max() > 0
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.max())
+    # Its crops are squares; ours have the image's shape, for which the layer's layout is known.
+    wide = run_method(resnet, x[:, :, :48], image_targets([target]), METHODS["sess"], ["layer1"]).maps[0][0][0]
+    assert wide.shape == (48, 64)
+    assert wide.max() > 0
+
+
 class Zeros(pytorch_grad_cam.AblationLayer):
     """Ablation to 0, as in the paper, for channels first."""
 
