@@ -55,12 +55,10 @@ def lack(model: Classifier, method: str) -> str:
 def lacks(models: Sequence[str], method: str) -> dict[str, str]:
     """Return what each loaded model lacks for a method, by the model's title; models that lack nothing are left out."""
     loaded = [name for name in models if loaded_classifier(name) is not None]
-    found = {}
-    for title, name in zip(column_titles(loaded), loaded, strict=True):
-        model = loaded_classifier(name)
-        if model is not None and (text := lack(model, method)):
-            found[title] = text
-    return found
+    texts = [lack(model, method) for model in map(loaded_classifier, loaded) if model is not None]
+    if not any(texts):
+        return {}
+    return {title: text for title, text in zip(column_titles(loaded), texts, strict=True) if text}
 
 
 def show_method_menu(models: Sequence[str]) -> None:

@@ -153,6 +153,6 @@ def _take_guess() -> None:
     kept = guesses()
     if not isinstance(sent, Mapping) or sent.get("round") != len(kept):  # also a second click on the button
         return
-    place = [sent.get("x"), sent.get("y")]
-    if all(isinstance(each, int | float) and 0 <= each <= 1 for each in place):
-        kept.append((float(place[0]), float(place[1])))
+    x, y = sent.get("x"), sent.get("y")
+    if isinstance(x, int | float) and isinstance(y, int | float) and 0 <= min(x, y) <= max(x, y) <= 1:
+        kept.append((float(x), float(y)))

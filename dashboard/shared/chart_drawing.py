@@ -56,7 +56,7 @@ def draw_chart(figure: go.Figure, axes: Axes) -> None:
 def _make_room(axes: Axes) -> None:
     """Leave room in the place of the axes for what stands beside them: labels, and a legend above."""
     box = axes.get_position()
-    width, height = axes.figure.get_size_inches()
+    width, height = axes.bbox.width / axes.figure.dpi / box.width, axes.bbox.height / axes.figure.dpi / box.height
     left, below, right, above = LABELS / width, LABELS / height, 0.1 / width, 0.25 / height
     axes.set_position((box.x0 + left, box.y0 + below, box.width - left - right, box.height - below - above))
 

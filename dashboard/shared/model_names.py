@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 
 from swin_core import runs
@@ -45,8 +46,14 @@ _resolved: ContextVar[dict[str, WeightsState] | None] = ContextVar("resolved", d
 
 def sample_images() -> dict[str, Path]:
     """Return the files of the bundled sample images by name."""
-    files = sorted((ASSETS / "samples").glob("*"))
-    return {file.stem: file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")}
+    folder = ASSETS / "samples"
+    return dict(_listed_samples(folder, folder.stat().st_mtime_ns)) if folder.is_dir() else {}
+
+
+@lru_cache(maxsize=2)
+def _listed_samples(folder: Path, _changed: int) -> tuple[tuple[str, Path], ...]:
+    files = sorted(folder.glob("*"))
+    return tuple((file.stem, file) for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
 
 
 def sample_label(name: str) -> str:

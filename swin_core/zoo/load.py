@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ def split_architecture(name: str) -> tuple[str, str]:
 
 def available() -> dict[str, str]:
     """Return the bundled models, largest first, with one line about each."""
-    return {file.stem: _description(file) for file in _bundled()}
+    if not ASSETS.is_dir():
+        return {}
+    return dict(_listed(ASSETS, ASSETS.stat().st_mtime_ns))  # pages ask a hundred times in one run
 
 
 def describe(name: str | os.PathLike[str], runs_root: str | Path | None = None) -> str:
@@ -209,6 +212,11 @@ def _bundled() -> list[Path]:
 def bundled_metadata(name: str) -> dict[str, Any]:
     """Return the metadata of a bundled model, such as its `labels`; loads no weights."""
     return _cached_metadata(ASSETS / f"{name}.safetensors")
+
+
+@lru_cache(maxsize=4)
+def _listed(folder: Path, _changed: int) -> tuple[tuple[str, str], ...]:
+    return tuple((file.stem, _description(file)) for file in _bundled())
 
 
 def _description(file: Path) -> str:

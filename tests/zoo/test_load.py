@@ -26,6 +26,7 @@ from swin_core.errors import ConfigError, ModelError, SwinError
 from swin_core.models.windows import relative_position_index
 from swin_core.zoo import classifier as classifier_module
 from swin_core.zoo import load as zoo
+from tests.fixtures.pages import save_model
 from tests.fixtures.reference import randomise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -379,3 +380,16 @@ def test_predictions_that_are_not_finite_are_refused() -> None:
     for method in ("gradcam", "patchrelevance", "occlusion"):
         with pytest.raises(ModelError, match=refused):
             swin_core.explain(classifier, image, method=method)
+
+
+def test_a_model_that_is_added_to_or_removed_from_the_bundled_ones_is_listed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo, "ASSETS", tmp_path)
+    assert list(swin_core.available()) == []
+    save_model(tmp_path, "first", ("a", "b"), 1)
+    assert list(swin_core.available()) == ["first"]
+    swin_core.available().clear()  # a caller's own
+    assert swin_core.available() == {"first": "random"}
+    (tmp_path / "first.safetensors").unlink()
+    assert list(swin_core.available()) == []
