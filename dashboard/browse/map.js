@@ -119,7 +119,7 @@ class ImageMap {
     this.pointers = new Map();
     this.hovered = -1;
     this.setTool(matchMedia("(pointer: coarse)").matches ? "move" : "lasso");
-    for (const button of root.querySelectorAll("[data-tool]")) button.onclick = () => this.setTool(button.dataset.tool);
+    for (const button of root.querySelectorAll("button[data-tool]")) button.onclick = () => this.setTool(button.dataset.tool);
     root.querySelector("#whole").onclick = () => this.look(this.home);
     this.frame.onpointerdown = (event) => this.press(event);
     this.frame.onpointermove = (event) => this.move(event);
@@ -142,7 +142,7 @@ class ImageMap {
   setTool(tool) {
     this.tool = tool;
     this.frame.dataset.tool = tool;
-    for (const button of this.root.querySelectorAll("[data-tool]")) {
+    for (const button of this.root.querySelectorAll("button[data-tool]")) {
       button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
     }
     this.touch();

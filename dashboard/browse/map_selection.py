@@ -40,7 +40,8 @@ def show_selection(data: BrowsedData, models: ModelChoice) -> None:
             query_params={SHOW_IMAGES_KEY: [data.name(row) for row in rows[:MAX_IMAGES].tolist()]},
         )
         if models.first is not None:
-            subject = {"audit_data": data.collection.title, "audit_split": data.splits[0], "audited": models.first}
+            split = data.splits[int(np.bincount(data.catalog.part[rows]).argmax())]  # an audit is of one split
+            subject = {"audit_data": data.collection.title, "audit_split": split, "audited": models.first}
             st.page_link(
                 "views/audit.py",
                 label="Audit them",

@@ -30,7 +30,7 @@ from swin_core.system.cache import LRUCache
 KEY = "image_map"
 GROUPS = 40
 """Groups of neighbours in the table at most."""
-LEAST_GROUP = 20
+LEAST_GROUP = 8
 """Images of a group on average, at least."""
 _FADED = 255
 
@@ -184,7 +184,7 @@ def _draw(
     kinds = np.where(shown, colouring.kinds, _FADED).astype(np.uint8)
     _map(
         data={
-            "title": f"Map of {count} images of {data.collection.title}. The table of groups below selects the same.",
+            "title": f"Map of {count} images of {data.collection.title}. The table of groups selects images, too.",
             "revision": revision,
             "places": _encoded(found.places.astype("<f4")),
             "colours": _encoded(kinds),

@@ -26,6 +26,7 @@ from tests.fixtures.browser import (
     Server,
     at_rest,
     browser,
+    findings,
     visible,
     windows,
 )
@@ -326,6 +327,7 @@ def test_the_map_shows_selects_and_opens(visit: Open) -> None:
     visible(page.get_by_text("Most confident mistakes"))  # the predictions are there, and with them all colours
     at_rest(page)
     assert page.locator("#legend li").count() == 7  # six classes, and the others
+    assert not findings(page)
     frame = page.locator("#frame")
     frame.evaluate("element => element.scrollIntoView({ block: 'center' })")
 
