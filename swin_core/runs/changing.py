@@ -113,7 +113,7 @@ def rename(run: Run, name: str) -> Run:
     """Rename a run; the time in front of the name stays.
 
     Raises:
-        RunError: the name is not allowed or taken, or the run is running.
+        RunError: the name is not allowed or taken, or the run is running or cannot be written; it keeps its name.
     """
     refuse_if_read_only()
     if not is_run_name(name):
@@ -126,7 +126,11 @@ def rename(run: Run, name: str) -> Run:
             raise RunError(f"there is a run {folder.name!r} already; choose another name.")
         try:
             os.rename(now.folder, folder)
-            write_object(folder / "config.json", {**read_config(folder), "name": name})
+            try:
+                write_object(folder / "config.json", {**read_config(folder), "name": name})
+            except OSError:
+                os.rename(folder, now.folder)
+                raise
         except OSError as error:
             raise RunError(f"run {now.name} cannot be renamed: {error.strerror}.") from error
     return reread(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ import pytest
 
 from swin_core import runs
 from swin_core.errors import RunError
-from swin_core.runs import devices
+from swin_core.runs import changing, devices
 from tests.fixtures.started import ROOT, SETTINGS, again, eventually, programs, started, stopped_run, stubbed_root
 
 
@@ -46,6 +47,19 @@ def test_a_run_is_renamed(run: runs.Run, root: Path) -> None:
     assert runs.rename(renamed, "better.2").name == renamed.name
     with pytest.raises(RunError, match="there is no run"):
         runs.rename(run, "third")
+
+
+def test_a_run_whose_settings_cannot_be_written_keeps_its_name(
+    run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(changing, "write_object", full)
+    with pytest.raises(RunError, match="cannot be renamed: No space left on device"):
+        runs.rename(run, "other")
+    assert [listed.name for listed in runs.list_runs(root)] == [run.name]
+    assert again(run).config == SETTINGS
 
 
 @pytest.mark.parametrize("name", ["", "../up", "/tmp/x", "a/b", "a\0b", "-x", ".x", "x" * 65, "--x; touch p", None])
