@@ -35,8 +35,9 @@ RUN_STATES = ("starting", "running", "stopping", "stopped", "finished", "failed"
 
 _REMOTE_TIMEOUT = 30.0
 """Seconds after its last status for which a run on another machine counts as alive."""
-_SILENCE = 30.0
-"""Seconds without a new status that are reported for a run whose processes are alive."""
+_SILENCE = {"running": 30.0, "starting": 50.0}
+"""Seconds without a new status that are reported for a run whose processes are alive, by its state. Loading PyTorch may
+take long."""
 _START_TIMEOUT = 60.0
 """Seconds that a launcher has until its first status."""
 _VALIDATION_BYTES = 1 << 26
@@ -206,9 +207,9 @@ def _state(folder: Path, launch: dict[str, Any], status: dict[str, Any]) -> tupl
     silence = _seconds_since(status.get("updated"))
     state = "running" if written == "running" else "starting"
     if living(status) or living(launch):
-        if state == "running" and status.get("stalled"):
+        if status.get("stalled"):
             reason = " ".join(str(status["stalled"]).split())
-        if state == "running" and silence > _SILENCE:
+        if status and silence > _SILENCE[state]:
             reason = f"{_still_since(silence)}; its processes are alive: stop it at once, or continue a halted process"
         return state, reason, True
     if status and not is_here(status):

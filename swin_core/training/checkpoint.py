@@ -21,7 +21,7 @@ class Checkpoint(NamedTuple):
 
     state: dict[str, Any]
     remark: str
-    """Says that a newer one is damaged; empty if none is."""
+    """Says that a newer one is damaged or missing; empty if it is the last one."""
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -99,6 +99,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         except WeightsError as error:
             faults.append(str(error).rstrip("."))
             continue
+        if path.name != LAST and not faults:
+            faults = [f"{LAST!r} is missing"]
         return Checkpoint(state, f"{'; '.join(faults)}; {path.name!r} is used instead" if faults else "")
     if faults:
         raise WeightsError(

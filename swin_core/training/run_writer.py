@@ -37,8 +37,9 @@ STATUS_SECONDS = 2.0
 """Seconds between two status updates."""
 STILL_SECONDS = 40.0
 """Seconds without any work done after which a run is reported to stand still, or more if its steps are slow."""
-SLOWER = 3
-"""So many times the longest step or batch so far may be exceeded before that."""
+SLOWER = 1.5
+"""A step or batch may take so many times as long as the longest so far before that. After one of 30 s, a run that
+stands still is reported within a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,11 @@ class RunWriter:
         for draft in (*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp")):
             draft.unlink(missing_ok=True)  # left by a kill during saving
         (folder / "checkpoints").mkdir(exist_ok=True)
+        # From the start: reading the images may stand still too.
+        threading.Thread(target=self._keep_updating, daemon=True).start()
 
     def start(self, **facts: Any) -> None:
-        """Write that the run is running, then update the status every `STATUS_SECONDS`.
+        """Write that the run is running.
 
         Raises:
             RunError: TensorBoard logs are asked for, and the package is not installed.
@@ -95,7 +98,6 @@ class RunWriter:
         self._note_work()
         self._longest = 0.0
         self._update_status(state="running", **facts)
-        threading.Thread(target=self._keep_updating, daemon=True).start()
 
     def end(self, state: str, reason: str = "") -> None:
         """Write how the run ended: "finished", "stopped" or "failed"."""
@@ -126,7 +128,8 @@ class RunWriter:
         if silent < max(STILL_SECONDS, SLOWER * self._longest):
             return ""
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - silent))
-        return f"stands still since {since}: wait if a step may take this long, or stop it at once"
+        work = "a step" if self._status["state"] == "running" else "reading its images"
+        return f"stands still since {since}: wait if {work} may take this long, or stop it at once"
 
     def watched(self, items: Iterable[T]) -> Iterator[T]:
         """Yield items; each one counts as work done."""
@@ -234,11 +237,23 @@ class RunWriter:
         self._note_work()
         self._update_status(**facts)
 
+    def set_metrics_aside(self) -> None:
+        """Keep the metrics of a run that starts anew under other names, and report it; do nothing if it has none."""
+        paths = [self.folder / name for name in ("metrics.jsonl", "steps.jsonl")]
+        earlier = [path for path in paths if path.is_file()]
+        if not earlier:
+            return
+        number = 1
+        while any(path.with_stem(f"{path.stem}-{number}").exists() for path in paths):
+            number += 1
+        kept = [path.rename(path.with_stem(f"{path.stem}-{number}")).name for path in earlier]
+        self.remark(f"no checkpoint is there, so the run starts anew; its earlier metrics are in {' and '.join(kept)}")
+
     def drop_after(self, epochs: float) -> None:
         """Drop metrics newer than the checkpoint, which the resumed run will write again.
 
         Args:
-            epochs: finished epochs of the checkpoint with the finished part of the current one; 0 without a checkpoint.
+            epochs: finished epochs of the checkpoint with the finished part of the current one.
         """
         # Not by steps: after the data have changed, an epoch may have another number of them.
         for name in ("metrics.jsonl", "steps.jsonl"):

@@ -177,9 +177,12 @@ class Trainer:
                 "image_size": config.image_size,
                 "description": "; ".join([f"trained on {Path(config.data).name}", *marked]),
             }
-            writer.drop_after(trainer.step / trainer.steps_per_epoch)
-            if checkpoint and checkpoint.remark:
-                writer.remark(checkpoint.remark)
+            if checkpoint is None:
+                writer.set_metrics_aside()
+            else:
+                writer.drop_after(trainer.step / trainer.steps_per_epoch)
+                if checkpoint.remark:
+                    writer.remark(checkpoint.remark)
         return trainer
 
     @property

@@ -65,11 +65,28 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(copied: tuple[TrainConfig, 
 def test_a_run_without_a_checkpoint_starts_anew_and_doubles_no_line(copied: tuple[TrainConfig, Path]) -> None:
     """Killed after the metrics of its first epoch, before the checkpoint."""
     config, run = copied
-    for path in (run / "checkpoints").glob("*.pt"):
-        path.unlink()
-    assert train(replace(config, epochs=1), run) == "finished"
-    assert epochs(run) == [1]
-    assert steps(run) == [1, 2, 3]
+    names = ("metrics", "steps")
+    before = {name: (run / f"{name}.jsonl").read_bytes() for name in names}
+    for number in (1, 2):
+        for path in (run / "checkpoints").glob("*.pt"):
+            path.unlink()
+        told: list[dict[str, Any]] = []
+        assert train(replace(config, epochs=1), run, on_metrics=told.append) == "finished"
+        assert epochs(run) == [1]
+        assert steps(run) == [1, 2, 3]
+        line = "no checkpoint is there, so the run starts anew; its earlier metrics are in "
+        line += f"metrics-{number}.jsonl and steps-{number}.jsonl"
+        assert {"data": [line]} in told
+        assert line in (run / "log.txt").read_text()
+    assert {name: (run / f"{name}-1.jsonl").read_bytes() for name in names} == before
+
+
+def test_a_remark_on_the_start_stays_in_the_status_while_the_run_trains(copied: tuple[TrainConfig, Path]) -> None:
+    config, run = copied
+    (run / "checkpoints" / "last.pt").unlink()
+    reasons = []
+    train(config, run, stopping=lambda: bool(reasons.append(runs.read_status(run)["reason"])))
+    assert set(reasons) == {"'last.pt' is missing; 'previous.pt' is used instead"}
 
 
 def test_changed_images_are_refused_unless_accepted(copied: tuple[TrainConfig, Path]) -> None:

@@ -26,9 +26,9 @@ def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunWrite
     writer.end("stopped")
 
 
-def told(writer: RunWriter) -> Any:
+def told(writer: RunWriter, state: str = "running") -> Any:
     run = runs.find(writer.folder.name, writer.folder.parent)
-    assert run.state == "running"
+    assert run.state == state
     return run.reason
 
 
@@ -50,11 +50,47 @@ def test_a_loop_that_never_ends_is_reported(writer: RunWriter) -> None:
     assert list(writer.watched("ab")) == ["a", "b"]
 
 
-def test_slow_steps_and_batches_are_no_fault(writer: RunWriter) -> None:
-    work(writer, 1, 0.4)
-    time.sleep(0.5)
-    assert told(writer) == ""  # three times the step before
-    eventually(lambda: told(writer), 5)
+class Clock:
+    """The module `time` with a clock that a test sets."""
+
+    now = 0.0
+    time, localtime, strftime = time.time, time.localtime, time.strftime
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(run_writer, "STATUS_SECONDS", 0.01)
+    monkeypatch.setattr(run_writer, "time", clock)
+    return clock
+
+
+def test_after_a_step_of_30_s_a_run_that_stands_still_is_reported_within_a_minute(clock: Clock, tmp_path: Path) -> None:
+    writer = RunWriter(runs.create({"name": "mine"}, tmp_path), TrainConfig(data="flowers"))
+    writer.start()
+    clock.now = 30
+    writer.step({"step": 1, "steps": 9})
+    clock.now += 44
+    time.sleep(0.1)
+    assert told(writer) == ""  # slow steps are no fault
+    clock.now = 30 + 58
+    assert "wait if a step may" in eventually(lambda: told(writer), 5)
+    writer.end("stopped")
+
+
+def test_a_run_that_stands_still_while_it_reads_its_images_is_reported(clock: Clock, tmp_path: Path) -> None:
+    writer = RunWriter(runs.create({"name": "mine"}, tmp_path), TrainConfig(data="flowers"))
+    clock.now = 30
+    eventually(lambda: runs.read_status(writer.folder), 5)
+    assert told(writer, "starting") == ""
+    clock.now = 58
+    assert "wait if reading its images may take" in eventually(lambda: told(writer, "starting"), 5)
+    writer.start()
+    eventually(lambda: told(writer) == "", 5)
+    writer.end("stopped")
 
 
 def test_each_batch_of_the_validation_is_work(writer: RunWriter) -> None:
