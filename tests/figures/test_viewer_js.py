@@ -129,7 +129,7 @@ def test_colours_equal_the_servers_for_every_look(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("width", [1440, 390])
 def test_the_screen_shows_what_the_export_and_the_server_draw(page: Page, width: int, scheme: Any) -> None:
     page.set_viewport_size({"width": width, "height": 1000})
     page.emulate_media(color_scheme=scheme)

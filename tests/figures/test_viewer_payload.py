@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from swin_core.attribution.overlay import Look, overlay
 from swin_core.attribution.strokes import parse_strokes
 from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, MapRow, Mark, Row
+from swin_core.figures.sheet import sheet_figure
 from swin_core.figures.viewer_payload import (
     brush_payload,
     image_payload,
@@ -41,16 +42,27 @@ VALUES = np.random.default_rng(0).random((16, 16)).astype(np.float32)
 DIM = Mark("M0 0H1V1H0ZM0.25 0.25H0.75V0.75H0.25Z", fill="rgb(0 0 0 / 0.5)")
 
 
+PHOTO = np.full((SIZE, SIZE, 3), 90, np.uint8)
+GRID = MapGrid(
+    (
+        MapRow(
+            "photo",
+            PHOTO,
+            [
+                MapCell(PHOTO, VALUES, top=0.9, marks=(DIM,), nearest=True),
+                MapCell(PHOTO, VALUES, top=1.0, share=True),
+            ],
+        ),
+    ),
+    ("dimmed", "share"),
+)
+
+
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1300, "height": 900})
     opened.set_content("<!DOCTYPE html><html lang='en'><body></body></html>")
-    image = np.full((SIZE, SIZE, 3), 90, np.uint8)
-    maps = [
-        MapCell(image, VALUES, top=0.9, marks=(DIM,), nearest=True),
-        MapCell(image, VALUES, top=1.0, share=True),
-    ]
-    payload = viewer_payload(MapGrid((MapRow("photo", image, maps),), ("dimmed", "share")))
+    payload = viewer_payload(GRID)
     opened.evaluate(SHOW, {"script": viewer_script(), "style": viewer_style(), "payload": payload})
     yield opened
     opened.close()
@@ -70,6 +82,14 @@ def test_each_value_fills_its_square_and_marks_lie_over_it(page: Page) -> None:
     outside[64:192, 64:192] = False
     expected[outside] *= 0.5
     assert np.abs(sheet(page, 0) - expected).mean() < 1
+
+
+def test_what_is_saved_agrees_with_the_screen(page: Page) -> None:
+    """The server's drawing of each map, with its marks."""
+    figure = sheet_figure("title", [], [GRID])
+    for column, axes in enumerate(figure.axes[1:3]):
+        drawn = np.asarray(axes.images[0].get_array()).astype(int)
+        assert np.abs(sheet(page, column) - drawn).mean() < 2
 
 
 def test_a_click_and_enter_tell_the_place_and_shares_are_read_in_percent(page: Page) -> None:

@@ -266,12 +266,13 @@ export class CellView {
     const { width, height } = this.heat;
     const top = this.viewer.topOf(this.data.map);
     this.values ??= resized(this.map, width, height).values;
-    if (!this.levels || this.levelsTop !== top) {
-      this.levels = levelsOf(this.values, top, this.data.signed);
-      this.levelsTop = top;
+    this.levels ??= new Map(); // by the top of the scale: its own, and the shared one
+    if (!this.levels.has(top)) {
+      if (this.levels.size > 1) this.levels.clear();
+      this.levels.set(top, levelsOf(this.values, top, this.data.signed));
     }
     if (this.image?.width !== width || this.image?.height !== height) this.image = new ImageData(width, height);
-    paint(this.levels, this.viewer.table(this.data.signed), this.image);
+    paint(this.levels.get(top), this.viewer.table(this.data.signed), this.image);
     this.heat.getContext("2d").putImageData(this.image, 0, 0);
   }
 

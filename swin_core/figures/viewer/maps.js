@@ -64,10 +64,12 @@ export function resized(map, width, height) {
 /** Each value as an index into `colourTable`: 0 to `top`, of signed maps -`top` to `top`. */
 export function levelsOf(values, top, signed) {
   const levels = new Uint16Array(values.length);
-  const scale = top > 0 ? 1 / top : 0;
+  const most = LEVELS - 1;
+  const scale = (top > 0 ? 1 / top : 0) * (signed ? most / 2 : most);
+  const middle = (signed ? most / 2 : 0) + 0.5; // the array cuts the fraction off
   for (let i = 0; i < values.length; i++) {
-    const fraction = signed ? (values[i] * scale + 1) / 2 : values[i] * scale;
-    levels[i] = Math.min(Math.max(Math.round(fraction * (LEVELS - 1)), 0), LEVELS - 1);
+    const level = values[i] * scale + middle;
+    levels[i] = level > most ? most : level > 0 ? level : 0;
   }
   return levels;
 }
