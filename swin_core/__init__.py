@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Number GPUs by bus, as the driver does. Every program imports this package before it starts CUDA.
-os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 
 _HOMES = {
     "SwinError": "errors",

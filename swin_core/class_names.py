@@ -1,12 +1,13 @@
 """Match a class name to a model's labels.
 
-The first rule that matches any label decides:
+The first rule that matches any label decides. Synonyms are the parts of a label between commas, as in ImageNet ("tench,
+Tinca tinca").
 
-1. the label equals the name;
-2. the label equals the name up to case, `_`, `-`, extra spaces and a plural;
-3. the same for one synonym of the label; synonyms are separated by commas, as in ImageNet ("tench, Tinca tinca").
+1. The label, or else one of its synonyms, equals the name.
+2. The same up to case, `_`, `-` and extra spaces.
+3. The same up to a plural as well.
 
-A name that matches several labels is ambiguous, which is an error.
+A name that matches several labels is ambiguous, and so are two names that match one label; both are errors.
 """
 
 from collections import Counter
@@ -33,17 +34,22 @@ def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | N
     """Return for each class name of a data set the index of the matching label, or None.
 
     Raises:
-        TargetError: several labels match a name.
+        TargetError: several labels match a name, or one label matches several names.
     """
     if tuple(classes) == tuple(labels):
         return list(range(len(labels)))
     index = _LabelIndex(labels)
     indices: list[int | None] = []
+    taken: dict[int, str] = {}
     for name in classes:
         matches = index.matches(name)
         if len(matches) > 1:
             known = ", ".join(f"{label} {labels[label]!r}" for label in matches)
             raise TargetError(f"the class name {name[:80]!r} fits several classes: {known}; use one of these names.")
+        for label in matches:
+            if taken.setdefault(label, name) != name:
+                names = f"{taken[label][:80]!r} and {name[:80]!r}"
+                raise TargetError(f"the class names {names} both fit {labels[label]!r}; rename one of them.")
         indices.append(matches[0] if matches else None)
     return indices
 
@@ -56,23 +62,26 @@ def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 class _LabelIndex:
-    """Indices of labels by exact name (rule 1), normalised name (rule 2) and synonym (rule 3)."""
+    """Indices of labels by name and by synonym, as they are written and normalised."""
 
     def __init__(self, labels: Sequence[str]):
-        self.exact: dict[str, list[int]] = {}
-        self.normalised: dict[str, list[int]] = {}
-        self.synonyms: dict[str, list[int]] = {}
+        self._written: tuple[dict[str, list[int]], ...] = {}, {}
+        self._normalised: tuple[dict[str, list[int]], ...] = {}, {}
         for index, label in enumerate(labels):
-            self.exact.setdefault(label, []).append(index)
-            self.normalised.setdefault(_normalise(label), []).append(index)
-            for synonym in {_normalise(part) for part in label.split(",")}:
-                self.synonyms.setdefault(synonym, []).append(index)
+            for known, names in enumerate(([label], label.split(","))):
+                for name in {name.strip() for name in names}:
+                    self._written[known].setdefault(name, []).append(index)
+                for name in {_normalise(name) for name in names}:
+                    self._normalised[known].setdefault(name, []).append(index)
 
     def matches(self, name: str) -> list[int]:
-        forms = _singular_and_plural(_normalise(name))
-        for known, names in ((self.exact, {name}), (self.normalised, forms), (self.synonyms, forms)):
-            if indices := {index for form in names for index in known.get(form, [])}:
-                return sorted(indices)
+        """Return the indices of the labels that fit a name by the first rule that fits any."""
+        normal = _normalise(name)
+        rules = (self._written, {name}), (self._normalised, {normal}), (self._normalised, _singular_and_plural(normal))
+        for known, forms in rules:
+            for indices_of in known:
+                if indices := {index for form in forms for index in indices_of.get(form, [])}:
+                    return sorted(indices)
         return []
 
 

@@ -31,6 +31,9 @@ BIRDS = ("crane", "daisy", "crane")
         ("tench", ["goldfish, Carassius auratus", "tench, Tinca tinca"], 1),
         ("tinca tinca", ["goldfish, Carassius auratus", "tench, Tinca tinca"], 1),
         ("partridge", ["ruffed grouse, partridge", "partridge"], 1),  # a label comes before a synonym
+        ("sunglasses", ["sunglass", "sunglasses, dark glasses, shades"], 1),  # a synonym comes before a plural
+        ("Cardigan", ["Cardigan, Cardigan Welsh corgi", "cardigan"], 0),  # and before another case
+        ("cardigan", ["Cardigan, Cardigan Welsh corgi", "cardigan"], 1),
         ("cat", ["tabby, tabby cat", "Persian cat"], None),
         ("", ["ant", "s"], None),
     ],
@@ -45,7 +48,7 @@ def test_a_name_fits_one_label_or_none(name: str, labels: list[str], index: int 
     ("name", "labels", "known"),
     [
         ("crane", BIRDS, "0 'crane', 2 'crane'"),
-        ("rose", ("roses", "ant", "Rose"), "0 'roses', 2 'Rose'"),
+        ("roses", ("rose", "ant", "Rose"), "0 'rose', 2 'Rose'"),
         ("horn", ("cornet, horn", "French horn, horn"), "0 'cornet, horn', 1 'French horn, horn'"),
     ],
 )
@@ -53,6 +56,12 @@ def test_an_ambiguous_name_is_refused_with_the_candidates(name: str, labels: tup
     for ask in (lambda: find_class(labels, name), lambda: match_classes(["daisy", name], labels)):
         with pytest.raises(TargetError, match=f"'{name}' fits several classes: {known}"):
             ask()
+
+
+def test_two_classes_of_one_label_are_refused() -> None:
+    with pytest.raises(TargetError, match="'rose' and 'roses' both fit 'Rose'; rename one of them"):
+        match_classes(["rose", "ant", "roses"], ["ant", "Rose"])
+    assert match_classes(["rose", "rose"], ["ant", "Rose"]) == [1, 1]  # assigned by hand
 
 
 def test_every_label_of_imagenet_finds_itself() -> None:

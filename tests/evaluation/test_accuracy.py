@@ -82,7 +82,7 @@ def test_a_model_of_other_classes_is_refused(folder: Path) -> None:
 
 def test_an_ambiguous_class_stops_the_evaluation(folder: Path) -> None:
     with pytest.raises(TargetError, match="fits several classes"):
-        evaluate_classifier(classifier(("ant, insect", "Bees", "BEE")), image_folder(folder))
+        evaluate_classifier(classifier(("ant, insect", "Bee", "BEE")), image_folder(folder))
 
 
 def test_a_run_is_evaluated_as_its_training_validated_it(folder: Path, tmp_path: Path) -> None:
