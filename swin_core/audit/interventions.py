@@ -19,6 +19,11 @@ FILL = "neighbours"
 """What replaces a region: the weighted mean of its neighbours, which leaves no edge that would be a mark itself."""
 
 
+TIMES = 2
+"""A statistic of other images is shifted by so many times the difference of the medians, which may be less than what a
+mark adds: classes differ without a mark too."""
+
+
 class Intervention(Protocol):
     """A change of images that a candidate stands for. Views are `(n, S, S, channels)`, rows are indices of images."""
 
@@ -124,8 +129,8 @@ class Shift:
     def insert(
         self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
     ) -> np.ndarray:
-        """Shift the recipients towards the class; the donors play no part."""
-        return shift_views(views, self.statistic, self.by, -1 if control else 1)
+        """Shift the recipients towards the class, by `TIMES` the shift; the donors play no part."""
+        return shift_views(views, self.statistic, self.by, -TIMES if control else TIMES)
 
     def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
         """Shift images of the class towards the other classes."""

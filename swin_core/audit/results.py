@@ -13,8 +13,9 @@ from swin_core.audit.duplicates import DuplicateImage, Duplicates
 LEAST_EFFECT = 0.15
 """A finding flips this much more of the other images than its control, at the lower end of its corrected interval."""
 
-LEAST_CONTENT = 0.3
-"""The same for content at changing places: a patch of the object itself turns some images too."""
+LEAST_WITHOUT_PLACE = 0.3
+"""The same for content at changing places and for statistics: a patch of the object, or its colour, turns some images
+too."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Tested:
 
 def least_effect(kind: str) -> float:
     """Return the least effect of a finding of a kind, at the lower end of its corrected interval."""
-    return LEAST_CONTENT if kind == "content" else LEAST_EFFECT
+    return LEAST_EFFECT if kind == "place" else LEAST_WITHOUT_PLACE
 
 
 def _tuples(value: Any) -> Any:
@@ -146,7 +147,7 @@ class Audit:
         return values | {
             "skipped": list(self.skipped),
             "least_effect": LEAST_EFFECT,
-            "least_content_effect": LEAST_CONTENT,
+            "least_effect_without_place": LEAST_WITHOUT_PLACE,
             "file_sizes": [vars(each) for each in self.file_sizes],
             "duplicates": [asdict(group) for group in self.duplicates],
             "findings": [finding.to_dict() for finding in self.findings],

@@ -6,7 +6,7 @@ from swin_core.attribution.regions import Region
 from swin_core.audit.bench import Estimate
 from swin_core.audit.duplicates import Duplicates
 from swin_core.audit.repair import Repair
-from swin_core.audit.results import LEAST_CONTENT, LEAST_EFFECT, Audit, FileSize, Tested
+from swin_core.audit.results import LEAST_EFFECT, LEAST_WITHOUT_PLACE, Audit, FileSize, Tested
 from swin_core.figures.text import percent
 from swin_core.images.statistics import STATISTICS
 
@@ -18,8 +18,8 @@ HOW = (
 )
 """What an audit does, in one paragraph."""
 THRESHOLD = (
-    f"A finding turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its control, and content at "
-    f"changing places {100 * LEAST_CONTENT:.0f}, at the lower end of an interval that is corrected for the number of "
+    f"A finding turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its control, and one "
+    f"of no place {100 * LEAST_WITHOUT_PLACE:.0f}, at the lower end of an interval that is corrected for the number of "
     "candidates."
 )
 """What makes a candidate a finding."""
@@ -84,7 +84,7 @@ def headline(finding: Tested) -> str:
     if finding.statistic:
         return (
             f"The {STATISTICS[finding.statistic].title} of the whole image decides {name}: {count} are "
-            f"{shift_words(finding.statistic, finding.by)}. The same change of other images {turned}"
+            f"{shift_words(finding.statistic, finding.by)}. Twice that change of other images {turned}"
         )
     if finding.region:
         where = place(finding.region, finding.frame)

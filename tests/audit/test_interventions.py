@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from swin_core.attribution.occlusion import fill_regions
 from swin_core.audit.bench import Bench, bootstrap, drops, flips
-from swin_core.audit.interventions import FILL, Content, Place, Shift, elsewhere, pixel_mask, transplant, without
+from swin_core.audit.interventions import FILL, TIMES, Content, Place, Shift, elsewhere, pixel_mask, transplant, without
 from swin_core.audit.maps import GRID, WINDOW
 from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
@@ -130,8 +130,8 @@ def test_a_shift_is_undone_and_applied_to_one_image_at_a_time(bench: Bench) -> N
     shift = Shift("brightness", (0.1,))
     rows = np.array([3, 9])
     for changed, sign in (
-        (shift.insert(views, views, rows, rows, False), 1),
-        (shift.insert(views, views, rows, rows, True), -1),
+        (shift.insert(views, views, rows, rows, False), TIMES),
+        (shift.insert(views, views, rows, rows, True), -TIMES),
         (shift.remove(views, rows, False), -1),
         (shift.remove(views, rows, True), 1),
     ):
