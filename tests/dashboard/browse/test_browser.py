@@ -322,9 +322,10 @@ def rest_on_a_point(page: Page) -> tuple[float, float]:
 
 def test_the_map_shows_selects_and_opens(visit: Open) -> None:
     page = visit(f"?model={KNOWING}&view=Map")
+    visible(page.get_by_text("Most confident mistakes"))  # the predictions are there, and with them all colours
+    at_rest(page)
     page.get_by_role("button", name="Make the map").click()
     visible(page.locator(f'#map[data-drawn="{COUNT}"]'))
-    visible(page.get_by_text("Most confident mistakes"))  # the predictions are there, and with them all colours
     at_rest(page)
     assert page.locator("#legend li").count() == 7  # six classes, and the others
     assert not findings(page)
