@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="target layers (default: all that can be chosen; for relevance, pixels and stages)",
     )
-    result.add_argument("--pictures", type=int, metavar="N", help="explain N images of the split (default: all)")
+    result.add_argument("--images", type=int, metavar="N", help="explain N images of the split (default: all)")
     result.add_argument(
         "--steps", type=int, default=8, help="points of a curve beyond the first (default: %(default)s)"
     )
@@ -59,7 +59,7 @@ def lines(ranking: Ranking) -> str:
     left_out = [f"left out: {name}: {reason}" for name, reason in ranking.left_out.items()]
     left_out += [f"skipped: {file}" for file in ranking.skipped]
     about = (
-        f"{ranking.model} on {ranking.pictures} images of {ranking.data}, split {ranking.split}: "
+        f"{ranking.model} on {ranking.images} images of {ranking.data}, split {ranking.split}: "
         f"{ranking.steps} steps, {ranking.mosaics} mosaics"
     )
     return "\n".join([*left_out, about, "", ranking.table()])
@@ -71,7 +71,7 @@ def _rank(options: argparse.Namespace, *, ranks: Ranks, progress: Progress | Non
         open_split(options.data, options.split, root=options.data_root),
         options.methods,
         options.layers,
-        pictures=options.pictures,
+        images=options.images,
         steps=options.steps,
         quick=options.quick,
         ranks=ranks,

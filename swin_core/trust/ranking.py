@@ -63,7 +63,7 @@ class Ranking:
     weights_hash: str
     data: str
     split: str
-    pictures: int
+    images: int
     """Number of images explained."""
     steps: int
     """Points of a curve after the first."""
@@ -141,7 +141,7 @@ def rank(
     methods: Sequence[str] = (),
     layers: Sequence[str] = (),
     *,
-    pictures: int | None = None,
+    images: int | None = None,
     steps: int = 8,
     quick: bool = False,
     seed: int = 0,
@@ -154,7 +154,7 @@ def rank(
         classifier: the model.
         dataset: the images; the labels are used for the mosaics only.
         methods, layers: as for `candidates`.
-        pictures: number of images to explain, chosen at random; None for all.
+        images: number of images to explain, chosen at random; None for all.
         steps: points of a curve after the first.
         quick: skip insertion and ROAD, which take most of the time.
         seed: seed of the choice of images, random maps, contrast classes and mosaics.
@@ -167,9 +167,9 @@ def rank(
     """
     if steps < 2:
         raise ConfigError(f"a curve needs at least 2 steps, not {steps}.")
-    if pictures is not None and pictures < 1:
-        raise ConfigError(f"a ranking needs at least 1 image, not {pictures}.")
-    measurements = RankingMeasurements(classifier, dataset, pictures, seed)
+    if images is not None and images < 1:
+        raise ConfigError(f"a ranking needs at least 1 image, not {images}.")
+    measurements = RankingMeasurements(classifier, dataset, images, seed)
     grids, left_out = _able(measurements, candidates(classifier, methods, layers))
     if not grids:
         raise ConfigError(f"no method can explain {classifier.name}: {next(iter(left_out.values()))}")
@@ -180,7 +180,7 @@ def rank(
         weights_hash=classifier.weights_hash,
         data=dataset.name,
         split=dataset.split,
-        pictures=len(measurements.order),
+        images=len(measurements.order),
         steps=steps,
         mosaics=len(measurements.scenes),
         parts=measurements.parts,

@@ -62,7 +62,7 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
         (["--layers", "head"], "no method can explain swin_micro_cifar100"),
         (["--steps", "1"], "at least 2 steps, not 1."),
         (["--steps", "-2"], "at least 2 steps, not -2."),
-        (["--pictures", "0"], "at least 1 image, not 0."),
+        (["--images", "0"], "at least 1 image, not 0."),
     ],
 )
 def test_one_line_for_what_is_wrong(

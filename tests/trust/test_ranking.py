@@ -75,7 +75,7 @@ def test_metrics_equal_those_of_each_image(nano: Classifier, noise: DataSet) -> 
     assert [row.srg, row.deletion, row.insertion, row.road] == pytest.approx(mean.tolist(), abs=2e-4)
     assert row.srg_error == pytest.approx(np.std(figures, 0, ddof=1)[0] / np.sqrt(len(noise)), abs=2e-4)
     assert rows["random"].focus is rows["random"].milliseconds is rows["centred"].better is None
-    assert (found.pictures, found.mosaics, found.steps) == (20, MOSAICS, 3)
+    assert (found.images, found.mosaics, found.steps) == (20, MOSAICS, 3)
     assert row.focus is not None
     assert 0 < row.focus < 1
     batch = torch.cat(
@@ -120,7 +120,7 @@ class Recording(Ranks):
 
 
 def test_shards_add_up(nano: Classifier, noise: DataSet) -> None:
-    whole = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, pictures=7)
+    whole = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, images=7)
     parts: list[list[Tensor]] = []
     for number in range(3):
         parts.append([])
@@ -130,12 +130,12 @@ def test_shards_add_up(nano: Classifier, noise: DataSet) -> None:
             ["gradcam", "gradient"],
             ["norm", "layers.0"],
             steps=2,
-            pictures=7,
+            images=7,
             ranks=Recording(number, 3, sent=parts[-1]),
         )
     total = [torch.stack(values).sum(0) for values in zip(*parts, strict=True)]
     ranks = Recording(1, 3, total=total)
-    shared = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, pictures=7, ranks=ranks)
+    shared = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, images=7, ranks=ranks)
     assert [(row.method, row.layer) for row in shared.rows] == [(row.method, row.layer) for row in whole.rows]
     for one, other in zip(shared.rows, whole.rows, strict=True):
         for name in ("srg", "srg_error", "better", "deletion", "insertion", "road", "focus", "random_logit"):
@@ -192,7 +192,7 @@ def test_quick_leaves_out_what_is_dear_and_json_and_table_hold_all(nano: Classif
         ["gradcam", "eigencam"],
         ["norm"],
         steps=2,
-        pictures=3,
+        images=3,
         quick=True,
         progress=lambda *n: seen.append(n),
     )
@@ -207,11 +207,11 @@ def test_quick_leaves_out_what_is_dear_and_json_and_table_hold_all(nano: Classif
 
 
 def test_what_cannot_explain_is_left_out_with_its_reason(nano: Classifier, noise: DataSet) -> None:
-    found = rank(nano, noise, ["gradcam"], ["norm", "head"], steps=2, pictures=2, quick=True)
+    found = rank(nano, noise, ["gradcam"], ["norm", "head"], steps=2, images=2, quick=True)
     assert list(found.left_out) == ["gradcam head"]
     assert {row.layer for row in found.rows if row.method == "gradcam"} == {"norm"}
     with pytest.raises(ConfigError, match="no method can explain nano"):
-        rank(nano, noise, ["gradcam"], ["head"], steps=2, pictures=2)
+        rank(nano, noise, ["gradcam"], ["head"], steps=2, images=2)
     with pytest.raises(ConfigError, match="unknown method 'x'"):
         candidates(nano, ["x"])
     with pytest.raises(ConfigError, match="at least 2 steps"):
