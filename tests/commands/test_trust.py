@@ -45,7 +45,7 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
     assert both.returncode == 0, both.stderr
     assert both.stdout.count("Grad-CAM") == 1
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "both"))
-    assert one["pictures"] == two["pictures"] == 6
+    assert one["images"] == two["images"] == 6
     for row, other in zip(one["rows"], two["rows"], strict=True):
         assert (row["method"], row["layer"]) == (other["method"], other["layer"])
         assert [row["srg"], row["srg_error"], row["deletion"]] == pytest.approx(
