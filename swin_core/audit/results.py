@@ -73,8 +73,12 @@ class Tested:
 
     @property
     def passes(self) -> bool:
-        """Whether this is a finding."""
-        return self.effect is not None and self.of_images > 0 and self.effect.low >= least_effect(self.kind)
+        """Whether this is a finding; of a statistic, undoing it must also lower p(class) more than its control does."""
+        if self.effect is None or not self.of_images or self.effect.low < least_effect(self.kind):
+            return False
+        if self.kind != "global":
+            return True
+        return self.drop is not None and self.drop_control is not None and self.drop.low > self.drop_control.high
 
     @property
     def strength(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_marks_without_a_place_are_found(mark: str, kind: str, statistic: str, t
         assert finding.patches
     again = audit(detector(mark), image_folder(folder), root=tmp_path / "cache")
     assert again.findings == found.findings  # from the disk
+
+
+def test_a_statistic_that_can_be_undone_without_an_effect_is_no_finding() -> None:
+    tested = measured(window(slice(0, 2), slice(0, 2), 1.0), 0.9, 0.9)
+    shift = replace(tested, kind="global", region=None, statistic="contrast", by=(-0.2,))
+    clear, none = Estimate(0.3, 0.2, 0.4), Estimate(0.0, -0.1, 0.1)
+    assert replace(shift, drop=clear, drop_control=none).passes
+    assert not replace(shift, drop=none, drop_control=none).passes
+    assert not shift.passes
+    assert tested.passes
 
 
 @pytest.mark.parametrize("mark", ["sticker", "tint"])
