@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard.shared.connections import limit_connections
+from dashboard.shared.upload_limits import UploadLimits
 from swin_core.system.memory import return_freed_memory, share_one_heap
 
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
@@ -70,9 +72,10 @@ async def stroke(request: Request) -> Response:
 
 
 share_one_heap()  # each run of a page has a thread of its own
+limit_connections()
 app = st.App(
     "main.py",
     routes=[Route("/{base:path}stroke", stroke, methods=["POST"])],
-    middleware=[Middleware(SecurityHeaders)],
+    middleware=[Middleware(SecurityHeaders), Middleware(UploadLimits)],
     lifespan=trimming,
 )

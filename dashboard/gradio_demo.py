@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import gc
 import io
+import logging
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboard.demo.answers import Demo
-from dashboard.demo.visitor_files import delete_unfinished
+from dashboard.shared.connections import limit_connections
 from swin_core.errors import ConfigError, SwinError
 from swin_core.system.memory import keep_freed_memory, return_freed_memory, share_one_heap
 from swin_core.zoo.load import available
@@ -23,6 +24,8 @@ from swin_core.zoo.offered import offered_files
 
 if TYPE_CHECKING:
     from gradio import Blocks
+
+log = logging.getLogger(__name__)
 
 FOLDER_PREFIX = "swinlens-demo-"
 TRIM_SECONDS = 10
@@ -120,8 +123,11 @@ def _serve(demo: Demo, auth: tuple[str, str] | None, share: bool, hosts: list[st
             print(f"Public link: {link}" if link else NO_LINK, flush=True)
         while not ended.wait(TRIM_SECONDS):
             return_freed_memory()
-            demo.files.sweep(GRACE_SECONDS)
-            delete_unfinished(demo.folder, UNFINISHED_SECONDS)
+            try:
+                demo.files.sweep(GRACE_SECONDS)
+                demo.files.delete_unfinished(demo.folder, UNFINISHED_SECONDS)
+            except OSError as error:  # such as too many open files; the demo goes on
+                log.warning("old files could not be deleted, which is tried again in %d s: %s", TRIM_SECONDS, error)
     except KeyboardInterrupt:
         print()
     finally:
@@ -132,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit status, 1 after an error, which is printed in one line."""
     options = parser().parse_args(arguments)
     share_one_heap()
+    limit_connections()
     keep_freed_memory()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()
     try:

@@ -32,9 +32,12 @@ NO_LOGIN = "Log in first."
 TOO_MANY_LOGINS = "Too many failed logins from your address: wait a quarter of an hour."
 NOT_AN_UPLOAD = "the image must be an upload: send the file itself, not a path or a URL."
 STALLED = "The request did not arrive: send it again."
+UNKNOWN_EVENT = "There is no such request: send it again, and ask for its answer by the event_id that you get."
 
 SILENT_SECONDS = 30
 """Longest pause between two parts of a request's body."""
+BODY_SECONDS = 300
+"""Longest time in which a whole body has to arrive: an image of 20 MiB needs 170 s at 1 Mbit/s."""
 LOGIN_DELAY_SECONDS, LOGINS_AT_MOST, LOGIN_PERIOD_SECONDS = 1.0, 10, 900
 """A failed login is answered after the delay; so many in the period close the login for their address."""
 FORM_BYTES, JSON_BYTES = 2**14, 2**18
@@ -125,6 +128,7 @@ class Gate:
         turns: forgets requests of visitors who left.
         frames: other sites whose pages may show the demo in a frame, as the `frame-ancestors` of a policy.
         silent_seconds: longest pause between two parts of a body.
+        body_seconds: longest time in which a whole body has to arrive.
         login_delay: seconds after which a failed login is answered.
     """
 
@@ -136,12 +140,14 @@ class Gate:
         turns: Turns,
         frames: str = "",
         silent_seconds: float = SILENT_SECONDS,
+        body_seconds: float = BODY_SECONDS,
         login_delay: float = LOGIN_DELAY_SECONDS,
     ):
         self.app = app
         self.files = files
         self.turns = turns
         self.silent_seconds = silent_seconds
+        self.body_seconds = body_seconds
         self.login_delay = login_delay
         self.logins = LoginAttempts()
         self.headers = {
@@ -197,6 +203,8 @@ class Gate:
             return 413, _too_large(route.max_bytes)
         if _is_login(scope) and not self.logins.begin(address):
             return 429, TOO_MANY_LOGINS
+        if _is_unknown(scope):
+            return 404, UNKNOWN_EVENT
         return None
 
 
@@ -215,8 +223,11 @@ class _Exchange:
         self._max_bytes = max_bytes
         self._is_upload = scope["path"].endswith("/upload")
         self._arrived = self._counted = 0
+        self._until = time.monotonic() + gate.body_seconds
         self._body_complete = False
         self._complete = False
+        self._is_registered = False
+        """Whether the files of an upload are among the visitor's files."""
         self._uploaded = bytearray()
         """Gradio's answer to an upload: the paths of the files."""
 
@@ -226,7 +237,8 @@ class _Exchange:
             message = await self._receive()
         else:
             try:
-                message = await asyncio.wait_for(self._receive(), self._gate.silent_seconds)
+                seconds = min(self._gate.silent_seconds, self._until - time.monotonic())
+                message = await asyncio.wait_for(self._receive(), seconds)
             except TimeoutError:
                 return self._refuse_body(408, STALLED)
         if message["type"] == "http.disconnect":
@@ -272,13 +284,20 @@ class _Exchange:
                 if self._complete:
                     for path in json.loads(self._uploaded):
                         self._gate.files.add(Path(path), self.address)
+                    self._is_registered = True
         await self._send(message)
 
     def end(self) -> None:
-        """Take back what was counted: the upload is registered now or was refused, as was an oversized login."""
+        """Take back what was counted: an oversized login, and an upload that is registered now.
+
+        Of an upload that was cut off or refused, Gradio's file is still there.
+        """
         if self.refusal is not None and _is_login(self._scope):
             self._gate.logins.succeed(self.address)
-        self._gate.files.arrive(self.address, -self._counted)
+        if self._is_registered:
+            self._gate.files.arrive(self.address, -self._counted)
+        elif self._counted:
+            self._gate.files.cut_off(self.address, self._counted)
 
 
 def _is_login(scope: Scope) -> bool:
@@ -324,6 +343,19 @@ def _listening_session(scope: Scope) -> str | None:
     if scope["method"] == "GET" and "/call/" in scope["path"]:
         return str(scope["path"].rsplit("/", 1)[1])  # of a call without a session, the session is named after the call
     return None
+
+
+def _is_unknown(scope: Scope) -> bool:
+    """Return whether a request waits for results that Gradio does not know; Gradio would break the connection."""
+    waited_for = _listening_session(scope)
+    if waited_for is None:
+        return False
+    queue = scope["app"].get_blocks()._queue  # no route tells
+    return not (
+        waited_for in queue.pending_messages_per_session
+        or waited_for in queue.event_ids_to_events
+        or any(waited_for in events for events in queue.pending_event_ids_session.values())
+    )
 
 
 def _too_large(max_bytes: int) -> str:

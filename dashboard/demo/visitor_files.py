@@ -38,6 +38,8 @@ class VisitorFiles:
         self._files: dict[Path, _File] = {}
         """The oldest first."""
         self._arriving: Counter[str] = Counter()
+        self._cut_off: list[tuple[float, str, int]] = []
+        """Uploads that were cut off: when by `time.monotonic`, the address, the bytes. Their files are still there."""
         self._ended: dict[str, float] = {}
         """When a session ended, by `time.monotonic`."""
 
@@ -53,6 +55,11 @@ class VisitorFiles:
                 del self._arriving[address]
             if size > 0 and (self._arriving[address] > self._per_visitor or self._arriving.total() > self._total):
                 raise ImageError("too many uploads arrive at once: try again in a minute.")
+
+    def cut_off(self, address: str, size: int) -> None:
+        """Count bytes of an upload that was cut off as arriving until `delete_unfinished` has deleted its file."""
+        with self._lock:
+            self._cut_off.append((time.monotonic(), address, size))
 
     def add(self, path: Path, address: str, session: str = "") -> None:
         """Register a file of a visitor, and delete older ones above the limits."""
@@ -96,6 +103,27 @@ class VisitorFiles:
                 if not file.sessions or not path.exists():
                     self._delete(path)
 
+    def delete_unfinished(self, folder: Path, silent_seconds: float) -> None:
+        """Delete uploads that were cut off: no part of them has arrived for `silent_seconds`. Give their bytes back.
+
+        Gradio writes an upload directly into the folder and moves it to a folder of its own once it is complete. It
+        deletes no file of a request that was refused or whose sender hung up.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        now = time.monotonic()
+        oldest = time.time() - silent_seconds
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):  # moved meanwhile
+                if path.is_file() and path.stat().st_mtime <= oldest:
+                    path.unlink()
+        with self._lock:
+            deleted = [entry for entry in self._cut_off if now - entry[0] >= silent_seconds]
+            self._cut_off = [entry for entry in self._cut_off if now - entry[0] < silent_seconds]
+        for _, address, size in deleted:
+            self.arrive(address, -size)
+
     def _held(self) -> Counter[str]:
         held: Counter[str] = Counter()
         for file in self._files.values():
@@ -107,16 +135,3 @@ class VisitorFiles:
         with contextlib.suppress(OSError):  # Gradio deletes old files too
             path.unlink(missing_ok=True)
             path.parent.rmdir()
-
-
-def delete_unfinished(folder: Path, silent_seconds: float) -> None:
-    """Delete uploads that were cut off: no part of them has arrived for `silent_seconds`.
-
-    Gradio writes an upload directly into the folder and moves it to a folder of its own once it is complete. It deletes
-    no file of a request that was refused or whose sender hung up.
-    """
-    oldest = time.time() - silent_seconds
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # moved meanwhile
-            if path.is_file() and path.stat().st_mtime <= oldest:
-                path.unlink()

@@ -15,10 +15,11 @@ import streamlit as st
 
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import set_notice, show_notice
+from dashboard.shared.upload_limits import SESSION_BYTES
 from dashboard.shared.url_state import set_url_list, url_list
 from swin_core.images.read import IMAGE_SUFFIXES
 
-MAX_BYTES = 100 * 2**20
+MAX_BYTES = SESSION_BYTES
 """Of all images of a session together."""
 
 _drop_zone = st.components.v2.component(

@@ -17,13 +17,22 @@ import pytest
 from gradio.routes import App
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from dashboard.demo.answers import UPLOAD_BYTES, Demo
-from dashboard.demo.gate import FOREIGN, NO_LOGIN, STALLED, TOO_MANY_LOGINS, Gate, LoginAttempts, open_routes
+from dashboard.demo.gate import (
+    FOREIGN,
+    NO_LOGIN,
+    STALLED,
+    TOO_MANY_LOGINS,
+    UNKNOWN_EVENT,
+    Gate,
+    LoginAttempts,
+    open_routes,
+)
 from dashboard.demo.page import REQUEST_OVERHEAD, page
 from dashboard.demo.turns import Turns
 from dashboard.demo.visitor_files import VisitorFiles
@@ -208,27 +217,62 @@ def test_bytes_are_counted_whatever_the_header_says() -> None:
     assert refused.headers["connection"] == "close"
 
 
-def test_a_body_that_stops_is_refused() -> None:
-    """The client announces ten bytes, sends one and waits."""
-    gate = small(read_all, silent_seconds=0.05).app
+async def answer_to(gate: Any, path: str, receive: Any) -> list[Any]:
+    """What the gate sends in answer to a request with a long body, whose parts `receive` returns."""
     sent = []
 
-    async def run() -> None:
-        parts = iter([{"type": "http.request", "body": b"x", "more_body": True}])
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-        async def receive() -> Any:
-            part = next(parts, None)
-            return part if part is not None else await asyncio.sleep(60)
+    headers = [(b"content-length", b"400"), (b"host", b"testserver")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    with suppress(ClientDisconnect):
+        await gate({**scope, "query_string": b"", "client": ("testclient", 5), "root_path": ""}, receive, send)
+    return sent
 
-        async def send(message: Any) -> None:
-            sent.append(message)
 
-        headers = [(b"content-length", b"10"), (b"host", b"testserver")]
-        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": headers}
-        await gate({**scope, "query_string": b"", "client": ("1.2.3.4", 5), "root_path": ""}, receive, send)
+def test_a_body_that_stops_is_refused() -> None:
+    """The client announces more, sends one byte and waits."""
+    parts = iter([{"type": "http.request", "body": b"x", "more_body": True}])
 
-    asyncio.run(run())
+    async def receive() -> Any:
+        part = next(parts, None)
+        return part if part is not None else await asyncio.sleep(60)
+
+    gate = small(read_all, silent_seconds=0.05).app
+    sent = asyncio.run(answer_to(gate, "/gradio_api/queue/join", receive))
     assert (sent[0]["status"], sent[1]["body"].decode()) == (408, STALLED)
+
+
+def test_a_body_that_drips_is_refused() -> None:
+    """No pause between its parts is too long, but it never ends."""
+
+    async def drip() -> Any:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    gate = small(read_all, silent_seconds=5, body_seconds=0.2).app
+    sent = asyncio.run(answer_to(gate, "/gradio_api/queue/join", drip))
+    assert (sent[0]["status"], sent[1]["body"].decode()) == (408, STALLED)
+
+
+def test_an_upload_that_was_cut_off_counts_until_its_file_is_deleted(tmp_path: Path) -> None:
+    """The rest of the body does not come, and Gradio leaves what it wrote."""
+    client = small(read_all, silent_seconds=0.05)
+    parts = iter([{"type": "http.request", "body": bytes(300), "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(parts)
+
+    asyncio.run(answer_to(client.app, "/gradio_api/upload", receive))
+    refused = client.post("/gradio_api/upload", content=bytes(300))
+    assert (refused.status_code, refused.text) == (429, "too many uploads arrive at once: try again in a minute.")
+
+
+@pytest.mark.parametrize("path", ["call/explain/None", "call/v2/explain/None", "queue/data?session_hash=None"])
+def test_results_of_an_unknown_request_are_refused_in_one_line(inside: httpx.Client, path: str) -> None:
+    answer = inside.get(f"/gradio_api/{path}")
+    assert (answer.status_code, answer.text) == (404, UNKNOWN_EVENT)
 
 
 def test_other_web_pages_are_refused(demo: Started, inside: httpx.Client) -> None:

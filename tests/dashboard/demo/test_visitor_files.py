@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,20 @@ def test_uploads_that_arrive_at_once_are_limited() -> None:
         files.arrive(address, -11)
     files.arrive("a", -90)
     files.arrive("c", 90)
+
+
+def test_bytes_of_an_upload_that_was_cut_off_count_until_its_file_is_deleted(tmp_path: Path) -> None:
+    files = VisitorFiles(per_visitor=100, total=150)
+    partial = tmp_path / "tmpabc"
+    partial.write_bytes(bytes(90))
+    files.arrive("a", 90)
+    files.cut_off("a", 90)
+    files.delete_unfinished(tmp_path, silent_seconds=60)
+    assert partial.exists()
+    with pytest.raises(ImageError, match="too many uploads arrive at once"):
+        files.arrive("a", 11)
+    files.arrive("a", -11)
+    os.utime(partial, (0, 0))
+    files.delete_unfinished(tmp_path, silent_seconds=0)
+    assert not partial.exists()
+    files.arrive("a", 90)

@@ -1,0 +1,87 @@
+"""Limits on connections that uvicorn, the web server of dashboard and demo, does not have.
+
+It keeps a connection that never sends a whole request for ever, and accepts more of them than the process may open
+files.
+"""
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+HEADER_SECONDS = 20.0
+"""Longest time until the headers of a connection's first request, or of its next one, are complete."""
+CONNECTIONS_AT_MOST = 512
+_BUSY = object()
+"""Stands for the request of a connection that was at work when it was looked at."""
+TOO_SLOW = 408, "Request Timeout", "The request did not arrive: send it again."
+TOO_MANY = 503, "Service Unavailable", "Too many connections are open: try again in a minute."
+
+
+def open_many_files() -> int:
+    """Let this process open as many files and connections as its hard limit allows; return that number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # more than the system allows to any process
+        return soft
+    return hard
+
+
+def limit_connections(header_seconds: float = HEADER_SECONDS, at_most: int = CONNECTIONS_AT_MOST) -> None:
+    """Limit the connections of all servers of uvicorn in this process, and the time in which requests have to arrive.
+
+    Above `at_most`, or above half of the files that the process may open, the oldest connection that waits for a
+    request is closed; the new one, if all are busy.
+
+    Args:
+        header_seconds: time until the headers of a request are complete; at most twice as long after another request.
+        at_most: most connections.
+    """
+    files = open_many_files()
+    if files != resource.RLIM_INFINITY:
+        at_most = min(at_most, files // 2)
+    # Neither Gradio nor Streamlit lets its server be configured, so the protocol's public method is wrapped.
+    protocol_class: Any = AutoHTTPProtocol
+    connection_made = protocol_class.connection_made
+
+    def limited_connection_made(protocol: Any, transport: asyncio.Transport) -> None:
+        connection_made(protocol, transport)
+        protocol.opened = asyncio.get_running_loop().time()
+        if len(protocol.connections) > at_most:
+            waiting = [one for one in protocol.connections if isinstance(one, protocol_class) and _waits(one)]
+            _refuse(min(waiting, key=lambda one: one.opened, default=protocol), TOO_MANY)
+        _watch(protocol, None, header_seconds)
+
+    protocol_class.connection_made = limited_connection_made
+
+
+def _waits(protocol: Any) -> bool:
+    """Return whether a connection waits for the headers of a request."""
+    return protocol.cycle is None or protocol.cycle.response_complete
+
+
+def _watch(protocol: Any, earlier: object, seconds: float) -> None:
+    """Close a connection that still waits for the same request as the last time; look again after some seconds."""
+
+    def look() -> None:
+        transport = protocol.transport
+        if transport.is_closing() or transport.get_protocol() is not protocol:  # closed, or a WebSocket now
+            return
+        if _waits(protocol) and protocol.cycle is earlier:
+            _refuse(protocol, TOO_SLOW)
+        else:
+            _watch(protocol, protocol.cycle if _waits(protocol) else _BUSY, seconds)
+
+    asyncio.get_running_loop().call_later(seconds, look)
+
+
+def _refuse(protocol: Any, answer: tuple[int, str, str]) -> None:
+    status, phrase, text = answer
+    head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
+    protocol.transport.write(f"{head}Connection: close\r\n\r\n{text}".encode())
+    protocol.transport.close()
+    protocol.connections.discard(protocol)
