@@ -1,7 +1,9 @@
 """Limit what visitors of the dashboard upload; Streamlit limits the size of each file only and keeps it in memory."""
 
+import asyncio
 import re
 from collections import Counter
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -12,6 +14,8 @@ SESSION_BYTES = 100 * 2**20
 """Most bytes of the uploads of one session."""
 TOTAL_BYTES = 2**30
 """Most bytes of all uploads together."""
+DISCARD_BYTES, DISCARD_SECONDS = 64 * 2**20, 60
+"""So much of a refused upload is read, and for so long, before the answer."""
 SESSION_FULL = f"All uploads of one tab may have {SESSION_BYTES // 2**20} MiB together: remove one first."
 TOTAL_FULL = "The dashboard holds too many uploads: try again later."
 
@@ -24,6 +28,16 @@ def held_bytes() -> Counter[str]:
     return Counter(
         {name: sum(len(file.data) for file in list(files.values())) for name, files in list(storage.items())}
     )
+
+
+async def _discard_body(receive: Receive) -> None:
+    """Read the rest of a body: a browser that still sends does not read the answer, and reports a broken connection."""
+    left = DISCARD_BYTES
+    while left > 0:
+        message = await receive()
+        if not message.get("more_body", False):
+            return
+        left -= len(message["body"])
 
 
 class UploadLimits:
@@ -50,11 +64,12 @@ class UploadLimits:
         session = upload[1]
         length = Headers(scope=scope).get("content-length", "")
         refusal = self._excess(session, int(length) if length.isdigit() else 0)
-        counted, started = 0, False
+        counted, started, complete = 0, False, False
 
         async def counting_receive() -> Message:
-            nonlocal counted, refusal
+            nonlocal counted, refusal, complete
             message = await receive()
+            complete = not message.get("more_body", False)
             size = len(message.get("body", b""))
             counted += size
             self._arriving[session] += size
@@ -85,6 +100,9 @@ class UploadLimits:
             finally:
                 give_back()
         if refusal and not started:
+            if not complete:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(_discard_body(receive), DISCARD_SECONDS)
             await PlainTextResponse(refusal, 413, {"Connection": "close"})(scope, receive, send)
 
     def _excess(self, session: str, more: int = 0) -> str:

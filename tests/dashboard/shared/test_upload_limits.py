@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from streamlit.web.server.starlette import starlette_routes
 from dashboard.shared import upload_limits
 from dashboard.shared.upload_limits import SESSION_FULL, TOTAL_FULL, UploadLimits
 
+HEAD = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 KIND = {"Content-Type": "multipart/form-data; boundary=cut"}
 
 
@@ -38,8 +40,7 @@ def client(store: MemoryUploadedFileManager) -> TestClient:
 
 
 def put(client: TestClient, session: str, file: str, chunked: bool = False, size: int = 4000) -> tuple[int, str]:
-    head = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-    body = head + bytes(size) + b"\r\n--cut--\r\n"
+    body = HEAD + bytes(size) + b"\r\n--cut--\r\n"
 
     def parts() -> Iterator[bytes]:
         yield body[:2000]
@@ -77,6 +78,25 @@ def test_uploads_that_were_cut_off_or_refused_are_not_counted(client: TestClient
     for name in "123456":
         assert client.put(f"/_stcore/upload_file/a/{name}", content=b"x" * 4000, headers=KIND).status_code == 400
     assert put(client, "a", "1")[0] == 204
+
+
+@pytest.mark.parametrize("headers", [[(b"content-length", b"16000")], []])
+def test_a_refused_upload_is_read_before_the_answer(client: TestClient, headers: list[tuple[bytes, bytes]]) -> None:
+    """Else a browser, which is still sending, reports a broken connection."""
+    bodies = [HEAD + bytes(4000), bytes(4000), bytes(4000), bytes(4000)]
+    parts = [{"type": "http.request", "body": body, "more_body": body is not bodies[-1]} for body in bodies]
+    sent = []
+
+    async def receive() -> Any:
+        return parts.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append((message.get("status"), len(parts)))
+
+    scope = {"type": "http", "method": "PUT", "path": "/_stcore/upload_file/a/1", "query_string": b""}
+    headers = [*headers, (b"content-type", KIND["Content-Type"].encode())]
+    asyncio.run(client.app({**scope, "headers": headers}, receive, send))
+    assert sent == [(413, 0), (None, 0)]
 
 
 def test_other_requests_pass(client: TestClient) -> None:
