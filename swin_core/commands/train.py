@@ -19,13 +19,13 @@ from swin_core.training import RECIPES, TrainConfig, recipe, setting_help, setti
 from swin_core.training.changes import change_settings
 from swin_core.training.launch import (
     PEER_EXITED,
+    check,
     choose_devices,
     launch,
     launch_new,
     report_error,
     train_under_torchrun,
 )
-from swin_core.training.preflight import preflight
 
 EXAMPLES = """examples:
   swinlens train fast-cifar100 --epochs 4
@@ -162,7 +162,7 @@ def run(arguments: argparse.Namespace) -> str:
     config = recipe(arguments.recipe, **settings)
     devices, count = choose_devices(arguments.devices, arguments.processes)
     if arguments.check:
-        return json.dumps(preflight(config, devices[0], count, arguments.data_root).to_dict())
+        return json.dumps(check(config, devices[0], count, root, arguments.data_root).to_dict())
 
     def make() -> Path:
         folder = runs.create(config.to_dict(), root)

@@ -184,15 +184,29 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_per_rank(count: int) -> int:
+    """Return the threads of each of `count` ranks on this machine's CPU: its share of the cores, at least 1.
+
+    If OMP_NUM_THREADS asks for more than one thread, each rank keeps its own number.
+    """
+    if os.environ.get("OMP_NUM_THREADS", "1") != "1":
+        return torch.get_num_threads()
+    return max(1, available_cores() // count)
+
+
 def _share_cores(ranks: Ranks) -> None:
     """Divide a machine's cores among its ranks on the CPU: torchrun sets one thread each where nothing else is set.
 
     Ranks are counted by host name, since torchrun's own count is too small where several nodes share a machine.
     """
     hosts = ranks.all_gather((socket.gethostname(), ranks.device.type))
-    if ranks.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // hosts.count(hosts[ranks.rank])))
+    if ranks.device.type == "cpu":
+        torch.set_num_threads(threads_per_rank(hosts.count(hosts[ranks.rank])))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from swin_core.data.registry import splits
 from swin_core.errors import ConfigError, DataError
 from swin_core.evaluation.metrics import batch_size
 from swin_core.images.preprocessing import IMAGENET, normalise, to_float
+from swin_core.system.distributed import available_cores
 from swin_core.training.config import TrainConfig
 from swin_core.training.data_contents import DataContents
 from swin_core.weights.files import read_metadata
@@ -94,8 +95,7 @@ class LabelledImages:
                 yield self._kept[on_device], self.labels[on_device]
             return
         on_gpu = self.device.type == "cuda"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        cores_per_rank = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        cores_per_rank = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         loader = DataLoader(
             _DecodedBatches(self._decoder, batches),
             batch_size=None,

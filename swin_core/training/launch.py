@@ -37,6 +37,7 @@ from swin_core.system.distributed import Ranks, join_ranks, under_torchrun, watc
 from swin_core.system.heartbeats import NO_SIGN, PATIENCE
 from swin_core.training.config import TrainConfig
 from swin_core.training.objective import Teacher
+from swin_core.training.preflight import PreflightResult, preflight
 from swin_core.training.run_writer import STATUS_SECONDS, OnMetrics
 from swin_core.training.trainer import train
 from swin_core.zoo.load import load, weights_file
@@ -158,19 +159,42 @@ def _train(
     folder: Path, ranks: Ranks, data_root: str | None, on_metrics: OnMetrics | None, accept_changed_data: bool
 ) -> str:
     config = TrainConfig.of_run(folder)
-    root = runs.runs_root(folder.parent)
+    init, teacher = _init_and_teacher(config, ranks, runs.runs_root(folder.parent))
     with _StopSignal(folder, ranks) as stop:
         return train(
             config,
             folder,
-            init=weights_file(config.init, root) if config.init else None,
-            teacher=(lambda classes: teacher_of(config, classes, ranks, root)) if config.teacher else None,
+            init=init,
+            teacher=teacher,
             root=data_root,
             ranks=ranks,
             stopping=stop.is_set,
             on_metrics=on_metrics,
             accept_changed_data=accept_changed_data,
         )
+
+
+def check(config: TrainConfig, device: str, count: int, root: Path, data_root: str | None) -> PreflightResult:
+    """Estimate the time and memory of a run, with the weights and the teacher that its config names.
+
+    Args:
+        config, device, count: as for `preflight`.
+        root: the folder of the runs.
+        data_root: as for `train`.
+
+    Raises:
+        SwinError: settings, data or weights do not fit.
+    """
+    init, teacher = _init_and_teacher(config, Ranks(device=torch.device(device)), root)
+    return preflight(config, device, count, data_root, init, teacher)
+
+
+def _init_and_teacher(
+    config: TrainConfig, ranks: Ranks, root: Path
+) -> tuple[Path | None, Callable[[tuple[str, ...]], Teacher] | None]:
+    """Return what `train` takes as `init` and `teacher`, for the names in a config."""
+    init = weights_file(config.init, root) if config.init else None
+    return init, (lambda classes: teacher_of(config, classes, ranks, root)) if config.teacher else None
 
 
 class _StopSignal:

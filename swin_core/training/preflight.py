@@ -1,6 +1,9 @@
 """The check before a run: measure its memory and time on a few of its own steps."""
 
+import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +12,18 @@ import psutil
 import torch
 
 from swin_core.data.registry import splits
-from swin_core.system.distributed import Ranks
+from swin_core.evaluation.metrics import batch_size
+from swin_core.system.distributed import Ranks, available_cores, threads_per_rank
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.config import TrainConfig
-from swin_core.training.data import TrainingData, kept_bytes
+from swin_core.training.data import TrainingData, kept_bytes, normalisation_of
+from swin_core.training.objective import Teacher
 from swin_core.training.trainer import Trainer, new_model, steps_per_epoch
 
 _STEPS = 3
+
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory|_ALLOC_FAILED")
+"""In messages of CUDA, cuBLAS, cuDNN, PyTorch's CPU allocator and the system, which come as plain errors."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +57,27 @@ class PreflightResult:
         return {**self.__dict__, "fits": self.fits}
 
 
-def preflight(config: TrainConfig, device: str, count: int, root: str | Path | None = None) -> PreflightResult:
+def preflight(
+    config: TrainConfig,
+    device: str,
+    count: int,
+    root: str | Path | None = None,
+    init: Path | None = None,
+    teacher: Callable[[tuple[str, ...]], Teacher] | None = None,
+) -> PreflightResult:
     """Train a few steps on a few images and estimate the run's time and memory.
 
-    This measures one rank's share of the batch, without the exchange of gradients between ranks.
+    This measures one rank's share of the batch and a validation batch, without the exchange between ranks. Ranks on a
+    CPU share its cores and its memory.
 
     Args:
         config: the settings of the run.
         device: device of the first rank.
         count: number of ranks.
-        root: data root, as for `swin_core.data.dataset.data_root`.
+        root, init, teacher: as for `train`.
 
     Raises:
-        SwinError: data or settings do not fit.
+        SwinError: data, weights or settings do not fit.
     """
     keep_freed_memory()
     ranks = Ranks(device=torch.device(device))
@@ -69,42 +85,59 @@ def preflight(config: TrainConfig, device: str, count: int, root: str | Path | N
     train_images, validation_images = (
         min(len(part), config.limit or len(part)) for part in splits(config.data, config.holdout, config.seed, root)
     )
-    share = max(-(-min(config.batch_size, train_images) // count), 2 * config.accumulate)
-    few = replace(config, limit=share, batch_size=share)
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(ranks.device)
-        free = torch.cuda.mem_get_info(ranks.device)[0]
-    else:
-        free = int(psutil.virtual_memory().available)
     steps = steps_per_epoch(train_images, config, count)
+    share = max(-(-min(config.batch_size, train_images) // count), 2 * config.accumulate)
+    validation_batch = batch_size(ranks.device)
+    limit = max(share, min(validation_batch, validation_images))
+    few = replace(config, limit=limit, batch_size=limit)
     step = validation = 0.0
     kept, ran_out = 0, False
+    free = int(psutil.virtual_memory().available)
     try:
-        data = TrainingData.load(few, root, ranks.device)
+        if on_gpu:
+            free = 0  # if even the question needs more memory than there is
+            free = torch.cuda.mem_get_info(ranks.device)[0]
+            torch.cuda.reset_peak_memory_stats(ranks.device)
+        data = TrainingData.load(few, root, ranks.device, None if init is None else normalisation_of(init))
         kept = kept_bytes(data.train, train_images) + kept_bytes(data.validation, validation_images)
-        step, validation = _measure(Trainer(few, data, new_model(few, data).to(ranks.device), ranks))
-    except (torch.OutOfMemoryError, MemoryError):
-        ran_out = True
-    except RuntimeError as error:
-        # PyTorch raises a plain RuntimeError if a CPU is out of memory.
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        model = new_model(few, data, init).to(ranks.device)
+        teacher_model = None if teacher is None else teacher(data.classes)
+        trainer = Trainer(few, data, model, ranks, teacher=teacher_model)
+        with nullcontext(1.0) if on_gpu or count == 1 else _shared_cores(count) as slowdown:
+            step, validation = (slowdown * seconds for seconds in _measure(trainer, share))
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
         ran_out = True
+    # The ranks take whole batches of the validation images in turn; the first rank has most.
+    starts = range(0, validation_images, validation_batch * count)
+    validated = sum(min(validation_batch, validation_images - start) for start in starts)
     return PreflightResult(
         pictures=train_images,
         steps=steps * config.epochs,
         seconds_a_step=step,
         images_per_second=train_images / steps / step if step else 0.0,
-        seconds=config.epochs * (steps * step + validation * validation_images / count),
-        memory_bytes=_used(ranks.device) * (1 if on_gpu else count) + kept,
+        seconds=config.epochs * (steps * step + validation * validated),
+        memory_bytes=(_used(ranks.device) + kept) * (1 if on_gpu else count),
         memory_free_bytes=free,
         ran_out=ran_out,
     )
 
 
-def _measure(trainer: Trainer) -> tuple[float, float]:
-    """Return the seconds of a training step, and of validating one image."""
-    count = len(trainer.data.train)
+@contextmanager
+def _shared_cores(count: int) -> Iterator[float]:
+    """Use the threads of one of `count` ranks on a CPU; yield how many times longer each takes beside the others."""
+    before = torch.get_num_threads()
+    threads = threads_per_rank(count)
+    torch.set_num_threads(threads)
+    try:
+        yield max(1.0, count * threads / available_cores())
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(trainer: Trainer, count: int) -> tuple[float, float]:
+    """Return the seconds of a training step of `count` images, and of validating one image."""
     rows = trainer.rows(count)
     seconds = []
     for _ in range(_STEPS + 1):

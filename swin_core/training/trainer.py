@@ -153,15 +153,8 @@ class Trainer:
         checkpoint = newest_checkpoint(folder / "checkpoints")
         data = TrainingData.load(config, root, ranks.device, None if init is None else normalisation_of(init))
         change = check_data(data.contents, checkpoint.state, folder, accept_changed_data) if checkpoint else {}
-        model = new_model(config, data)
-        if init is not None and checkpoint is None:
-            try:
-                load_weights(model, init)
-            except WeightsError as error:
-                hint = "choose other weights to start from (--init), or the variant that they were made for"
-                raise WeightsError(f"{str(error).rstrip('.')}; {hint}.") from error
-        teacher_model = teacher(data.classes) if teacher is not None else None
-        trainer = cls(config, data, model.to(ranks.device), ranks, writer, teacher_model)
+        model = new_model(config, data, None if checkpoint else init)
+        trainer = cls(config, data, model.to(ranks.device), ranks, writer, teacher(data.classes) if teacher else None)
         if checkpoint:
             trainer.restore(checkpoint.state)
         if change:  # the epoch has other batches
@@ -417,10 +410,13 @@ def steps_per_epoch(images: int, config: TrainConfig, ranks: int) -> int:
     return steps
 
 
-def new_model(config: TrainConfig, data: TrainingData) -> Swin:
-    """Return a model of the config's shape for the data's classes and channels, initialised from the seed.
+def new_model(config: TrainConfig, data: TrainingData, init: Path | None = None) -> Swin:
+    """Return a model of the config's shape for the data's classes and channels, from the file `init` or the seed.
 
     Shift and bias stay off if the variant has none; its absolute embedding stays on.
+
+    Raises:
+        WeightsError: the weights do not fit.
     """
     torch.manual_seed(config.seed)
     variant = VARIANTS[config.variant]
@@ -436,7 +432,14 @@ def new_model(config: TrainConfig, data: TrainingData) -> Swin:
         absolute_embedding=config.absolute_embedding or variant.absolute_embedding,
         drop_path=config.drop_path,
     )
-    return Swin(config_of_model)
+    model = Swin(config_of_model)
+    if init is not None:
+        try:
+            load_weights(model, init)
+        except WeightsError as error:
+            hint = "choose other weights to start from (--init), or the variant that they were made for"
+            raise WeightsError(f"{str(error).rstrip('.')}; {hint}.") from error
+    return model
 
 
 def _compiled(model: Swin) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The data of a run, the files that it writes, the check before its start, and the recipes."""
+"""The data of a run, the files that it writes, and the recipes."""
 
 from __future__ import annotations
 
@@ -335,40 +335,7 @@ def test_without_tensorboard_the_wish_for_it_is_one_line(
     assert "step" not in status  # none was made
 
 
-# The check before a run, and recipes
-
-
-def test_the_check_measures_a_run_and_writes_none(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = preflight(small(pictures, epochs=7, limit=16, batch_size=6), "cpu", 1)
-    assert not list(tmp_path.iterdir())
-    assert (found.pictures, found.steps) == (16, 7 * 3)
-    assert found.images_per_second == pytest.approx(16 / 3 / found.seconds_a_step)
-    assert found.seconds >= found.steps * found.seconds_a_step
-    twice = preflight(small(pictures, epochs=7, limit=16, batch_size=6), "cpu", 2)
-    assert (twice.pictures, twice.steps) == (16, 21)
-    told = found.to_dict()
-    assert json.loads(json.dumps(told)) == told
-    assert told["fits"] is (found.memory_bytes <= found.memory_free_bytes)
-    assert found.memory_bytes > 2**20
-    with pytest.raises(ConfigError, match="too small for 4 processes"):
-        preflight(small(pictures, limit=16, batch_size=6), "cpu", 4)
-
-
-def test_pictures_that_stay_on_the_disk_need_no_memory(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def figure(memory: int) -> int:
-        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=memory))
-        monkeypatch.setattr("swin_core.training.preflight._used", lambda device: asked.append(device) or 1000)
-        return preflight(small(pictures), "cpu", 1).memory_bytes
-
-    assert figure(2**30) == 1000 + 24 * 16 * 16 * 3
-    assert figure(4000) == 1000
+# Recipes
 
 
 @pytest.mark.parametrize("name", RECIPES)
