@@ -20,13 +20,17 @@ from swin_core.images.sources import Source, naming_source, read_bytes, reason
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _MAX_BYTES = 512 * 2**20  # on disk and in memory
-_MAX_STRIPS = 2**18  # of a TIFF; tifffile takes some 25 us for each
-_MAX_PAGES = 4096  # of a TIFF; each becomes a channel
-_MAX_TAGS = 4096  # of a page; common are 20
+# Limits of a TIFF, over all its pages: tags of several pages may point at the same values, so its size bounds nothing.
+_MAX_STRIPS = 50_000  # tifffile takes some 25 us for each
+_MAX_NUMBERS = 2**18  # in tags; readers make a Python number of each
+_MAX_PAGES = 4096  # each becomes a channel
+_MAX_TAGS = 100_000
+_SLACK_BYTES = 2**20  # what tags may hold more than the file: some writers share short values
 # Width and height of image and tiles, samples per pixel, rows per strip: the memory for a page is computed from these.
 _SINGLE_TAGS = {256, 257, 277, 278, 322, 323}
-_STRIP_TAGS = {273, 279, 324, 325}  # offsets and lengths of strips and tiles
+_STRIP_TAGS = {273, 324}  # offsets of strips and tiles
 _BYTE_TYPES = {1, 2, 6, 7}  # values of one byte each, which stay bytes, such as a colour profile
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # of other types
 
 # tifffile logs about unusual files; without a handler Python would print that to the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -99,33 +103,43 @@ def check_directories(content: bytes) -> None:
     Readers make a Python number of every value of a tag, and multiply values that they expect to be single numbers.
 
     Raises:
-        ImageError: too many pages, tags or strips, or several values where the format has one.
+        ImageError: pages in a loop, too many pages, tags, strips or values, or several values where the format has one.
     """
     order = "<" if content.startswith(b"II") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     header, length, entry, link = (8, "Q", "HHQ8x", "Q") if big else (4, "H", "HHI4x", "I")
+    strips = numbers = size = tags = 0
+    seen: set[int] = set()
     try:
         (offset,) = struct.unpack_from(order + link, content, header)
-        for _ in range(_MAX_PAGES):
-            if not offset:
-                return
-            (tags,) = struct.unpack_from(order + length, content, offset)
+        while offset:
+            if offset in seen:
+                raise ImageError("is a damaged TIFF file (its pages form a loop); save it again")
+            seen.add(offset)
+            if len(seen) > _MAX_PAGES:
+                raise ImageError(f"has more than {_MAX_PAGES} pages; save the one to read alone")
+            (count_of_tags,) = struct.unpack_from(order + length, content, offset)
+            tags += count_of_tags
             if tags > _MAX_TAGS:
-                raise ImageError(f"has more than {_MAX_TAGS} tags; save it again")
+                raise ImageError(f"has more than {_MAX_TAGS:,} tags; save it again")
             offset += struct.calcsize(order + length)
-            for _ in range(tags):
+            for _ in range(count_of_tags):
                 tag, kind, count = struct.unpack_from(order + entry, content, offset)
                 if count > 1 and tag in _SINGLE_TAGS:
                     raise ImageError(f"is a damaged TIFF file (tag {tag} has {count} values); save it again")
-                if count > _MAX_STRIPS and tag in _STRIP_TAGS:
-                    raise ImageError(f"is cut into more than {_MAX_STRIPS} strips or tiles; use larger ones")
-                if count > _MAX_STRIPS and kind not in _BYTE_TYPES:
-                    raise ImageError(f"has a tag of more than {_MAX_STRIPS} numbers; save it again without metadata")
+                strips += count if tag in _STRIP_TAGS else 0
+                if strips > _MAX_STRIPS:
+                    raise ImageError(f"is cut into more than {_MAX_STRIPS:,} strips or tiles; use larger ones")
+                numbers += count if kind not in _BYTE_TYPES else 0
+                if numbers > _MAX_NUMBERS:
+                    raise ImageError(f"has tags of more than {_MAX_NUMBERS:,} numbers; save it again without metadata")
+                size += count * _TYPE_BYTES.get(kind, 1)
+                if size > len(content) + _SLACK_BYTES:
+                    raise ImageError("is a damaged TIFF file (its tags hold more than the file); save it again")
                 offset += struct.calcsize(order + entry)
             (offset,) = struct.unpack_from(order + link, content, offset)
     except struct.error:  # cut short: the readers say where
         return
-    raise ImageError(f"has more than {_MAX_PAGES} pages; save the one to read alone")
 
 
 def _read_npz(content: bytes) -> np.ndarray:

@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -178,10 +179,10 @@ SIDES = [(256, 4, 1, 16), (257, 4, 1, 16)]
 HEAVY = {
     "two tile widths": ([*SIDES, (322, 4, 2, 8), (323, 4, 1, 2**30)], "tag 322 has 2 values"),
     "two widths": ([(256, 4, 2, 8), SIDES[1]], "tag 256 has 2 values"),
-    "ten million strips": ([*SIDES, (273, 4, 10_000_000, 8)], "more than 262144 strips or tiles"),
-    "ten million strips in bytes": ([*SIDES, (273, 1, 10_000_000, 8)], "more than 262144 strips or tiles"),
-    "a long list in another tag": ([*SIDES, (33_550, 12, 10_000_000, 8)], "a tag of more than 262144 numbers"),
-    "many tags": ([(40_000, 3, 1, 0)] * 5000, "more than 4096 tags"),
+    "ten million strips": ([*SIDES, (273, 4, 10_000_000, 8)], "more than 50,000 strips or tiles"),
+    "ten million strips in bytes": ([*SIDES, (273, 1, 10_000_000, 8)], "more than 50,000 strips or tiles"),
+    "a long list in another tag": ([*SIDES, (33_550, 12, 10_000_000, 8)], "tags of more than 262,144 numbers"),
+    "tags that share their bytes": ([(40_000 + number, 7, 2**19, 8) for number in range(4)], "more than the file"),
 }
 
 
@@ -196,9 +197,31 @@ def test_heavy_directories_are_refused_before_they_are_read(name: str, big: bool
             read(content)
 
 
-def test_a_chain_of_pages_without_end_is_refused() -> None:
-    content = directory(SIDES, big=False, order="<", following=8)  # the next page is this one
-    with pytest.raises(ImageError, match="more than 4096 pages"):
+def pages(tags: list[tuple[int, int, int, int]], count: int) -> bytes:
+    """A TIFF of pages with the same tags."""
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    links = [8 + (number + 1) * (len(page) + 4) for number in range(count - 1)] + [0]
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", link) for link in links)
+
+
+@pytest.mark.parametrize("read", [read_array, read_image])
+def test_limits_hold_for_all_pages_together(read: Callable[[bytes], object]) -> None:
+    """Pages may share a table of strips, so a file of some kilobytes could ask for millions."""
+    for tags, count, message in (
+        ([*SIDES, (273, 4, 20_000, 8)], 3, "more than 50,000 strips or tiles"),
+        ([*SIDES, (324, 4, 20_000, 8)], 3, "more than 50,000 strips or tiles"),
+        ([*SIDES, (279, 4, 100_000, 8)], 3, "tags of more than 262,144 numbers"),
+        ([(40_000, 3, 1, 0)] * 1000, 101, "more than 100,000 tags"),
+        ([(40_000, 7, 2**19, 8)], 4, "more than the file"),
+        (SIDES, 4097, "more than 4096 pages"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            read(pages(tags, count))
+
+
+def test_a_loop_of_pages_is_refused_at_its_first_turn() -> None:
+    content = directory([(40_000, 3, 1, 0)] * 4000, big=False, order="<", following=8)  # the next page is this one
+    with pytest.raises(ImageError, match="its pages form a loop"):
         read_array(content)
 
 
