@@ -9,6 +9,8 @@ import logging
 import math
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import tifffile
@@ -19,7 +21,7 @@ from swin_core.images.sources import Source, naming_source, read_bytes, reason
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_MAX_BYTES = 512 * 2**20  # on disk and in memory
+_MAX_BYTES = 256 * 2**20  # on disk and in memory; with a copy it fits in the budget for decoding
 # Limits of a TIFF, over all its pages: tags of several pages may point at the same values, so its size bounds nothing.
 _MAX_STRIPS = 50_000  # tifffile takes some 25 us for each
 _MAX_NUMBERS = 2**18  # in tags; readers make a Python number of each
@@ -45,7 +47,7 @@ def read_array(source: Source) -> np.ndarray:
         `(H, W, C)`, with the values of the file, in native byte order.
 
     Raises:
-        ImageError: missing, another format, damaged, larger than 512 MiB, or not numeric.
+        ImageError: missing, another format, damaged, larger than 256 MiB, or not numeric.
     """
     with naming_source(source):
         content = read_bytes(source, _MAX_BYTES)
@@ -64,37 +66,69 @@ def read_array(source: Source) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def read_tiff(content: bytes, max_bytes: int) -> tuple[np.ndarray, bool]:
+def read_tiff(content: bytes, max_bytes: int, max_pixels: int | None = None) -> tuple[np.ndarray, bool]:
     """Read the first series of a TIFF.
 
     Args:
         content: the file.
         max_bytes: largest decoded size.
+        max_pixels: largest width times height of an image; None for an array of any shape.
 
     Returns:
         `(H, W)` or `(H, W, C)`, and whether 0 means white.
 
     Raises:
-        ImageError: damaged, too large, or not numeric.
+        ImageError: damaged, too large, not numeric, or no image.
     """
+    with _first_series(content, max_bytes, max_pixels) as (series, size):
+        with decoding.reserve(2 * size):
+            array, white_is_zero = series.asarray(), series.keyframe.photometric == 0
+        if array.size == 0:
+            raise ImageError("is a TIFF without pixels; save it again")
+        return np.moveaxis(array, 0, 2) if _planes_first(series) else array, white_is_zero
+
+
+def tiff_bytes(content: bytes, max_bytes: int, max_pixels: int) -> int | None:
+    """Return the decoded bytes of the first series of a TIFF without decoding it; None if it is compressed.
+
+    Raises:
+        ImageError: what `read_tiff` refuses before it decodes.
+    """
+    with _first_series(content, max_bytes, max_pixels) as (series, size):
+        return size if series.keyframe.compression == 1 else None
+
+
+@contextmanager
+def _first_series(
+    content: bytes, max_bytes: int, max_pixels: int | None
+) -> Iterator[tuple[tifffile.TiffPageSeries, int]]:
+    """Open a TIFF, check the first series, and yield it with its decoded bytes; turn errors into `ImageError`."""
     check_directories(content)
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             series, page = file.series[0], file.pages.first
             tile_bytes = page.tilewidth * page.tilelength * page.samplesperpixel * series.dtype.itemsize
-            if max(series.nbytes, tile_bytes) > max_bytes:
+            if (size := max(series.nbytes, tile_bytes)) > max_bytes:
                 raise ImageError(f"takes more than {max_bytes / 2**20:.0f} MiB of memory; make it smaller")
-            with decoding.reserve(2 * max(series.nbytes, tile_bytes)):
-                axes, array, white_is_zero = series.axes, series.asarray(), page.photometric == 0
+            _check_numeric(series.dtype)
+            if max_pixels is not None:
+                shape = (*series.shape[1:], series.shape[0]) if _planes_first(series) else series.shape
+                if len(shape) != 2 and (len(shape) != 3 or shape[2] not in (3, 4)):
+                    raise ImageError(f"is a TIFF of shape {shape}, which is no image; read it as an array")
+                if shape[0] * shape[1] > max_pixels:
+                    raise ImageError(f"has more than {max_pixels / 1e6:g} million pixels; make it smaller")
+            yield series, size
     except ImageError:
         raise
+    except MemoryError:
+        raise ImageError("takes too much memory to decode; make it smaller") from None
     except Exception as error:  # on crafted bytes tifffile raises errors of many classes
         raise ImageError(f"cannot be read as TIFF ({reason(error)}); save it uncompressed") from error
-    _check_numeric(array.dtype)
-    if array.size == 0:
-        raise ImageError("is a TIFF without pixels; save it again")
-    # Planes and pages come first: (C, H, W) -> (H, W, C).
-    return np.moveaxis(array, 0, 2) if array.ndim == 3 and axes[-1] == "X" else array, white_is_zero
+
+
+def _planes_first(series: tifffile.TiffPageSeries) -> bool:
+    """Return whether planes or pages come before the rows: (C, H, W) instead of (H, W, C)."""
+    return len(series.shape) == 3 and series.axes[-1] == "X"
 
 
 def check_directories(content: bytes) -> None:
@@ -106,8 +140,23 @@ def check_directories(content: bytes) -> None:
         ImageError: pages in a loop, too many pages, tags, strips or values, or several values where the format has one.
     """
     order = "<" if content.startswith(b"II") else ">"
-    big = content[2:4] in (b"+\0", b"\0+")
-    header, length, entry, link = (8, "Q", "HHQ8x", "Q") if big else (4, "H", "HHI4x", "I")
+    if content[2:4] in (b"+\0", b"\0+"):
+        _check_pages(content, order, 8, "Q", "HHQ8x", "Q")
+    if content[2:4] != b"+\0":  # Pillow takes a large TIFF of this byte order for a classic one
+        _check_pages(content, order, 4, "H", "HHI4x", "I")
+
+
+def _check_pages(content: bytes, order: str, header: int, length: str, entry: str, link: str) -> None:
+    """Refuse what `check_directories` refuses, for one reading of the file.
+
+    Args:
+        content: the file.
+        order: "<" or ">", as in formats of `struct`, as are the following.
+        header: where the offset of the first page lies.
+        length: of the number of tags.
+        entry: of a tag: number, type, count.
+        link: of an offset.
+    """
     strips = numbers = size = tags = 0
     seen: set[int] = set()
     try:

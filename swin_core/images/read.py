@@ -11,19 +11,19 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from swin_core.errors import ImageError
-from swin_core.images.arrays import TIFF_SIGNATURES, check_directories, read_tiff
+from swin_core.images.arrays import TIFF_SIGNATURES, check_directories
 from swin_core.images.budget import PIXEL_BYTES, decoding
 from swin_core.images.lossless import lossless_pixels
+from swin_core.images.rgb import to_rgb
 from swin_core.images.sources import Source, naming_source, read_bytes, reason
+from swin_core.images.unusual_tiff import decode_unusual_tiff
 
 IMAGE_SUFFIXES = (
     ".avif",
@@ -42,8 +42,6 @@ IMAGE_SUFFIXES = (
 )
 """Usual suffixes of image files, for file dialogs; the format itself is recognised by content."""
 
-_BAND_PIXELS = 4_000_000
-"""Pixels that are converted at a time."""
 _MAX_SCANS = 100
 """Most scans of a JPEG: encoders write some ten, and each takes a pass over all pixels."""
 _MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
@@ -86,6 +84,23 @@ _REFUSED: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (4, (b"ftypqt", b"ftypisom", b"ftypmp4"), "a video"),
     (4, b"ftyp", "a video or an image in a video's container"),
 )
+
+
+class _CheckedExif(Image.Exif):
+    """EXIF data whose directory is checked before Pillow reads it: tags that share bytes would take much memory.
+
+    Pillow reads the data of a JPEG and an AVIF while it opens them, so there is no other place for the check.
+    """
+
+    def load(self, data: bytes) -> None:
+        try:
+            check_directories(data.removeprefix(b"Exif\0\0"))
+        except ImageError as error:
+            raise SyntaxError(str(error)) from error  # Pillow's own for damaged data
+        super().load(data)
+
+
+Image.Exif = _CheckedExif  # type: ignore[misc]
 
 # Pillow logs about unusual files; without a handler Python would print that to the terminal.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -155,7 +170,7 @@ def read_image(
         except Image.UnidentifiedImageError:
             if kind != "TIFF":
                 raise ImageError(f"is a damaged {kind} file; save or fetch it again") from None
-            image = _decode_unusual_tiff(content, max_pixels)
+            image = decode_unusual_tiff(content, max_pixels)
     image.info = {}
     return image
 
@@ -219,7 +234,7 @@ def _decode(content: bytes, kind: str, max_pixels: int, shorter_side: int | None
                 with suppress(Exception):
                     ImageOps.exif_transpose(image, in_place=True)
                 # A TIFF may hold 12 bits in 16. The rotated image has no tags, so they were read before.
-                return _to_rgb(image, tags.get(258, (16,))[0], tags.get(262) == 0)
+                return to_rgb(image, tags.get(258, (16,))[0], tags.get(262) == 0)
     except (ImageError, Image.UnidentifiedImageError):
         raise
     except Image.DecompressionBombError:  # Pillow's own, higher limit
@@ -247,80 +262,3 @@ def _check_chunks(content: bytes) -> None:
             return
         at += 12 + int.from_bytes(content[at : at + 4], "big")  # length, name, data, checksum
     raise ImageError(f"is a PNG of more than {_MAX_CHUNKS:,} chunks; save it again")
-
-
-def _to_rgb(image: Image.Image, depth: int = 16, white_is_zero: bool = False) -> Image.Image:
-    """Convert any mode to RGB, transparency over white; `depth` and `white_is_zero` apply to 16-bit grey.
-
-    Copies of a large image would take several times its memory, so they are made of one band of rows after another.
-    """
-    if image.mode.startswith("I;16"):
-
-        def convert(band: Image.Image) -> Image.Image:
-            values = np.asarray(band)
-            levels = _to_bytes(values, depth)
-            if white_is_zero:  # Pillow inverts other depths itself
-                levels = 255 - levels
-            if isinstance(key := image.info.get("transparency"), int):
-                levels = np.where(values == key, np.uint8(255), levels)
-            return Image.fromarray(levels).convert("RGB")
-
-        return _by_bands(image, convert)
-    if image.mode in ("I", "F"):
-        lows, highs = zip(*((values.min(), values.max()) for values in map(np.asarray, _bands(image))), strict=True)
-        bounds = float(np.min(lows)), float(np.max(highs))  # unlike min and max, these keep NaN
-
-        def scale(band: Image.Image) -> Image.Image:
-            return Image.fromarray(_to_bytes(np.asarray(band), bounds=bounds)).convert("RGB")
-
-        return _by_bands(image, scale)
-    if image.has_transparency_data or image.mode == "La":
-
-        def lay_over_white(band: Image.Image) -> Image.Image:
-            over = band.convert("LA" if band.mode == "La" else "RGBA").convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-
-        return _by_bands(image, lay_over_white)
-    return image.convert("RGB")
-
-
-def _bands(image: Image.Image) -> Iterator[Image.Image]:
-    """Yield the rows of an image, some at a time."""
-    rows = max(1, _BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield image.crop((0, top, image.width, min(image.height, top + rows)))
-
-
-def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Convert an image to RGB in bands."""
-    if image.width * image.height <= _BAND_PIXELS:
-        return convert(image)
-    result, top = Image.new("RGB", image.size), 0
-    for band in _bands(image):
-        result.paste(convert(band), (0, top))
-        top += band.height
-    return result
-
-
-def _to_bytes(values: np.ndarray, depth: int = 16, bounds: tuple[float, float] | None = None) -> np.ndarray:
-    """Scale to 0..255; refuse values whose white level is unknown, by their smallest and largest, `bounds`."""
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return (values >> (depth - 8)).astype(np.uint8)
-    low, high = bounds or (float(values.min()), float(values.max()))
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:  # false for NaN
-        return np.round(values * 255).astype(np.uint8)
-    raise ImageError(
-        f"holds values from {low:g} to {high:g}, and nothing says which is white; "
-        "save it with 8 or 16 bits, or scale it to 0..1"
-    )
-
-
-def _decode_unusual_tiff(content: bytes, max_pixels: int) -> Image.Image:
-    """Decode a TIFF that Pillow cannot, such as floating-point RGB."""
-    array, white_is_zero = read_tiff(content, 16 * max_pixels)
-    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        raise ImageError(f"is a TIFF of shape {array.shape}, which is no image; read it as an array")
-    levels = _to_bytes(array)
-    return _to_rgb(Image.fromarray(255 - levels if white_is_zero else levels))

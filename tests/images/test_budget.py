@@ -48,7 +48,7 @@ def test_images_that_do_not_fit_together_are_decoded_one_after_the_other(monkeyp
     content = encoded(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), "PNG")
     monkeypatch.setattr(read, "decoding", ByteBudget(PIXEL_BYTES * 64 * 64))
     inside, most = 0, 0
-    real = read._to_rgb
+    real = read.to_rgb
 
     def watched(*arguments: object) -> Image.Image:
         nonlocal inside, most
@@ -59,7 +59,7 @@ def test_images_that_do_not_fit_together_are_decoded_one_after_the_other(monkeyp
         inside -= 1
         return result
 
-    monkeypatch.setattr(read, "_to_rgb", watched)
+    monkeypatch.setattr(read, "to_rgb", watched)
     with ThreadPoolExecutor(4) as pool:
         images = list(pool.map(lambda _: read.read_image(content), range(8)))
     assert most == 1

@@ -271,7 +271,7 @@ def test_bands_of_a_large_image_give_the_same_pixels(monkeypatch: pytest.MonkeyP
         ),
     ]
     whole = [np.asarray(read_image(content)) for content in contents]
-    monkeypatch.setattr("swin_core.images.read._BAND_PIXELS", 200)
+    monkeypatch.setattr("swin_core.images.rgb._BAND_PIXELS", 200)
     for content, expected in zip(contents, whole, strict=True):
         np.testing.assert_array_equal(np.asarray(read_image(content)), expected)
     spoiled = np.asarray(scaled).copy()
