@@ -52,7 +52,8 @@ def read_array(source: Source) -> np.ndarray:
     with naming_source(source):
         content = read_bytes(source, _MAX_BYTES)
         if content.startswith(b"\x93NUMPY"):
-            array = _read_npy(content)
+            with decoding.reserve(len(content)):
+                array = _read_npy(content)
         elif content.startswith(b"PK\3\4"):
             array = _read_npz(content)
         elif content.startswith(TIFF_SIGNATURES):
@@ -199,12 +200,12 @@ def _read_npz(content: bytes) -> np.ndarray:
                 raise ImageError(f"holds {len(members)} arrays; save the one to read alone")
             if members[0].file_size > _MAX_BYTES:
                 raise ImageError(f"takes more than {_MAX_BYTES // 2**20} MiB of memory; make it smaller")
-            member = archive.read(members[0])
+            with decoding.reserve(2 * members[0].file_size):
+                return _read_npy(archive.read(members[0]))
     except ImageError:
         raise
     except Exception as error:  # on crafted bytes zipfile raises zlib.error, NotImplementedError and others
         raise ImageError(f"is a damaged .npz file ({reason(error)}); save it again") from error
-    return _read_npy(member)
 
 
 def _read_npy(content: bytes) -> np.ndarray:

@@ -16,19 +16,17 @@ import numpy as np
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def lossless_pixels(content: bytes, max_pixels: int) -> np.ndarray | None:
-    """Decode a plain lossless WebP or PNG.
+def lossless_size(content: bytes) -> tuple[int, int] | None:
+    """Return width and height of a plain lossless WebP or PNG; None for other files."""
+    return _webp_size(content) or _png_size(content)
 
-    Args:
-        content: the file.
-        max_pixels: largest width times height.
+
+def lossless_pixels(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
+    """Decode a file of which `lossless_size` returned the width and height.
 
     Returns:
-        `(H, W, 3)` uint8, RGB; None for any other file, more pixels, or a damaged file.
+        `(H, W, 3)` uint8, RGB; None for a damaged file.
     """
-    size = _webp_size(content) or _png_size(content)
-    if size is None or not 0 < size[0] * size[1] <= max_pixels:
-        return None
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     return None if pixels is None or pixels.shape != (size[1], size[0], 3) else pixels
 

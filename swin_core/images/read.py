@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from swin_core.errors import ImageError
 from swin_core.images.arrays import TIFF_SIGNATURES, check_directories
 from swin_core.images.budget import PIXEL_BYTES, decoding
-from swin_core.images.lossless import lossless_pixels
+from swin_core.images.lossless import lossless_pixels, lossless_size
 from swin_core.images.rgb import to_rgb
 from swin_core.images.sources import Source, naming_source, read_bytes, reason
 from swin_core.images.unusual_tiff import decode_unusual_tiff
@@ -161,8 +161,10 @@ def read_image(
     """
     with naming_source(source):
         content = read_bytes(source, max_bytes)
-        if (pixels := lossless_pixels(content, max_pixels)) is not None:
-            return Image.fromarray(pixels)
+        if (size := lossless_size(content)) and 0 < size[0] * size[1] <= max_pixels:
+            with decoding.reserve(PIXEL_BYTES * size[0] * size[1]):
+                if (pixels := lossless_pixels(content, size)) is not None:
+                    return Image.fromarray(pixels)
         kind = image_format(content)
         try:
             with _quiet_pillow:

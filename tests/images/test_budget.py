@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swin_core.images import read
+from swin_core.images import arrays, read
 from swin_core.images.budget import PIXEL_BYTES, ByteBudget
 from tests.fixtures.images import encoded
 
@@ -64,3 +65,38 @@ def test_images_that_do_not_fit_together_are_decoded_one_after_the_other(monkeyp
         images = list(pool.map(lambda _: read.read_image(content), range(8)))
     assert most == 1
     assert all(image.size == (64, 64) for image in images)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_plain_lossless_images_use_the_budget(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV decodes them; eight threads with PNGs of 7000 x 7000 pixels took 2.3 GB."""
+    content = encoded(np.zeros((64, 64, 3), np.uint8), kind, lossless=True)
+    budget = ByteBudget(PIXEL_BYTES * 64 * 64)
+    monkeypatch.setattr(read, "decoding", budget)
+    free: list[int] = []
+    real = read.lossless_pixels
+
+    def watched(content: bytes, size: tuple[int, int]) -> np.ndarray | None:
+        free.append(budget._free)
+        return real(content, size)
+
+    monkeypatch.setattr(read, "lossless_pixels", watched)
+    assert read.read_image(content).size == (64, 64)
+    assert (free, budget._free) == ([0], budget.most)
+
+
+def test_arrays_use_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds need their bytes and a copy; the shape of an .npz is known only once it is inflated."""
+    budget, sizes = ByteBudget(10**6), []
+    real = budget.reserve
+    monkeypatch.setattr(budget, "reserve", lambda size: (sizes.append(size), real(size))[1])
+    monkeypatch.setattr(arrays, "decoding", budget)
+    values = np.zeros((50, 40, 3), np.float32)
+    for save in (np.save, np.savez_compressed):
+        stream = io.BytesIO()
+        save(stream, values)
+        np.testing.assert_array_equal(arrays.read_array(stream.getvalue()), values)
+    assert len(sizes) == 2
+    assert min(sizes) >= values.nbytes
+    assert sizes[1] >= 2 * values.nbytes
+    assert budget._free == budget.most
