@@ -7,11 +7,14 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from swin_core.system.renderers import RENDERERS as _RENDERERS
+
 if TYPE_CHECKING:
     from swin_core.attribution.explain import explain, explain_batch, explaining
     from swin_core.attribution.explanation import Explanation
     from swin_core.attribution.what_if import what_if
     from swin_core.errors import SwinError
+    from swin_core.figures.grid import Grid
     from swin_core.images.read import read_image
     from swin_core.models.config import VARIANTS, SwinConfig
     from swin_core.models.swin import Swin
@@ -67,6 +70,21 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     return value
+
+
+def _explanation_html(explanation: "Explanation") -> str:
+    from swin_core.figures.viewer_payload import explanation_html
+
+    return explanation_html(explanation)
+
+
+def _grid_html(grid: "Grid") -> str:
+    from swin_core.figures.viewer_payload import viewer_html
+
+    return viewer_html(grid)
+
+
+_RENDERERS.update(Explanation=_explanation_html, Grid=_grid_html)
 
 
 def __dir__() -> list[str]:

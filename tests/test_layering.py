@@ -54,15 +54,50 @@ MACHINE_PATH = re.compile(
 def imported_modules(source: str, package: str) -> Iterator[str]:
     """Dotted names that `source` imports anywhere, lazily too; `package` resolves relative imports.
 
-    `from a import b` gives `a.b`, since b may be a module.
+    `from a import b` gives `a.b`, since b may be a module. `import_module` and `__import__` count if their argument is
+    written out.
     """
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
+    tree = ast.parse(source)
+    names = originals(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (module := called_import(node, names, package)):
+            yield module
+        elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def originals(tree: ast.AST) -> dict[str, str]:
+    """The dotted name behind each name that `tree` imports."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def dotted(node: ast.AST, names: dict[str, str]) -> str:
+    """A name or an attribute as it is written, with `names` for what its first part was imported as."""
+    first, point, rest = ast.unparse(node).partition(".")
+    return names.get(first, first) + point + rest
+
+
+def called_import(call: ast.Call, names: dict[str, str], package: str) -> str:
+    """The module that a call of `import_module` or `__import__` names, else nothing."""
+    functions = ("importlib.import_module", "importlib.__import__", "builtins.__import__", "__import__")
+    if dotted(call.func, names) not in functions:
+        return ""
+    given = [*call.args, *(word.value for word in call.keywords if word.arg == "name")]
+    module = given[0].value if given and isinstance(given[0], ast.Constant) else ""
+    relative = str(module).lstrip(".")
+    level = len(str(module)) - len(relative)
+    parents = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+    return ".".join([*parents, *([relative] if relative else [])])
 
 
 def starts_with(module: str, prefix: str) -> bool:
@@ -115,18 +150,39 @@ def core_import_faults(path: str, unit: str, modules: list[str]) -> list[str]:
 def outside_faults(path: str, source: str) -> list[str]:
     """Patches of `sys.path` anywhere, and paths in swin_core that lead out of the package."""
     faults = []
-    for node in ast.walk(ast.parse(source)):
-        written = ast.unparse(node) if isinstance(node, ast.Call | ast.Attribute) else ""
-        if re.match(r"sys\.path\.(insert|append|extend)\(", written) or re.match(r"site\.addsitedir\(", written):
-            faults.append(f"{path}:{node.lineno}: {written[:40]} patches the import path")
+    tree = ast.parse(source)
+    names = originals(tree)
+    for node in ast.walk(tree):
+        if patches_path(node, names):
+            faults.append(f"{path}:{node.lineno}: {ast.unparse(node)[:40]} patches the import path")
         if not path.startswith("swin_core/"):
             continue
-        if written == "Path(__file__)":
+        # Where a file or a package lies leads to what lies beside it; `parents[i]` leads up from any path.
+        place = ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+        indexed = ast.unparse(node.value) if isinstance(node, ast.Subscript) else ""
+        if re.search(r"(^|\.)__file__$", place) or re.search(r"(?<!__file__\)\.)\bparents$|__path__$", indexed):
             faults.append(f"{path}:{node.lineno}: bundled files come through importlib.resources")
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-        if re.match(r"\.\./|(scripts|dashboard|tests|docs)/\S*$|(scripts|tests|docs)$", text):
+        if re.match(r"\.\.(/|$)|(scripts|dashboard|tests|docs)/\S*$|(scripts|tests|docs)$", text):
             faults.append(f"{path}:{node.lineno}: {text!r} lies outside swin_core")
     return faults
+
+
+PATH_CHANGES = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "__setitem__", "__delitem__"}
+
+
+def patches_path(node: ast.AST, names: dict[str, str]) -> bool:
+    """Whether a call, an assignment, a deletion or a slice changes `sys.path`. Reading it is allowed."""
+    if isinstance(node, ast.Call):
+        called = dotted(node.func, names)
+        return called == "site.addsitedir" or called in {f"sys.path.{change}" for change in PATH_CHANGES}
+    if isinstance(node, ast.Subscript) and dotted(node.value, names) == "sys.path":
+        return isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)
+    return (
+        isinstance(node, ast.Name | ast.Attribute)
+        and not isinstance(node.ctx, ast.Load)
+        and dotted(node, names) == "sys.path"
+    )
 
 
 def cycle(sources: dict[str, str]) -> list[str]:
@@ -226,6 +282,8 @@ def text_files() -> list[str]:
 
 Rule = Callable[[str, str], list[str]]
 
+LAZY = ("from importlib import import_module, import_module as load\ndef draw():\n    ", "")
+"""Around a call."""
 BREAKS: list[tuple[Rule, str, str]] = [
     (import_faults, "swin_core/models/windows.py", "import swin_core.weights.files"),
     (import_faults, "swin_core/models/swin.py", "def build():\n    from swin_core.weights.files import load_weights"),
@@ -247,12 +305,35 @@ BREAKS: list[tuple[Rule, str, str]] = [
     (import_faults, "swin_core/newcomer.py", ""),
     (import_faults, "dashboard/app.py", "from scripts import explain"),
     (import_faults, "scripts/explain.py", "import dashboard.shared.cache"),
+    (import_faults, "swin_core/attribution/explanation.py", "import_module('swin_core.figures.grid')".join(LAZY)),
+    (import_faults, "swin_core/attribution/explanation.py", "load('..figures', __package__)".join(LAZY)),
+    (
+        import_faults,
+        "swin_core/attribution/explanation.py",
+        "import importlib as i\ni.import_module('swin_core.audit')",
+    ),
+    (import_faults, "swin_core/models/swin.py", "__import__('swin_core.weights.files')"),
+    (import_faults, "dashboard/shared/cache.py", "from importlib import *\n__import__(name='dashboard.compare')"),
     (import_faults, "dashboard/views/compare.py", "from torch import Tensor"),
     (import_faults, "dashboard/browse/sheet.py", "from dashboard.compare.agreement import show_agreement"),
     (import_faults, "dashboard/shared/cache.py", "from dashboard.compare import agreement"),
     (import_faults, "dashboard/demo/page.py", "import dashboard.compare.agreement"),
     (outside_faults, "scripts/train.py", "import sys\nsys.path.insert(0, '..')"),
+    (outside_faults, "tests/conftest.py", "import sys\nsys.path = ['..', *sys.path]"),
+    (outside_faults, "tests/conftest.py", "import sys\nsys.path += ['..']"),
+    (outside_faults, "tests/conftest.py", "import sys\nsys.path[:0] = ['..']"),
+    (outside_faults, "tests/conftest.py", "import sys\nsys.path[0] = '..'"),
+    (outside_faults, "tests/conftest.py", "import sys\nold = sys.path[:]"),
+    (outside_faults, "tests/conftest.py", "import sys\ndel sys.path[0]"),
+    (outside_faults, "tests/conftest.py", "import sys as s\ns.path.append('..')"),
+    (outside_faults, "tests/conftest.py", "from sys import path\npath.insert(0, '..')"),
     (outside_faults, "swin_core/zoo/load.py", "ASSETS = Path(__file__).parent / 'assets'"),
+    (outside_faults, "swin_core/zoo/load.py", "import os\nROOT = os.path.dirname(os.path.dirname(__file__))"),
+    (outside_faults, "swin_core/zoo/load.py", "import swin_core\nROOT = Path(swin_core.__file__).parent.parent"),
+    (outside_faults, "swin_core/zoo/load.py", "import swin_core\nROOT = Path(swin_core.__path__[0]).parent"),
+    (outside_faults, "swin_core/zoo/load.py", "ROOT = Path(code.co_filename).parents[2]"),
+    (outside_faults, "swin_core/zoo/load.py", "ROOT = Path(__file__).parents[2]"),
+    (outside_faults, "swin_core/zoo/load.py", "folder = files('swin_core') / '..' / 'assets'"),
     (outside_faults, "swin_core/runs/starting.py", "script = root / 'scripts'"),
     (outside_faults, "swin_core/runs/starting.py", "script = root / 'scripts/train.py'"),
     (outside_faults, "swin_core/zoo/load.py", "folder = '../assets'"),
@@ -289,6 +370,10 @@ KEEPS: list[tuple[Rule, str, str]] = [
     (import_faults, "dashboard/views/compare.py", "from dashboard.compare import agreement"),
     (import_faults, "dashboard/shared/cache.py", "import torch"),
     (outside_faults, "swin_core/zoo/load.py", "folder = files('swin_core') / 'assets'"),
+    (import_faults, "swin_core/commands/__init__.py", "import_module('swin_core.reports')".join(LAZY)),
+    (import_faults, "swin_core/attribution/methods.py", "import_module(f'{__name__}.figures')".join(LAZY)),
+    (outside_faults, "tests/conftest.py", "import sys\nfirst = sys.path[0]\nroots = [p for p in sys.path if p]"),
+    (outside_faults, "swin_core/attribution/methods.py", "iter_modules(attribution.__path__)"),
     (outside_faults, "swin_core/commands/dashboard.py", "spec = find_spec('dashboard')"),
     (
         size_faults,
@@ -330,6 +415,9 @@ def test_a_cycle_is_found() -> None:
     assert set(cycle(sources)) == {"swin_core/data/folders.py", "swin_core/data/cifar100.py"}
     sources["swin_core/data/cifar100.py"] = "import swin_core.data"
     assert cycle(sources) == []
+    lazy = "from importlib import import_module\ndef read():\n    import_module('swin_core.data.folders').names()"
+    sources["swin_core/data/cifar100.py"] = lazy
+    assert len(cycle(sources)) == 3
 
 
 def test_no_file_imports_itself_through_others() -> None:

@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from swin_core.attribution.regions import Region
 from swin_core.class_names import find_class
 from swin_core.errors import ConfigError, TargetError, first_names
 from swin_core.system.atomic import write_file
+from swin_core.system.renderers import RENDERERS
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -137,6 +137,4 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Return the viewer with the maps of all targets and layers, for notebooks; images where no script runs."""
-        # By name, since figures are made from explanations and not the other way round.
-        html: str = import_module("swin_core.figures.viewer_payload").explanation_html(self)
-        return html
+        return RENDERERS["Explanation"](self)

@@ -6,7 +6,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 
 import numpy as np
 from PIL import Image
@@ -18,6 +17,7 @@ from swin_core.attribution.what_if import Edit
 from swin_core.class_names import candidates
 from swin_core.errors import ConfigError
 from swin_core.figures.text import value_text, wrap
+from swin_core.system.renderers import RENDERERS
 from swin_core.trust.assess import Trust
 from swin_core.trust.similarity import agreement
 
@@ -125,8 +125,7 @@ class Grid:
 
     def _repr_html_(self) -> str:
         """Return the viewer of the grid, for notebooks; images where no script runs."""
-        html: str = import_module("swin_core.figures.viewer_payload").viewer_html(self)  # by name: it draws grids
-        return html
+        return RENDERERS["Grid"](self)
 
     @cached_property
     def shared_top(self) -> float:

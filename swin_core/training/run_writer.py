@@ -109,7 +109,7 @@ class RunWriter:
             self._tensorboard.close()
 
     def _write_log(self, line: str) -> None:
-        self._log.emit(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
+        self._log.emit(logging.LogRecord(__name__, logging.INFO, "", 0, line, None, None))
 
     def _keep_updating(self) -> None:
         process = psutil.Process()
