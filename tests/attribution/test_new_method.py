@@ -1,4 +1,7 @@
-"""Adding an attribution method takes one file: the library, the page and the command lines offer what it declares."""
+"""Adding an attribution method takes one file: the library, the page and the command lines offer what it declares.
+
+The tests of every method hold for it, too.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ import torch
 
 from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution
+from swin_core.models.modes import evaluation_mode
 
 
 def brightness(model, x, select):
-    with torch.no_grad():
-        logits = model.eval()(x)
+    with evaluation_mode(model), torch.no_grad():
+        logits = model(x)
     targets = select(logits)
     return Attribution(logits, targets, [[x.mean(1) - x.amin((1, 2, 3))[:, None, None]] for _ in targets])
 
@@ -41,6 +45,7 @@ folder, image, out = sys.argv[1:]
 swin_core.attribution.__path__.append(folder)  # as if the file were in swin_core/attribution
 
 import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 import swin_core
@@ -57,6 +62,8 @@ assert "Brightness" in page.selectbox[0].options
 
 assert "brightness: The mean over channels." in command.parser().format_help()
 assert "brightness (one pass)" in trust.parser().format_help()
+tests = ["tests/attribution/test_methods.py", "-k", "brightness or facts"]
+assert not pytest.main(["-q", "-p", "no:cacheprovider", *tests])
 sys.exit(command.main([image, "--models", "swin_micro_cifar100", "--method", "brightness", "--out", out]))
 """
 
