@@ -8,9 +8,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from swin_core.commands import COMMANDS, dashboard, demo, main
+from tests.conftest import free_port
+from tests.fixtures.browser import answers
+from tests.fixtures.started import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,21 +44,33 @@ def test_the_wheel_contains_the_packages_and_the_bundled_files(wheel: Path) -> N
     assert not [name for name in sizes if "screenshots" in name or name.startswith(("tests/", "scripts/"))]
 
 
-def test_the_unpacked_wheel_explains_an_image(wheel: Path, samples: dict[str, Path], tmp_path: Path) -> None:
-    unpacked = tmp_path / "site"
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path) -> Path:
+    folder = wheel.parent / "site"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(unpacked)
+        archive.extractall(folder)
+    return folder
+
+
+def environment(unpacked: Path) -> dict[str, str]:
+    """The environment of a program that imports the unpacked wheel, and not the checkout."""
     packages = [path for path in sys.path if "site-packages" in path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(unpacked), *packages])}
+
+
+def test_the_unpacked_wheel_explains_an_image(unpacked: Path, samples: dict[str, Path], tmp_path: Path) -> None:
     code = (
         f"import sys\nsys.path[:] = [path for path in sys.path if path != {str(ROOT)!r}]\n"
         "import swin_core\n"
         f"assert swin_core.__file__.startswith({str(unpacked)!r}), swin_core.__file__\n"
-        f"print(swin_core.explain(swin_core.load('swin_micro_flowers'), {str(samples['rose'])!r}))"
+        f"explanation = swin_core.explain(swin_core.load('swin_micro_flowers'), {str(samples['rose'])!r})\n"
+        "assert 'swinlens-viewer' in explanation._repr_html_()\n"
+        "print(explanation)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(unpacked), *packages])},
+        env=environment(unpacked),
         capture_output=True,
         text=True,
         timeout=120,
@@ -63,6 +79,28 @@ def test_the_unpacked_wheel_explains_an_image(wheel: Path, samples: dict[str, Pa
     assert done.stdout.startswith("<Explanation: ")
     assert "swin_micro_flowers" in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+def test_the_unpacked_wheel_serves_the_dashboard(unpacked: Path, tmp_path: Path) -> None:
+    port = free_port()
+    code = "from swin_core.commands import main\nmain()"
+    options = ["--server.port", str(port), "--server.headless", "true"]
+    with (tmp_path / "log.txt").open("w") as log:
+        program = subprocess.Popen(
+            [sys.executable, "-c", code, "dashboard", *options],
+            cwd=tmp_path,
+            env=environment(unpacked) | {"HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        eventually(lambda: program.poll() is not None or answers(f"http://127.0.0.1:{port}/_stcore/health"), 120)
+        assert program.poll() is None, (tmp_path / "log.txt").read_text()
+        assert str(unpacked / "dashboard" / "app.py") in psutil.Process(program.pid).cmdline()
+    finally:
+        program.kill()
+        program.wait(20)
 
 
 # -- the command
