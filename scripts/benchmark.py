@@ -8,6 +8,7 @@ their ratios are printed, and written as JSON. Nothing else should run at the sa
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,8 @@ def main() -> None:
             results += BENCHMARKS[what](arguments.rounds)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": environment, "results": results}, indent=2))
+    if any(result.get("lost") or result.get("faults") for result in results if "part" in result):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The short form of the survival benchmark, without its servers and trainings: hostile images and weights."""
+"""The short form of the survival benchmark, without its servers and trainings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("images", "weights")
+PARTS = ("images", "weights", "checkpoints")
 PROGRAM = f"""
 import json
 from benchmarks.survival import survival
@@ -31,4 +31,4 @@ def test_everything_survives_the_short_form(tmp_path: Path) -> None:
     for result in found:
         assert (result["lost"], result["faults"]) == (0, []), done.stdout
         assert result["survived"] == result["tried"] > 0
-    assert 0 < found[0]["peak_mib"] < 600
+    assert 0 < found[0]["peak_mib"] < 1200

@@ -20,6 +20,8 @@ Case = tuple[str, bytes]
 _SIDE = 7000  # 49 million pixels, just below the limit of the readers
 LARGE_IMAGES = 11
 """The first crafted images are valid and large, and take long to make."""
+AT_ONCE = ", four at once"
+"""Ends the kind of a file that four threads read at once."""
 _EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 
 
@@ -122,8 +124,8 @@ def crafted_images() -> dict[str, Callable[[], bytes]]:
     large |= {"WEBP": {"lossless": True, "quality": 0, "method": 0}, "TIFF": {"compression": "tiff_lzw"}}
     modes = {"PNG": "RGBA", "GIF": "P", "TIFF": "CMYK"}
 
-    def full(kind: str) -> bytes:
-        return _saved(Image.new(modes.get(kind, "RGB"), (_SIDE, _SIDE)), kind, **large[kind])
+    def full(kind: str, mode: str = "") -> bytes:
+        return _saved(Image.new(mode or modes.get(kind, "RGB"), (_SIDE, _SIDE)), kind, **large[kind])
 
     return {
         **{f"{kind} of 49 million pixels": partial(full, kind) for kind in large},
@@ -140,6 +142,16 @@ def crafted_images() -> dict[str, Callable[[], bytes]]:
         "TIFF of 4.9 million strips": lambda: _tiff({273: [8] * 4_900_000, 278: [1], 279: [1] * 4_900_000}),
         "TIFF whose tiles are larger than it": lambda: _tiff({322: [65_520], 323: [65_520]}),
         "TIFF with a loop of pages": lambda: _tiff({}, following=8),
+        "TIFF of 4000 tags whose page follows itself": lambda: _pages([(40_000, 3, 1, 0)] * 4000, [8]),
+        "TIFF of 45 pages that share 262,144 strips": _shared_strips,
+        "TIFF of tags that share 18 MiB": _sharing_tags,
+        "TIFF whose strip inflates to 1 GB": _inflating_tiff,
+        **{
+            f"{kind} RGB TIFF of {side} x {side}": partial(_float_tiff, kind, side)
+            for kind, side in (("float16", 6000), ("float32", 4500), ("float32", 7000), ("float64", 5700))
+        },
+        f"PNG of 49 million pixels{AT_ONCE}": partial(full, "PNG", "RGB"),
+        "PNG whose EXIF tags share 18 MiB": lambda: _png((b"eXIf", _sharing_tags())),
         "JPEG of 2000 scans": _jpeg_of_scans,
         "JPEG whose header says 65,500 x 65,500": lambda: _resized_jpeg(65_500),
         "PNG of a million chunks": lambda: _png(*[(b"aaAa", b"")] * 1_000_000),
@@ -176,6 +188,53 @@ def _tiff(tags: dict[int, list[int]], following: int = 0) -> bytes:
         values += packed if len(packed) > 4 else b""
     head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + struct.pack("<I", following)
     return head + values + bytes(4096)
+
+
+def _pages(tags: list[tuple[int, int, int, int]], links: list[int]) -> bytes:
+    """Return a TIFF of pages with the same tags: number, type, count, value; `links` lead from each to the next."""
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", link) for link in links)
+
+
+def _shared_strips() -> bytes:
+    """Return a TIFF of pages of 1 x 262,144 int64 values, one row a strip, with one table of strips for all pages."""
+    count, pages, tags = 2**18, 45, 11
+    size = 2 + 12 * tags + 4
+    table = 8 + pages * size
+    entries = [(256, 3, 1, 1), (257, 4, 1, count), (258, 3, 1, 64), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, count, table), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, count, table + 4 * count)]
+    entries += [(284, 3, 1, 1), (339, 3, 1, 2)]
+    links = [8 + size * (number + 1) for number in range(pages - 1)] + [0]
+    return _pages(entries, links) + struct.pack("<I", 8) * count + struct.pack("<I", 8) * count
+
+
+def _sharing_tags() -> bytes:
+    return _pages([(40_000 + number, 7, 18 << 20, 8) for number in range(4000)], [0]) + bytes(18 << 20)
+
+
+def _float_tiff(kind: str, side: int) -> bytes:
+    """Return a compressed RGB TIFF of zeros, 64 rows a strip; made of one strip, so that it takes no memory here."""
+    rows = 64
+    strip = zlib.compress(bytes(rows * side * 3 * np.dtype(kind).itemsize))
+    count = -(-side // rows)
+    tags = 11
+    start = 8 + 2 + 12 * tags + 4
+    bits = 8 * np.dtype(kind).itemsize
+    entries = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 3, start), (259, 3, 1, 8), (262, 3, 1, 2)]
+    entries += [(273, 4, count, start + 12), (277, 3, 1, 3), (278, 3, 1, rows), (279, 4, count, start + 12 + 4 * count)]
+    entries += [(284, 3, 1, 1), (339, 3, 3, start + 6)]
+    at = start + 12 + 8 * count
+    values = struct.pack("<6H", bits, bits, bits, 3, 3, 3) + struct.pack(f"<{count}I", *[at] * count)
+    return _pages(entries, [0]) + values + struct.pack(f"<{count}I", *[len(strip)] * count) + strip
+
+
+def _inflating_tiff() -> bytes:
+    """Return a TIFF of 128 x 128 floating-point pixels whose strips inflate to 1 GB each."""
+    deflate = zlib.compressobj(1)
+    strip = b"".join(deflate.compress(bytes(2**20)) for _ in range(1024)) + deflate.flush()
+    content = _float_tiff("float32", 128)  # of two strips
+    lengths = 8 + 2 + 12 * 11 + 4 + 12 + 8
+    return content[:lengths] + struct.pack("<II", len(strip), len(strip)) + strip
 
 
 def _jpeg_of_scans() -> bytes:
