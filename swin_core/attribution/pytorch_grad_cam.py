@@ -206,8 +206,8 @@ class _FinerTarget(Target):
         return torch.stack([score(row) for score, row in zip(self.scores, logits, strict=True)])
 
 
-def _finer_score(index: int, others: list[int], logits: Tensor) -> Tensor:
-    """Return the mean lead of a class over others in the logits `(classes,)`, weighted by their probabilities."""
+def _finer_score(index: int, others: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean lead of a class over `others` in the logits `(classes,)`, weighted by their probabilities."""
     weights = logits.softmax(0)[others]
     return (weights * (logits[index] - logits[others])).sum() / (weights.sum() + 1e-9)
 
@@ -220,8 +220,8 @@ def _finer_target(target: Target, logits: Tensor) -> Target:
     for image, index in enumerate(target.classes.tolist()):
         distance = (logits[image] - logits[image, index]).abs()
         distance[index] = float("inf")
-        closest = distance.argsort()[: min(_CLOSEST, len(distance) - 1)].tolist()
-        others = closest if target.against is None else [int(target.against[image])]
+        closest = distance.argsort()[: min(_CLOSEST, len(distance) - 1)]  # a tensor: a list is copied to the GPU
+        others = closest if target.against is None else target.against[image : image + 1]
         scores.append(partial(_finer_score, index, others))
     return _FinerTarget(target.classes, target.against, tuple(scores))
 
