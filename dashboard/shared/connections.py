@@ -5,7 +5,8 @@ files.
 """
 
 import asyncio
-import resource
+import math
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -19,16 +20,17 @@ TOO_SLOW = 408, "Request Timeout", "The request did not arrive: send it again."
 TOO_MANY = 503, "Service Unavailable", "Too many connections are open: try again in a minute."
 
 
-def open_many_files() -> int:
-    """Let this process open as many files and connections as its hard limit allows; return that number."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return soft
+def open_many_files() -> float:
+    """Let this process open as many files and connections as its hard limit allows; return how many it may open."""
     try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return math.inf
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # more than the system allows to any process
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # more than the system allows to any process
-        return soft
-    return hard
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if allowed == resource.RLIM_INFINITY else allowed
 
 
 def limit_connections(header_seconds: float = HEADER_SECONDS, at_most: int = CONNECTIONS_AT_MOST) -> None:
@@ -41,9 +43,7 @@ def limit_connections(header_seconds: float = HEADER_SECONDS, at_most: int = CON
         header_seconds: time until the headers of a request are complete; at most twice as long after another request.
         at_most: most connections.
     """
-    files = open_many_files()
-    if files != resource.RLIM_INFINITY:
-        at_most = min(at_most, files // 2)
+    most = min(at_most, open_many_files() // 2)
     # Neither Gradio nor Streamlit lets its server be configured, so the protocol's public method is wrapped.
     protocol_class: Any = AutoHTTPProtocol
     connection_made = protocol_class.connection_made
@@ -51,7 +51,7 @@ def limit_connections(header_seconds: float = HEADER_SECONDS, at_most: int = CON
     def limited_connection_made(protocol: Any, transport: asyncio.Transport) -> None:
         connection_made(protocol, transport)
         protocol.opened = asyncio.get_running_loop().time()
-        if len(protocol.connections) > at_most:
+        if len(protocol.connections) > most:
             waiting = [one for one in protocol.connections if isinstance(one, protocol_class) and _waits(one)]
             _refuse(min(waiting, key=lambda one: one.opened, default=protocol), TOO_MANY)
         _watch(protocol, None, header_seconds)

@@ -9,7 +9,6 @@ size or with what is wrong, and then the pixels as RGB.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -126,12 +125,8 @@ def _receive(stream: IO[bytes]) -> Image.Image:
 
 def main() -> None:
     """Decode the TIFF of the standard input."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        size = int(statm.read_text().split()[0]) * resource.getpagesize() + _MEMORY_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
-    resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, used + _CPU_SECONDS + 1))
+    with suppress(ModuleNotFoundError):  # Windows has no such limits
+        _limit_this_process()
     output = sys.stdout.buffer
     try:
         array, white_is_zero = read_tiff(sys.stdin.buffer.read(), _MEMORY_BYTES, int(sys.argv[1]))
@@ -141,6 +136,17 @@ def main() -> None:
             output.write(band.tobytes())
     except ImageError as error:
         output.write(json.dumps({"fault": str(error)}).encode() + b"\n")
+
+
+def _limit_this_process() -> None:
+    import resource
+
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        size = int(statm.read_text().split()[0]) * resource.getpagesize() + _MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, used + _CPU_SECONDS + 1))
 
 
 if __name__ == "__main__":
