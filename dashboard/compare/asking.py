@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.compare.controls import LIKELIEST
+from dashboard.compare.controls import LIKELIEST, NO_CONTRAST
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.url_state import set_url_list
@@ -16,8 +16,8 @@ def ask_class(comparison: Comparison, asked: Mapping[str, Any]) -> None:
 
     Args:
         comparison: what is shown.
-        asked: `row` of the grid, `label` of the class, and `against`, the contrast class, or None. From the browser, so
-            it is checked.
+        asked: `row` of the grid, `label` of the class, and `against`, the contrast class; without one, no contrast is
+            shown any more. From the browser, so it is checked.
     """
     row, label, against = asked.get("row"), asked.get("label"), asked.get("against")
     known = {name for model in map(loaded_classifier, comparison.models) if model for name in model.labels}
@@ -36,5 +36,4 @@ def ask_class(comparison: Comparison, asked: Mapping[str, Any]) -> None:
             for other in range(len(comparison.lines)):
                 set_url_list(f"class{other + 1}", [LIKELIEST])
         set_url_list(f"class{number + 1}", [label])
-    if isinstance(against, str) and against in known:
-        state.against = against
+    state.against = against if isinstance(against, str) and against in known else NO_CONTRAST

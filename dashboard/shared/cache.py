@@ -79,7 +79,8 @@ class Request:
     layer: str | None
     """A layer's name, `STAGES`, a key of `FUSED` or `DEPTHS`, or None for the model's default."""
     against: int | str | tuple[int, ...] | None = None
-    """Contrast class: a class index, "runner-up", one index for each target, or None."""
+    """Contrast class: a class index, "runner-up", one index for each target, or None. An index is left out where it is
+    the only target, since a page has one contrast class for rows of several classes."""
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -230,6 +231,8 @@ def _explain(model: swin_core.Classifier, request: Request) -> Explanation | _Fa
         # The layer may have been chosen for another method, before this one was.
         layer = layer if METHODS[method].staged and layer not in (*FUSED, *DEPTHS) else None
     try:
+        if isinstance(against, int) and against in (targets or [model.predict([image])[0].argmax()]):
+            against = None
         if layer == STAGES:
             return explain_stages(model, image, targets, method, against=against)
         layers = None if layer is None else [layer]

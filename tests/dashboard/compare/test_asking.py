@@ -61,6 +61,28 @@ def test_a_class_dragged_onto_another_asks_for_the_contrast(monkeypatch: pytest.
     assert any(f"contrast with {first}" in note for note in cells(app)[0]["notes"])
 
 
+def test_a_click_after_a_drag_asks_without_the_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(sample="tulip", model="first")
+    first, second = [one["label"] for one in cells(app)[0]["classes"][:2]]
+    plain = cells(app)[0]["map"]
+    ask(app, monkeypatch, row=0, column=0, label=second, against=first)
+    ask(app, monkeypatch, row=0, column=0, label=first)
+    assert explained(app) == [first]
+    assert cells(app)[0]["map"] == plain
+    assert "against" not in app.query_params
+
+
+@pytest.mark.parametrize("rows", ["One row per image (top-1 class)", "One row per class of an image"])
+def test_a_row_of_the_contrast_class_itself_is_explained_without_it(rows: str) -> None:
+    (alone,) = cells(opened(sample="tulip", model="first"))
+    first, second = [one["label"] for one in alone["classes"][:2]]
+    query = {"classes": [first, second]} if "class of" in rows else {}
+    found = cells(opened(sample="tulip", model="first", rows=rows, against=first, **query))
+    assert found[0]["map"] == alone["map"]
+    assert not any("contrast" in note for note in found[0]["notes"])
+    assert all(any(f"contrast with {first}" in note for note in cell["notes"]) for cell in found[1:])
+
+
 @pytest.mark.parametrize(
     "asked",
     [

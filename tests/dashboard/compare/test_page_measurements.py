@@ -261,13 +261,6 @@ def test_a_class_to_compare_with_that_a_model_lacks_is_said_in_its_cell() -> Non
     assert "contrast with mountain" in texts(app)
 
 
-def test_one_class_of_several_against_itself_leaves_the_others() -> None:
-    chosen = {"rows": "One row per class of an image", "classes": ["daisy", "roses"], "against": "daisy"}
-    app = opened(**chosen, sample="tulip", model="first")
-    assert "contrasted with itself" in texts(app)
-    assert "contrast with daisy" in texts(app)
-
-
 def test_models_of_timm_are_columns_like_any_other(monkeypatch: pytest.MonkeyPatch, measured: list[str]) -> None:
     """Random weights: there may be no network here, and what is tried is layers, layouts and preprocessing."""
     four = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
