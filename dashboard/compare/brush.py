@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import streamlit as st
 
-from dashboard.shared.cache import edited, probabilities
+from dashboard.shared.cache import InputImage, edited, probabilities
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.url_state import ON_OFF, set_url_list, unknown_values, url_list
 from swin_core.attribution.occlusion import FILLS
@@ -100,14 +100,36 @@ def answer_stroke(content: bytes) -> list[dict[str, Any]] | None:
     return first_answers(comparison, shown.grid, brushes)
 
 
-def invalid_brush() -> list[str]:
-    """Return a warning for each query parameter of the brush that is not a possible value."""
+def match_strokes(images: Sequence[InputImage]) -> list[str]:
+    """Keep the strokes in the URL with their images; drop those whose image is gone, or replaced by one of its name.
+
+    Args:
+        images: the images of the page.
+
+    Returns:
+        A warning for each query parameter of the brush that is not a possible value.
+    """
     ignored = unknown_values("fill", list(FILLS)) + unknown_values("keep", ON_OFF)
-    for entry in st.query_params.get_all("brush"):
+    before: dict[str, Hashable] = st.session_state.get("painted_images", {})
+    now = {image.title: image.key for image in images}
+    titles = {key: title for title, key in now.items()}
+    kept = []
+    for entry in url_list("brush", []):
+        title, _, text = entry.rpartition("~")
         try:
-            parse_strokes(entry.rpartition("~")[2])
+            parse_strokes(text)
         except SwinError as error:
             ignored.append(f"brush={entry[:40]} ({str(error).rstrip('.')})")
+            continue
+        # A link knows images by name alone; an image of this session is followed, and may have got another number.
+        shown = titles.get(before[title] if title in before else now.get(title))
+        if shown is not None:
+            kept.append(f"{shown}~{text}")
+        elif title not in before:
+            ignored.append(f"brush={entry[:40]} (no image with this name is shown)")
+    st.session_state.painted_images = now
+    set_url_list("brush", kept)
+    painted_in_url()  # writes the URL
     return ignored
 
 

@@ -74,19 +74,20 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
             choose_uploads(_remove_first_samples)
             _add_by_name()
         for upload in list(kept_uploads()):
-            key = (upload.digest, _new_title(upload.name, images))
+            title = _new_title(upload.name, images)
             read = partial(read_image, upload.content, shorter_side=SHORTER_SIDE)
             try:
-                images.append(read_input_image(key, key[1], "", read))
+                image = read_input_image((upload.digest, upload.name), upload.name, "", read)
             except SwinError as error:
                 faults.append(f"{upload.name}: {error}")
                 continue
             finally:
                 _show_upload(upload, labels)
-            images[-1] = replace(images[-1], truth=truth_of(upload))
+            images.append(replace(image, title=title, truth=truth_of(upload)))
         for name in chosen:
             file, title = known[name], _new_title(known[name].name, images)
-            images.append(read_input_image((file, file.name), title, sample_label(name), partial(read_image, file)))
+            image = read_input_image((file, file.name), file.name, sample_label(name), partial(read_image, file))
+            images.append(replace(image, title=title))
         for number, name in enumerate(tray()):
             try:
                 image = data_image(name)

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard.compare.agreement import show_agreement, show_top_classes
 from dashboard.compare.asking import ask_class
 from dashboard.compare.badges import open_details, show_map_checks
-from dashboard.compare.brush import invalid_brush, painted_in_url, repaint
+from dashboard.compare.brush import match_strokes, painted_in_url, repaint
 from dashboard.compare.class_mean_section import show_class_means
 from dashboard.compare.class_notes import show_class_notes
 from dashboard.compare.controls import (
@@ -60,13 +60,14 @@ def main() -> None:
         ask_class(st.session_state.before, asked)  # before the controls are drawn
     ignored = unknown_samples() + surplus_models()
     look, ignored_look = current_look()
-    ignored += ignored_look + unknown_data_set() + invalid_brush() + unknown_values("rows", list(ROWS.values()))
+    ignored += ignored_look + unknown_data_set() + unknown_values("rows", list(ROWS.values()))
     ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
     actions = show_heading("compare")
     with actions:
         show_page_tools()
     show_tour()
     images, faults = choose_images(known_labels())
+    ignored += match_strokes(images)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"):
         models = choose_models()
         boxes = option_boxes()

@@ -8,18 +8,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard.compare.brush import Painted, ShownGrid, answer_stroke, first_answers, repaint
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
 from dashboard.shared.comparison import Comparison
+from dashboard.shared.uploads import Upload
 from swin_core.attribution.strokes import parse_strokes
 from swin_core.attribution.what_if import Edit
 from swin_core.figures.files import encode
 from swin_core.figures.grid import Grid
 from swin_core.figures.viewer_payload import map_payload
-from tests.fixtures.pages import bundle, cells, fresh, opened, picture, run, shown
+from tests.fixtures.pages import bundle, cells, choose, fresh, opened, picture, run, shown
 
 __all__ = ["bundle", "fresh"]
 
@@ -66,6 +68,7 @@ def test_a_region_that_cannot_be_replaced_says_so_under_the_image() -> None:
     [
         ({"brush": "tulip.jpg~x9"}, "brush=tulip.jpg~x9 (a region is written as strokes such as"),
         ({"brush": "paint"}, "brush=paint (a region is written as strokes such as"),
+        ({"brush": "nothing.jpg~b10-5.5"}, "brush=nothing.jpg~b10-5.5 (no image with this name is shown)"),
         ({"fill": "magic"}, "fill=magic (possible: blur, mean, noise, neighbours)"),
         ({"keep": "yes"}, "keep=yes (possible: true, false)"),
     ],
@@ -76,6 +79,35 @@ def test_bad_values_of_a_link_are_named_in_one_line(query: dict[str, str], words
     assert words in warning.replace("\\", "")
     assert "\n" not in warning
     assert cells(app)[0]["classes"][0]["before"] is None
+    assert not set(query) & set(run(app).query_params)
+
+
+def painted_titles(app: AppTest) -> list[str]:
+    """The images whose region is replaced, as the viewer is given them."""
+    return [row["title"] for row in shown(app)["rows"] if row["brush"]["strokes"]]
+
+
+def upload(app: AppTest, *images: Upload) -> AppTest:
+    """Show these uploads alone."""
+    app.session_state["kept_uploads"] = list(images)
+    choose(app, "sample", [])
+    return run(app)
+
+
+def test_strokes_go_with_their_image_and_stay_with_it() -> None:
+    files = list(choices.sample_images().values())[:3]
+    pasted = [Upload("pasted.png", file.read_bytes(), file.name) for file in files]
+    app = upload(opened(sample="tulip", model="first"), pasted[0], pasted[1])
+    choose(app, "brush", ["pasted.png (2)~b150-400.300"])
+    assert painted_titles(run(app)) == ["pasted.png (2)"]
+    assert painted_titles(upload(app, pasted[1])) == ["pasted.png"]
+    assert app.query_params["brush"] == "pasted.png~b150-400.300"
+    assert painted_titles(upload(app, pasted[2])) == []
+    assert "brush" not in app.query_params
+    assert not [each.value for each in app.warning if "were ignored" in each.value]
+    upload(app)
+    choose(app, "brush", ["pasted.png~b150-400.300"])
+    assert painted_titles(upload(app, pasted[0])) == ["pasted.png"]
 
 
 def test_the_image_before_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
