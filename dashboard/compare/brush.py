@@ -36,15 +36,18 @@ class Painted:
     """Text of the strokes on each painted image, by its title."""
     fill: str = Edit.fill
     keep: bool = Edit.keep
+    time: int = field(default=0, compare=False)
+    """That of the last stroke, as the browser sent it; 0 before one."""
 
     def after(self, comparison: Comparison, stroke: Mapping[str, Any]) -> "Painted":
         """Return what is painted after a stroke; the same if the stroke is none.
 
         Args:
             comparison: what is shown.
-            stroke: `row` of the grid, `strokes` as text, `fill` and `keep`. From the browser, so it is checked.
+            stroke: `row` of the grid, `strokes` as text, `fill`, `keep` and `time`. From the browser, so it is checked.
         """
         row, text, fill, keep = (stroke.get(name) for name in ("row", "strokes", "fill", "keep"))
+        time = _time_of(stroke)
         if not isinstance(row, int) or not 0 <= row < comparison.row_count or not isinstance(text, str):
             return self
         title = comparison.line_and_model(row, 0)[0].image.title
@@ -53,7 +56,11 @@ class Painted:
             edit = Edit(Strokes(), str(fill), bool(keep))
         except SwinError:
             return self
-        return Painted({title: text for title, text in strokes.items() if text}, edit.fill, edit.keep)
+        return Painted({title: text for title, text in strokes.items() if text}, edit.fill, edit.keep, time)
+
+
+def _time_of(stroke: Mapping[str, Any]) -> int:
+    return time if isinstance(time := stroke.get("time"), int) else 0
 
 
 @dataclass(eq=False)
@@ -149,7 +156,9 @@ def repaint(comparison: Comparison, painted: Painted) -> tuple[Comparison, list[
             except SwinError as error:
                 fault = str(error)
         lines.append(replace(line, image=image))
-        brushes.append(brush_payload(strokes, painted.fill, painted.keep, fault, line.image.title))
+        # A hash, since keys hold paths of this machine.
+        key = str(hash(line.image.source.key))
+        brushes.append(brush_payload(strokes, painted.fill, painted.keep, fault, key, painted.time))
     repainted = replace(comparison, lines=tuple(lines))
     rows = range(repainted.row_count)
     return repainted, [brushes[row * len(lines) // len(rows)] for row in rows]
@@ -196,6 +205,7 @@ def take_stroke(comparison: Comparison, stroke: Mapping[str, Any]) -> bool:
     set_url_list("brush", [f"{title}~{text}" for title, text in painted.strokes.items()])
     set_url_list("fill", [painted.fill])
     set_url_list("keep", [ON_OFF[not painted.keep]])
+    st.session_state.stroke_time = _time_of(stroke)  # also of a stroke that was refused: it has been answered
     return painted_in_url() != before
 
 
@@ -205,4 +215,4 @@ def painted_in_url() -> Painted:
     painted = {title: text for title, _, text in (entry.rpartition("~") for entry in entries)}
     fill = url_list("fill", [Edit.fill], FILLS, 1) or [Edit.fill]
     keep = url_list("keep", [ON_OFF[1]], ON_OFF, 1) or [ON_OFF[1]]
-    return Painted(painted, fill[0], keep[0] == ON_OFF[0])
+    return Painted(painted, fill[0], keep[0] == ON_OFF[0], st.session_state.get("stroke_time", 0))

@@ -43,6 +43,8 @@ class Painted:
     """The image's upload; the region is not replaced in any other."""
     edit: Edit
     """Without strokes, only what would replace a region."""
+    time: int
+    """That of the stroke, as the browser sent it; 0 without one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Answer:
     """What was to be replaced; without strokes, nothing."""
     fault: str
     """Why the region could not be replaced, or empty."""
+    time: int
+    """That of the last stroke, as in `Painted`."""
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -69,7 +73,7 @@ class Answer:
         """Return what the viewer shows: the heat maps, and the brush over the image."""
         payload = viewer_payload(self.grid)
         strokes, fill, keep = self.edit.strokes, self.edit.fill, self.edit.keep
-        payload["rows"][0]["brush"] = brush_payload(strokes, fill, keep, self.fault, str(self.image.key))
+        payload["rows"][0]["brush"] = brush_payload(strokes, fill, keep, self.fault, str(self.image.key), self.time)
         return payload
 
     def numbers(self) -> dict[str, Any]:
@@ -159,7 +163,8 @@ class Demo:
         comparison = Comparison((line,), names, method_name)
         (row,) = comparison.rows()
         row = replace(row, cells=[_of_class(cell, line.target) for cell in row.cells])
-        answer = Answer(names, Grid((row,), comparison.columns), image, edit, fault)
+        time = painted.time if painted is not None else 0
+        answer = Answer(names, Grid((row,), comparison.columns), image, edit, fault, time)
         if all(cell.explanation is None for cell in answer.cells):
             raise SwinError(answer.cells[0].error)
         return answer
@@ -217,16 +222,16 @@ def read_stroke(upload: object, stroke: Mapping[str, Any]) -> Painted:
 
     Args:
         upload: as in `Demo.answer`.
-        stroke: the viewer's `strokes` as text, empty for none, `fill` and `keep`; unchecked.
+        stroke: the viewer's `strokes` as text, empty for none, `fill`, `keep` and `time`; unchecked.
 
     Raises:
         ConfigError: the strokes are no strokes or too many, or the fill is unknown.
     """
-    text, fill = stroke.get("strokes"), stroke.get("fill")
+    text, fill, time = stroke.get("strokes"), stroke.get("fill"), stroke.get("time")
     if not isinstance(text, str) or not isinstance(fill, str):
         raise ConfigError("a stroke has its text in `strokes` and in `fill` what replaces the region.")
     strokes = parse_strokes(text) if text else Strokes()
-    return Painted(_path(upload), Edit(strokes, fill, stroke.get("keep") is True))
+    return Painted(_path(upload), Edit(strokes, fill, stroke.get("keep") is True), time if isinstance(time, int) else 0)
 
 
 def _path(upload: object) -> str:

@@ -167,7 +167,7 @@ def _map_cell(cell: MapCell, signed: bool, images: _Images) -> Json:
     }
 
 
-def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "", image: str = "") -> Json:
+def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "", image: str = "", time: int = 0) -> Json:
     """Return what the brush of a row shows.
 
     Args:
@@ -176,9 +176,10 @@ def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "", imag
         keep: whether only the region is kept.
         fault: why the region could not be replaced, or empty.
         image: identifies the photo; strokes that the host has not answered are dropped when it changes.
+        time: that of the last stroke that the host knows, as the brush sent it; 0 for none.
     """
     state = {"strokes": strokes.vectors(), "fill": fill, "keep": keep, "fault": fault, "image": image}
-    return state | {"fills": FILLS}
+    return state | {"time": time, "fills": FILLS}
 
 
 def look_payload(look: Look) -> Json:

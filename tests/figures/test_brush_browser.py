@@ -85,6 +85,7 @@ def test_a_stroke_is_sent_when_it_ends_and_covers_its_mask(page: Page) -> None:
     assert sent(page) == []
     page.mouse.up()
     (stroke,) = sent(page)
+    assert stroke.pop("time") > 0
     assert stroke == {"strokes": "b200-350.200-500.300-650.700", "fill": "blur", "keep": False}
     # The photo is twice as wide as the cell; the region is striped until the answer comes, then outlined.
     mask = parse_strokes(stroke["strokes"]).mask(300, 600)[:, 150:450]
@@ -165,6 +166,36 @@ def test_an_answer_to_an_earlier_stroke_does_not_undo_the_next(page: Page) -> No
         "r-300.100-350.200_r-400.300-450.400",
         "r-300.100-350.200",
     ]
+
+
+def test_an_answer_that_a_newer_one_has_overtaken_does_not_take_strokes_back(page: Page) -> None:
+    """Each stroke is answered twice: at once, and by the page, which takes longer."""
+    press(page, "Rectangle")
+    drag(page, (30, 30), (60, 60))
+    first = sent(page)[0]
+    answer(page)
+    drag(page, (90, 90), (120, 120))
+    answer(page)
+    vectors = parse_strokes(first["strokes"]).vectors()
+    page.evaluate("brush => window.brush.update(brush)", {**first, "strokes": vectors})
+    drag(page, (150, 150), (180, 180))
+    assert sent(page)[-1]["strokes"] == "r-300.100-350.200_r-400.300-450.400_r-500.500-550.600"
+    # What the host knows by then is adopted, also when it is the region of before (Back in the browser).
+    page.evaluate("brush => window.brush.update(brush)", {**first, "strokes": vectors, "time": sent(page)[-1]["time"]})
+    press(page, "Undo stroke")
+    assert sent(page)[-1]["strokes"] == ""
+
+
+def test_the_fill_is_that_of_the_page_also_before_the_first_stroke(page: Page) -> None:
+    page.evaluate("brush => window.brush.update(brush)", {"strokes": [], "fill": "mean", "keep": True})
+    press(page, "Rectangle")
+    assert page.get_by_label("Replace the region by").input_value() == "mean"
+    assert page.get_by_label("Keep only this").is_checked()
+    page.get_by_label("Replace the region by").select_option("blur")
+    assert [(each["strokes"], each["fill"], each["keep"]) for each in sent(page)] == [("", "blur", True)]
+    answer(page)
+    drag(page, (30, 30), (60, 60))
+    assert (sent(page)[-1]["fill"], sent(page)[-1]["keep"]) == ("blur", True)
 
 
 def test_another_photo_takes_the_place_of_a_stroke_without_an_answer(page: Page) -> None:

@@ -92,11 +92,13 @@ function iconButton(name, title) {
  *
  * @param {HTMLElement} cell - a positioned element that shows the photo; it gets a canvas, and the tools after it.
  * @param {(x: number, y: number) => [number, number]} toPhoto - from client coordinates to fractions of the photo.
- * @param {{onStroke?: Function, kept?: Object}} callbacks - `onStroke({strokes, fill, keep})` with the strokes as text, empty for none;
- *   without it the region is only shown. `kept` is an object in which the tool in hand outlives this brush.
- * @param {{strokes: Array, fill: string, keep: boolean, fills?: Object, fault?: string, image?: string}} brush - the
- *   state to start from: `fills` are the titles of what can replace the region, `fault` says why it could not be
- *   replaced, `image` identifies the photo.
+ * @param {{onStroke?: Function, kept?: Object}} callbacks - `onStroke({strokes, fill, keep, time})` with the strokes as
+ *   text, empty for none, and the time in milliseconds; without it the region is only shown. `kept` is an object in
+ *   which the tool in hand outlives this brush.
+ * @param {{strokes: Array, fill: string, keep: boolean, time?: number, fills?: Object, fault?: string, image?: string}}
+ *   brush - the state to start from: `fills` are the titles of what can replace the region, `fault` says why it could
+ *   not be replaced, `image` identifies the photo. In an answer, `time` is that of the last stroke it knows, of any
+ *   photo: an answer that does not know this brush's last stroke is ignored.
  * @returns {{update: Function, redraw: Function, destroy: Function}} `update(brush)` shows the host's answer; `redraw`
  *   follows a zoom or a new size of the cell.
  */
@@ -138,15 +140,15 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   let stroke = null; // the one being drawn
   let cursor = null; // of the keyboard
   let pointer = null; // id of the pointer that draws
-  let sent = null; // key of what the host has not answered yet
+  let time = 0; // of the last change that was sent
+  let waiting = false; // for its answer
   let image = null; // the photo that the strokes are on
 
-  const keyOf = (state) => state.strokes.length && JSON.stringify([strokesText(state.strokes), state.fill, state.keep]);
-
   function send() {
-    sent = keyOf({strokes, fill: fill.value, keep: keep.checked});
+    time = Date.now();
+    waiting = true;
     show();
-    callbacks.onStroke({strokes: strokesText(strokes), fill: fill.value, keep: keep.checked});
+    callbacks.onStroke({strokes: strokesText(strokes), fill: fill.value, keep: keep.checked, time});
   }
 
   function say(text) {
@@ -160,7 +162,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     buttons.undo.parentElement.hidden = fillLabel.hidden = keepLabel.hidden = !started;
     sizeLabel.hidden = tool !== "brush" && tool !== "erase";
     canvas.classList.toggle("active", tool !== null);
-    tools.setAttribute("aria-busy", sent !== null);
+    tools.setAttribute("aria-busy", waiting);
     if (tool === null) {
       canvas.removeAttribute("tabindex");
       canvas.removeAttribute("role");
@@ -204,7 +206,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     if (painted.length) {
       const inside = region.getContext("2d");
       for (const each of painted) draw(inside, each, view);
-      if (stroke || sent !== null) drawStripes(context, ratio);
+      if (stroke || waiting) drawStripes(context, ratio);
       else drawOutline(context, ratio);
     }
     if (cursor) drawCursor(context, view, ratio);
@@ -383,9 +385,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     strokes = [];
     send();
   });
-  for (const input of [fill, keep]) {
-    input.addEventListener("change", () => (strokes.length ? send() : show()));
-  }
+  for (const input of [fill, keep]) input.addEventListener("change", send);
   size.addEventListener("change", () => (kept.size = size.value));
   const resized = new ResizeObserver(redraw);
   resized.observe(cell);
@@ -395,15 +395,13 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
       fill.replaceChildren(...Object.entries(answer.fills).map(([value, title]) => make("option", {value}, title)));
     }
     if (answer.image !== image) {
-      [image, sent, stroke, pointer] = [answer.image, null, null, null]; // another photo: no answer will come
-    } else if (sent !== null && keyOf(answer) !== sent) return; // the answer to an earlier stroke
-    sent = null;
+      [image, time, stroke, pointer] = [answer.image, 0, null, null]; // another photo: no answer will come
+    } else if (answer.time < time) return; // each stroke is answered twice, and quick ones overtake the answers
+    waiting = false;
     if (answer.fault) say(answer.fault);
     if (stroke) return; // adopted with the stroke that is being drawn
-    if (answer.strokes.length || strokes.length) {
-      fill.value = answer.fill;
-      keep.checked = answer.keep;
-    }
+    fill.value = answer.fill;
+    keep.checked = answer.keep;
     strokes = answer.strokes;
     show();
   }

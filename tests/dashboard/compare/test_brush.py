@@ -178,7 +178,7 @@ def test_the_probabilities_that_come_first_are_those_of_what_if() -> None:
     )
     changed = replace(comparison, lines=lines)
     assert changed.slow_models() == ["first", "second"]
-    stroke = {"row": 0, "strokes": TEXT, "fill": "blur", "keep": False}
+    stroke = {"row": 0, "strokes": TEXT, "fill": "blur", "keep": False, "time": 5}
     (answer,) = answer_stroke(json.dumps({"token": shown.token, "stroke": stroke}).encode()) or []
     assert changed.slow_models() == ["first", "second"]
     image = swin_core.read_image(choices.sample_images()["tulip"])
@@ -189,7 +189,7 @@ def test_the_probabilities_that_come_first_are_those_of_what_if() -> None:
             assert entry["probability"] == pytest.approx(float(expected.after.probabilities[index]), rel=1e-4)
             assert entry["before"] == pytest.approx(float(expected.before.probabilities[index]), rel=1e-4)
             assert entry["explained"] == (index == expected.before.targets[0])
-    assert (answer["row"], answer["brush"]["strokes"]) == (0, strokes.vectors())
+    assert (answer["row"], answer["brush"]["strokes"], answer["brush"]["time"]) == (0, strokes.vectors(), 5)
     finished = Grid(tuple(changed.rows()), changed.columns)
     brushes = repaint(comparison, Painted({"tulip.jpg": TEXT}))[1]
     assert first_answers(changed, finished, brushes) == []  # nothing has changed since

@@ -190,7 +190,7 @@ STROKES = "b200-500.400-600.600_r-100.100-300.200"
 @pytest.mark.parametrize("fill", ["blur", "neighbours"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_painted_region_is_answered_as_what_if_does(demo: Demo, tulip: dict[str, Any], fill: str, keep: bool) -> None:
-    painted = read_stroke(tulip, {"row": 0, "strokes": STROKES, "fill": fill, "keep": keep})
+    painted = read_stroke(tulip, {"row": 0, "strokes": STROKES, "fill": fill, "keep": keep, "time": 7})
     payload = demo.answer(tulip, ["model0", "model1"], "", "gradcam", painted).payload()
     (row,) = payload["rows"]
     mask = painted.edit.strokes.mask(*demo.picture(tulip).pil.size[::-1])
@@ -202,6 +202,7 @@ def test_a_painted_region_is_answered_as_what_if_does(demo: Demo, tulip: dict[st
             assert entry["probability"] == pytest.approx(float(expected.after.probabilities[index]))
             assert entry["before"] == pytest.approx(float(expected.before.probabilities[index]))
     assert (row["brush"]["strokes"], row["brush"]["fault"]) == (painted.edit.strokes.vectors(), "")
+    assert row["brush"]["time"] == 7
 
 
 def test_a_region_is_replaced_in_its_own_image_only(
