@@ -1,5 +1,5 @@
-// Accepts images that are dropped anywhere on the page, or pasted, and sends them to the server.
-const LARGEST = 50 * 2 ** 20; // bytes; as server.maxUploadSize
+// Accepts images that are dropped anywhere on the page, or pasted, and sends them to the server; of other files, and of
+// larger ones, the name alone.
 
 async function asText(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
@@ -12,12 +12,11 @@ async function asText(file) {
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const isImage = (file) =>
-    file.size <= LARGEST &&
+    file.size <= data.largest &&
     (file.type.startsWith("image/") || data.suffixes.some((suffix) => file.name.toLowerCase().endsWith(suffix)));
   const send = async (files) => {
-    const images = [...files].filter(isImage);
-    if (images.length) setTriggerValue("files", await Promise.all(images.map(asText)));
-    return images.length;
+    const sent = [...files].map((file) => (isImage(file) ? asText(file) : { name: file.name }));
+    if (sent.length) setTriggerValue("files", await Promise.all(sent));
   };
   let sign = parentElement.querySelector(".sign");
   if (!sign) {

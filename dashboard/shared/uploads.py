@@ -14,13 +14,16 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.shared.model_names import MAX_IMAGES
-from dashboard.shared.notices import set_notice, show_notice
+from dashboard.shared.notices import notice, set_notice, show_notice
 from dashboard.shared.upload_limits import SESSION_BYTES
 from dashboard.shared.url_state import set_url_list, url_list
+from swin_core.errors import first_names
 from swin_core.images.read import IMAGE_SUFFIXES
 
 MAX_BYTES = SESSION_BYTES
 """Of all images of a session together."""
+LARGEST_BYTES = 50 * 2**20
+"""Of a dropped or pasted image; as `server.maxUploadSize` for the uploader."""
 
 _drop_zone = st.components.v2.component(
     "swinlens_drop_zone", js=(Path(__file__).parent / "drop_zone.js").read_text(encoding="utf-8")
@@ -65,7 +68,7 @@ def accept_drops(on_first: Callable[[], None]) -> None:
     with st.container(key="drops"):
         _drop_zone(
             key="drop_zone",
-            data={"suffixes": sorted(IMAGE_SUFFIXES)},
+            data={"suffixes": sorted(IMAGE_SUFFIXES), "largest": LARGEST_BYTES},
             on_files_change=partial(_take_dropped, on_first),
         )
     show_notice("uploads")
@@ -109,13 +112,20 @@ def _take_photo(on_first: Callable[[], None]) -> None:
 
 
 def _take_dropped(on_first: Callable[[], None]) -> None:
-    """Keep the files that the browser sent; what is no list of files is dropped."""
+    """Keep the files that the browser sent, and name those that it left out; what is no list of files is dropped."""
     sent = st.session_state.drop_zone.get("files") or []
-    files = []
+    files, left_out = [], []
     for file in sent if isinstance(sent, list) else []:
         try:
-            files.append((str(file["name"]), base64.b64decode(file["content"], validate=True)))
+            if "content" in file:
+                files.append((str(file["name"]), base64.b64decode(file["content"], validate=True)))
+            else:
+                left_out.append(str(file["name"]))
         except (binascii.Error, KeyError, TypeError, ValueError):
             continue
+    set_notice("uploads", "")
     if files:
         add_uploads(files, on_first)
+    if left_out:
+        text = f"Left out: {first_names(left_out)}. Drop images of up to {LARGEST_BYTES // 2**20} MiB each."
+        set_notice("uploads", f"{notice('uploads')} {text}".strip())

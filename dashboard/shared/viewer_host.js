@@ -47,6 +47,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       onLook: (look) => swinlensLook(look, held),
       onCell: (cell) => held.send("cell", cell),
       onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
+      onContrast: data.classes ? (asked) => held.send("asked", asked) : undefined,
       onPoint: data.points ? (place) => held.send("point", place) : undefined,
       onStroke: data.brush ? (stroke) => swinlensStroke(stroke, data.token, held) : undefined,
     });

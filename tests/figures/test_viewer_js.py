@@ -18,9 +18,10 @@ from playwright.sync_api import Browser, Page, expect
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.overlay import COLORMAPS, Look
 from swin_core.attribution.regions import bilinear
+from swin_core.attribution.strokes import Strokes
 from swin_core.figures.grid import Cell, Grid, Row
 from swin_core.figures.matplotlib_grid import cell_overlay
-from swin_core.figures.viewer_payload import viewer_payload, viewer_script, viewer_style
+from swin_core.figures.viewer_payload import brush_payload, viewer_payload, viewer_script, viewer_style
 from tests.fixtures.browser import browser, findings
 from tests.fixtures.grids import Make, maker
 
@@ -33,7 +34,7 @@ OPEN = """async ({script, style}) => {
     window.module = await import(url);
     window.calls = [];
     const call = name => what => calls.push([name, what]);
-    window.callbacks = {onLook: call('look'), onCell: call('cell'), onClass: call('class')};
+    window.callbacks = {onLook: call('look'), onCell: call('cell'), onClass: call('class'), onContrast: call('class')};
 }"""
 SHOW = """async ({payload, keep}) => {
     if (!keep && window.mounted) { mounted.destroy(); window.mounted = null; }
@@ -362,6 +363,50 @@ def test_a_class_is_asked_for_by_a_click_and_against_another_by_a_drag(page: Pag
         ["class", {**place, "label": third, "against": first}],
         ["class", {**place, "label": second, "against": first}],
     ]
+
+
+def test_what_is_dropped_on_a_class_is_a_contrast_only_if_it_is_a_class(page: Page) -> None:
+    show(page, grid_of([Cell(made(maker()))]))
+    first, last = page.locator(".class").first, page.locator(".class").last
+    assert "Shift+Enter" in (first.get_attribute("title") or "")
+    last.drag_to(page.locator(".title").first)
+    page.evaluate("document.querySelector('.class').dispatchEvent(new DragEvent('drop', {bubbles: true}))")
+    assert page.evaluate("calls") == []
+
+
+def test_a_host_without_contrasts_offers_none(page: Page) -> None:
+    with_contrast = page.evaluate_handle("callbacks")
+    page.evaluate("window.callbacks = {onClass: callbacks.onClass}")
+    show(page, grid_of([Cell(made(maker()))]))
+    second = page.locator(".class").nth(1)
+    label = page.evaluate("mounted.viewer.rows[0][1].data.classes[1].label")
+    assert second.get_attribute("title") == f"Explain {label}"
+    assert second.get_attribute("draggable") != "true"
+    second.drag_to(page.locator(".class").first)
+    assert page.evaluate("calls.filter(([, asked]) => asked.against)") == []
+    page.evaluate("before => { window.callbacks = before; }", with_contrast)
+
+
+def test_escape_takes_back_a_zoom_by_the_wheel_without_a_click(page: Page) -> None:
+    show(page, grid_of([Cell(made(maker()))]))
+    page.evaluate("document.activeElement?.blur()")
+    frame(page, 0, 0).hover()
+    page.mouse.wheel(0, -300)
+    page.wait_for_function("mounted.viewer.view.zoom > 1")
+    page.keyboard.press("Escape")
+    assert page.evaluate("mounted.viewer.view.zoom") == 1
+
+
+def test_a_cell_is_saved_while_a_brush_is_in_hand(page: Page) -> None:
+    payload = viewer_payload(grid_of([Cell(made(maker()))]))
+    payload["rows"][0]["brush"] = brush_payload(Strokes(), "blur", keep=False)
+    page.evaluate("callbacks.onStroke = () => {}")
+    page.evaluate(SHOW, {"payload": payload, "keep": False})
+    page.get_by_role("button", name="Brush", exact=True).click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save this cell as PNG").first.click()
+    assert saved.value.suggested_filename == "swinlens-map.png"
+    page.evaluate("delete callbacks.onStroke")
 
 
 def test_a_badge_belongs_to_its_map_and_a_click_opens_it(page: Page) -> None:

@@ -179,7 +179,7 @@ export class CellView {
   /** The most probable classes: a click explains one, one dragged onto another asks for the contrast. */
   classList() {
     const { data, viewer, row, column } = this;
-    const send = viewer.callbacks.onClass;
+    const { onClass: send, onContrast: contrast } = viewer.callbacks;
     if (!data.classes.length) return [];
     const list = element("ul", "classes");
     data.classes.forEach(({ label, probability, before, right, explained }, place) => {
@@ -192,24 +192,29 @@ export class CellView {
         entry.append(element("span", right ? "right" : "wrong", right ? "right" : "wrong"));
       }
       if (send) {
-        entry.title = `Explain ${label}; drag it onto another class for "why ${label}, not the other?"`;
+        entry.title = `Explain ${label}`;
+      }
+      if (contrast) {
+        entry.title += `; drag it onto another class, or press Shift+Enter, for "why ${label}, not the other?"`;
         entry.draggable = true;
         entry.ondragstart = (event) => {
           event.dataTransfer.setData("text/plain", label);
           viewer.dragged = { row, column, label };
         };
-        entry.ondragover = (event) => event.preventDefault();
+        entry.ondragend = () => (viewer.dragged = null);
+        entry.ondragover = (event) => viewer.dragged && event.preventDefault();
         entry.ondrop = (event) => {
-          event.preventDefault();
           const from = viewer.dragged;
-          if (from && from.label !== label) send({ ...from, against: label });
+          if (!from) return; // a file, or a text from elsewhere
+          event.preventDefault();
+          if (from.label !== label) contrast({ ...from, against: label });
         };
         entry.onkeydown = (event) => {
           // The keyboard's way to a contrast: this class against the one that is explained.
           const target = data.classes.find((one) => one.explained)?.label;
           if (event.key === "Enter" && event.shiftKey && target && target !== label) {
             event.preventDefault();
-            send({ row, column, label, against: target });
+            contrast({ row, column, label, against: target });
           }
         };
       }

@@ -14,9 +14,10 @@ const LOOK = ["colormap", "opacity", "threshold", "scale"];
  * Draw a grid of heat maps into an element.
  *
  * @param callbacks onLook(look) when a drag or choice of a look control ends; onCell({row, column}) on a click of a
- *   badge; onClass({row, column, label, against}) on a click of a class, or when one is dragged onto another;
- *   onStroke({row, strokes, fill, keep}) when a stroke of the brush ends; onPoint({x, y}) when a place of the photo is
- *   clicked, or Enter pressed at the crosshair, in fractions of its width and height. A host that draws rows and captions
+ *   badge; onClass({row, column, label}) on a click of a class; onContrast({row, column, label, against}) when one is
+ *   dragged onto another, for hosts with onClass; onStroke({row, strokes, fill, keep, time}) when a stroke of the brush
+ *   ends; onPoint({x, y}) when a place of the photo is clicked, or Enter pressed at the crosshair, in fractions of its
+ *   width and height. A host that draws rows and captions
  *   of its own gives `sheet`: { body, placeOf(row, column) } - the element with all rows, and the one that takes a cell's
  *   frame, which then neither zooms nor has a crosshair.
  * @returns {update(payload), look(look), answer(rows), badges({key: {text, better}}), destroy()}; `answer` shows what is
@@ -69,6 +70,12 @@ class Viewer {
       this.ask("sight");
     });
     this.observer.observe(this.root);
+    // The wheel zooms without a click, so the key may go to the page.
+    this.escape = (event) => {
+      if (event.key !== "Escape" || event.defaultPrevented || this.view.zoom === 1) return;
+      if (this.root.matches(":hover, :focus-within")) this.reset();
+    };
+    document.addEventListener("keydown", this.escape);
   }
 
   destroy() {
@@ -76,6 +83,7 @@ class Viewer {
     this.observer.disconnect();
     this.sight.disconnect();
     this.bar?.ends();
+    document.removeEventListener("keydown", this.escape);
     this.root.remove();
   }
 
