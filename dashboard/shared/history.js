@@ -7,11 +7,28 @@ function changedKeys(before, after) {
   return [...keys].filter((key) => before.getAll(key).join("\n") !== after.getAll(key).join("\n")).join(" ");
 }
 
+// How many entries of the history lead back to choices on this page; Undo is of no use without one.
+function choices() {
+  return history.state?.choices ?? 0;
+}
+
 function install() {
   let restoring = false; // from Back until the user does something, Streamlit restores what the URL says
   let last = "";
   let when = 0;
-  const replace = history.replaceState.bind(history);
+  const tell = () => document.dispatchEvent(new CustomEvent("swinlens-history"));
+  const replaceState = history.replaceState.bind(history);
+  const replace = (state, title, url) => {
+    replaceState({ ...state, choices: choices() }, title, url);
+    tell();
+  };
+  const push = history.pushState.bind(history);
+  // Streamlit itself makes an entry where the server changes the query, and for another page.
+  history.pushState = (state, title, url) => {
+    const samePage = new URL(url ?? location.href, location.href).pathname === location.pathname;
+    push({ ...state, choices: samePage ? choices() + 1 : 0 }, title, url);
+    tell();
+  };
   history.replaceState = (state, title, url) => {
     const next = new URL(url ?? location.href, location.href);
     if (next.pathname !== location.pathname || next.search === location.search || restoring) {
@@ -25,7 +42,10 @@ function install() {
     last = changed;
     when = now;
   };
-  addEventListener("popstate", () => { restoring = true; });
+  addEventListener("popstate", () => {
+    restoring = true;
+    tell();
+  });
   for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { restoring = false; }, true);
 }
 

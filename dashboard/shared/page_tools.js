@@ -22,8 +22,8 @@ function icon(path) {
 
 export default function ({ parentElement }) {
   const place = parentElement.querySelector("#tools");
-  if (!place || place.children.length) return;
-  for (const [name, [label, path]] of Object.entries(TOOLS)) {
+  if (!place) return undefined;
+  for (const [name, [label, path]] of place.children.length ? [] : Object.entries(TOOLS)) {
     const button = document.createElement("button");
     button.type = "button";
     button.title = label;
@@ -32,4 +32,11 @@ export default function ({ parentElement }) {
     button.onclick = ACTS[name];
     place.append(button);
   }
+  // `history.js` counts the choices in the state of the history's entries.
+  place.follow ??= () => {
+    place.querySelector("button").disabled = !history.state?.choices;
+  };
+  place.follow();
+  document.addEventListener("swinlens-history", place.follow);
+  return () => document.removeEventListener("swinlens-history", place.follow);
 }

@@ -12,7 +12,8 @@ button {
   width: 36px; height: 36px; padding: 7px; cursor: pointer; border-radius: var(--st-base-radius, 6px);
   border: 1px solid var(--st-border-color); background: none; color: var(--st-text-color);
 }
-button:hover { border-color: var(--st-primary-color); color: var(--st-primary-color); }
+button:disabled { opacity: 0.4; cursor: default; }
+button:hover:enabled { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
 svg { width: 100%; height: 100%; fill: currentColor; }
 @media (max-width: 640px) { button { width: 32px; height: 32px; padding: 6px; } }

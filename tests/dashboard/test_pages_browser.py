@@ -204,6 +204,7 @@ DROPPED = """(name) => {
     return new Promise(done => canvas.toBlob(blob => {
         const files = new DataTransfer();
         files.items.add(new File([blob], 'pasted.png', {type: 'image/png'}));
+        files.items.add(new File(['text'], 'notes.txt', {type: 'text/plain'}));
         const event = name === 'paste' ? new ClipboardEvent('paste', {clipboardData: files, bubbles: true})
             : new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true});
         done(document.querySelector('h1').dispatchEvent(event));
@@ -216,11 +217,14 @@ def test_an_image_can_be_pasted_or_dropped_anywhere(visit: Open, kind: str) -> N
     page = visit("?model=swin_micro_flowers")
     page.evaluate(DROPPED, kind)
     expect(page.locator(".st-key-grid .caption", has_text="pasted.png").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("alert")).to_contain_text("Left out: notes.txt. Drop images of up to 50 MiB each.")
 
 
 def test_back_undoes_a_choice_of_an_image_and_of_a_method(visit: Open) -> None:
     page = visit("?sample=tulip&model=swin_micro_flowers")
     first = page.url
+    undo = page.get_by_role("button", name="Undo", exact=True)
+    expect(undo).to_be_disabled()
     page.locator(".st-key-film").get_by_role("button", name="rose").first.click()
     page.wait_for_url("**sample=rose**")
     at_rest(page)
@@ -234,6 +238,7 @@ def test_back_undoes_a_choice_of_an_image_and_of_a_method(visit: Open) -> None:
     expect(page.locator(".st-key-grid .caption", has_text="rose.jpg").first).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     page.wait_for_url(first)
+    expect(undo).to_be_disabled()
     expect(page.locator(".st-key-grid .caption", has_text="rose.jpg")).to_have_count(0, timeout=PATIENCE)
 
 
