@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,97 +13,19 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.overlay import COLORMAPS, Look
 from swin_core.attribution.regions import bilinear
 from swin_core.attribution.strokes import Strokes
-from swin_core.figures.grid import Cell, Grid, Row
+from swin_core.figures.grid import Cell
 from swin_core.figures.matplotlib_grid import cell_overlay
-from swin_core.figures.viewer_payload import brush_payload, viewer_payload, viewer_script, viewer_style
+from swin_core.figures.viewer_payload import brush_payload, viewer_payload
 from tests.fixtures.browser import browser, findings
-from tests.fixtures.grids import Make, maker
+from tests.fixtures.grids import maker
+from tests.fixtures.viewer_page import SHOW, frame, grid_of, made, page, pixels, show, smooth, values
 
-__all__ = ["browser"]
+__all__ = ["browser", "page"]
 
 ATTACK = "<img src=x onerror=window.hit=1>"
-OPEN = """async ({script, style}) => {
-    document.body.innerHTML = `<main><h1>A page</h1><style>${style}</style><div id="here"></div></main>`;
-    const url = URL.createObjectURL(new Blob([script], {type: 'text/javascript'}));
-    window.module = await import(url);
-    window.calls = [];
-    const call = name => what => calls.push([name, what]);
-    window.callbacks = {onLook: call('look'), onCell: call('cell'), onClass: call('class'), onContrast: call('class')};
-}"""
-SHOW = """async ({payload, keep}) => {
-    if (!keep && window.mounted) { mounted.destroy(); window.mounted = null; }
-    window.mounted ??= module.mount(document.querySelector('#here'), payload, callbacks);
-    if (keep) mounted.update(payload);
-    calls.length = 0;
-    await Promise.all([...document.querySelectorAll('#here img')].map(one => one.src && one.decode()));
-    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-}"""
-
-
-@pytest.fixture(scope="module")
-def page(browser: Browser) -> Iterator[Page]:
-    """One page with the viewer's module for all tests; it has touch too."""
-    context = browser.new_context(viewport={"width": 1300, "height": 1000}, has_touch=True, accept_downloads=True)
-    opened = context.new_page()
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_content("<!DOCTYPE html><html lang='en'><head><title>t</title></head><body></body></html>")
-    opened.evaluate(OPEN, {"script": viewer_script(), "style": viewer_style()})
-    yield opened
-    context.close()
-    assert not faults
-
-
-def smooth(size: int, seed: int = 0) -> np.ndarray:
-    """An image without fine detail, which JPEG keeps."""
-    noise = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def made(make: Make, shape: tuple[int, int] = (7, 7), size: int = 256, **changes: Any) -> Explanation:
-    return replace(make(shape=shape), image=smooth(size), region=(0, 0, size, size), **changes)
-
-
-def grid_of(*rows: list[Cell], look: Look | None = None, truth: str = "", title: str = "photo.jpg") -> Grid:
-    photo = Image.fromarray(smooth(256))
-    made_rows = [
-        Row(f"{number}. {title}" if number else title, smooth(256), cells, truth, photo)
-        for number, cells in enumerate(rows)
-    ]
-    names = tuple(f"model {number}" for number in range(len(rows[0])))
-    return Grid(tuple(made_rows), names, look or Look())
-
-
-def show(page: Page, grid: Grid, keep: bool = False) -> None:
-    """Show a grid; `keep` shows it in the viewer that is there."""
-    page.evaluate(SHOW, {"payload": viewer_payload(grid), "keep": keep})
-
-
-def pixels(page: Page, row: int, column: int) -> np.ndarray:
-    """What a cell's PNG export holds, `(H, W, 3)`."""
-    source = page.evaluate(
-        "([row, column]) => module.cellSheet(mounted.viewer.rows[row][column + 1]).toDataURL('image/png')",
-        [row, column],
-    )
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB")).astype(int)
-
-
-def frame(page: Page, row: int, column: int) -> Any:
-    """A cell's frame; column -1 is the photo."""
-    return page.locator(".row:not(.heads)").nth(row).locator(".frame").nth(column + 1)
-
-
-def values(page: Page) -> list[str]:
-    """What stands at the crosshair of each map."""
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.evaluate(
-        "mounted.viewer.cells().filter(cell => cell.column >= 0)"
-        ".map(cell => cell.frame.classList.contains('crossed') ? cell.chip.textContent : '')"
-    )
 
 
 # -- colours
