@@ -126,7 +126,7 @@ def _receive(stream: IO[bytes]) -> Image.Image:
 def main() -> None:
     """Decode the TIFF of the standard input."""
     with suppress(ModuleNotFoundError):  # Windows has no such limits
-        _limit_this_process()
+        _set_limits()
     output = sys.stdout.buffer
     try:
         array, white_is_zero = read_tiff(sys.stdin.buffer.read(), _MEMORY_BYTES, int(sys.argv[1]))
@@ -138,7 +138,7 @@ def main() -> None:
         output.write(json.dumps({"fault": str(error)}).encode() + b"\n")
 
 
-def _limit_this_process() -> None:
+def _set_limits() -> None:
     import resource
 
     statm = Path("/proc/self/statm")
