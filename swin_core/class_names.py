@@ -7,7 +7,7 @@ Tinca tinca").
 2. The same up to case, `_`, `-` and extra spaces.
 3. The same up to a plural as well.
 
-A name that matches several labels is ambiguous, and so are two names that match one label; both are errors.
+A name that matches several labels is ambiguous, which is an error.
 """
 
 from collections import Counter
@@ -34,22 +34,17 @@ def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | N
     """Return for each class name of a data set the index of the matching label, or None.
 
     Raises:
-        TargetError: several labels match a name, or one label matches several names.
+        TargetError: several labels match a name.
     """
     if tuple(classes) == tuple(labels):
         return list(range(len(labels)))
     index = _LabelIndex(labels)
     indices: list[int | None] = []
-    taken: dict[int, str] = {}
     for name in classes:
         matches = index.matches(name)
         if len(matches) > 1:
             known = ", ".join(f"{label} {labels[label]!r}" for label in matches)
             raise TargetError(f"the class name {name[:80]!r} fits several classes: {known}; use one of these names.")
-        for label in matches:
-            if taken.setdefault(label, name) != name:
-                names = f"{taken[label][:80]!r} and {name[:80]!r}"
-                raise TargetError(f"the class names {names} both fit {labels[label]!r}; rename one of them.")
         indices.append(matches[0] if matches else None)
     return indices
 

@@ -252,7 +252,7 @@ def _show_groups(data: BrowsedData, found: ImageMap, shown: np.ndarray, results:
         chosen = st.session_state.map_groups["selection"]["rows"]
         select_on_map(data, np.concatenate([rows[groups == order[at]] for at in chosen]) if chosen else rows[:0])
 
-    st.subheader("Groups of neighbours", anchor=False)
+    st.header("Groups of neighbours")
     st.caption("Choose rows to select their images. Lowest accuracy first." if results else "Choose rows to select.")
     share = partial(st.column_config.ProgressColumn, format="%.0f %%", min_value=0, max_value=100, width=120)
     st.dataframe(

@@ -139,7 +139,7 @@ def print_failed(drawn: Grid) -> bool:
     for row in drawn.rows:
         cells = zip(drawn.columns, row.cells, strict=True)
         failed = [(f"{row.title}, {column}", cell.error) for column, cell in cells if cell.map is None]
-        if len(failed) == len(row.cells) and len({error for _, error in failed}) == 1:
+        if len(failed) == len(row.cells) > 1 and len({error for _, error in failed}) == 1:
             failed = [(row.title, failed[0][1])]
         for place, error in failed:
             print(" ".join(f"{place}: {error}".split()), file=sys.stderr)

@@ -34,16 +34,22 @@ def example_audit() -> tuple[Audit, tuple[FindingImages, ...]]:
 
 
 def encode_example(audit: Audit, images: Sequence[FindingImages]) -> bytes:
-    """Return the file that `example_audit` reads."""
+    """Return the file that `example_audit` reads; small, since all bundled files have a limit together."""
     drawn = [
         {
-            "first": image_uri(each.first),
+            "first": image_uri(_reduced(each.first, 144)),
             "caption": each.caption,
-            "thumbnails": [(name, image_uri(image)) for name, image in each.thumbnails],
+            "thumbnails": [(name, image_uri(_reduced(image, 96))) for name, image in each.thumbnails[:4]],
         }
         for each in images
     ]
-    return json.dumps({"audit": audit.to_dict(), "images": drawn}, indent=1).encode()
+    return json.dumps({"audit": audit.to_dict(), "images": drawn}, separators=(",", ":")).encode()
+
+
+def _reduced(image: Image.Image, side: int) -> Image.Image:
+    image = image.copy()
+    image.thumbnail((side, side))
+    return image
 
 
 def _decode(uri: str) -> Image.Image:

@@ -32,6 +32,8 @@ from swin_core.zoo.labels import labels_of
 
 # timm is imported where it is used: it doubles the time to import this package, and bundled models do not need it.
 
+IMAGENET_COUNTS = (1000, 11221, 11821, 21841, 21842, 21843)
+"""Numbers of classes of the ImageNet data sets that timm can name."""
 LARGEST_INPUT = 1536
 """Largest side of an input, in pixels; at 4096, a file whose metadata asks for it would take more than 6 GB."""
 _SMALLEST_STD = 1e-7  # a smaller one turns rounding errors of pixels into large inputs
@@ -350,11 +352,12 @@ def _named(labels: list[str] | None, classes: int | None, pair: bool, activation
 
 def default_labels(count: int) -> list[str]:
     """Return ImageNet's class names if a data set of its family has `count` classes, else "class 0", "class 1", ..."""
-    import timm
+    if count not in IMAGENET_COUNTS:
+        return [f"class {index}" for index in range(count)]
+    import timm  # only then, since it takes seconds to load
 
     subset = timm.data.infer_imagenet_subset({"num_classes": count})
-    if subset is None:
-        return [f"class {index}" for index in range(count)]
+    assert subset is not None
     info = timm.data.ImageNetInfo(subset)
     return [info.index_to_description(index) for index in range(count)]
 

@@ -246,7 +246,7 @@ def _recognised(recognition: Recognition, name: str) -> Classifier:
     channels = facts.pop("channels", None)
     values: dict[str, Any] = {**default, **facts}
     classes = recognition.classes
-    if "labels" not in facts:  # only then, since it loads timm, which takes seconds
+    if "labels" not in facts:
         values["labels"] = default_labels(classes) if classes is not None and classes > 1 else None
     if channels == 1 and "mean" not in facts:  # the default is that of RGB, and a grey pixel has the three values alike
         values |= {name: (sum(values[name]) / len(values[name]),) for name in ("mean", "std")}

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from timm.data import imagenet_info
 from torchvision.datasets import ImageFolder
 
 from swin_core.errors import ConfigError
+from swin_core.zoo.classifier import IMAGENET_COUNTS, default_labels
 from swin_core.zoo.labels import folder_labels, labels_of, parse_labels, read_labels
 
 NAMES = ["cat", "dog", "Löwe"]
@@ -99,3 +101,9 @@ def test_folders_without_classes(tmp_path: Path) -> None:
         folder_labels(tmp_path)
     with pytest.raises(ConfigError, match="there is no folder"):
         folder_labels(tmp_path / "missing")
+
+
+def test_every_imagenet_that_timm_names_is_known() -> None:
+    assert set(IMAGENET_COUNTS) == set(imagenet_info._NUM_CLASSES_TO_SUBSET)
+    assert default_labels(1000)[0] == "tench, Tinca tinca"
+    assert default_labels(2) == ["class 0", "class 1"]

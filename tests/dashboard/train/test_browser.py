@@ -178,7 +178,7 @@ def test_a_row_opens_its_run_and_the_address_leads_back(visit: Open) -> None:
     number = int(row.get_attribute("aria-rowindex") or 0) - 1
     box = page.locator("[data-testid=stDataFrame] canvas").first.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + 225, box["y"] + 35 * number + 17)
+    page.mouse.click(box["x"] + 345, box["y"] + 35 * number + 17)
     page.wait_for_url(f"**run={EARLIER}")
     visible(page.get_by_role("heading", name="earlier"))
     page.go_back()
@@ -215,7 +215,7 @@ def test_weights_of_a_run_become_columns_also_after_a_visit_to_compare(visit: Op
         number = int(row_of_run.get_attribute("aria-rowindex") or 0) - 1
         box = page.locator("[data-testid=stDataFrame] canvas").first.bounding_box()
         assert box is not None
-        page.mouse.click(box["x"] + 225, box["y"] + 35 * number + 17)
+        page.mouse.click(box["x"] + 345, box["y"] + 35 * number + 17)
         visible(page.get_by_role("heading", name="earlier"))
         at_rest(page)
 
