@@ -129,7 +129,7 @@ def test_everything_on_the_first_page_is_reached_by_the_keyboard_and_seen(visit:
     text = "\n".join(reached)
     for name in ("Browse", "Audit", "Train", "Inside", "Add images", "cat", "Add a model", "Opacity", "Scale"):
         assert name in text, name
-    for name in ("Class:", "Method:", "Layer:", "Contrast:", "Undo", "Link", "Export", "The mean map of a class"):
+    for name in ("Class:", "Method:", "Layer:", "Contrast:", "Reset", "Link", "Export", "The mean map of a class"):
         assert name in text, name
     assert "Map check:" in text
     assert unseen == []
