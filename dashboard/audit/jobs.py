@@ -1,28 +1,19 @@
-"""Audits in one background thread: Streamlit ends a page's script at every click, and an audit takes minutes."""
+"""What is audited, and the audits that run."""
 
-import logging
-import threading
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from dashboard.shared import cache
+from dashboard.shared.background_jobs import BackgroundJobs, Job
 from dashboard.shared.datasets import data_sets, image_name, open_split
-from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import weights_state
 from swin_core.audit.findings import audit
 from swin_core.audit.maps import audit_folder
 from swin_core.data.dataset import DataSet
-from swin_core.errors import SwinError
 from swin_core.evaluation.predictions import data_state
-from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.system.cache import LRUCache
 from swin_core.zoo.classifier import Classifier
-
-log = logging.getLogger(__name__)
-
-WAITING = "waiting"
 
 _subsets: LRUCache[DataSet] = LRUCache(4)
 
@@ -77,89 +68,31 @@ class Subject:
         return audit_folder(*self.open())
 
 
-@dataclass(eq=False)
-class AuditJob:
-    """An audit that waits, runs, or has ended with an error."""
-
-    subject: Subject
-    stage: str = WAITING
-    """`WAITING`, "files", "images" or "candidates": what is counted."""
-    done: int = 0
-    total: int = 0
-    error: str = ""
-    stopped: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-
-class _Stopped(Exception):
-    """Raised in an audit that a user stopped."""
-
-
-_jobs: dict[Hashable, AuditJob] = {}
-_queue: SimpleQueue[tuple[Hashable, AuditJob]] = SimpleQueue()
-_guard = threading.Lock()
-_worker: threading.Thread | None = None
-
-
-def job_of(subject: Subject) -> AuditJob | None:
+def job_of(subject: Subject) -> Job[Subject] | None:
     """Return the audit of a model and images that runs or waits, or has failed.
 
     Raises:
         SwinError: the model or the images cannot be opened.
     """
-    return _jobs.get(_key(subject))
+    return audits.jobs.get(_key(subject))
 
 
-def start(subject: Subject) -> AuditJob:
+def start(subject: Subject) -> Job[Subject]:
     """Start an audit, or return the one that runs.
 
     Raises:
         RunError: the read-only mode is on.
         SwinError: the model or the images cannot be opened.
     """
-    global _worker
-    refuse_if_read_only()
-    key = _key(subject)
-    with _guard:
-        job = _jobs.get(key)
-        if job is not None and not job.ended.is_set():
-            return job
-        job = _jobs[key] = AuditJob(subject)
-        if _worker is None:
-            # Not a ThreadPoolExecutor: Python would wait for its jobs before the server ends.
-            _worker = threading.Thread(target=_run_jobs, name="audits", daemon=True)
-            _worker.start()
-        _queue.put((key, job))
-    return job
+    return audits.start(_key(subject), subject)
 
 
 def _key(subject: Subject) -> Hashable:
     return subject, weights_state(subject.model), data_state(subject.images())
 
 
-def _run_jobs() -> None:
-    while True:
-        key, job = _queue.get()
-        _run(job)
-        with _guard:
-            if not job.error and _jobs.get(key) is job:
-                del _jobs[key]
-        job.ended.set()
+def _audit(job: Job[Subject]) -> None:
+    audit(*job.request.open(), others=job.request.others(), progress=job.report)
 
 
-def _run(job: AuditJob) -> None:
-    def progress(what: str, done: int, total: int) -> None:
-        job.stage, job.done, job.total = what, done, total
-        if job.stopped.is_set():
-            raise _Stopped
-
-    try:
-        if not job.stopped.is_set():
-            audit(*job.subject.open(), others=job.subject.others(), progress=progress)
-    except _Stopped:
-        pass
-    except SwinError as error:
-        job.error = str(error)
-    except Exception as error:
-        log.exception("the audit of %s failed", job.subject.model)
-        job.error = unexpected(error)
+audits = BackgroundJobs("audits", _audit)

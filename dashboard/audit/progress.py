@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard.audit.jobs import WAITING, AuditJob, Subject, start
+from dashboard.audit.jobs import Subject, start
+from dashboard.shared.background_jobs import WAITING, Job
 from dashboard.shared.theme import escape_markdown
 from swin_core.audit.results import Audit
 from swin_core.errors import SwinError
@@ -11,7 +12,7 @@ from swin_core.runs.read_only import is_read_only
 POLL_SECONDS = 1.0
 
 
-def show_start(subject: Subject, failed: AuditJob | None, kept: Audit | None) -> None:
+def show_start(subject: Subject, failed: Job[Subject] | None, kept: Audit | None) -> None:
     """Draw the Start button, or say why there is none; and the error of an audit that failed."""
     error = st.session_state.pop("audit_error", "") or (failed.error if failed is not None else "")
     if error:
@@ -39,12 +40,12 @@ def _start(subject: Subject) -> None:
         st.session_state.audit_error = str(error)
 
 
-def show_job(job: AuditJob) -> None:
+def show_job(job: Job[Subject]) -> None:
     """Draw the progress of an audit, and rerun the page when it has ended."""
     st.fragment(_show_progress, run_every=POLL_SECONDS)(job)
 
 
-def _show_progress(job: AuditJob) -> None:
+def _show_progress(job: Job[Subject]) -> None:
     if job.ended.is_set():
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -4,31 +4,26 @@ They take minutes and can be stopped. What was computed is on disk: a stopped jo
 again.
 """
 
-import logging
-import threading
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
 from dashboard.shared import cache
+from dashboard.shared.background_jobs import WAITING, BackgroundJobs, Job
 from dashboard.shared.datasets import open_split
-from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import weights_state
 from dashboard.shared.theme import escape_markdown
-from swin_core.errors import SwinError
 from swin_core.evaluation.corruptions import Robustness, is_measured, robustness
 from swin_core.evaluation.embedding import cached_embedding, drawn, embedding_file
 from swin_core.evaluation.features import cached_features, has_features
 from swin_core.evaluation.predictions import data_state
-from swin_core.runs.read_only import is_read_only, refuse_if_read_only
+from swin_core.runs.read_only import is_read_only
 from swin_core.system.cache import LRUCache
 
-log = logging.getLogger(__name__)
-
-WAITING, FEATURES, MAP, CORRUPTED = "waiting", "features", "map", "corrupted"
+FEATURES, MAP, CORRUPTED = "features", "map", "corrupted"
 POLL_SECONDS = 1.0
 
 _features: LRUCache[np.ndarray] = LRUCache(8, 512 * 2**20)
@@ -55,30 +50,6 @@ class ImageMap:
     """The images, as rows of the catalog of the splits, `(n,)` int64, sorted."""
     places: np.ndarray
     """`(n, 2)` float32 in -1 to 1."""
-
-
-@dataclass(eq=False)
-class FeatureJob:
-    """A request that waits, is computed, or has failed."""
-
-    request: FeatureRequest
-    stage: str = WAITING
-    """`WAITING`, `FEATURES`, `MAP` or `CORRUPTED`."""
-    done: int = 0
-    total: int = 0
-    error: str = ""
-    stopped: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-
-class _Stopped(Exception):
-    """Raised in a job that a user stopped."""
-
-
-_jobs: dict[Hashable, FeatureJob] = {}
-_queue: SimpleQueue[tuple[Hashable, FeatureJob]] = SimpleQueue()
-_guard = threading.Lock()
-_worker: threading.Thread | None = None
 
 
 def ready_features(request: FeatureRequest) -> np.ndarray | None:
@@ -131,13 +102,13 @@ def ready_robustness(request: FeatureRequest) -> list[Robustness] | None:
     return held
 
 
-def job_of(request: FeatureRequest) -> FeatureJob | None:
+def job_of(request: FeatureRequest) -> Job[FeatureRequest] | None:
     """Return the job of a request that waits, runs or has failed.
 
     Raises:
         SwinError: the data set cannot be opened.
     """
-    return _jobs.get(_key(request))
+    return computations.jobs.get(_key(request))
 
 
 def start(request: FeatureRequest) -> None:
@@ -147,19 +118,7 @@ def start(request: FeatureRequest) -> None:
         RunError: the read-only mode is on.
         SwinError: the data set cannot be opened.
     """
-    global _worker
-    refuse_if_read_only()
-    key = _key(request)
-    with _guard:
-        job = _jobs.get(key)
-        if job is not None and not job.ended.is_set():
-            return
-        job = _jobs[key] = FeatureJob(request)
-        if _worker is None:
-            # Not a ThreadPoolExecutor: Python would wait for its jobs before the server ends.
-            _worker = threading.Thread(target=_run_jobs, name="features", daemon=True)
-            _worker.start()
-        _queue.put((key, job))
+    computations.start(_key(request), request)
 
 
 def show_job(request: FeatureRequest, label: str, explanation: str) -> None:
@@ -186,7 +145,7 @@ def show_job(request: FeatureRequest, label: str, explanation: str) -> None:
     st.button(label, icon=":material/play_arrow:", on_click=start, args=(request,), key=f"start {request}")
 
 
-def _show_progress(job: FeatureJob) -> None:
+def _show_progress(job: Job[FeatureRequest]) -> None:
     if job.ended.is_set():
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -219,52 +178,26 @@ def _on_map(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, features[rows]
 
 
-def _run_jobs() -> None:
-    while True:
-        key, job = _queue.get()
-        _run(job)
-        with _guard:
-            if not job.error and _jobs.get(key) is job:
-                del _jobs[key]
-        job.ended.set()
-
-
-def _run(job: FeatureJob) -> None:
+def _compute(job: Job[FeatureRequest]) -> None:
     request = job.request
+    classifier = cache.classifier(request.model)
+    parts = [open_split(request.collection, split) for split in request.splits]
+    if request.want == CORRUPTED:
+        for part in parts:
+            robustness(classifier, part, progress=partial(job.report, CORRUPTED))
+        return
+    counts = [len(part) for part in parts]
+    found = []
+    for number, part in enumerate(parts):
 
-    def report(stage: str, done: int, total: int) -> None:
-        job.stage, job.done, job.total = stage, done, total
-        if job.stopped.is_set():
-            raise _Stopped
+        def tick(done: int, _: int, before: int = sum(counts[:number])) -> None:
+            job.report(FEATURES, before + done, sum(counts))
 
-    try:
-        if job.stopped.is_set():
-            return
-        classifier = cache.classifier(request.model)
-        parts = [open_split(request.collection, split) for split in request.splits]
-        if request.want == CORRUPTED:
-            for part in parts:
-                robustness(classifier, part, progress=lambda done, total: report(CORRUPTED, done, total))
-            return
-        counts = [len(part) for part in parts]
-        found = []
-        for number, part in enumerate(parts):
-
-            def tick(done: int, _: int, before: int = sum(counts[:number])) -> None:
-                report(FEATURES, before + done, sum(counts))
-
-            found.append(cached_features(classifier, part, progress=tick))
-        if request.want == MAP:
-            report(MAP, 0, 1)
-            _, chosen = _on_map(_joined(found))
-            cached_embedding(chosen, progress=lambda done, total: report(MAP, done, total))
-    except _Stopped:
-        pass
-    except SwinError as error:
-        job.error = str(error)
-    except Exception as error:
-        log.exception("the features of %s failed", request.model)
-        job.error = unexpected(error)
+        found.append(cached_features(classifier, part, progress=tick))
+    if request.want == MAP:
+        job.report(MAP, 0, 1)
+        _, chosen = _on_map(_joined(found))
+        cached_embedding(chosen, progress=partial(job.report, MAP))
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -273,3 +206,6 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(
         [part if part.shape[1] == width else np.full((len(part), width), np.nan, np.float32) for part in parts]
     )
+
+
+computations = BackgroundJobs("features", _compute)

@@ -39,7 +39,7 @@ def fresh(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SWIN_CACHE_ROOT", str(tmp_path / "cache"))
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path / "runs"))
     empty_caches(monkeypatch, datasets, cards)
-    monkeypatch.setattr(jobs, "_jobs", {})
+    monkeypatch.setattr(jobs.audits, "jobs", {})
 
 
 def opened(**query: str) -> AppTest:
@@ -57,7 +57,7 @@ def click(app: AppTest, label: str) -> AppTest:
 
 def ended(app: AppTest) -> AppTest:
     end = time.monotonic() + 60
-    while jobs._jobs and not all(job.ended.is_set() for job in jobs._jobs.values()):
+    while jobs.audits.jobs and not all(job.ended.is_set() for job in jobs.audits.jobs.values()):
         assert time.monotonic() < end
         time.sleep(0.05)
     return run(app)
@@ -99,7 +99,7 @@ def test_a_stopped_audit_offers_to_start_again(monkeypatch: pytest.MonkeyPatch) 
     app = click(opened(), "Start")
     assert reached.wait(60)
     assert [button.label for button in app.button if button.label == "Start"] == []
-    (job,) = jobs._jobs.values()
+    (job,) = jobs.audits.jobs.values()
     click(app, "Stop")
     assert job.stopped.is_set()
     go_on.set()
@@ -148,7 +148,7 @@ def test_the_read_only_mode_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert "no audit can be started here" in [caption.value for caption in app.main.caption][-1]
     with pytest.raises(RunError, match="nothing can be started, changed or deleted here"):
         jobs.start(jobs.Subject("corner.py", "photos", "all"))
-    assert not jobs._jobs
+    assert not jobs.audits.jobs
 
 
 def test_without_data_the_page_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def quick(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is computed yet; one strength, and halves of a few images."""
     empty_caches(monkeypatch, feature_jobs, confidence_view, datasets)
-    monkeypatch.setattr(feature_jobs, "_jobs", {})
+    monkeypatch.setattr(feature_jobs.computations, "jobs", {})
     monkeypatch.setattr(corruptions, "STRENGTHS", (2,))
     monkeypatch.setattr(confidence_view, "STRENGTHS", (2,))
     monkeypatch.setattr(calibration, "LEAST_HALF", 10)
@@ -43,7 +43,7 @@ def click(app: AppTest, label: str) -> AppTest:
     button.click()
     run(app)
     end = time.monotonic() + 60
-    while any(not job.ended.is_set() for job in feature_jobs._jobs.values()):
+    while any(not job.ended.is_set() for job in feature_jobs.computations.jobs.values()):
         assert time.monotonic() < end
         time.sleep(0.02)
     return settled(app)

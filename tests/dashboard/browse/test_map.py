@@ -40,7 +40,7 @@ REQUEST = FeatureRequest("first", "cifar100", ("test",), want=MAP)
 def quick(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is computed yet; t-SNE runs in this program, which takes no second to start."""
     empty_caches(monkeypatch, feature_jobs, nearest_images, map_view, datasets)
-    monkeypatch.setattr(feature_jobs, "_jobs", {})
+    monkeypatch.setattr(feature_jobs.computations, "jobs", {})
     monkeypatch.setattr(
         "swin_core.evaluation.embedding._computed", lambda features, seed, progress: tsne.arrange(features, seed)
     )
@@ -58,7 +58,7 @@ def made() -> AppTest:
 
 def ended(app: AppTest) -> AppTest:
     end = time.monotonic() + 60
-    while any(not job.ended.is_set() for job in feature_jobs._jobs.values()):
+    while any(not job.ended.is_set() for job in feature_jobs.computations.jobs.values()):
         assert time.monotonic() < end
         time.sleep(0.02)
     return settled(app)
@@ -163,7 +163,7 @@ def test_a_stopped_job_and_a_failed_one(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(feature_jobs, "cached_features", fail)
     assert "the disk is too slow; use another one" in all_text(made()).replace("\\", "")
-    monkeypatch.setattr(feature_jobs, "_jobs", {})
+    monkeypatch.setattr(feature_jobs.computations, "jobs", {})
 
     def stop(*_: object, progress: Any, **__: object) -> None:
         feature_jobs.job_of(REQUEST).stopped.set()  # type: ignore[union-attr]
@@ -172,7 +172,7 @@ def test_a_stopped_job_and_a_failed_one(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(feature_jobs, "cached_features", stop)
     app = made()
-    assert feature_jobs._jobs == {}
+    assert feature_jobs.computations.jobs == {}
     assert not app.error
     assert [each for each in app.button if each.label == "Make the map"]
 

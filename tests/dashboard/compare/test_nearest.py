@@ -29,7 +29,7 @@ def images(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.setenv("SWIN_CACHE_ROOT", str(tmp_path / "cache"))
     empty_caches(monkeypatch, feature_jobs, nearest_images, datasets)
-    monkeypatch.setattr(feature_jobs, "_jobs", {})
+    monkeypatch.setattr(feature_jobs.computations, "jobs", {})
 
 
 def captions(app: AppTest) -> list[str]:
@@ -50,7 +50,7 @@ def test_the_images_follow_a_click_and_a_choice_of_model() -> None:
     button.click()
     run(app)
     end = time.monotonic() + 60
-    while feature_jobs._jobs:
+    while feature_jobs.computations.jobs:
         assert time.monotonic() < end
         time.sleep(0.02)
     found = captions(run(app))
@@ -67,7 +67,7 @@ def test_training_images_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest_images, "trained_rows", lambda model, catalog: np.arange(len(catalog)) % 2 == 0)
     request = feature_jobs.FeatureRequest("first", "photos", ("all",))
     feature_jobs.start(request)
-    while feature_jobs._jobs:
+    while feature_jobs.computations.jobs:
         time.sleep(0.02)
     found = captions(opened(near="photos/all", model="first"))
     assert 0 < sum(line.endswith(" · training image") for line in found) < len(found)
