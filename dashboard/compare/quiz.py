@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -11,14 +10,14 @@ import numpy as np
 import streamlit as st
 from scipy.signal import fftconvolve
 
-from dashboard.shared.cache import InputImage, Request, explanation, read_input_image
+from dashboard.shared.cache import InputImage, Request, explanation
 from dashboard.shared.model_names import model_title, sample_images, sample_label
+from dashboard.shared.samples import sample_image
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.overlay import enlarged
 from swin_core.attribution.regions import bilinear
 from swin_core.class_names import candidates
 from swin_core.images.data_uri import image_uri
-from swin_core.images.read import read_image
 from swin_core.zoo.load import available, bundled_metadata
 
 ROUNDS = 5
@@ -62,8 +61,7 @@ class Round:
 
     def image(self) -> InputImage:
         """Return the image."""
-        file = sample_images()[self.sample]
-        return read_input_image((file, file.name), file.name, self.label, partial(read_image, file))
+        return sample_image(self.sample)
 
     def explanation(self) -> Explanation:
         """Return the model's explanation of the true class.

@@ -10,12 +10,12 @@ from dashboard.models.preprocessing_choice import choose_preprocessing, fill_pre
 from dashboard.models.trial import loaded, recognised, weights_path
 from dashboard.shared.model_names import ROOT, sample_images, sample_label
 from dashboard.shared.notices import set_notice, show_notice
+from dashboard.shared.samples import sample_image
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.uploads import kept_uploads
+from dashboard.shared.uploads import kept_uploads, upload_image
 from swin_core.class_names import candidates
 from swin_core.errors import SwinError
 from swin_core.figures.text import value_text
-from swin_core.images.read import read_image
 from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.weights.files import read_state
 from swin_core.zoo.fact_table import NOT_STATED, TITLES, fact_rows
@@ -175,14 +175,14 @@ def _choose_architecture(name: str, facts: dict[str, Any]) -> Recognition | None
 
 def _show_preview(name: str, facts: dict[str, Any]) -> bool:
     """Draw an image, what the model sees of it, and its likeliest classes; return whether the model can be used."""
-    images = {upload.name: upload.content for upload in kept_uploads()}
-    sources: dict[str, Any] = {**images, **sample_images()}
+    uploads = {upload.name: upload for upload in kept_uploads()}
+    names = list(dict.fromkeys([*uploads, *sample_images()]))
     try:
         classifier = loaded(name, facts)
-        known = [index for index, key in enumerate(sources) if candidates(classifier.labels, sample_label(key))]
+        known = [index for index, key in enumerate(names) if candidates(classifier.labels, sample_label(key))]
         start = known[0] if known else 0
-        chosen = st.selectbox("Preview", list(sources), start, key="add_sample", width=230, persist_state="session")
-        image = read_image(sources[chosen])
+        chosen = st.selectbox("Preview", names, start, key="add_sample", width=230, persist_state="session")
+        image = (upload_image(uploads[chosen]) if chosen in uploads else sample_image(chosen)).pil
         probabilities = classifier.predict([image])[0]
     except SwinError as error:
         _show_error(error)

@@ -23,6 +23,7 @@ from swin_core.attribution.stages import explain_stages, has_stages, strip_layer
 from swin_core.attribution.what_if import Edit
 from swin_core.comparisons.compare import center_square
 from swin_core.errors import ModelError, SwinError
+from swin_core.images.budget import decoding
 from swin_core.system.cache import LRUCache
 
 STAGES = "*stages"
@@ -111,7 +112,8 @@ def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], I
     """
 
     def make() -> InputImage:
-        image = _reduced(read())
+        with decoding.keep():  # until the large image is gone
+            image = _reduced(read())
         return InputImage(key, title, image, center_square(image), truth)
 
     return _images.get(key, make)

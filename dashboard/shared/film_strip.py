@@ -5,21 +5,21 @@ The chosen images are query parameters, except uploads, and survive a visit to a
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
-from dashboard.shared.cache import SHORTER_SIDE, InputImage, read_input_image
+from dashboard.shared.cache import InputImage
 from dashboard.shared.datasets import data_image
 from dashboard.shared.model_names import MAX_IMAGES, sample_images, sample_label, unique
 from dashboard.shared.notices import set_notice, show_notice
-from dashboard.shared.samples import first_samples, sample_groups
+from dashboard.shared.samples import first_samples, sample_groups, sample_image
 from dashboard.shared.shared_uploads import is_shared, take_shared
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.uploads import Upload, accept_drops, choose_uploads, kept_uploads, remove_upload
+from dashboard.shared.uploads import Upload, accept_drops, choose_uploads, kept_uploads, remove_upload, upload_image
 from dashboard.shared.url_state import set_url_list, unknown_values, url_list
 from swin_core.comparisons.compare import center_square
 from swin_core.errors import SwinError
@@ -75,9 +75,8 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
             _add_by_name()
         for upload in list(kept_uploads()):
             title = _new_title(upload.name, images)
-            read = partial(read_image, upload.content, shorter_side=SHORTER_SIDE)
             try:
-                image = read_input_image((upload.digest, upload.name), upload.name, "", read)
+                image = upload_image(upload)
             except SwinError as error:
                 faults.append(f"{upload.name}: {error}")
                 continue
@@ -85,9 +84,8 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
                 _show_upload(upload, labels)
             images.append(replace(image, title=title, truth=truth_of(upload)))
         for name in chosen:
-            file, title = known[name], _new_title(known[name].name, images)
-            image = read_input_image((file, file.name), file.name, sample_label(name), partial(read_image, file))
-            images.append(replace(image, title=title))
+            image = sample_image(name)
+            images.append(replace(image, title=_new_title(image.title, images)))
         for number, name in enumerate(tray()):
             try:
                 image = data_image(name)
@@ -253,7 +251,7 @@ def _show_upload(upload: Upload, labels: Sequence[str]) -> None:
 def _upload_thumbnail(upload: Upload) -> str:
     def make() -> str:
         try:
-            return _thumbnail(center_square(read_image(upload.content, shorter_side=SHORTER_SIDE)))
+            return _thumbnail(upload_image(upload).square)
         except SwinError:  # the page says why
             return ""
 

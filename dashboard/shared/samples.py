@@ -1,10 +1,12 @@
 """Sample images, grouped by the models that know their class, and what pages show at first."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
+from dashboard.shared.cache import InputImage, read_input_image
 from dashboard.shared.model_names import sample_images, sample_label
 from swin_core.class_names import candidates
+from swin_core.images.read import read_image
 from swin_core.zoo.load import available, bundled_metadata
 from swin_core.zoo.titles import bundled_title
 
@@ -12,6 +14,16 @@ FIRST_CLASSES = ("cat", "dog", "rose", "tulip")
 """The rows of the reproduced report's figure 11."""
 UNKNOWN = "Other"
 """Title of the samples that no bundled model knows."""
+
+
+def sample_image(name: str) -> InputImage:
+    """Return a sample. Its title is the file's name and its truth is its class.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    file = sample_images()[name]
+    return read_input_image((file, file.name), file.name, sample_label(name), partial(read_image, file))
 
 
 def first_models() -> list[str]:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.shared.cache import SHORTER_SIDE, InputImage, read_input_image
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import notice, set_notice, show_notice
 from dashboard.shared.upload_limits import SESSION_BYTES
 from dashboard.shared.url_state import set_url_list, url_list
 from swin_core.errors import first_names
-from swin_core.images.read import IMAGE_SUFFIXES
+from swin_core.images.read import IMAGE_SUFFIXES, read_image
 
 MAX_BYTES = SESSION_BYTES
 """Of all images of a session together."""
@@ -44,6 +45,16 @@ def kept_uploads() -> list[Upload]:
     """Return the uploads of this session, oldest first."""
     kept: list[Upload] = st.session_state.setdefault("kept_uploads", [])
     return kept
+
+
+def upload_image(upload: Upload) -> InputImage:
+    """Return the image of an upload, reduced if it is large; decoded once.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    read = partial(read_image, upload.content, shorter_side=SHORTER_SIDE)
+    return read_input_image((upload.digest, upload.name), upload.name, "", read)
 
 
 def choose_uploads(on_first: Callable[[], None]) -> None:

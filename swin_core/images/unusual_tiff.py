@@ -48,11 +48,12 @@ def decode_unusual_tiff(content: bytes, max_pixels: int) -> Image.Image:
     size = tiff_bytes(content, _MEMORY_BYTES, max_pixels)
     if size is None or size > _SMALL_BYTES:
         return _decode_apart(content, max_pixels)
-    array, white_is_zero = read_tiff(content, _SMALL_BYTES, max_pixels)
-    image, top = Image.new("RGB", (array.shape[1], array.shape[0])), 0
-    for band in _rgb_bands(array, white_is_zero):
-        image.paste(band, (0, top))
-        top += band.height
+    with decoding.keep():
+        array, white_is_zero = read_tiff(content, _SMALL_BYTES, max_pixels)
+        image, top = Image.new("RGB", (array.shape[1], array.shape[0])), 0
+        for band in _rgb_bands(array, white_is_zero):
+            image.paste(band, (0, top))
+            top += band.height
     return image
 
 

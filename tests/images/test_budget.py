@@ -45,6 +45,33 @@ def test_an_error_frees_its_part() -> None:
         pass
 
 
+def test_what_is_kept_stays_counted_until_the_block_ends() -> None:
+    """The last of several reservations, also in nested blocks; other threads hold nothing of it."""
+    budget = ByteBudget(100)
+    with budget.keep():
+        with budget.keep(), budget.reserve(70):
+            pass
+        assert budget._free == 30
+        with budget.reserve(60):  # waits for ever if the one before still counts
+            assert budget._free == 40
+        assert budget._free == 40
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(reserved, budget, 40).result() == 0
+        assert budget._free == 40
+        with pytest.raises(ZeroDivisionError), budget.reserve(50):
+            raise ZeroDivisionError
+        assert budget._free == 100
+        with budget.reserve(10):
+            pass
+    assert budget._free == 100
+
+
+def reserved(budget: ByteBudget, size: int) -> int:
+    """Reserve bytes for a moment; return how many were free meanwhile."""
+    with budget.reserve(size):
+        return budget._free
+
+
 def test_images_that_do_not_fit_together_are_decoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), "PNG")
     monkeypatch.setattr(read, "decoding", ByteBudget(PIXEL_BYTES * 64 * 64))

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,11 @@ from PIL import Image
 
 import swin_core
 from dashboard.shared import cache
+from swin_core.errors import ImageError
+from swin_core.images.budget import PIXEL_BYTES, decoding
+from swin_core.images.read import read_image
 from swin_core.system.cache import LRUCache
+from tests.fixtures.images import encoded
 
 
 def _two_classes() -> torch.nn.Module:
@@ -80,3 +85,32 @@ def test_the_images_of_a_visitor_stay_in_the_cache(size: tuple[int, int]) -> Non
     assert min(width, height) >= 500
     assert (images[0].size == size) == (size == (2000, 1000))
     cache._images.drop(lambda key: key[0] == "large")
+
+
+def test_an_image_is_counted_as_decoded_until_it_is_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight tabs with photos of 50 million pixels each held 150 MB that no budget knew of."""
+    content = encoded(np.zeros((1200, 1100, 3), np.uint8), "PNG")
+    small = encoded(np.zeros((30, 20, 3), np.uint8), "JPEG")
+    free = []
+    real = cache._reduced
+
+    def watched(image: Image.Image) -> Image.Image:
+        free.append(decoding._free)
+        return real(image)
+
+    monkeypatch.setattr(cache, "_reduced", watched)
+    monkeypatch.setattr(cache, "_images", LRUCache(6))
+    monkeypatch.setattr(cache, "_MOST_PIXELS", 1000)
+    for number, each in enumerate((content, small)):
+        image = cache.read_input_image(number, "", "", partial(read_image, each))
+        assert decoding._free == decoding.most
+        assert image.pil.width * image.pil.height <= 1000
+    assert [decoding.most - left for left in free] == [PIXEL_BYTES * 1200 * 1100, PIXEL_BYTES * 30 * 20]
+
+
+def test_an_image_that_is_damaged_leaves_the_budget_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_images", LRUCache(6))
+    content = encoded(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), "PNG")[:900]
+    with pytest.raises(ImageError, match="damaged"):
+        cache.read_input_image("damaged", "", "", partial(read_image, content))
+    assert decoding._free == decoding.most
