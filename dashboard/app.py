@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.shared.connections import limit_connections
+from dashboard.shared.connections import BodyDeadline, limit_connections
 from dashboard.shared.upload_limits import UploadLimits
 from swin_core.system.memory import return_freed_memory, share_one_heap
 
@@ -76,6 +76,6 @@ limit_connections()
 app = st.App(
     "main.py",
     routes=[Route("/{base:path}stroke", stroke, methods=["POST"])],
-    middleware=[Middleware(SecurityHeaders), Middleware(UploadLimits)],
+    middleware=[Middleware(SecurityHeaders), Middleware(BodyDeadline), Middleware(UploadLimits)],
     lifespan=trimming,
 )

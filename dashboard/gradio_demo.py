@@ -33,7 +33,7 @@ TRIM_SECONDS = 10
 GRACE_SECONDS = 30
 """How long files outlive their session: a lost connection may come back."""
 UNFINISHED_SECONDS = 120
-"""How long the file of an upload outlives its last part; the gate refuses uploads that pause for a quarter of this."""
+"""How long the file of an upload outlives its last part; uploads that pause for a quarter of this are refused."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 NO_LINK = "No public link could be made, since Gradio's servers cannot be reached; the local page still works."
 

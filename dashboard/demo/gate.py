@@ -31,13 +31,8 @@ FOREIGN = "Another web page sent this request; open the demo itself."
 NO_LOGIN = "Log in first."
 TOO_MANY_LOGINS = "Too many failed logins from your address: wait a quarter of an hour."
 NOT_AN_UPLOAD = "the image must be an upload: send the file itself, not a path or a URL."
-STALLED = "The request did not arrive: send it again."
 UNKNOWN_EVENT = "There is no such request: send it again, and ask for its answer by the event_id that you get."
 
-SILENT_SECONDS = 30
-"""Longest pause between two parts of a request's body."""
-BODY_SECONDS = 300
-"""Longest time in which a whole body has to arrive: an image of 20 MiB needs 170 s at 1 Mbit/s."""
 LOGIN_DELAY_SECONDS, LOGINS_AT_MOST, LOGIN_PERIOD_SECONDS = 1.0, 10, 900
 """A failed login is answered after the delay; so many in the period close the login for their address."""
 FORM_BYTES, JSON_BYTES = 2**14, 2**18
@@ -127,8 +122,6 @@ class Gate:
         files: counts and registers uploads.
         turns: forgets requests of visitors who left.
         frames: other sites whose pages may show the demo in a frame, as the `frame-ancestors` of a policy.
-        silent_seconds: longest pause between two parts of a body.
-        body_seconds: longest time in which a whole body has to arrive.
         login_delay: seconds after which a failed login is answered.
     """
 
@@ -139,15 +132,11 @@ class Gate:
         files: VisitorFiles,
         turns: Turns,
         frames: str = "",
-        silent_seconds: float = SILENT_SECONDS,
-        body_seconds: float = BODY_SECONDS,
         login_delay: float = LOGIN_DELAY_SECONDS,
     ):
         self.app = app
         self.files = files
         self.turns = turns
-        self.silent_seconds = silent_seconds
-        self.body_seconds = body_seconds
         self.login_delay = login_delay
         self.logins = LoginAttempts()
         self.headers = {
@@ -223,8 +212,6 @@ class _Exchange:
         self._max_bytes = max_bytes
         self._is_upload = scope["path"].endswith("/upload")
         self._arrived = self._counted = 0
-        self._until = time.monotonic() + gate.body_seconds
-        self._body_complete = False
         self._complete = False
         self._is_registered = False
         """Whether the files of an upload are among the visitor's files."""
@@ -233,21 +220,13 @@ class _Exchange:
 
     async def receive(self) -> Message:
         """Return the next part of the body, or a disconnection once the body is refused."""
-        if self._body_complete:
-            message = await self._receive()
-        else:
-            try:
-                seconds = min(self._gate.silent_seconds, self._until - time.monotonic())
-                message = await asyncio.wait_for(self._receive(), seconds)
-            except TimeoutError:
-                return self._refuse_body(408, STALLED)
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             if not self._complete and (session := _listening_session(self._scope)):
                 self._gate.turns.leave(session)
             return message
         size = len(message.get("body", b""))
         self._arrived += size
-        self._body_complete = not message.get("more_body", False)
         if self._arrived > self._max_bytes:
             return self._refuse_body(413, _too_large(self._max_bytes))
         if self._is_upload:

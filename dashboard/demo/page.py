@@ -16,6 +16,7 @@ from dashboard.demo.gate import INVALID_REQUEST, Gate, refuse_urls
 from dashboard.demo.theme import CSS, theme
 from dashboard.demo.viewer import HEAD, notice, viewer_component
 from dashboard.shared.cache import loaded_classifier
+from dashboard.shared.connections import BodyDeadline
 from dashboard.shared.formatting import unexpected
 from dashboard.shared.model_names import model_title, sample_images, unique
 from dashboard.shared.samples import first_models, first_sample, sample_groups
@@ -139,6 +140,7 @@ def launch(blocks: gr.Blocks, demo: Demo, auth: tuple[str, str] | None = None, h
         app_kwargs={
             "middleware": [
                 Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+                Middleware(BodyDeadline),
                 Middleware(
                     Gate,
                     upload_bytes=UPLOAD_BYTES + REQUEST_OVERHEAD,

@@ -1,7 +1,7 @@
 """Limits on connections that uvicorn, the web server of dashboard and demo, does not have.
 
-It keeps a connection that never sends a whole request for ever, and accepts more of them than the process may open
-files.
+It keeps a connection that never sends a whole request for ever, be it the headers or the body, and accepts more of them
+than the process may open files.
 """
 
 import asyncio
@@ -9,10 +9,16 @@ import math
 from contextlib import suppress
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 HEADER_SECONDS = 20.0
 """Longest time until the headers of a connection's first request, or of its next one, are complete."""
+SILENT_SECONDS = 30.0
+"""Longest pause between two parts of a request's body."""
+BODY_SECONDS = 300.0
+"""Longest time in which a whole body has to arrive: an image of 20 MiB needs 170 s at 1 Mbit/s."""
 CONNECTIONS_AT_MOST = 512
 _BUSY = object()
 """Stands for the request of a connection that was at work when it was looked at."""
@@ -85,3 +91,58 @@ def _refuse(protocol: Any, answer: tuple[int, str, str]) -> None:
     protocol.transport.write(f"{head}Connection: close\r\n\r\n{text}".encode())
     protocol.transport.close()
     protocol.connections.discard(protocol)
+
+
+class BodyDeadline:
+    """ASGI middleware that refuses a request whose body does not arrive in time, with 408 and one line.
+
+    To the application, the client is then gone.
+
+    Args:
+        app: the application.
+        silent_seconds: longest pause between two parts of a body.
+        body_seconds: longest time in which a whole body has to arrive, from when the application first reads it.
+    """
+
+    def __init__(self, app: ASGIApp, silent_seconds: float = SILENT_SECONDS, body_seconds: float = BODY_SECONDS):
+        self._app = app
+        self._silent_seconds = silent_seconds
+        self._body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        until: float | None = None
+        complete = late = started = False
+
+        async def timed_receive() -> Message:
+            nonlocal until, complete, late
+            if complete:
+                return await receive()
+            now = asyncio.get_running_loop().time()
+            until = until or now + self._body_seconds
+            late = late or now >= until
+            with suppress(TimeoutError):
+                if not late:
+                    message = await asyncio.wait_for(receive(), min(self._silent_seconds, until - now))
+                    complete = not message.get("more_body", False)
+                    return message
+            late = True
+            return {"type": "http.disconnect"}
+
+        async def send_in_time(message: Message) -> None:
+            nonlocal started
+            if started or not late:
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, timed_receive, send_in_time)
+        except Exception:
+            if started or not late:
+                raise
+        if late and not started:
+            status, _, text = TOO_SLOW
+            await PlainTextResponse(text, status, {"Connection": "close"})(scope, receive, send)
