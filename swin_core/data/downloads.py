@@ -1,8 +1,10 @@
 """Download the public data sets: resume, check, and unpack a data set completely or not at all.
 
 A download grows as `<archive>.part` in the data root, so that an interrupted one resumes. After its checksum was
-verified, it is unpacked into a hidden folder, which is then renamed in one step. For an archive without a checksum
-(its server packs it anew for each request) the images are counted instead.
+verified, it is unpacked into a hidden folder, which is then renamed in one step.
+
+For an archive without a checksum (its server packs it anew for each request) the unpacked files are checked instead:
+their size, number and format, and from the second download on their checksum, since the first one records it.
 """
 
 import gzip
@@ -22,8 +24,10 @@ from tqdm import tqdm
 from swin_core.data.dataset import data_root
 from swin_core.data.public import Archive, PublicDataSet
 from swin_core.data.registry import DATA_SETS
-from swin_core.errors import DownloadError
-from swin_core.images.read import IMAGE_SUFFIXES
+from swin_core.errors import DownloadError, ImageError
+from swin_core.images.read import HEADER_BYTES, IMAGE_SUFFIXES, image_format
+from swin_core.images.sources import read_head
+from swin_core.system.atomic import atomic_write
 
 _CHUNK = 2**20  # bytes
 _TIMEOUT = 30  # seconds without a byte
@@ -114,6 +118,9 @@ def _fetch(archive: Archive, part: Path) -> bool:
         raise _unreachable(archive, part, str(error.reason)) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException, ValueError) as error:
         raise _unreachable(archive, part, str(error) or type(error).__name__) from error
+    if not archive.sha256 and received > archive.size:
+        part.unlink()
+        raise _unexpected(archive, f"has more than {archive.size / 1e6:.0f} MB")
     if archive.sha256 and received < archive.size:
         raise DownloadError(
             f"the connection broke after {received / 1e6:.1f} of {archive.size / 1e6:.1f} MB of {archive.url}; "
@@ -165,13 +172,19 @@ def _unpack(path: Path, archive: Archive, final: Path) -> None:
     unfinished = final.with_name(f".{archive.folder}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
+        unpacked = 0
         with tarfile.open(path, "r:gz") as tar:
             for member in tqdm(tar, desc="unpacking", unit=" files", disable=None):
-                if _belongs(member, archive):
-                    _extract(tar, member, unfinished)
-        _count(unfinished / archive.folder, archive)
+                if not _belongs(member, archive):
+                    continue
+                unpacked += member.size
+                if not archive.sha256 and unpacked > archive.unpacked:
+                    raise _unexpected(archive, f"unpacks to more than {archive.unpacked / 1e6:.0f} MB")
+                _extract(tar, member, unfinished)
         if not (unfinished / archive.folder).is_dir():
             raise DownloadError(f"{archive.url} holds no folder {archive.folder}.")
+        if not archive.sha256:
+            _check_images(unfinished / archive.folder, archive, final.with_suffix(".sha256"))
         (unfinished / archive.folder).rename(final)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DownloadError(f"{archive.url} cannot be unpacked ({error}); nothing was kept.") from error
@@ -193,15 +206,39 @@ def _belongs(member: tarfile.TarInfo, archive: Archive) -> bool:
     return True
 
 
-def _count(folder: Path, archive: Archive) -> None:
-    """Refuse an archive without a checksum that has fewer images than the data set."""
+def _check_images(folder: Path, archive: Archive, record: Path) -> None:
+    """Refuse an archive without a checksum that has too few images, other files, or other images than the first time.
+
+    Args:
+        folder: the unpacked images, in one folder for each class.
+        archive: what they are of.
+        record: where the checksum of the first download is kept.
+    """
     for kind, least in archive.counts.items():
         count = len(list((folder / kind).iterdir())) if (folder / kind).is_dir() else 0
         if count < least:
-            raise DownloadError(
-                f"{archive.url} holds {count} images of {kind!r} instead of at least {least}, so it is not the "
-                "expected data set; nothing was kept."
-            )
+            raise _unexpected(archive, f"holds {count} images of {kind!r} instead of at least {least}")
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = file.relative_to(folder).as_posix()
+        try:
+            image_format(read_head(file, HEADER_BYTES))
+        except ImageError as error:
+            raise _unexpected(archive, f"holds {name}, which {error}") from error
+        total.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    digest = total.hexdigest()
+    first = record.read_text().strip() if record.is_file() else digest
+    if digest != first:
+        raise DownloadError(
+            f"{archive.url} holds other images than at the first download (checksum {digest[:12]} instead of "
+            f"{first[:12]}); nothing was kept. If they were changed on purpose, delete {record} and run this again."
+        )
+    with atomic_write(record) as draft:
+        draft.write(f"{digest}\n".encode())
+
+
+def _unexpected(archive: Archive, what: str) -> DownloadError:
+    return DownloadError(f"{archive.url} {what}, so it is not the expected data set; nothing was kept.")
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:

@@ -19,11 +19,11 @@ class Archive:
     size: int
     """Bytes; an upper bound where there is no checksum."""
     sha256: str
-    """Empty where the server packs the file anew for each request, so that no checksum can hold."""
+    """Empty where the server packs the file anew each time: the first download then records that of its images."""
     folder: str
     """Name of the folder, in the data root and, unless `inside` is set, in the archive."""
     unpacked: int
-    """Bytes on disk, to check the free space."""
+    """Bytes on disk, to check the free space; an upper bound where there is no checksum."""
     inside: str = ""
     """Where the class folders lie below the archive's top folder; the rest of the archive is not unpacked."""
     counts: Mapping[str, int] = field(default_factory=dict)

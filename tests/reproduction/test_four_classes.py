@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tests.data.test_downloads import Server, files_below, left_over, packed, ru
 
 FIRST = "Dog-Cat-Classifier-master"
 MEMBERS = {
-    f"{FIRST}/Data/Train_Data/{kind}/{kind}.{number}.jpg": f"{kind} {number}".encode()
+    f"{FIRST}/Data/Train_Data/{kind}/{kind}.{number}.jpg": b"\xff\xd8\xff" + f"{kind} {number}".encode()
     for kind in ("cat", "dog")
     for number in range(3)
 }
@@ -34,7 +35,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.delenv(variable, raising=False)
     with Server() as served:
         served.content = packed(MEMBERS | OTHERS)
-        archive = replace(DATA_SETS["cats_dogs"].archive, url=served.url, size=10**6, counts={"cat": 3, "dog": 3})
+        archive = replace(
+            DATA_SETS["cats_dogs"].archive, url=served.url, size=4 * 10**6, unpacked=10**6, counts={"cat": 3, "dog": 3}
+        )
         serve(monkeypatch, "cats_dogs", archive)
         threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield served
@@ -58,24 +61,53 @@ def test_cats_and_dogs_are_taken_out_of_the_repositorys_archive(server: Server, 
     assert prepare("cats_dogs", tmp_path) == (tmp_path / "cats_dogs", True)
     expected = {f"{name.split('/', 3)[3]}": content for name, content in MEMBERS.items()}
     assert files_below(tmp_path / "cats_dogs") == expected
-    assert left_over(tmp_path) == {"cats_dogs"}
+    assert left_over(tmp_path) == {"cats_dogs", "cats_dogs.sha256"}
     assert prepare("cats_dogs", tmp_path) == (tmp_path / "cats_dogs", False)
 
 
-@pytest.mark.parametrize("fault", ["broken", "fewer"])
-def test_an_archive_without_a_checksum_is_judged_by_what_is_in_it(fault: str, server: Server, tmp_path: Path) -> None:
+CAT = next(iter(MEMBERS))
+FAULTS = {
+    "cannot be unpacked": lambda whole: whole[: len(whole) // 2],
+    "holds 1 images of 'dog'": lambda _: packed(dict([*MEMBERS.items()][:4])),
+    "holds cat/cat.0.jpg, which is a web page": lambda _: packed(MEMBERS | {CAT: b"<html>"}),
+    "unpacks to more than 1 MB": lambda _: packed(MEMBERS | {CAT: b"\xff\xd8\xff" + bytes(10**6)}),
+    "has more than 4 MB": lambda _: packed(MEMBERS | {f"{FIRST}/video.mp4": bytes(8 * 10**6)}),
+}
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_an_archive_without_a_checksum_is_judged_by_what_is_in_it(reason: str, server: Server, tmp_path: Path) -> None:
     """Where the connection broke, the next call starts anew: the server cannot go on in the middle."""
     whole = server.content
-    server.content = whole[: len(whole) // 2] if fault == "broken" else packed(dict([*MEMBERS.items()][:4]))
-    reason = "cannot be unpacked" if fault == "broken" else "holds 1 images of 'dog'"
+    server.content = FAULTS[reason](whole)
     with pytest.raises(DownloadError, match=reason) as caught:
         prepare("cats_dogs", tmp_path)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "cats_dogs").exists()
+    assert left_over(tmp_path) <= {f"{server.url.rpartition('/')[2]}.part"}
     server.content = whole
     assert prepare("cats_dogs", tmp_path)[1]
     assert server.requested == [None, None]
-    assert left_over(tmp_path) == {"cats_dogs"}
+    assert left_over(tmp_path) == {"cats_dogs", "cats_dogs.sha256"}
+
+
+def test_other_images_than_at_the_first_download_are_refused(server: Server, tmp_path: Path) -> None:
+    """However the server packs them; the same ones are accepted."""
+    assert prepare("cats_dogs", tmp_path)[1]
+    record = tmp_path / "cats_dogs.sha256"
+    shutil.rmtree(tmp_path / "cats_dogs")
+    server.content = packed(dict(reversed([*MEMBERS.items()])))
+    assert prepare("cats_dogs", tmp_path)[1]
+    shutil.rmtree(tmp_path / "cats_dogs")
+    first = record.read_text()
+    server.content = packed(MEMBERS | {CAT: MEMBERS[CAT] + b"changed"})
+    with pytest.raises(
+        DownloadError, match=rf"other images than at the first .* instead of {first[:12]}\); .*\.sha256"
+    ):
+        prepare("cats_dogs", tmp_path)
+    assert not (tmp_path / "cats_dogs").exists()
+    record.unlink()
+    assert prepare("cats_dogs", tmp_path)[1]
+    assert record.read_text() != first
 
 
 @pytest.mark.parametrize("linked", [True, False])
