@@ -1,11 +1,14 @@
 """The look of the heat maps: the controls of the viewer set it, and the URL holds it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
-from dashboard.shared.url_state import invalid_number, unknown_values
-from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
+from swin_core.attribution.overlay import COLORMAPS, CONTOURS_AT_MOST, SCALES, Look
+from swin_core.errors import ConfigError
 
 SCALE_NAMES = dict(zip(SCALES, ("Shared", "Each map"), strict=True))
 """Values of the query parameter `scale`."""
@@ -33,15 +36,14 @@ def current_look() -> tuple[Look, list[str]]:
     """
     if st.query_params.get("scale") == _OLD_DEFAULT:
         del st.query_params["scale"]
-    ignored = invalid_number("opacity", 0, 100) + invalid_number("threshold", 0, 95)
-    ignored += unknown_values("colors", COLORMAPS) + unknown_values("scale", list(SCALE_NAMES.values()))
+    look, ignored = _look_of_url()
     arrived = not st.session_state.get("look_settled")
     st.session_state.look_settled = True
     held = held_look()
     if arrived and not any(name in st.query_params for name in _parameters(Look())):
         set_look(held.look)
     else:
-        held.look = _look_of_url()
+        held.look = look
     return held.look, ignored
 
 
@@ -63,16 +65,52 @@ def _parameters(look: Look) -> dict[str, str]:
         "threshold": f"{100 * look.threshold:.0f}",
         "colors": look.colormap,
         "scale": SCALE_NAMES[look.scale],
+        "contours": ",".join(f"{100 * level:.4g}" for level in look.contours),
+        "wipe": look.wipe,
+        "split": f"{100 * look.split:.0f}",
+        "image": str(look.image).lower(),
+        "raw": str(look.raw).lower(),
     }
 
 
-def _look_of_url() -> Look:
-    default = Look()
-    values = {name: st.query_params.get(name, value) for name, value in _parameters(default).items()}
-    number = {
-        name: int(values[name]) / 100 if not invalid_number(name, 0, most) else getattr(default, name)
-        for name, most in (("opacity", 100), ("threshold", 95))
-    }
-    names = {name: scale for scale, name in SCALE_NAMES.items()}
-    colormap = values["colors"] if values["colors"] in COLORMAPS else default.colormap
-    return Look(colormap, number["opacity"], number["threshold"], names.get(values["scale"], default.scale))
+def _look_of_url() -> tuple[Look, list[str]]:
+    """Return the look that the URL says, and a warning for each value that is none."""
+    look, ignored = Look(), []
+    for name, (part, possible, read) in _READ.items():
+        text = st.query_params.get(name)
+        if text:
+            try:
+                look = replace(look, **{part: read(text)})
+            except (KeyError, ValueError, ConfigError):
+                ignored.append(f"{name}={text[:40]} (possible: {possible})")
+    return look, ignored
+
+
+def _percent(text: str, most: int) -> float:
+    if not (text.isascii() and text.isdigit() and int(text) <= most):  # `int` also accepts digits of other scripts
+        raise ValueError(text)
+    return int(text) / 100
+
+
+_SCALES = {name: scale for scale, name in SCALE_NAMES.items()}
+_ON_OFF = {"true": True, "false": False}
+_READ: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "opacity": ("opacity", "0 to 100", partial(_percent, most=100)),
+    "threshold": ("threshold", "0 to 95", partial(_percent, most=95)),
+    "colors": ("colormap", ", ".join(COLORMAPS), str),
+    "scale": (
+        "scale",
+        ", ".join(SCALE_NAMES.values()),
+        {name: scale for scale, name in SCALE_NAMES.items()}.__getitem__,
+    ),
+    "contours": (
+        "contours",
+        f"up to {CONTOURS_AT_MOST} numbers above 0 and up to 100, with commas between them",
+        lambda text: tuple(float(level) / 100 for level in text.split(",")),
+    ),
+    "wipe": ("wipe", "image, or the number of a column, counted from 0", str),
+    "split": ("split", "0 to 100", partial(_percent, most=100)),
+    "image": ("image", "true, false", _ON_OFF.__getitem__),
+    "raw": ("raw", "true, false", _ON_OFF.__getitem__),
+}
+"""By query parameter: the field of a look, its possible values in words, and what reads one."""

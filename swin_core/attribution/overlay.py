@@ -1,11 +1,13 @@
 """Draw attribution maps over images: colour maps, opacity and scale."""
 
+import re
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
+from swin_core.attribution.contours import contour_lines, with_lines
 from swin_core.attribution.regions import bilinear
 from swin_core.errors import ConfigError
 
@@ -24,6 +26,9 @@ SCALES = ("shared", "cell")
 
 LEAST_PIXELS = 256
 """Images with a shorter side are enlarged before a map is drawn over them."""
+
+CONTOURS_AT_MOST = 10
+_WIPE = re.compile(r"image|[0-9]{0,2}", re.ASCII)
 
 FINE = 16
 """Maps of at least this side may have a few outliers far above the rest; these do not set the scale."""
@@ -45,8 +50,21 @@ class Look:
     scale: str = "cell"
     """One of `SCALES`: from 0 to the largest value of all cells, or of each cell. Magnitudes compare only within one
     model and layer, so each cell has its own scale by default."""
+    contours: tuple[float, ...] = ()
+    """Fractions of the scale at which lines are drawn, in (0, 1], at most `CONTOURS_AT_MOST`; on both sides of 0 where
+    maps are signed."""
+    wipe: str = ""
+    """What lies right of a line across each map: "image" for the image without its map, the number of a column,
+    counted from 0, for that one's map, or nothing."""
+    split: float = 0.5
+    """Place of that line, a fraction of the width."""
+    image: bool = True
+    """Whether the image is seen below the map; else it is white."""
+    raw: bool = False
+    """Whether captions name the map's largest value and the layer's exact name."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "contours", tuple(self.contours))
         if self.colormap not in COLORMAPS:
             raise ConfigError(f"unknown colour map {self.colormap!r}: choose one of {', '.join(COLORMAPS)}.")
         if self.scale not in SCALES:
@@ -55,6 +73,14 @@ class Look:
             raise ConfigError(f"opacity {self.opacity} is outside 0 to 1.")
         if not 0 <= self.threshold < 1:
             raise ConfigError(f"threshold {self.threshold} is outside 0 to 1, 1 excluded.")
+        if len(self.contours) > CONTOURS_AT_MOST or not all(0 < level <= 1 for level in self.contours):
+            raise ConfigError(f"contour lines are up to {CONTOURS_AT_MOST} shares of the scale, above 0 and up to 1.")
+        if not _WIPE.fullmatch(self.wipe):
+            raise ConfigError(f"the wipe {self.wipe!r} is neither image nor the number of a column.")
+        if not 0 <= self.split <= 1:
+            raise ConfigError(f"the wipe's line at {self.split} is outside 0 to 1.")
+        if not (isinstance(self.image, bool) and isinstance(self.raw, bool)):
+            raise ConfigError("whether the image and raw values are shown is true or false.")
 
     def weight(self, fraction: np.ndarray) -> np.ndarray:
         """Return the weight of the colour, in [0, 1], for fractions of the scale in [-1, 1] of any shape."""
@@ -95,15 +121,18 @@ def overlay(image: np.ndarray, values: np.ndarray, top: float, look: Look, signe
         image: `(H, W, 3)`, uint8.
         values: the attribution map, `(h, w)`; it is resized to the image.
         top: the value at the top of the scale.
-        look: colours, opacity and threshold.
+        look: colours, opacity, threshold and contour lines.
         signed: whether the scale goes from -top to top.
     """
+    if not look.image:
+        image = np.full_like(image, 255)
     fraction = np.zeros(image.shape[:2])
     if top > 0:
         fraction = np.clip(bilinear(values, *image.shape[:2]) / top, -1 if signed else 0, 1)
     weight = look.weight(fraction)[..., None]
-    blended = image * (1 - weight) + 255 * colors(look, fraction, signed) * weight
-    return np.rint(blended).astype(np.uint8)
+    blended = np.rint(image * (1 - weight) + 255 * colors(look, fraction, signed) * weight).astype(np.uint8)
+    levels = [side * level * top for level in look.contours for side in ((1, -1) if signed else (1,))]
+    return with_lines(blended, contour_lines(values, levels)) if top > 0 else blended
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@ import io
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from swin_core.figures.cell_image import cell_overlay, row_image
 from swin_core.figures.fonts import fonts_for
 from swin_core.figures.grid import Cell, Grid, Row
-from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.matplotlib_page import CAPTION_COLUMNS, CELL, GAP, LINE, Page
 from swin_core.figures.text import shorten, wrap
 
@@ -54,13 +54,13 @@ def _page(grid: Grid, title: str, words: list[str]) -> Figure:
         page.text(MARGIN + number * (side + GAP), top - 1.3 * LINE, [head], bold=True)
     for i, row in enumerate(grid.rows):
         y = top + i * (side + below)
-        page.image(MARGIN, y, row.thumbnail, side, side)
+        page.image(MARGIN, y, row_image(row), side, side)
         name = "" if words else shorten(row.title, width - 3)  # a file's name often is the answer
         page.text(MARGIN, y + side + 0.2 * LINE, [f"{i + 1}. {name}".strip()])
         for j, (_, cell, answer) in enumerate(cells[i * len(row.cells) : (i + 1) * len(row.cells)], 1):
             x = MARGIN + j * (side + GAP)
             if cell.explanation is not None:
-                page.image(x, y, cell_overlay(grid, cell), side, side)
+                page.image(x, y, cell_overlay(grid, row, cell), side, side)
                 answer = [BLANK[: int(width * 0.9)]] if words else answer
             page.text(x, y + side + (0.7 if words else 0.2) * LINE, answer)
     return page.figure

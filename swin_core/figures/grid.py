@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from swin_core.attribution.explanation import Explanation
+from swin_core.attribution.method import INPUT
 from swin_core.attribution.overlay import Look, is_fine, scale_top
 from swin_core.attribution.regions import common_parts
 from swin_core.attribution.what_if import Edit
@@ -97,7 +98,7 @@ class Caption:
     prediction: str = ""
     """The note about the top-1 class: named if it is not the headline's, and marked as right or wrong."""
     magnitude: str = ""
-    """The note about the map's largest absolute value; empty if that is 0."""
+    """The map's largest absolute value and its layer, a note if the look shows raw values; empty if that is 0."""
 
     def lines(self, columns: int) -> tuple[list[str], list[str]]:
         """Wrap the headline, and the badge with the notes, to lines of at most `columns` columns."""
@@ -159,6 +160,18 @@ class Grid:
         text += ", orange for, blue against" if self.signed else ""
         return text + (f"; transparent below {100 * self.look.threshold:.0f} %" if self.look.threshold else "")
 
+    @property
+    def lines_name(self) -> str:
+        """Description of the lines over the maps: contour lines, and that of the wipe; empty without them."""
+        levels = ", ".join(f"{100 * level:.3g} %" for level in self.look.contours)
+        parts = [f"lines at {levels} of the scale"] if levels else []
+        wipe = self.look.wipe
+        if wipe == "image":
+            parts.append("right of the white line: the image")
+        elif wipe and int(wipe) < len(self.columns):
+            parts.append(f"right of the white line: {self.columns[int(wipe)]}")
+        return "; ".join(parts)
+
     def is_almost_empty(self, cell: Cell) -> bool:
         """Whether a map has almost no signal; it is then drawn as a grey image, never stretched to full colour.
 
@@ -184,7 +197,7 @@ class Grid:
         return peaks
 
     def caption(self, row: Row, cell: Cell) -> Caption:
-        """Return a cell's caption: class, probability and magnitude; a different or wrong prediction is named."""
+        """Return a cell's caption: class and probability; a different or wrong prediction is named."""
         explanation = cell.explanation
         if explanation is None:
             return Caption("", ())
@@ -196,10 +209,14 @@ class Grid:
             notes.append(f"{labels[target]} was {was}; logit {cell.change:+.2f}")
         if explanation.against is not None:
             notes.append(f"contrast with {labels[explanation.against[cell.target]]}")
-        magnitude = f"magnitude {cell.magnitude:.3g}" if cell.magnitude else ""
-        notes.append(magnitude or "empty map: zero everywhere")
-        if cell.magnitude and self.is_almost_empty(cell):
-            notes.append("almost no signal")
+        magnitude = ""
+        if cell.magnitude:
+            layer = explanation.layers[cell.layer]
+            magnitude = f"magnitude {cell.magnitude:.3g} at {'the pixels' if layer == INPUT else layer}"
+            notes += [magnitude] if self.look.raw else []
+            notes += ["almost no signal"] if self.is_almost_empty(cell) else []
+        else:
+            notes.append("empty map: zero everywhere")
         prediction = []
         classifies = explanation.activation != "none"
         if classifies and predicted != target:

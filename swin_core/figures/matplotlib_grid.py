@@ -1,11 +1,11 @@
 """The grid of heat maps for print, drawn with matplotlib."""
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from swin_core.attribution.overlay import bar_colors, enlarged, grey, overlay
+from swin_core.attribution.overlay import bar_colors
+from swin_core.figures.cell_image import cell_overlay, row_image
 from swin_core.figures.fonts import Fonts, fonts_for
-from swin_core.figures.grid import Cell, Grid
+from swin_core.figures.grid import Grid
 from swin_core.figures.matplotlib_page import CAPTION_COLUMNS, CELL, GAP, LINE, MARGIN, Page
 from swin_core.figures.text import shorten, wrap
 
@@ -38,7 +38,7 @@ def matplotlib_figure(grid: Grid) -> Figure:
         page.text(MARGIN + j * (CELL + GAP), y, head, bold=True)
     y += LINE * (head_lines + 0.2)
     for i, row in enumerate(grid.rows):
-        page.image(MARGIN, y, row.thumbnail)
+        page.image(MARGIN, y, row_image(row))
         page.text(MARGIN, y + CELL + LINE * 0.3, titles[i])
         for j, cell in enumerate(row.cells):
             x = MARGIN + (j + 1) * (CELL + GAP)
@@ -46,7 +46,7 @@ def matplotlib_figure(grid: Grid) -> Figure:
                 page.panel(x, y, wrap(cell.error, CAPTION_COLUMNS - 2))
                 continue
             headline, notes = captions[i][j]
-            page.image(x, y, cell_overlay(grid, cell))
+            page.image(x, y, cell_overlay(grid, row, cell))
             page.text(x, y + CELL + LINE * 0.3, headline, bold=True)
             page.text(x, y + CELL + LINE * (0.3 + len(headline)), notes)
         y += CELL + LINE * (lines_below[i] + 1)
@@ -66,19 +66,11 @@ def fonts_of(grid: Grid) -> Fonts:
     return fonts_for(texts)
 
 
-def cell_overlay(grid: Grid, cell: Cell) -> np.ndarray:
-    """Blend a cell's map over its image on the grid's scale, `(H, W, 3)` uint8; the cell must have a map."""
-    assert cell.explanation is not None
-    assert cell.map is not None
-    if grid.is_almost_empty(cell):
-        return enlarged(grey(cell.explanation.image))
-    return overlay(enlarged(cell.explanation.image), cell.map, grid.top(cell), grid.look, grid.signed)
-
-
 def _settings(grid: Grid) -> str:
-    """Return methods, layers, colours and opacity as text."""
+    """Return methods, layers, colours, opacity and lines as text."""
     cells = [(cell, cell.explanation) for row in grid.rows for cell in row.cells if cell.explanation is not None]
     methods = ", ".join(dict.fromkeys(explanation.method for _, explanation in cells))
     layers = ", ".join(dict.fromkeys(explanation.layers[cell.layer] for cell, explanation in cells))
     made = f"{methods} at {layers}; " if cells else ""
-    return f"{made}{'blue to orange' if grid.signed else grid.look.colormap}, opacity {grid.look.opacity:g}"
+    lines = f"; {grid.lines_name}" if grid.lines_name else ""
+    return f"{made}{'blue to orange' if grid.signed else grid.look.colormap}, opacity {grid.look.opacity:g}{lines}"

@@ -18,9 +18,9 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from swin_core.attribution.explanation import Explanation
 from swin_core.attribution.methods import INPUT, METHODS
-from swin_core.attribution.overlay import bar_colors, enlarged
+from swin_core.attribution.overlay import bar_colors
+from swin_core.figures.cell_image import cell_overlay, row_image
 from swin_core.figures.grid import Grid, Row
-from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.reading_guide import CROP, TRUST, describe_brightness, describe_scale
 from swin_core.figures.report_json import machine, versions
 from swin_core.figures.text import value_text
@@ -91,12 +91,12 @@ def _section(grid: Grid, row: Row, agreement: np.ndarray) -> dict[str, Any]:
         if cell.map is None:
             figures.append({"column": column, "error": cell.error, "caption": None})
         else:
-            image = image_uri(cell_overlay(grid, cell))
+            image = image_uri(cell_overlay(grid, row, cell))
             figures.append({"column": column, "image": image, "caption": grid.caption(row, cell)})
     tables = [_predictions(grid, row), _agreement(grid, agreement), _faithfulness(grid, row)]
     return {
         "row": row,
-        "image": image_uri(enlarged(row.thumbnail)),
+        "image": image_uri(row_image(row)),
         "figures": figures,
         "tables": [table for table in tables if table.lines],
         "sentences": [f"{column}: {cell.trust.sentence}" for column, cell in cells if cell.trust is not None],
@@ -157,6 +157,7 @@ def _settings(grid: Grid, explanations: list[Explanation]) -> list[_Table]:
         ["opacity", f"{100 * grid.look.opacity:.0f} %"],
         ["threshold", f"{100 * grid.look.threshold:.0f} %"],
         ["scale", grid.scale_name.removeprefix("scale: ")],
+        *([["lines", grid.lines_name]] if grid.lines_name else []),
     ]
     computed = [[name, str(value)] for name, value in (machine() | versions()).items()]
     return [

@@ -23,8 +23,8 @@ from swin_core.attribution.overlay import COLORMAPS, Look, bar_colors, is_fine, 
 from swin_core.attribution.regions import Region
 from swin_core.attribution.strokes import Strokes
 from swin_core.class_names import candidates
+from swin_core.figures.cell_image import cell_overlay
 from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, Row
-from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.images.data_uri import image_uri
 from swin_core.system.cache import LRUCache
 
@@ -184,7 +184,7 @@ def brush_payload(strokes: Strokes, fill: str, keep: bool, fault: str = "", imag
 
 def look_payload(look: Look) -> Json:
     """Return a look as JSON types; `Look(**look_payload(look))` is equal to `look`."""
-    return {"colormap": look.colormap, "opacity": look.opacity, "threshold": look.threshold, "scale": look.scale}
+    return asdict(look) | {"contours": list(look.contours)}
 
 
 @cache
@@ -360,7 +360,7 @@ def _still(grid: Grid) -> str:
                 figures.append(f"<figure><figcaption>{escape(f'{column}: {cell.error}')}</figcaption></figure>")
                 continue
             words = escape(f"{column} on {row.title}: {grid.caption(row, cell).headline}")
-            source = image_uri(cell_overlay(grid, cell), "PNG")
+            source = image_uri(cell_overlay(grid, row, cell), "PNG")
             figures.append(
                 '<figure style="display:inline-block;margin:4px;max-width:256px">'
                 f'<img alt="{words}" src="{source}" width="256"><figcaption>{words}</figcaption></figure>'

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from swin_core.attribution.methods import METHODS
-from swin_core.attribution.overlay import Look
+from swin_core.attribution.overlay import CONTOURS_AT_MOST, Look
 from swin_core.attribution.strokes import parse_strokes
 from swin_core.attribution.what_if import Edit
 from swin_core.errors import ConfigError, ImageError, ReportError
@@ -160,6 +160,11 @@ class SavedLook(_Part):
     opacity: Number
     threshold: Number
     scale: Text
+    contours: Annotated[list[Number], Field(max_length=CONTOURS_AT_MOST)] = []
+    wipe: Text = Look.wipe
+    split: Number = Look.split
+    image: bool = Look.image
+    raw: bool = Look.raw
 
 
 def _images(content: Any) -> list[Image.Image]:

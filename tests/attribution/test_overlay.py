@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pytest
@@ -49,8 +51,15 @@ def test_lightness_of_every_colour_map_rises() -> None:
         assert (np.diff(luminance) > 0).all(), name
 
 
-@pytest.mark.parametrize("wrong", [{"colormap": "jet"}, {"opacity": 1.1}, {"threshold": 1.0}, {"scale": "log"}])
-def test_settings_outside_their_range_are_rejected(wrong: dict[str, float | str]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"colormap": "jet"}, {"opacity": 1.1}, {"threshold": 1.0}, {"scale": "log"}, {"image": 1}, {"raw": ""}),
+        *({"contours": (0.0,)}, {"contours": (float("nan"),)}, {"contours": (0.5,) * 11}),
+        *({"wipe": "no"}, {"wipe": "-1"}, {"split": 1.1}),
+    ],
+)
+def test_settings_outside_their_range_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
-        Look(**wrong)  # type: ignore[arg-type]
+        Look(**wrong)
     assert "\n" not in str(error.value)

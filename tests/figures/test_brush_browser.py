@@ -102,6 +102,17 @@ def test_a_stroke_is_sent_when_it_ends_and_covers_its_mask(page: Page) -> None:
     assert page.locator("#cell ~ *, #cell *").count() == 0
 
 
+def test_a_click_paints_a_dot(page: Page) -> None:
+    press(page, "Brush")
+    page.get_by_label("Brush size").fill("20")
+    page.mouse.click(150, 150)
+    (stroke,) = sent(page)
+    mask = parse_strokes(stroke["strokes"]).mask(300, 600)[:, 150:450]
+    striped = canvas(page)[..., 3] > 0
+    assert (striped != np.asarray(Image.fromarray(mask).resize(striped.shape))).mean() < 0.005
+    assert striped.any()
+
+
 def test_rectangle_eraser_undo_reset_fill_and_keep(page: Page) -> None:
     press(page, "Rectangle")
     drag(page, (30, 30), (120, 90))

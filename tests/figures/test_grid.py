@@ -22,9 +22,11 @@ def test_a_row_needs_one_cell_for_each_column() -> None:
 
 def test_caption_names_class_probability_magnitude_and_other_prediction(make: Make) -> None:
     explanation = make(predicted=1, target=0)
-    caption = one_row(Cell(explanation)).caption(Row("", explanation.image, []), Cell(explanation))
+    cell = Cell(explanation)
+    caption = one_row(cell, raw=True).caption(Row("", explanation.image, []), cell)
     assert caption.headline == f"daisy · {percent(float(explanation.probabilities[0]))}"
-    assert f"magnitude {explanation.maps.max():.3g}" in caption.notes
+    assert f"magnitude {explanation.maps.max():.3g} at norm" in caption.notes
+    assert caption.magnitude not in one_row(cell).caption(Row("", explanation.image, []), cell).notes
     assert f"predicts dandelion · {percent(float(explanation.probabilities[1]))}" in caption.notes
 
 
@@ -62,11 +64,11 @@ def test_predictions_are_marked_only_if_the_model_has_the_true_class(make: Make,
     explanation = make(predicted=2)
     shown = one_row(Cell(explanation), truth=truth)
     notes = shown.caption(shown.rows[0], shown.rows[0].cells[0]).notes
-    assert notes[1:] == ((mark,) if mark else ())
+    assert notes == ((mark,) if mark else ())
     other = make(predicted=2, target=0)
     notes = shown.caption(shown.rows[0], Cell(other)).notes
-    assert notes[1].startswith("predicts roses · ")
-    assert notes[1].endswith(mark)
+    assert notes[0].startswith("predicts roses · ")
+    assert notes[0].endswith(mark)
 
 
 @pytest.mark.parametrize("size", [(100, 80), (32, 32), (16, 16)], ids=["pixels", "patches", "coarse patches"])
@@ -104,3 +106,13 @@ def test_agreement_of_a_cell_without_a_map_is_nan(make: Make) -> None:
     matrix = one_row(Cell(make()), Cell(None, error="no")).agreement()[0]
     assert np.isnan(matrix[0, 1])
     assert np.isnan(matrix[1, 1])
+
+
+def test_lines_over_the_maps_are_named(make: Make) -> None:
+    cells = [Cell(make()), Cell(make())]
+    assert one_row(*cells).lines_name == ""
+    assert one_row(*cells, contours=(0.25, 0.5)).lines_name == "lines at 25 %, 50 % of the scale"
+    assert one_row(*cells, wipe="image").lines_name == "right of the white line: the image"
+    grid = one_row(*cells, wipe="1")
+    assert grid.lines_name == f"right of the white line: {grid.columns[1]}"
+    assert one_row(*cells, wipe="2").lines_name == ""  # there is no such column

@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from swin_core.attribution.overlay import COLORMAPS, Look
 from swin_core.attribution.regions import bilinear
-from swin_core.attribution.strokes import Strokes
+from swin_core.attribution.strokes import Strokes, parse_strokes
+from swin_core.attribution.what_if import Edit
+from swin_core.figures.cell_image import cell_overlay, row_image
 from swin_core.figures.grid import Cell
-from swin_core.figures.matplotlib_grid import cell_overlay
 from swin_core.figures.viewer_payload import brush_payload, viewer_payload
 from tests.fixtures.browser import browser, findings
 from tests.fixtures.grids import maker
@@ -39,14 +40,50 @@ def test_colours_equal_the_servers_for_every_look(page: Page) -> None:
     signed = replace(coarse, maps=coarse.maps - coarse.maps.mean())
     small = replace(made(make, size=32), region=(0, 0, 32, 32))
     looks = [Look(name, 0.8, 0.2, scale) for name in COLORMAPS for scale in ("cell", "shared")]
-    looks += [Look(opacity=1.0), Look(opacity=0.0), Look(threshold=0.6)]
+    looks += [Look(opacity=1.0), Look(opacity=0.0), Look(threshold=0.6), Look(image=False), Look(wipe="image")]
+    looks += [Look(contours=(0.25, 0.75)), Look(contours=(0.4,), scale="shared", wipe="1", split=0.7)]
     for cells in ([coarse, fine, strong, small], [signed, coarse, strong, fine]):
         for number, look in enumerate(looks):
             grid = grid_of([Cell(one) for one in cells], look=look)
             show(page, grid, keep=number > 0)
             for column, cell in enumerate(grid.rows[0].cells):
-                difference = np.abs(pixels(page, 0, column) - cell_overlay(grid, cell))
+                difference = np.abs(pixels(page, 0, column) - cell_overlay(grid, grid.rows[0], cell))
                 assert difference.mean() < 2, (look, column, difference.mean())
+
+
+def test_the_wipe_lays_another_crop_over_the_same_place_of_the_photo(page: Page) -> None:
+    make = maker()
+    part = replace(made(make), region=(64, 32, 192, 160))
+    grid = grid_of([Cell(made(make)), Cell(part)], look=Look(wipe="1", split=0.3, opacity=1.0))
+    show(page, grid)
+    seen, drawn = pixels(page, 0, 0), cell_overlay(grid, grid.rows[0], grid.rows[0].cells[0])
+    assert np.abs(seen - drawn).mean() < 2
+    # Left of the line the cell itself, and right of it the other one's image where the photo shows it.
+    off = replace(grid, look=Look(opacity=1.0))
+    own, other = (cell_overlay(off, off.rows[0], cell).astype(int) for cell in off.rows[0].cells)
+    assert np.abs(drawn[:, :72].astype(int) - own[:, :72]).max() == 0
+    reduced = np.asarray(Image.fromarray(other.astype(np.uint8)).resize((128, 128), Image.Resampling.BILINEAR))
+    assert np.abs(drawn[34:158, 80:190].astype(int) - reduced[2:126, 16:126]).mean() < 4
+
+
+def test_a_painted_region_is_outlined_in_the_files_as_on_the_screen(page: Page) -> None:
+    strokes = parse_strokes("b200-300.300-500.400_r-600.600-800.900_e60-700.700")
+    grid = grid_of([Cell(made(maker()))])
+    row = replace(grid.rows[0], edit=Edit(strokes))
+    show(page, replace(grid, rows=(row,)))
+    seen, drawn = pixels(page, 0, -1), row_image(row).astype(int)
+    assert np.abs(seen - drawn).mean() < 3  # the ring is a little thinner on the screen
+    # Each place of one ring is near one of the other, the ring around what was erased included.
+    rings = [np.argwhere(np.abs(one - row.thumbnail).max(-1) > 12) for one in (seen, drawn)]
+    for ring, other in (rings, rings[::-1]):
+        assert all(np.abs(other - place).max(1).min() <= 4 for place in ring)
+    inside = strokes.mask(256, 256)
+    assert (drawn == row.thumbnail)[inside].all()
+    # A crop from the middle of a wide photo shows the region where the photo has it.
+    wide = replace(row, image=Image.new("RGB", (512, 256)), edit=Edit(parse_strokes("r-500.0-1000.1000")))
+    (edges,) = np.nonzero((row_image(wide) != wide.thumbnail).any((0, 2)))
+    assert edges.min() in (125, 126)
+    assert edges.max() == 127
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -60,7 +97,7 @@ def test_the_screen_shows_what_the_export_and_the_server_draw(page: Page, width:
     shot = Image.open(io.BytesIO(frame(page, 0, 0).screenshot())).convert("RGB")
     side = min(shot.size)
     inner = (slice(side // 10, -side // 10),) * 2  # without the round corners
-    for drawing in (pixels(page, 0, 0), cell_overlay(grid, grid.rows[0].cells[0])):
+    for drawing in (pixels(page, 0, 0), cell_overlay(grid, grid.rows[0], grid.rows[0].cells[0])):
         expected = Image.fromarray(drawing.astype(np.uint8)).resize(shot.size, Image.Resampling.BILINEAR)
         difference = np.abs(np.asarray(shot).astype(int) - np.asarray(expected))[inner]
         assert difference.mean() < 2
@@ -74,7 +111,7 @@ def test_a_map_with_almost_no_signal_is_grey_and_says_so(page: Page) -> None:
     show(page, grid)
     assert [message for message in page.locator(".message").all_inner_texts() if message] == ["Almost no signal"]
     seen = pixels(page, 0, 1)
-    assert np.abs(seen - cell_overlay(grid, grid.rows[0].cells[1])).mean() < 2
+    assert np.abs(seen - cell_overlay(grid, grid.rows[0], grid.rows[0].cells[1])).mean() < 2
     assert np.abs(seen - seen.mean(-1, keepdims=True)).max() <= 1
     # The same map of another model is shown in full: only values of one model have the same unit.
     other = grid_of([Cell(strong), Cell(replace(weak, weights_hash="another"))])
@@ -86,7 +123,9 @@ def test_contour_lines_lie_where_the_map_has_the_chosen_value(page: Page) -> Non
     show(page, grid_of([Cell(made(make)), Cell(made(make, (3, 14)))]))
     page.get_by_text("More").click()
     page.get_by_label("Contour lines").fill("30, 70")
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.get_by_label("Contour lines").press("Tab")
+    page.wait_for_function("calls.length")
+    assert page.evaluate("calls.at(-1)[1].contours") == [0.3, 0.7]
     found = page.evaluate("""mounted.viewer.rows[0].slice(1).map(cell => {
         const points = cell.path.getAttribute('d').match(/[\\d.]+ [\\d.]+/g).map(one => one.split(' ').map(Number));
         return points.map(([x, y]) => module.valueAt(cell.map, x, y) / cell.data.map.top);
@@ -225,7 +264,30 @@ def test_every_control_works_by_keys_and_by_touch(page: Page) -> None:
     page.get_by_role("combobox", name="Scale", exact=True).select_option("shared")
     page.wait_for_function("calls.length && calls.at(-1)[1].scale === 'shared'")
     look = page.evaluate("calls.at(-1)[1]")
-    assert look == {"colormap": "magma", "opacity": 0.81, "threshold": pytest.approx(0.47, abs=0.04), "scale": "shared"}
+    assert Look(**look) == Look("magma", 0.81, look["threshold"], "shared")
+    assert look["threshold"] == pytest.approx(0.47, abs=0.04)
+    page.get_by_text("More").click()
+    page.get_by_label("Wipe", exact=True).select_option("1")
+    page.get_by_role("slider", name="Wipe position").fill("25")
+    page.get_by_label("Show image").uncheck()
+    page.get_by_label("Raw values").check()
+    page.wait_for_function("calls.at(-1)[1].raw")
+    changed = Look("magma", 0.81, look["threshold"], "shared", wipe="1", split=0.25, image=False, raw=True)
+    assert Look(**page.evaluate("calls.at(-1)[1]")) == changed
+
+
+def test_a_look_of_a_link_is_shown_by_the_controls(page: Page) -> None:
+    look = Look(contours=(0.25, 0.5), wipe="1", split=0.3, image=False, raw=True)
+    show(page, grid_of([Cell(made(maker())), Cell(made(maker()))], look=look))
+    page.get_by_text("More").click()
+    expect(page.get_by_label("Contour lines")).to_have_value("25 50")
+    expect(page.get_by_label("Wipe", exact=True)).to_have_value("1")
+    expect(page.get_by_role("slider", name="Wipe position")).to_have_value("30")
+    expect(page.get_by_label("Show image")).not_to_be_checked()
+    expect(page.get_by_label("Raw values")).to_be_checked()
+    show(page, grid_of([Cell(made(maker()))], look=look))  # there is no such column
+    expect(page.get_by_label("Wipe", exact=True)).to_have_value("")
+    expect(page.locator(".line").last).to_be_hidden()
 
 
 def test_a_payload_with_the_same_look_keeps_what_the_user_has_set(page: Page) -> None:
@@ -245,7 +307,7 @@ def test_the_wipe_shows_the_image_or_another_model_right_of_a_line(page: Page) -
     make = maker()
     grid = grid_of([Cell(made(make)), Cell(made(make))], look=Look(opacity=1.0))
     show(page, grid)
-    first, second = (cell_overlay(grid, cell).astype(int) for cell in grid.rows[0].cells)
+    first, second = (cell_overlay(grid, grid.rows[0], cell).astype(int) for cell in grid.rows[0].cells)
     page.get_by_text("More").click()
     page.get_by_label("Wipe", exact=True).select_option("image")
     page.get_by_role("slider", name="Wipe position").fill("25")
@@ -262,7 +324,7 @@ def test_the_wipe_shows_the_image_or_another_model_right_of_a_line(page: Page) -
 def test_a_magnitude_stands_beside_raw_values_only(page: Page) -> None:
     cell = Cell(made(maker()))
     show(page, grid_of([cell]))
-    text = page.get_by_text(f"magnitude {cell.magnitude:.3g}", exact=True)
+    text = page.get_by_text(f"magnitude {cell.magnitude:.3g} at norm", exact=True)
     expect(text).to_be_hidden()
     page.get_by_text("More").click()
     page.get_by_label("Raw values").check()

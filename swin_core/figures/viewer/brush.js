@@ -99,8 +99,8 @@ function iconButton(name, title) {
  *   brush - the state to start from: `fills` are the titles of what can replace the region, `fault` says why it could
  *   not be replaced, `image` identifies the photo. In an answer, `time` is that of the last stroke it knows, of any
  *   photo: an answer that does not know this brush's last stroke is ignored.
- * @returns {{update: Function, redraw: Function, destroy: Function}} `update(brush)` shows the host's answer; `redraw`
- *   follows a zoom or a new size of the cell.
+ * @returns {{update: Function, redraw: Function, destroy: Function, canvas: HTMLCanvasElement}} `update(brush)` shows the
+ *   host's answer; `redraw` follows a zoom or a new size of the cell; `canvas` shows the region.
  */
 export function attachBrush(cell, toPhoto, callbacks, brush) {
   const canvas = make("canvas", {class: "brush-canvas"});
@@ -184,11 +184,13 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
       context.fillRect(x0, y0, x1 - x0, y1 - y0);
       return;
     }
+    context.beginPath();
+    context.arc(...places[0], (diameter * unit) / 2, 0, 2 * Math.PI); // a canvas draws no line of a single point
+    context.fill();
     context.lineCap = context.lineJoin = "round";
     context.lineWidth = diameter * unit;
     context.beginPath();
-    context.moveTo(...places[0]);
-    for (const point of places.length > 1 ? places.slice(1) : places) context.lineTo(...point);
+    for (const point of places) context.lineTo(...point);
     context.stroke();
   }
 
@@ -408,6 +410,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
 
   update(brush);
   return {
+    canvas,
     update,
     redraw,
     destroy() {

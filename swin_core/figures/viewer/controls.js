@@ -57,6 +57,12 @@ export function button(name, press, className = "") {
   return made;
 }
 
+/** Shares of the scale that a text names in percent, such as "25 50 75". */
+function levelsIn(text) {
+  const levels = (text.match(/\d+(?:[.,]\d+)?/g) ?? []).map((one) => Number(one.replace(",", ".")) / 100);
+  return levels.filter((level) => level > 0 && level <= 1).slice(0, 10);
+}
+
 const SCALES = [
   ["cell", "Each map"],
   ["shared", "Shared"],
@@ -76,32 +82,31 @@ export function lookBar(colormaps, { read, done }) {
   const colormap = choice("Colour map", names.map((name) => [name, name]), (value) => read({ colormap: value }));
   const scale = choice("Scale", SCALES, (value) => read({ scale: value }));
   threshold.input.title = "Below this share of the scale, only the image is shown";
+  const contours = Object.assign(element("input"), { type: "text", inputMode: "numeric", placeholder: "none" });
+  contours.setAttribute("aria-label", "Contour lines");
+  contours.title = "Levels in percent of the scale, such as 25 50 75";
+  contours.addEventListener("input", () => {
+    read({ contours: levelsIn(contours.value) });
+  });
+  const wipe = choice("Wipe", [["", "off"]], (value) => {
+    line.label.hidden = !value;
+    read({ wipe: value });
+  });
+  const line = slider("Wipe position", 100, (value) => read({ split: value }));
+  line.label.hidden = true;
+  const image = tick("Show image", (value) => read({ image: value }));
+  const raw = tick("Raw values", (value) => read({ raw: value }));
+  raw.label.title = "Values as they are, not in percent of the peak, with the exact name of the layer";
   // A key moves a slider many times; the page is told once.
   let waiting = 0;
-  for (const { input } of [opacity, threshold, colormap, scale]) {
+  const inputs = [opacity, threshold, colormap, scale, wipe, line, image, raw].map(({ input }) => input);
+  for (const input of [...inputs, contours]) {
     input.addEventListener("change", () => {
       clearTimeout(waiting);
       waiting = setTimeout(done, 200);
     });
   }
   const ends = () => clearTimeout(waiting);
-
-  const contours = Object.assign(element("input"), { type: "text", inputMode: "numeric", placeholder: "none" });
-  contours.setAttribute("aria-label", "Contour lines");
-  contours.title = "Levels in percent of the scale, such as 25 50 75";
-  contours.addEventListener("input", () => {
-    const levels = (contours.value.match(/\d+(?:[.,]\d+)?/g) ?? []).map((text) => Number(text.replace(",", ".")) / 100);
-    read({ contours: levels.filter((level) => level > 0 && level <= 1).slice(0, 10) });
-  });
-  const wipe = choice("Wipe", [["", "off"]], (value) => {
-    line.label.hidden = !value;
-    read({ wipe: value });
-  });
-  const line = slider("Wipe position", 100, (value) => read({ wipePosition: value }));
-  line.label.hidden = true;
-  const image = tick("Show image", (value) => read({ showImage: value }));
-  image.input.checked = true;
-  const raw = tick("Raw values", (value) => read({ raw: value }));
 
   const more = element("details", "more");
   const tools = element("div", "tools");
@@ -127,10 +132,15 @@ export function lookBar(colormaps, { read, done }) {
       colormap.input.disabled = signed;
       colormap.label.title = signed ? "Maps with negative values are blue to orange" : "";
       scale.input.value = settings.scale;
+      const lines = settings.contours.map((level) => +(100 * level).toFixed(2)).join(" ");
+      if (levelsIn(contours.value).join() !== levelsIn(lines).join()) contours.value = lines; // else as it is written
       if (wipes) wipe.offer(wipes);
       wipe.input.value = settings.wipe;
-      line.show(settings.wipePosition);
-      line.label.hidden = !settings.wipe;
+      if (wipe.input.selectedIndex < 0) wipe.input.value = ""; // the column is gone
+      line.show(settings.split);
+      line.label.hidden = !wipe.input.value;
+      image.input.checked = settings.image;
+      raw.input.checked = settings.raw;
     },
   };
 }

@@ -19,7 +19,7 @@ function composed(cell, withHeat) {
   const context = whole.getContext("2d");
   context.imageSmoothingEnabled = times === 1;
   if (cell.data.empty) context.filter = "grayscale(1)";
-  if (cell.column < 0 || cell.viewer.settings.showImage) context.drawImage(cell.base.photo, 0, 0, whole.width, whole.height);
+  if (cell.column < 0 || cell.viewer.settings.image) context.drawImage(cell.base.photo, 0, 0, whole.width, whole.height);
   context.filter = "none";
   if (!withHeat || !cell.map || cell.data.empty) return whole;
   const heat = sheet(whole.width, whole.height);
@@ -31,6 +31,8 @@ function composed(cell, withHeat) {
 /** Draw what a cell shows into a rectangle of a canvas. */
 function drawCell(context, cell, x, y, width, height) {
   const { settings } = cell.viewer;
+  const wiped = cell.viewer.wiped(cell);
+  const end = wiped ? settings.split : 1;
   const seen = cell.viewer.seen(cell.data.region);
   const lay = (one, picture) => {
     const [left, top, right, bottom] = one.data.region;
@@ -48,12 +50,11 @@ function drawCell(context, cell, x, y, width, height) {
     draw();
     context.restore();
   };
-  const wiped = Boolean(settings.wipe) && cell.column >= 0 && cell.map;
-  const end = wiped ? settings.wipePosition : 1;
-  const partner = wiped && settings.wipe !== "image" ? cell.viewer.partner(cell, settings.wipe) : null;
+  context.fillStyle = "white"; // where the image is hidden
+  context.fillRect(x, y, width, height);
   part(0, 1, () => lay(cell, composed(cell, !wiped)));
   if (wiped) part(0, end, () => lay(cell, composed(cell, true)));
-  if (partner?.picture) part(end, 1, () => lay(partner, composed(partner, true)));
+  if (wiped?.partner) part(end, 1, () => lay(wiped.partner, composed(wiped.partner, true)));
   const onImage = (path) => {
     const [left, top, right, bottom] = cell.data.region;
     const place = new DOMMatrix();
@@ -66,7 +67,7 @@ function drawCell(context, cell, x, y, width, height) {
   const path = cell.map && !cell.data.empty && settings.contours.length ? cell.path.getAttribute("d") : "";
   if (path) {
     part(0, end, () => {
-      Object.assign(context, { strokeStyle: "white", lineWidth: 1.5 });
+      Object.assign(context, { strokeStyle: "white", lineWidth: 1.5, shadowColor: "black", shadowBlur: 2 });
       context.stroke(onImage(path));
     });
   }
@@ -77,6 +78,8 @@ function drawCell(context, cell, x, y, width, height) {
       if (stroke) context.stroke(onImage(outline));
     });
   }
+  const outline = cell.brush?.canvas;
+  if (outline?.width) context.drawImage(outline, x, y, width, height);
   if (wiped) {
     context.fillStyle = "white";
     context.fillRect(x + end * width - 1, y, 2, height);

@@ -8,7 +8,9 @@ import { bytesOf, colourTable } from "./maps.js";
 
 const MOST_ZOOM = 16;
 const WHEEL_PAUSE = 300;
-const LOOK = ["colormap", "opacity", "threshold", "scale"];
+// Parts of the look that change the colours of the maps; the others move what lies over them.
+const COLOURS = ["colormap", "opacity", "threshold", "scale"];
+const LOOK = [...COLOURS, "contours", "wipe", "split", "image", "raw"];
 
 /**
  * Draw a grid of heat maps into an element.
@@ -41,7 +43,7 @@ class Viewer {
     this.callbacks = callbacks;
     // A host that draws the viewer anew, as a page that is visited again, may keep what the user has set.
     this.kept = callbacks.kept ?? {};
-    this.settings = this.kept.settings ??= { contours: [], wipe: "", wipePosition: 0.5, showImage: true, raw: false };
+    this.settings = this.kept.settings ??= {}; // the look
     this.view = this.kept.view ?? { x: 0.5, y: 0.5, zoom: 1 };
     this.badges = {};
     this.point = null;
@@ -148,7 +150,7 @@ class Viewer {
       read: (part) => {
         Object.assign(this.settings, part);
         if ("contours" in part || "scale" in part) this.ask("contours");
-        this.ask(Object.keys(part).some((name) => LOOK.includes(name)) ? "look" : "view");
+        this.ask(Object.keys(part).some((name) => COLOURS.includes(name)) ? "look" : "view");
       },
       done: () => this.callbacks.onLook?.(this.look()),
     });
@@ -167,7 +169,7 @@ class Viewer {
   setLook(look) {
     Object.assign(this.settings, look);
     this.bar.show(this.settings, null, this.signed);
-    this.ask("look", "contours");
+    this.ask("look", "contours", "view");
   }
 
   /** Give a cell's frame to the host, where it is a part of a control and so no control itself. */
@@ -249,9 +251,13 @@ class Viewer {
     this.ask("view", "cross");
   }
 
-  /** The cell that the wipe shows beside another one of its row. */
-  partner(cell, wipe) {
-    return this.rows[cell.row].find((one) => one.column === Number(wipe));
+  /** What the wipe shows right of its line in a cell: { partner }, a cell or null for the image; null without a wipe. */
+  wiped(cell) {
+    const { wipe } = this.settings;
+    if (!wipe || cell.column < 0 || !cell.map) return null;
+    if (wipe === "image") return { partner: null };
+    const partner = this.rows[cell.row].find((one) => one.column === Number(wipe));
+    return partner?.picture ? { partner } : null; // the column is gone, or has no map
   }
 
   // -- colours
@@ -261,7 +267,7 @@ class Viewer {
   }
 
   table(signed) {
-    const key = JSON.stringify([this.look(), signed]);
+    const key = JSON.stringify([COLOURS.map((name) => this.settings[name]), signed]);
     this.held ??= new Map();
     if (!this.held.has(key)) {
       if (this.held.size > 1) this.held.clear();
@@ -446,7 +452,7 @@ class Viewer {
   // -- files
 
   async saveCell(cell) {
-    const partner = Number(this.settings.wipe || NaN) >= 0 ? this.partner(cell, this.settings.wipe) : null;
+    const partner = this.wiped(cell)?.partner;
     await Promise.all([cell, partner].filter((one) => one?.picture).map((one) => one.base.photo.decode()));
     download(cellSheet(cell), "swinlens-map.png");
   }
