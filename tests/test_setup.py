@@ -189,7 +189,8 @@ INSTALLS = ["pip requirements.txt", "pip requirements-dev.txt"]
 def test_test_checks_all_and_passes_arguments(copy: Copy) -> None:
     copy.add_program("chromium-browser", "#!/usr/bin/env bash\n")
     assert copy.run("scripts/test", "-k", "model").returncode == 0
-    assert copy.calls() == ["venv", *INSTALLS, *CHECKS, "-m pytest -q -n 2 --dist loadfile -k model"]
+    tests = "-m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -k model"
+    assert copy.calls() == ["venv", *INSTALLS, *CHECKS, tests]
     copy.run("scripts/start")
     assert copy.calls() == [LAUNCH]
 

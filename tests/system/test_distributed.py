@@ -2,82 +2,70 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
-import torch.distributed as dist
-
-from swin_core.errors import PeerExitedError
-from swin_core.system.distributed import peer_errors
-from tests.conftest import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
-
-RANK = """
-import os, sys, time
 import torch
 import torch.distributed as dist
+
 from swin_core.errors import PeerExitedError
 from swin_core.system.distributed import join_ranks, peer_errors
-
-mode = sys.argv[1]
-with join_ranks(["cpu"]) as ranks:
-    model = ranks.data_parallel(torch.nn.Linear(3, 3)) if mode.endswith("backward") else None
-    ranks.any(False)
-    if ranks.rank == 1 and mode.startswith("gone"):
-        time.sleep(1)  # rank 0 waits for this one by then
-        os._exit(1)
-    try:
-        if mode == "gone":
-            ranks.sum(torch.ones(3))
-        elif mode == "gone in backward":
-            with peer_errors():
-                model(torch.ones(2, 3)).sum().backward()
-        elif mode == "backward":
-            loss = model(torch.ones(2, 3)).sum()
-            loss.register_hook(lambda gradient: torch.ones(2) @ torch.ones(3))
-            with peer_errors():
-                loss.backward()
-    except Exception as error:
-        print(type(error).__name__, str(error)[:200], flush=True)
-    os._exit(0)
-"""
+from tests.conftest import free_port
 
 
-def first_rank(mode: str) -> tuple[str, str]:
+def rank_of(mode: str, rank: int, port: int, folder: Path) -> None:
+    """Work as a rank; print to files in a folder, as another program prints to its own."""
+    for stream, name in ((1, "output"), (2, "errors")):
+        os.dup2(os.open(folder / f"{name}-{rank}", os.O_CREAT | os.O_WRONLY), stream)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+    with join_ranks(["cpu"]) as ranks:
+        model = ranks.data_parallel(torch.nn.Linear(3, 3)) if mode.endswith("backward") else torch.nn.Identity()
+        ranks.any(False)
+        if rank == 1 and mode.startswith("gone"):
+            time.sleep(0.5)  # rank 0 waits for this one by then
+            os._exit(1)
+        try:
+            if mode == "gone":
+                ranks.sum(torch.ones(3))
+            elif mode == "gone in backward":
+                with peer_errors():
+                    model(torch.ones(2, 3)).sum().backward()
+            elif mode == "backward":
+                loss = model(torch.ones(2, 3)).sum()
+                loss.register_hook(lambda gradient: torch.ones(2) @ torch.ones(3))
+                with peer_errors():
+                    loss.backward()
+        except Exception as error:
+            print(type(error).__name__, str(error)[:200], flush=True)
+        os._exit(0)
+
+
+def first_rank(mode: str, folder: Path) -> tuple[str, str]:
     """Run two ranks; return the standard output and standard error of rank 0."""
     port = free_port()
-    ranks = []
-    for rank in range(2):
-        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, "-c", RANK, mode],
-                env=environment,
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    output, errors = ranks[0].communicate(timeout=240)
-    ranks[1].communicate(timeout=240)
-    return output, errors
+    context = multiprocessing.get_context("forkserver")  # with torch loaded once for all of them
+    context.set_forkserver_preload(["swin_core.training", "torch._dynamo"])
+    ranks = [context.Process(target=rank_of, args=(mode, rank, port, folder)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(240)
+    return (folder / "output-0").read_text(), (folder / "errors-0").read_text()
 
 
 @pytest.mark.parametrize("mode", ["gone", "gone in backward"])
-def test_a_peer_that_exits_is_named_and_the_true_error_is_logged(mode: str) -> None:
-    output, errors = first_rank(mode)
+def test_a_peer_that_exits_is_named_and_the_true_error_is_logged(mode: str, tmp_path: Path) -> None:
+    output, errors = first_rank(mode, tmp_path)
     assert output.startswith("PeerExitedError another process of this run is gone")
     assert "Connection closed by peer" in errors or "Connection reset by peer" in errors
 
 
-def test_an_error_of_the_backward_pass_stays_what_it_is() -> None:
-    output, _ = first_rank("backward")
+def test_an_error_of_the_backward_pass_stays_what_it_is(tmp_path: Path) -> None:
+    output, _ = first_rank("backward", tmp_path)
     assert output.startswith("RuntimeError")
     assert "size" in output
 
