@@ -22,6 +22,7 @@ from dashboard.shared.feature_jobs import (
 )
 from dashboard.shared.legend import show_legend
 from dashboard.shared.theme import escape_markdown
+from dashboard.shared.url_state import unknown_values
 from swin_core.errors import SwinError
 from swin_core.evaluation.calibration import (
     Bin,
@@ -49,8 +50,15 @@ _DASHES = dict(zip(CORRUPTIONS, ("solid", "dot", "dash", "dashdot", "longdash"),
 _BORDERS = dict(zip(CORRUPTIONS, ("solid", "dotted", "dashed", "dashed", "dashed"), strict=True))
 
 
-def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredictions) -> None:
-    """Draw the calibration of the first model, and its accuracy under corruptions."""
+def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredictions, ignored: list[str]) -> None:
+    """Draw the calibration of the first model, and its accuracy under corruptions.
+
+    Args:
+        data: the data set.
+        models: the first one is shown.
+        result: its predictions.
+        ignored: receives a warning for each value of the URL that is not offered.
+    """
     predictions = result.predictions
     counted = predictions.counted
     confidence, right = predictions.confidence[counted], predictions.right[counted]
@@ -84,7 +92,7 @@ def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredi
         if findings:
             found = [group for group in groups if group.name in findings]
             _show_groups("Images of a finding of the audit", found, "finding_confidence")
-    _show_corruptions(data, models, findings)
+    _show_corruptions(data, models, findings, ignored)
 
 
 def _verdict(gap: Measured) -> str:
@@ -204,15 +212,27 @@ def _show_groups(title: str, groups: Sequence[GroupConfidence], key: str) -> Non
     )
 
 
-def _show_corruptions(data: BrowsedData, models: ModelChoice, findings: dict[str, np.ndarray]) -> None:
-    """Draw the accuracy under corruptions, or what leads to it."""
+def _show_corruptions(
+    data: BrowsedData, models: ModelChoice, findings: dict[str, np.ndarray], ignored: list[str]
+) -> None:
+    """Draw the accuracy under corruptions of one split, or what leads to it."""
     st.header("How does it do on worse images?")
-    request = FeatureRequest(str(models.first), data.collection.name, data.splits[:1], CORRUPTED)
     split = data.splits[0]
+    if len(data.splits) > 1:
+        # Each split by itself: a model does better on images that it was trained on.
+        if st.session_state.get("corrupted") is None:
+            ignored += unknown_values("corrupted", data.splits)
+        elif st.session_state["corrupted"] not in data.splits:
+            del st.session_state["corrupted"]
+        split = st.segmented_control(
+            "Split to measure", data.splits, default=split, required=True, key="corrupted", bind="query-params"
+        )
+    part = data.splits.index(split)
+    request = FeatureRequest(str(models.first), data.collection.name, (split,), CORRUPTED)
     try:
         found = ready_robustness(request)
         if found is None:
-            count = min(IMAGES, len(data.catalog.parts[0]))
+            count = min(IMAGES, len(data.catalog.parts[part]))
             show_job(
                 request,
                 "Measure it",
@@ -235,7 +255,7 @@ def _show_corruptions(data: BrowsedData, models: ModelChoice, findings: dict[str
         )
     with right:
         st.dataframe(
-            _corruption_table(robust, findings),
+            _corruption_table(robust, {name: rows[data.catalog.part == part] for name, rows in findings.items()}),
             hide_index=True,
             height=380,
             key="corruption_table",
@@ -283,7 +303,10 @@ def _describe_corruptions(robust: Robustness) -> str:
 
 
 def _corruption_table(robust: Robustness, findings: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Return the accuracy of all images, of each finding and of each class, by corruption, in percent."""
+    """Return the accuracy of all images, of each finding and of each class, by corruption, in percent.
+
+    `findings` holds, for each, which images of the split have it, `(n,)` bool.
+    """
     words = class_words(robust.labels)
     groups = {"all images": np.ones(len(robust.rows), bool)}
     groups |= {name: rows[robust.rows] for name, rows in findings.items()}

@@ -143,15 +143,26 @@ def _choose_colouring(
             names, classes = class_words(data.catalog.classes), data.catalog.labels
         coloured = map_colours.first_coloured(classes, len(names), results)
         if len(names) > map_colours.MOST_COLOURED:
-            coloured = st.multiselect(
-                "Classes in colour",
-                range(len(names)),
-                coloured,
-                format_func=names.__getitem__,
-                max_selections=map_colours.MOST_COLOURED,
-                key=f"coloured {data.collection.name} {by}",
-            )
+            chosen = _choose_classes(names, coloured, ignored)
+            coloured = [index for index, name in enumerate(names) if name in chosen]
     return map_colours.class_colouring(names, classes[found.rows], coloured)
+
+
+def _choose_classes(names: Sequence[str], first: Sequence[int], ignored: list[str]) -> list[str]:
+    """Draw the choice of the classes in colour; return their names, which another data set may not have."""
+    value = st.session_state.get("map_classes")
+    if value is None:
+        ignored += unknown_values("map_classes", names)
+    elif not set(value) <= set(names):
+        del st.session_state["map_classes"]
+    return st.multiselect(
+        "Classes in colour",
+        names,
+        [names[index] for index in first],
+        max_selections=map_colours.MOST_COLOURED,
+        key="map_classes",
+        bind="query-params",
+    )
 
 
 @st.fragment

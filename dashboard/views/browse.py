@@ -24,6 +24,7 @@ from dashboard.browse.predictions_view import (
     show_metrics,
     show_skipped,
 )
+from dashboard.browse.selection_link import keep_selection_in_link
 from dashboard.browse.sheet import show_sheet, show_tray
 from dashboard.shared.film_strip import tray
 from dashboard.shared.look import current_look
@@ -59,6 +60,7 @@ def main() -> None:
     with filters:
         models = choose_predictions(*models_for(data, chosen_models), ignored)
         query = choose_filter(data, models, ignored)
+    keep_selection_in_link(data, ignored)
     settle(ignored)
     ignored_box = st.container()
     by_hand = choose_matches(data, models)
@@ -85,7 +87,7 @@ def main() -> None:
     with_truth = (
         (confusion_tab, "The confusion matrix needs", lambda: show_confusion(data, results[0], ignored)),
         (classes_tab, "Accuracy by class needs", lambda: show_classes(data, models, results)),
-        (confidence_tab, "Calibration needs", lambda: show_confidence(data, models, results[0])),
+        (confidence_tab, "Calibration needs", lambda: show_confidence(data, models, results[0], ignored)),
     )
     for tab, what, show in with_truth:
         if tab.open:

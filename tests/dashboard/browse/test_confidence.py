@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import swin_core
 from dashboard.browse import confidence_view
+from dashboard.browse.filters import ALL_SPLITS
 from dashboard.shared import datasets, feature_jobs
 from swin_core.data.cifar100 import cifar100
+from swin_core.data.folders import open_folder
 from swin_core.evaluation import calibration, corruptions
 from swin_core.evaluation.corruptions import CORRUPTIONS
 from swin_core.evaluation.predictions import predict
 from tests.fixtures.browse import bundle, data, fresh, opened, settled
+from tests.fixtures.images import FINE
 from tests.fixtures.pages import empty_caches, run
 
 __all__ = ["bundle", "data", "fresh"]
@@ -79,6 +84,29 @@ def test_the_sentence_the_classes_the_temperature_and_the_corruptions() -> None:
     assert first["clean"] == pytest.approx(100 * right.mean())
     assert first["noise"] == pytest.approx(100 * expected.mean())
     assert set(CORRUPTIONS) <= set(table.columns)
+
+
+def test_corruptions_of_each_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(3)
+    for split, count in (("train", 9), ("val", 6)):
+        for name in FINE[:2]:
+            (tmp_path / "fruit" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "fruit" / split / name / f"{number}.png")
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path))
+    everything = {"data": "fruit", "split": ALL_SPLITS, "view": "Confidence"}
+    app = click(opened(corrupted="train", **everything), "Measure it")
+    for split, count in (("train", 18), ("val", 12)):
+        if split == "val":
+            app.segmented_control(key="corrupted").set_value("val")
+            app = click(run(app), "Measure it")
+        assert f"Accuracy on {count} images of {split}" in all_text(app)
+        (table,) = [frame.value for frame in app.dataframe if "blur" in frame.value]
+        changed = corruptions.corrupted_dataset(open_folder(tmp_path / "fruit" / split), "noise", 2)
+        assert table.iloc[0]["noise"] == pytest.approx(100 * predict(swin_core.load("first"), changed).right.mean())
+    app = opened(corrupted="test", **everything)
+    assert "corrupted=test (possible: val, train)" in app.warning[0].value.replace("\\", "")
 
 
 def test_a_model_of_other_classes_is_not_measured() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ import swin_core
 from dashboard.browse import map_colours, map_view
 from dashboard.browse.map_colours import class_colouring, confidence_colouring, right_colouring
 from dashboard.browse.map_selection import TITLE
+from dashboard.browse.selection_link import decoded_rows, encoded_rows
+from dashboard.browse.tiles import BrowsedData
 from dashboard.shared import datasets, feature_jobs, nearest_images
 from dashboard.shared.feature_jobs import MAP, FeatureRequest
 from dashboard.shared.image_selection import ImageSelection
@@ -26,7 +28,7 @@ from swin_core.evaluation.features import cached_features, image_features
 from swin_core.evaluation.predictions import predict
 from swin_core.evaluation.selection import CatalogPredictions
 from swin_core.runs.read_only import VARIABLE
-from tests.fixtures.browse import bundle, data, fresh, opened, settled, sheet
+from tests.fixtures.browse import at_first, bundle, data, fresh, opened, settled, sheet
 from tests.fixtures.pages import component, empty_caches, run
 
 __all__ = ["bundle", "data", "fresh"]
@@ -121,6 +123,62 @@ def test_a_selection_goes_to_the_sheet_and_to_compare() -> None:
     (button,) = [each for each in app.button if each.label == "Show all images"]
     button.click()
     assert len(sheet(run(app))) == 30
+
+
+def linked(app: AppTest) -> dict[str, list[str]]:
+    """The query parameters of the page's link, without those of bound widgets, which the browser writes."""
+    return parse_qs(app.get("code")[0].value.partition("?")[2])
+
+
+def test_a_link_holds_the_selection_and_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_colours, "MOST_COLOURED", 2)
+    query = linked(select(made(), [3, 5, 8]))
+    app = opened(**query | {"view": ["Map"], "map_colour": ["Prediction"], "map_classes": ["bear"]})
+    assert "**3 images selected**" in all_text(app)
+    assert decoded(points(app)["marked"], "<i4").tolist() == [3, 5, 8]
+    assert [entry["name"] for entry in points(app)["legend"]] == ["bear", map_colours.OTHER]
+    app = opened(**query | {"view": ["Images"]})
+    assert {tile["name"] for tile in sheet(app)} == {f"cifar100/test/{row}" for row in (3, 5, 8)}
+    assert linked(app)["selected"] == query["selected"]
+    (button,) = [each for each in app.button if each.label == "Show all images"]
+    button.click()
+    assert "selected" not in linked(run(app))
+    app = opened(view="Map", map_classes=["bear", "whale"])
+    assert "map_classes=whale (possible: apple, baby, bear)" in app.warning[0].value.replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"selected": ["AAAA"]}, "it is of other images"),
+        ({"selected": ["no text of a link!"]}, "it is damaged"),
+        ({"selected": ["\N{SNOWMAN}"]}, "it is damaged"),
+        ({"data": ["photos"]}, "it is of other images"),
+    ],
+)
+def test_a_selection_of_other_images_is_told(change: dict[str, list[str]], why: str) -> None:
+    app = at_first()
+    names = frozenset(f"cifar100/test/{row}" for row in (3, 5))
+    app.session_state["image_selection"] = ImageSelection(TITLE, names)
+    query = linked(settled(app))
+    app = opened(**query | change)
+    assert f"selected ({why})" in app.warning[0].value.replace("\\", "")
+    assert len(sheet(app)) > 2
+    assert "selected" not in linked(app)
+
+
+def test_rows_in_a_link_are_short_and_come_back() -> None:
+    count = 10_000
+    part = cifar100(split="test")
+    many = part.subset(np.zeros(count, np.int64), "test")
+    data = BrowsedData(datasets.data_sets()[0], ("test",), Catalog([many]))
+    draw = np.random.default_rng(0)
+    for rows in (np.array([7]), np.arange(count), np.flatnonzero(draw.random(count) < 0.5)):
+        text = encoded_rows(data, rows)
+        assert len(text) < 2000
+        np.testing.assert_array_equal(decoded_rows(data, text), rows)
+    with pytest.raises(ValueError, match="damaged"):
+        decoded_rows(data, encoded_rows(data, rows)[:-40])
 
 
 def test_another_data_set_has_no_selection() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.fixtures.browser import (
     Server,
     at_rest,
     browser,
+    until,
     visible,
     windows,
 )
@@ -74,13 +74,6 @@ def points(page: Page) -> int:
     script = """() => Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].slice(0, 1)
         .flatMap(plot => plot.data.map(trace => trace.x.length)))"""
     return int(page.evaluate(script))
-
-
-def until(truth: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not truth():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def write(page: Page, label: str, value: str) -> None:
