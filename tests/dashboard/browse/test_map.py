@@ -127,7 +127,7 @@ def test_a_selection_goes_to_the_sheet_and_to_compare() -> None:
 
 def linked(app: AppTest) -> dict[str, list[str]]:
     """The query parameters of the page's link, without those of bound widgets, which the browser writes."""
-    return parse_qs(app.get("code")[0].value.partition("?")[2])
+    return parse_qs(app.code[0].value.partition("?")[2])
 
 
 def test_a_link_holds_the_selection_and_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
