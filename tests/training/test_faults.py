@@ -16,8 +16,12 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from dashboard.train.run_list import state_line
+from dashboard.train.run_summary import summarise_run
 from swin_core import runs
+from swin_core.commands import runs as runs_command
 from swin_core.errors import RunError
+from swin_core.runs import listing
 from swin_core.training import TrainConfig, launch, train
 from swin_core.training.checkpoint import read_checkpoint
 from tests.fixtures.runs import fill_disk
@@ -164,6 +168,43 @@ def test_a_run_that_stands_still_can_be_stopped(tmp_path: Path, monkeypatch: pyt
         watch.end()
         for rank in ranks:
             rank.kill()
+
+
+IMPATIENT = """
+from swin_core.system import heartbeats
+heartbeats.INTERVAL, heartbeats.PATIENCE = 0.2, 3.0
+"""
+"""What Python runs before the trainer: half a minute of silence would take too long."""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_was_halted_is_reported_and_its_run_stops(
+    shell: Shell, pictures: Path, rank: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shell.folder / "sitecustomize.py").write_text(IMPATIENT)
+    monkeypatch.setenv("PYTHONPATH", str(shell.folder))
+    monkeypatch.setattr(listing, "_SILENCE", {"running": 5.0, "starting": 50.0})
+    run = shell.new_run(small(pictures, epochs=10_000), 2)
+    launcher = shell.begin(TRAIN, "--run", str(run))
+    epochs_done(run)
+    victim = shell.worker(rank)
+    assert victim is not None
+    victim.send_signal(signal.SIGSTOP)
+    # Rank 0 reports the others; that it is halted itself, the age of its status tells.
+    expected = ("stands still since ", "process 1 of 2 has given no sign of life for ")[rank]
+    found = eventually(lambda: listed if (listed := runs.find(run.name, shell.root)).reason else None, 30)
+    assert (found.state, found.alive) == ("running", True)
+    assert found.reason.startswith(expected)
+    assert runs_command.main(["--runs-root", str(shell.root)]) == 0
+    assert expected in capsys.readouterr().out
+    assert expected in state_line(summarise_run(found))
+    runs.request_stop(found)
+    assert launcher.wait(30) == 0, shell.said()
+    assert shell.programs() == []
+    told, reason = state(run)
+    assert told == "stopped"
+    assert "so it ended without saving" in reason
+    assert train(small(pictures, epochs=10_000), run, stopping=lambda: True) == "stopped"  # it can be resumed
 
 
 def test_a_slow_rank_has_time_to_follow_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
