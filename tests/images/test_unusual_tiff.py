@@ -2,11 +2,13 @@
 
 import io
 import json
+import signal
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +91,32 @@ def test_a_child_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
     content = tiff_encoded(np.zeros((9, 9, 3)), photometric="rgb", compression="zlib")
     with pytest.raises(ImageError, match="takes too much memory or time to decode; make it smaller"):
         read_image(content)
+
+
+SPINNING = """
+import itertools
+from swin_core.images import unusual_tiff
+unusual_tiff._CPU_SECONDS = 0
+unusual_tiff.read_tiff = lambda *_: max(itertools.count())
+unusual_tiff.main()
+"""
+"""The child with next to no processor time, at a TIFF that takes for ever."""
+
+
+def test_a_child_that_computes_too_long_is_ended_by_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before the time on the clock is over, which a busy machine stretches."""
+    children = []
+    start = subprocess.Popen
+
+    def spin(command: list[str], **named: Any) -> subprocess.Popen[bytes]:
+        children.append(start([sys.executable, "-c", SPINNING, *command[3:]], **named))
+        return children[-1]
+
+    monkeypatch.setattr(unusual_tiff.subprocess, "Popen", spin)
+    content = tiff_encoded(np.zeros((9, 9, 3)), photometric="rgb", compression="zlib")
+    with pytest.raises(ImageError, match="takes too much memory or time to decode; make it smaller"):
+        read_image(content)
+    assert [child.returncode for child in children] == [-signal.SIGXCPU]
 
 
 def test_exif_tags_that_share_bytes_are_not_read() -> None:
