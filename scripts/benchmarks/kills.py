@@ -25,7 +25,7 @@ def kills(result: Any, count: int) -> Any:
         count: number of kills.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["swin_core.training"])
+    context.set_forkserver_preload(["swin_core.training", "torch._dynamo"])  # the latter is loaded by optimizers
     with tempfile.TemporaryDirectory() as folder:
         config = _small_run(Path(folder) / "images")
         run = runs.create(config.to_dict(), Path(folder) / "runs")
