@@ -292,6 +292,8 @@ class _Call:
     def _index(self, target: object) -> int:
         if not isinstance(target, str):
             try:
+                if isinstance(target, bool) or getattr(target, "dtype", None) == torch.bool:
+                    raise TypeError("a truth value is no index, although Python counts it among the integers")
                 return operator.index(target)  # type: ignore[arg-type]
             except TypeError as error:
                 raise TargetError(f"name a class by its index or its name, not by {target!r}.") from error

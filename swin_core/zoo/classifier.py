@@ -182,7 +182,8 @@ class Classifier:
             ConfigError: there is no such device.
         """
         try:
-            torch.empty(0, device=device)
+            if torch.empty(0, device=device).is_meta:
+                raise RuntimeError("tensors on it have no values")
         except (AssertionError, RuntimeError, TypeError) as error:
             here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
             raise ConfigError(f"there is no device {str(device)[:40]!r} here; available: {', '.join(here)}.") from error

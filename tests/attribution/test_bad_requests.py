@@ -29,7 +29,7 @@ def test_integers_of_numpy_and_torch_are_classes(
     assert (explanation.targets, explanation.against) == ((3,), (1,))
 
 
-@pytest.mark.parametrize("target", [1.5, b"roses", [None], [[1]], [1.5], object()])
+@pytest.mark.parametrize("target", [1.5, b"roses", [None], [[1]], [1.5], object(), True, [False], torch.tensor(True)])
 def test_what_names_no_class_is_refused(
     target: Any, small_classifier: swin_core.Classifier, samples: dict[str, Path]
 ) -> None:
@@ -37,7 +37,7 @@ def test_what_names_no_class_is_refused(
         swin_core.explain(small_classifier, samples["rose"], target)
 
 
-@pytest.mark.parametrize("device", ["gpu", "", "cuda:9", 9])
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:9", 9, "meta"])
 def test_an_unknown_device_is_named(
     device: Any, small_classifier: swin_core.Classifier, samples: dict[str, Path]
 ) -> None:
