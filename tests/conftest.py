@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import swin_core
+from swin_core.attribution import occlusion
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -48,6 +49,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def few_masks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """RISE draws so many masks in place of 1,000: enough for tests that go over all methods."""
+    monkeypatch.setattr(occlusion, "_RISE_MASKS", 60)
+    return 60
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from tests.fixtures.device import GPU, PretendedGPU, is_on_gpu
 from tests.fixtures.device import pretended_gpu as pretended_gpu
 from tests.fixtures.shell import figures, write_pictures
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_masks")
 
 ON_GPU = Ranks(device=GPU)
 

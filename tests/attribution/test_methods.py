@@ -27,7 +27,7 @@ from swin_core.errors import ConfigError, ImageError, LayerError, TargetError
 from swin_core.figures.grid import Cell
 from tests.fixtures.grad_cam import grad_cam
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_masks")
 
 Watch = Callable[[nn.Module], Callable[[], int]]
 LABELS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")

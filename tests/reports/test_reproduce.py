@@ -32,7 +32,7 @@ from tests.fixtures.reports import drawn, noise_image, small_classifier, with_tr
 
 __all__ = ["drawn", "small_classifier"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_masks")
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = "swin_micro_cifar100"  # the quick one

@@ -318,7 +318,7 @@ def test_the_hash_tells_weights_apart() -> None:
     assert len(hashes[0]) == 64
 
 
-def test_a_hundred_changes_of_model_do_not_climb(tmp_path: Path, image: Image.Image) -> None:
+def test_changes_of_model_do_not_climb(tmp_path: Path, image: Image.Image) -> None:
     """Each model has a megabyte of weights and is explained, so that caches of explanations are covered too."""
     for number in range(3):
         model = swin_core.build("swin_nano", num_classes=3, depths=(1, 1, 1))
@@ -327,17 +327,17 @@ def test_a_hundred_changes_of_model_do_not_climb(tmp_path: Path, image: Image.Im
     locks = len(classifier_module._locks)
     models: list[weakref.ref[nn.Module]] = []
     sizes = []
-    for number in range(110):
+    for number in range(40):
         classifier = swin_core.load(str(tmp_path / f"{number % 3}.safetensors"))
         swin_core.explain(classifier, image, targets=[0, 1])
         models.append(weakref.ref(classifier.model))
-        if number % 10 == 9:
+        if number % 4 == 3:
             gc.collect()
             sizes.append(psutil.Process().memory_info().rss)
     del classifier
     gc.collect()
     assert not [model for model in models if model() is not None]
-    assert sizes[-1] - sizes[0] < 50 * 2**20
+    assert sizes[-1] - sizes[0] < 18 * 2**20
     assert len(classifier_module._locks) <= locks
 
 
