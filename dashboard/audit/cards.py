@@ -42,8 +42,12 @@ _STYLE = """<style>
 def show_audit(subject: Subject, audit: Audit, folder: Path) -> None:
     """Draw the result of an audit, which is kept in `folder`."""
     st.html(_STYLE)
-    icon = ":material/warning:" if audit.findings else ":material/check_circle:"
-    (st.warning if audit.findings else st.success)(escape_markdown(conclusion(audit)), icon=icon)
+    if audit.findings:
+        st.warning(escape_markdown(conclusion(audit)), icon=":material/warning:")
+    elif audit.tested:
+        st.success(escape_markdown(conclusion(audit)), icon=":material/check_circle:")
+    else:
+        st.info(escape_markdown(conclusion(audit)), icon=":material/info:")
     hidden = dismissed(folder)
     shown = [finding for finding in audit.findings if finding_key(finding) not in hidden]
     with st.container(key="audit_cards"):
@@ -101,7 +105,7 @@ def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, fol
                 icon=":material/compare:",
                 query_params={SHOW_IMAGES_KEY: names[:MAX_IMAGES], "model": [display_name(subject.model)]},
             )
-            if st.button(f"All {len(names)} on Browse", icon=":material/photo_library:", key=f"list {number}"):
+            if st.button(f"Show these {len(names)} on Browse", icon=":material/photo_library:", key=f"list {number}"):
                 title = next(entry.title for entry in data_sets() if entry.name == subject.collection)
                 open_on_browse(f"the finding {describe(finding)!r}", title, subject.split, names)
             retrain_button(subject, audit, finding, folder)

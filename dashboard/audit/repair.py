@@ -1,5 +1,6 @@
 """Repair on the Audit page: train without a finding, and what that changed, by group."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from swin_core.audit.kept import finding_file, finding_key, read_repair, write_f
 from swin_core.audit.repair import Repair, compare_repair
 from swin_core.audit.results import Audit, Tested
 from swin_core.errors import RunError, SwinError
+from swin_core.evaluation.trained_on import trained_on
 from swin_core.figures.audit_text import repair_rows, repair_summary
+from swin_core.runs.files import FINDINGS
 from swin_core.runs.read_only import is_read_only
 from swin_core.zoo.load import available
 
@@ -31,11 +34,20 @@ def retrain_button(subject: Subject, audit: Audit, finding: Tested, folder: Path
         help="Opens the form of a new run, in which the finding tells nothing about the class any more",
     ):
         try:
-            file = write_finding(folder, audit, finding)
+            file = write_finding(folder, audit, finding, _earlier(subject))
         except OSError as error:
             st.error(escape_markdown(f"{folder.parent} cannot be written ({error})."), icon=":material/error:")
             return
         request_run("custom", _settings(subject) | {"without": str(file)})
+
+
+def _earlier(subject: Subject) -> list[dict[str, Any]]:
+    """Return the findings that the audited model itself was trained without."""
+    try:
+        content = (runs.find(subject.model.partition("/")[0]).folder / FINDINGS).read_bytes()
+        return list(json.loads(content)["findings"])
+    except (RunError, OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _settings(subject: Subject) -> dict[str, Any]:
@@ -61,7 +73,10 @@ def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
     run = max(trained, key=lambda run: run.name)
     repair = read_repair(folder, finding, run.name)
     if repair is None and st.button(
-        f"Compare with {run.title}, trained without it", icon=":material/difference:", key=f"compare {file} {run.name}"
+        f"Compare with {run.title}, trained without it",
+        icon=":material/difference:",
+        key=f"compare {file} {run.name}",
+        disabled=is_read_only(),
     ):
         with st.spinner("Measuring both models on images with and without it"):
             try:
@@ -72,11 +87,13 @@ def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
                 return
         write_repair(folder, finding, run.name, repair)
     if repair is not None:
-        _show_table(repair)
+        _show_table(repair, int(trained_on(run.name, subject.images()).sum()))
 
 
-def _show_table(repair: Repair) -> None:
+def _show_table(repair: Repair, seen: int) -> None:
     st.markdown(escape_markdown(repair_summary(repair)))
+    if seen:
+        st.caption(f"The new model was trained on {seen:,} of the audited images, so the shares are optimistic.")
     columns = ("Images", "Number", "Right before", "Right after")
     st.dataframe(
         pd.DataFrame(repair_rows(repair), columns=columns),

@@ -50,13 +50,16 @@ _DASHES = dict(zip(CORRUPTIONS, ("solid", "dot", "dash", "dashdot", "longdash"),
 _BORDERS = dict(zip(CORRUPTIONS, ("solid", "dotted", "dashed", "dashed", "dashed"), strict=True))
 
 
-def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredictions, ignored: list[str]) -> None:
+def show_confidence(
+    data: BrowsedData, models: ModelChoice, result: CatalogPredictions, matched_by_hand: bool, ignored: list[str]
+) -> None:
     """Draw the calibration of the first model, and its accuracy under corruptions.
 
     Args:
         data: the data set.
         models: the first one is shown.
         result: its predictions.
+        matched_by_hand: whether its classes were matched by hand; what takes minutes knows only classes of one name.
         ignored: receives a warning for each value of the URL that is not offered.
     """
     predictions = result.predictions
@@ -80,7 +83,8 @@ def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredi
             "Each bar holds the images of one range of confidence; its height is the share that is right. Bars below "
             "the line are too sure, bars above it not sure enough. Darker bars hold more images."
         )
-        _show_temperature(data, models)
+        if not matched_by_hand:
+            _show_temperature(data, models)
     with right_column:
         try:
             findings = findings_of(data, models.first)
@@ -92,7 +96,13 @@ def show_confidence(data: BrowsedData, models: ModelChoice, result: CatalogPredi
         if findings:
             found = [group for group in groups if group.name in findings]
             _show_groups("Images of a finding of the audit", found, "finding_confidence")
-    _show_corruptions(data, models, findings, ignored)
+    if matched_by_hand:
+        st.caption(
+            "Classes were matched by hand. A temperature and accuracy on worse images need folders named as the "
+            "model's classes."
+        )
+    else:
+        _show_corruptions(data, models, findings, ignored)
 
 
 def _verdict(gap: Measured) -> str:

@@ -84,10 +84,14 @@ def main() -> None:
     if map_tab.open:
         with map_tab:
             show_map(data, select(data.catalog, query, *results), models, results, ignored)
+
+    def show_confidence_tab() -> None:
+        show_confidence(data, models, results[0], bool(by_hand.get(str(models.first))), ignored)
+
     with_truth = (
         (confusion_tab, "The confusion matrix needs", lambda: show_confusion(data, results[0], ignored)),
         (classes_tab, "Accuracy by class needs", lambda: show_classes(data, models, results)),
-        (confidence_tab, "Calibration needs", lambda: show_confidence(data, models, results[0], ignored)),
+        (confidence_tab, "Calibration needs", show_confidence_tab),
     )
     for tab, what, show in with_truth:
         if tab.open:

@@ -79,7 +79,7 @@ def table(folder: Path, cases: Sequence[str] = tuple(CASES)) -> list[str]:
     results = _kept(folder, cases)
     planted = [result for result in results if result["classes"] == 1]
     others = [result for result in results if result["classes"] != 1]
-    ious = [result["iou"] for result in planted if result["iou"] is not None]
+    ious = [result["iou"] or 0.0 for result in planted if result["mark"] not in ELSEWHERE]
     gains = sorted(round(each["worst_after"] - each["worst_before"], 2) for each in results if "worst_after" in each)
     lines = ["| case | mark turns | first finding | flip, control | drop, control | IoU | worst group | CPU time |"]
     lines.append("|---|" + "---|" * 7)

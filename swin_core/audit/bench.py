@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from swin_core.zoo.classifier import Classifier
 
 RESAMPLES = 10_000
 """Bootstrap samples of an interval."""
+LEAST_SAMPLES = 10
+"""Bootstrap samples beyond each end of an interval that are enough to place it."""
 
 _VIEW_BYTES = 256 * 2**20
 """Bytes of views that are held between interventions."""
@@ -49,19 +53,31 @@ class Bench:
         Raises:
             DataError: one of them cannot be read any more.
         """
+        held, faults = self._read(rows)
+        if faults:
+            raise DataError(f"{faults[0]}: it was readable when the audit began; start the audit again.")
+        return np.stack([held[row] for row in np.asarray(rows).tolist()])
+
+    def readable(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of some images, `(n,)`, that can be read."""
+        held, _ = self._read(rows)
+        return np.array([row for row in rows.tolist() if row in held], np.int64)
+
+    def _read(self, rows: Sequence[int] | np.ndarray) -> tuple[dict[int, np.ndarray], list[Any]]:
+        """Return the views of the images that can be read, by row, and what is wrong with the others."""
         wanted = np.unique(rows)
         held = {row: view for row in wanted.tolist() if (view := self._views.peek(row)) is not None}
         missing = np.array([row for row in wanted.tolist() if row not in held], np.int64)
+        wrong: list[Any] = []
         if len(missing):
             for _, read, views, faults in read_batches(
                 self.classifier, self.dataset.subset(missing, self.dataset.split)
             ):
-                if faults:
-                    raise DataError(f"{faults[0]}: it was readable when the audit began; start the audit again.")
+                wrong += faults
                 for row, view in zip(missing[read].tolist(), views, strict=True):
                     held[row] = view
                     self._views.put(row, view)
-        return np.stack([held[row] for row in np.asarray(rows).tolist()])
+        return held, wrong
 
     def probabilities(self, views: np.ndarray) -> np.ndarray:
         """Return the class probabilities of views, `(n, classes)` float32. The lock is held for one batch at a time."""
@@ -124,11 +140,19 @@ def _parts(bench: Bench, count: int) -> Iterator[slice]:
 
 
 def bootstrap(values: np.ndarray, error: float = 0.05, seed: int = 0) -> Estimate:
-    """Return the mean of `(n,)` values with its percentile interval; `error` is the chance to miss the true mean."""
+    """Return the mean of `(n,)` values with its percentile interval; `error` is the chance to miss the true mean.
+
+    So many samples tell nothing about an error that is much smaller than one of them. There the interval is at least
+    that of a mean with normal error.
+    """
     values = np.asarray(values, np.float64)
     random = np.random.default_rng(seed)
     means = np.concatenate(
         [values[random.integers(0, len(values), (1000, len(values)))].mean(1) for _ in range(RESAMPLES // 1000)]
     )
-    low, high = np.quantile(means, [error / 2, 1 - error / 2])
-    return Estimate(float(values.mean()), float(low), float(high))
+    mean = float(values.mean())
+    low, high = (float(end) for end in np.quantile(means, [error / 2, 1 - error / 2]))
+    if error / 2 * RESAMPLES < LEAST_SAMPLES:
+        margin = NormalDist().inv_cdf(1 - error / 2) * float(means.std())
+        low, high = min(low, mean - margin), max(high, mean + margin)
+    return Estimate(mean, low, high)

@@ -85,7 +85,7 @@ def clusters(maps: np.ndarray, seed: int = 0) -> list[np.ndarray]:
     best, labels = _SEPARATE, None
     different = len(np.unique(points, axis=0))
     for count in (count for count in _CLUSTERS if count < different):
-        assigned = KMeans(count, n_init=3, random_state=seed).fit_predict(points)
+        assigned = KMeans(count, n_init=3, random_state=seed % 2**32).fit_predict(points)
         score = silhouette(distances, assigned)
         if score > best:
             best, labels = score, assigned

@@ -91,14 +91,12 @@ def find_duplicates(
         np.concatenate([getattr(each, name) for each in hashes]) for name in ("bits", "thumbnails", "readable")
     )
     rows = np.flatnonzero(readable)
-    first, second = near_pairs(bits[rows], thumbnails[rows])
-    graph = coo_matrix((np.ones(len(first), bool), (first, second)), (len(rows), len(rows)))
-    labels = connected_components(graph, directed=False)[1]
+    labels = near_groups(bits[rows], thumbnails[rows])
     order = np.argsort(labels, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     starts = np.cumsum([0, *map(len, datasets)])
     found = []
-    for group in (rows[group] for group in groups if len(group) > 1):
+    for group in sorted((rows[group] for group in groups if len(group) > 1), key=lambda group: int(group[0])):
         places = np.searchsorted(starts, group, side="right") - 1
         members = [(datasets[place], row) for place, row in zip(places, (group - starts[places]).tolist(), strict=True)]
         found.append(Duplicates(_same_pixels(members), tuple(_named(dataset, row) for dataset, row in members)))
@@ -122,35 +120,39 @@ def _same_pixels(members: Sequence[tuple[DataSet, int]]) -> bool:
     return len(digests) == 1
 
 
-def near_pairs(bits: np.ndarray, thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of images that are nearly the same, as two arrays of indices.
+def near_groups(bits: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """Return the group of each image, `(N,)`: images that are nearly the same are in one group, also by way of others.
 
     Each pair of hashes that differ in at most `BITS` bits is equal in one of the bands, so only images that share a
-    band are compared. Of images with equal hashes, each is compared with the next brighter one only.
+    band are compared. They are compared at one distance in the sorted band after another, and images that are in one
+    group already are not compared again, so that memory grows with the number of images and not of pairs.
 
     Args:
         bits: hashes, `(N,)` uint64.
         thumbnails: `(N, pixels)` uint8.
     """
-    order = np.lexsort((thumbnails.mean(1), bits))
-    equal = np.flatnonzero(bits[order[1:]] == bits[order[:-1]])
-    pairs = [(order[equal], order[equal + 1])]
-    unique = np.unique(bits, return_index=True)[1]
+    table = np.concatenate([np.ascontiguousarray(bits)[:, None].view(np.uint8), thumbnails], 1)
+    _, unique, copies = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    bits, thumbnails = bits[unique], thumbnails[unique]
+    groups = np.arange(len(unique))
     width = 64 // _BANDS
     for band in range(_BANDS):
-        part = (bits[unique] >> np.uint64(band * width)) & np.uint64(2**width - 1)
-        sorting = np.argsort(part, kind="stable")
-        ordered, rows = part[sorting], unique[sorting]
+        part = (bits >> np.uint64(band * width)) & np.uint64(2**width - 1)
+        rows = np.argsort(part, kind="stable")
+        ordered = part[rows]
         alive, step = np.arange(len(rows)), 1
         while len(alive := alive[alive + step < len(rows)]):
             alive = alive[ordered[alive] == ordered[alive + step]]
             one, other = rows[alive], rows[alive + step]
-            near = np.bitwise_count(bits[one] ^ bits[other]) <= BITS
-            pairs.append((one[near], other[near]))
+            near = (groups[one] != groups[other]) & (np.bitwise_count(bits[one] ^ bits[other]) <= BITS)
+            one, other = one[near], other[near]
+            alike = np.abs(thumbnails[one].astype(np.int16) - thumbnails[other]).mean(1) <= GREY_LEVELS
+            if alike.any():
+                ends = groups[one[alike]], groups[other[alike]]
+                graph = coo_matrix((np.ones(len(ends[0]), bool), ends), (len(unique), len(unique)))
+                groups = connected_components(graph, directed=False)[1][groups]
             step += 1
-    first, second = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
-    difference = np.abs(thumbnails[first].astype(np.int16) - thumbnails[second]).mean(1)
-    return first[difference <= GREY_LEVELS], second[difference <= GREY_LEVELS]
+    return groups[copies.ravel()]
 
 
 def image_hashes(dataset: DataSet, tick: Callable[[int], None], root: Path | None = None) -> Hashes:

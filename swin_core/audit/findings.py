@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+from swin_core.attribution.defaults import default_method
 from swin_core.audit.bench import Bench, bootstrap, drops, flips
 from swin_core.audit.candidates import Candidate, place_candidates, shared
 from swin_core.audit.content import content_candidates
@@ -93,7 +94,7 @@ def audit(
             raise DataError(f"none of the {len(dataset)} images of {dataset.name} can be read; choose other images.")
         kept = _tested(Bench(classifier, dataset), maps, skipped, seed, lambda total: tick("candidates", total))
     result = replace(kept, duplicates=duplicates, compared=compared)
-    write_audit(result, folder, seed)
+    write_audit(result, folder)
     return result
 
 
@@ -118,15 +119,18 @@ def _tested(
         results.append((candidate, _test(bench, maps, candidate, ERROR / len(candidates), seed + number)))
         step(1)
     findings: list[tuple[Candidate, Tested]] = []
+    taken = []
     for number, (candidate, tested) in enumerate(_findings(results)):
         # A stronger finding has been fitted to its mark since; what shares a part with that is no finding of its own.
         if any(_same(candidate, stronger) for stronger, _ in findings):
             continue
-        if (fitted := _fitted(bench, maps, candidate, seed + number)) is not candidate:
+        taken.append(tested)
+        if (fitted := _fitted(bench, maps, candidate, seed + number, lambda: step(0))) is not candidate:
             again = _test(bench, maps, fitted, ERROR / len(candidates), seed + number)
             candidate, tested = (fitted, again) if again.passes else (candidate, tested)
         findings.append((candidate, tested))
     others = (tested for _, tested in results if not tested.passes)
+    merged = (tested for _, tested in results if tested.passes and not any(tested is each for each in taken))
     groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
     sizes = size_differences(maps, facts)
     return Audit(
@@ -137,8 +141,11 @@ def _tested(
         skipped=skipped,
         findings=tuple(sorted((tested for _, tested in findings), key=lambda tested: -tested.strength)),
         tested=tuple(sorted(others, key=lambda tested: -tested.strength)),
+        merged=tuple(sorted(merged, key=lambda tested: -tested.strength)),
         untested=untested,
         smallest_effect=smallest_effect(candidates),
+        method=default_method(classifier),
+        seed=seed,
         file_sizes=tuple(FileSize(classifier.labels[group], own, rest) for group, own, rest in sizes),
         means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
     )
@@ -284,12 +291,13 @@ def _same(one: Candidate, other: Candidate) -> bool:
     return _same(other, one) if isinstance(first, Place) else one is other
 
 
-def _fitted(bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int) -> Candidate:
+def _fitted(bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, tick: Callable[[], None]) -> Candidate:
     """Return a place whose rectangle fits its mark, in all images of the class; another candidate as it is.
 
     A part of a mark may be enough to turn other images, but the class's own images still have the rest of it. So the
     rectangle grows on all sides by up to `REACH` cells until its removal lowers p(class) as far as it can. Then each
-    side moves back as long as the fall stays about the same.
+    side moves back as long as the fall stays about the same. `tick` is called before each size; an error that it raises
+    stops the audit.
     """
     place = candidate.intervention
     if not isinstance(place, Place):
@@ -301,6 +309,7 @@ def _fitted(bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int) 
     if not place.is_frame and len(rows):
 
         def fall(mask: np.ndarray) -> float:
+            tick()
             return float(drops(bench, rows, candidate.group, replace(place, mask=mask)).mean())
 
         grown = [mask]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ log = logging.getLogger(__name__)
 _RESULT, _DISMISSED = "audit.json", "dismissed.json"
 
 
-def write_audit(audit: Audit, folder: Path, seed: int) -> None:
+def write_audit(audit: Audit, folder: Path) -> None:
     """Keep a result; if the disk cannot be written, it is not kept."""
     means = {name: mean.tolist() for name, mean in audit.means.items()}
-    _write(folder / _RESULT, audit.to_dict() | {"seed": seed, "means": means})
+    _write(folder / _RESULT, audit.to_dict() | {"means": means})
 
 
 def read_audit(folder: Path, seed: int | None = None) -> Audit | None:
@@ -36,17 +37,25 @@ def read_audit(folder: Path, seed: int | None = None) -> Audit | None:
 def finding_key(finding: Tested) -> str:
     """Return what identifies a finding of an audit."""
     named = [finding.class_name, finding.kind, finding.region, finding.frame]
+    if finding.kind == "content":  # one class may have several
+        named.append(hashlib.sha256(json.dumps([finding.names, finding.corners]).encode()).hexdigest()[:12])
     return json.dumps([*named, finding.statistic] if finding.statistic else named)
 
 
-def write_finding(folder: Path, audit: Audit, finding: Tested) -> Path:
+def write_finding(folder: Path, audit: Audit, finding: Tested, earlier: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Write a findings file of one finding, to train without it; return the file, which is the same at each call.
+
+    Args:
+        folder: the audit's folder.
+        audit: the audit.
+        finding: the finding.
+        earlier: findings that the audited model was trained without, which stay away.
 
     Raises:
         OSError: the disk cannot be written.
     """
     file = finding_file(folder, finding)
-    values = {"model": audit.model, "data": audit.data, "split": audit.split, "findings": [finding.to_dict()]}
+    values = {"model": audit.model, "data": audit.data, "split": audit.split, "findings": [finding.to_dict(), *earlier]}
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as stream:
         stream.write(json.dumps(values, indent=1).encode())

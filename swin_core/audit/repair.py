@@ -82,21 +82,24 @@ def compare_repair(before: Classifier, after: Classifier, dataset: DataSet, find
         DataError: the finding's images are not there any more, or the models do not know the classes.
     """
     rows_by_name = {name: row for row, name in enumerate(dataset.names)}
+    benches = Bench(before, dataset), Bench(after, dataset)
     carriers = np.array([rows_by_name[name] for name in finding.names if name in rows_by_name], np.int64)
+    carriers = benches[0].readable(carriers)
     if not len(carriers):
         raise DataError(f"none of the finding's images is in {dataset.name}; audit the model on these images again.")
     intervention = _intervention(finding, rows_by_name)
     own = int(dataset.labels[carriers[0]])
     random = np.random.default_rng(seed)
-    benches = Bench(before, dataset), Bench(after, dataset)
     truths = [true_classes(bench.classifier, dataset) for bench in benches]
-    readable = [row for row in range(len(dataset)) if all(truth[row] >= 0 for truth in truths)]
-    if own < 0 or not readable:
+    known = [row for row in range(len(dataset)) if all(truth[row] >= 0 for truth in truths)]
+    if own < 0 or not known:
         raise DataError("a comparison by group needs images with labels that both models know; choose others.")
     groups = []
-    for label in np.unique(dataset.labels[readable]).tolist():
-        members = carriers if label == own else np.array(readable)[dataset.labels[readable] == label]
-        members = np.sort(random.permutation(members)[:MOST])
+    for label in np.unique(dataset.labels[known]).tolist():
+        members = carriers if label == own else np.array(known)[dataset.labels[known] == label]
+        members = benches[0].readable(np.sort(random.permutation(members)[:MOST]))
+        if not len(members):
+            continue
         donors = random.choice(carriers, len(members))
         for present in (True, False):
             change = "" if present == (label == own) else "insert" if present else "remove"

@@ -117,6 +117,9 @@ class FileSize:
     """Median of the other classes, in bytes."""
 
 
+_CANDIDATES = ("findings", "tested", "merged")
+
+
 @dataclass(frozen=True, eq=False)
 class Audit:
     """What an audit found, and what it tested without a finding."""
@@ -131,11 +134,17 @@ class Audit:
     findings: tuple[Tested, ...]
     """The strongest first."""
     tested: tuple[Tested, ...]
-    """The other candidates, the strongest first."""
+    """The candidates below the threshold, the strongest first."""
     untested: dict[str, str]
     """Classes that could not be tested, with the reason."""
     smallest_effect: float | None
     """Effect that a candidate of the class with the fewest images needs to be found; None if nothing was tested."""
+    merged: tuple[Tested, ...] = ()
+    """Candidates above the threshold that stand for the same as a finding."""
+    method: str = ""
+    """The attribution method of the maps."""
+    seed: int = 0
+    """Seed of the random choices."""
     file_sizes: tuple[FileSize, ...] = ()
     """Classes whose files clearly differ in size from the others'."""
     duplicates: tuple[Duplicates, ...] = ()
@@ -147,16 +156,18 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        values = {name: value for name, value in vars(self).items() if name not in ("findings", "tested", "means")}
-        return values | {
-            "skipped": list(self.skipped),
-            "least_effect": LEAST_EFFECT,
-            "least_effect_without_place": LEAST_WITHOUT_PLACE,
-            "file_sizes": [vars(each) for each in self.file_sizes],
-            "duplicates": [asdict(group) for group in self.duplicates],
-            "findings": [finding.to_dict() for finding in self.findings],
-            "tested": [candidate.to_dict() for candidate in self.tested],
-        }
+        values = {name: value for name, value in vars(self).items() if name not in (*_CANDIDATES, "means")}
+        return (
+            values
+            | {
+                "skipped": list(self.skipped),
+                "least_effect": LEAST_EFFECT,
+                "least_effect_without_place": LEAST_WITHOUT_PLACE,
+                "file_sizes": [vars(each) for each in self.file_sizes],
+                "duplicates": [asdict(group) for group in self.duplicates],
+            }
+            | {name: [each.to_dict() for each in getattr(self, name)] for name in _CANDIDATES}
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Audit":
@@ -165,18 +176,17 @@ class Audit:
         Raises:
             KeyError, TypeError, ValueError: the values are not those of an audit.
         """
-        plain = {name: values[name] for name in cls.__dataclass_fields__}
+        plain = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         return cls(
             **plain
             | {
+                **{name: tuple(map(Tested.from_dict, plain.get(name, ()))) for name in _CANDIDATES},
                 "skipped": tuple(plain["skipped"]),
                 "file_sizes": tuple(FileSize(**each) for each in plain["file_sizes"]),
                 "duplicates": tuple(
                     Duplicates(group["exact"], tuple(DuplicateImage(**image) for image in group["images"]))
                     for group in plain["duplicates"]
                 ),
-                "findings": tuple(map(Tested.from_dict, plain["findings"])),
-                "tested": tuple(map(Tested.from_dict, plain["tested"])),
                 "means": {name: np.array(mean, np.float64) for name, mean in plain["means"].items()},
             }
         )

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from swin_core.commands import shell
-from swin_core.data.registry import DATA_SETS, open_split, split_names
+from swin_core.data.registry import DATA_SETS, split_names
+from swin_core.errors import DataError, SwinError
 from swin_core.runs import runs_root
 
 
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _audit(options: argparse.Namespace) -> int:
     from swin_core.audit import audit
     from swin_core.audit.repair import compare_repair
+    from swin_core.evaluation.accuracy import named_split
     from swin_core.figures.audit_report import audit_page
     from swin_core.figures.audit_text import lines, repair_lines, repair_summary
     from swin_core.system.atomic import check_writable, write_file
@@ -53,26 +55,39 @@ def _audit(options: argparse.Namespace) -> int:
     for file in (options.out, options.json):
         if file:
             check_writable(file)
-    classifier = load(options.model, runs_root=runs_root(options.runs_root))
-    dataset = open_split(options.data, options.split, root=options.data_root)
+    runs = runs_root(options.runs_root)
+    classifier = load(options.model, runs_root=runs)
+    after = load(options.after, runs_root=runs) if options.after else None
+    dataset = named_split(options.model, options.data, options.split, options.data_root, runs)
+    others = []
+    for name in split_names(options.data):
+        if "all" not in (name, dataset.split) and name != dataset.split:
+            try:
+                others.append(named_split(options.model, options.data, name, options.data_root, runs))
+            except DataError as error:  # a split that is not on this machine
+                print(f"not searched for duplicates: {error}")
     bars: dict[str, ProgressBar] = {}
 
     def progress(what: str, done: int, total: int) -> None:
         bars.setdefault(what, ProgressBar(what))(done, total)
 
-    names = [name for name in split_names(options.data) if "all" not in (name, dataset.split) and name != dataset.split]
-    others = [open_split(options.data, name, root=options.data_root) for name in names]
     found = audit(classifier, dataset, others=others, seed=options.seed, progress=progress)
     print("\n".join(lines(found)))
-    repairs = []
-    if options.after and found.findings:
-        after = load(options.after, runs_root=runs_root(options.runs_root))
-        repairs = [compare_repair(classifier, after, dataset, finding, options.seed) for finding in found.findings]
+    repairs, fault = [], None
+    if after is not None:
+        try:
+            repairs = [compare_repair(classifier, after, dataset, finding, options.seed) for finding in found.findings]
+        except SwinError as error:
+            fault = error  # first write what was found
         for number, repair in enumerate(repairs, start=1):
             print("\n".join(["", f"{number}. {repair_summary(repair)}", *repair_lines(repair)]))
+        if not found.findings:
+            print("There is no finding by which to compare the models.")
     if options.json:
         values = found.to_dict() | {"repairs": [repair.to_dict() for repair in repairs]}
         write_file(options.json, json.dumps(values, indent=1).encode())
     if options.out:
         write_file(options.out, audit_page(found, classifier, dataset, repairs).encode())
+    if fault is not None:
+        raise fault
     return 0

@@ -199,7 +199,7 @@ def by_group(
 ) -> tuple[GroupConfidence, ...]:
     """Return confidence and accuracy of each group that has images, the most overconfident first.
 
-    The interval of the gap is that of a mean with normal error (1.96 standard errors).
+    The interval of the gap is that of a mean with normal error (1.96 standard errors); of one image it is -1 to 1.
 
     Args:
         confidence: probability of the likeliest class, `(N,)`.
@@ -213,8 +213,11 @@ def by_group(
         if not rows.any():
             continue
         gaps = confidence[rows].astype(np.float64) - right[rows]
-        gap, margin = float(gaps.mean()), 1.96 * float(gaps.std(ddof=min(1, len(gaps) - 1))) / len(gaps) ** 0.5
-        measured = Measured(gap, gap - margin, gap + margin)
+        gap, interval = float(gaps.mean()), (-1.0, 1.0)
+        if len(gaps) > 1:
+            margin = 1.96 * float(gaps.std(ddof=1)) / len(gaps) ** 0.5
+            interval = gap - margin, gap + margin
+        measured = Measured(gap, *interval)
         shares = float(confidence[rows].mean()), float(right[rows].mean())
         found.append(GroupConfidence(name, int(rows.sum()), *shares, measured))
     return tuple(sorted(found, key=lambda group: -group.gap.value))

@@ -23,6 +23,8 @@ def finding_images(audit: Audit | None, names: Sequence[str]) -> dict[str, np.nd
     index = {name: number for number, name in enumerate(names)}
     found: dict[str, np.ndarray] = {}
     for finding in audit.findings if audit else ():
-        rows = found.setdefault(finding_name(finding), np.zeros(len(names), bool))
+        name = finding_name(finding)
+        same = sum(each == name or each.startswith(f"{name} (") for each in found)
+        rows = found[f"{name} ({same + 1})" if same else name] = np.zeros(len(names), bool)
         rows[[index[name] for name in finding.names if name in index]] = True
     return found

@@ -127,12 +127,23 @@ def conclusion(audit: Audit) -> str:
     if not tested:
         return f"Nothing could be tested on {audit.images:,} images."
     points = f"{100 * (audit.smallest_effect or 0):.0f}"
-    smallest = f"An effect of {points} percentage points or more would have been found in each class."
-    others = f"{len(audit.tested)} other candidates decide nothing"
+    smallest = (
+        f"A region with an effect of {points} percentage points or more would have been found in each class"
+        f"{' that could be tested' if audit.untested else ''}; content at changing places and statistics need at least "
+        f"{100 * (LEAST_WITHOUT_PLACE - LEAST_EFFECT):.0f} more."
+    )
     if count:
         findings = "1 finding" if count == 1 else f"{count} findings"
-        return f"{findings} in {audit.images:,} images; {others}. {smallest}"
-    return f"No finding in {audit.images:,} images: {len(audit.tested)} candidates were tested. {smallest}"
+        below = f"{len(audit.tested)} of {tested + len(audit.merged)} candidates are below the threshold"
+        text = f"{findings} in {audit.images:,} images; {below}"
+    else:
+        text = f"No finding in {audit.images:,} images: {len(audit.tested)} candidates were tested"
+    if audit.tested:
+        strongest = audit.tested[0]
+        control = "" if strongest.flip_control is None else f" (control: {percent(strongest.flip_control.value)})"
+        turned = f"turns {percent(strongest.flip.value)} of other images into {strongest.class_name!r}{control}"
+        text += f", the strongest of which, {describe(strongest)}, {turned}"
+    return f"{text}. {smallest}"
 
 
 def file_size(difference: FileSize) -> str:
@@ -172,6 +183,7 @@ def lines(audit: Audit) -> list[str]:
     text = [f"skipped: {file}" for file in audit.skipped]
     text += [f"not tested: {name}: {reason}" for name, reason in audit.untested.items()]
     text.append(f"{audit.model} on {audit.data}, split {audit.split}: {conclusion(audit)}")
+    text.append(f"maps: {audit.method}; seed: {audit.seed}")
     for number, finding in enumerate(audit.findings, start=1):
         text += ["", f"{number}. {headline(finding)}"]
         text += [f"   {name}: {value}; control {control}" for name, value, control in measures(finding)]

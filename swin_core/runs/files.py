@@ -24,6 +24,9 @@ from swin_core.system.atomic import atomic_write
 
 StrPath = str | os.PathLike[str]
 
+FINDINGS = "findings.json"
+"""A run's copy of the findings of an audit that it trains without."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SMALL_FILE = 1 << 20
 """Most bytes that are read of a settings, status or notes file."""

@@ -21,6 +21,8 @@ from swin_core.errors import ConfigError, RunError, WeightsError
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.models.config import VARIANTS
 from swin_core.models.swin import DropPath, Swin
+from swin_core.runs.files import FINDINGS
+from swin_core.system.atomic import atomic_write
 from swin_core.system.distributed import SINGLE, Ranks, device_name, gradient_sync, machine, peer_errors
 from swin_core.system.memory import keep_freed_memory
 from swin_core.training.checkpoint import newest_checkpoint
@@ -107,7 +109,10 @@ class _Position:
 
 
 class Trainer:
-    """The state of a run: the model, its optimizers, and how far it has come."""
+    """The state of a run: the model, its optimizers, and how far it has come.
+
+    `findings` is the run's own copy of the findings file that `config.without` names, if there is one.
+    """
 
     def __init__(
         self,
@@ -117,6 +122,7 @@ class Trainer:
         ranks: Ranks = SINGLE,
         writer: RunWriter | None = None,
         teacher: Teacher | None = None,
+        findings: Path | None = None,
     ):
         self.config, self.data, self.ranks, self.writer = config, data, ranks, writer
         self.model = model
@@ -132,7 +138,7 @@ class Trainer:
         )
         drop_paths = tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate)
         weights = balanced_weights(data.train.labels, len(data.classes)) if config.class_weights == "balanced" else None
-        without = Without.read(config.without, data) if config.without else None
+        without = Without.read(str(findings or config.without), data) if config.without else None
         self._objective = Objective(
             config, data, self._learner, drop_paths, ranks.device, self.uses_bfloat16, teacher, weights, without
         )
@@ -154,12 +160,24 @@ class Trainer:
         data = TrainingData.load(config, root, ranks.device, None if init is None else normalisation_of(init))
         change = check_data(data.contents, checkpoint.state, folder, accept_changed_data) if checkpoint else {}
         model = new_model(config, data, None if checkpoint else init)
-        trainer = cls(config, data, model.to(ranks.device), ranks, writer, teacher(data.classes) if teacher else None)
+        findings = folder / FINDINGS  # the file that the settings name may be another one by now
+        trainer = cls(
+            config,
+            data,
+            model.to(ranks.device),
+            ranks,
+            writer,
+            teacher(data.classes) if teacher else None,
+            findings if findings.is_file() else None,
+        )
         if checkpoint:
             trainer.restore(checkpoint.state)
         if change:  # the epoch has other batches
             trainer.position = replace(trainer.position, index=0, loss=0.0, pictures=0, seconds=0.0)
         if writer is not None:
+            if config.without and not findings.is_file():
+                with atomic_write(findings) as stream:
+                    stream.write(Path(config.without).read_bytes())
             if change:
                 runs.add_change(folder, trainer.position.epoch, change)
             marked = marks(config.to_dict(), runs.read_changes(folder))

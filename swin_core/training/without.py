@@ -7,8 +7,8 @@ the images, of the class back and of the others towards the class.
 
 import base64
 import binascii
-import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from swin_core.class_names import match_classes
-from swin_core.errors import ConfigError, SwinError
+from swin_core.errors import ConfigError, ImageError, SwinError
 from swin_core.images.preprocessing import to_float
+from swin_core.images.read import read_image
 from swin_core.images.statistics import BORDER, STATISTICS, shifted
 from swin_core.training.data import TrainingData
 from swin_core.training.random_draws import Draws
@@ -164,23 +164,53 @@ class Without:
 
 
 def _read(finding: dict[str, Any], classes: Sequence[str]) -> _Region | _Content | _Shift:
-    if finding["kind"] == "place":
+    """Read one finding.
+
+    Raises:
+        ConfigError: the data lack its class, or the finding is of arrays of other channels.
+        ValueError, KeyError, TypeError: it is no finding of an audit.
+    """
+    kind = finding["kind"]
+    if kind == "place":
         left, top, right, bottom = map(float, finding["region"])
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError("the region")
         return _Region((left, top, right, bottom), bool(finding["frame"]))
-    (label,) = match_classes([str(finding["class"])], classes)
-    if label is None:
+    if kind not in ("content", "global"):
+        raise ValueError("the kind")
+    name = str(finding["class"])
+    # The model may know the class by more names than the data.
+    matches = (
+        [classes.index(name)]
+        if name in classes
+        else np.flatnonzero([match is not None for match in match_classes(classes, [name])]).tolist()
+    )
+    if len(matches) != 1:
         raise ConfigError(f"a finding is of the class {finding['class']!r}, which the data lack; train on its classes.")
-    if finding["kind"] == "content" and not finding["patches"]:  # of arrays of other channels
-        raise ConfigError(_RGB_ONLY)
-    if finding["kind"] == "content":
-        patches = torch.stack([_decode(uri) for uri in finding["patches"]])
-        return _Content(label, patches, float(finding["patch_size"]))
-    if finding["statistic"] not in STATISTICS:
-        raise KeyError(finding["statistic"])
-    return _Shift(label, finding["statistic"], tuple(map(float, finding["by"])))
+    if kind == "content":
+        if not finding["patches"]:  # of arrays of other channels
+            raise ConfigError(_RGB_ONLY)
+        size = float(finding["patch_size"])
+        patches = [_decode(uri) for uri in finding["patches"]]
+        if not 0 < size <= 1 or len({patch.shape for patch in patches}) > 1:
+            raise ValueError("the patches")
+        return _Content(matches[0], torch.stack(patches), size)
+    by = tuple(map(float, finding["by"]))
+    statistic = STATISTICS[finding["statistic"]]
+    width = 1 if statistic.measure is None else statistic.measure(torch.zeros(1, 3, 2, 2)).shape[1]
+    if len(by) != width or not all(map(math.isfinite, by)):
+        raise ValueError("the shift")
+    return _Shift(matches[0], finding["statistic"], by)
 
 
 def _decode(uri: str) -> Tensor:
-    """Return the pixels of a data URI, `(3, h, w)`, 0 to 1."""
-    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2], validate=True))) as image:
-        return to_float(torch.from_numpy(np.array(image.convert("RGB"))[None]))[0]
+    """Return the pixels of a data URI, `(3, h, w)`, 0 to 1.
+
+    Raises:
+        ValueError: it holds no image.
+    """
+    try:
+        image = read_image(base64.b64decode(str(uri).partition(",")[2], validate=True))
+    except ImageError as error:
+        raise ValueError(str(error)) from None
+    return to_float(torch.from_numpy(np.array(image)[None]))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -12,12 +13,12 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from swin_core.audit.duplicates import BITS, GREY_LEVELS, find_duplicates, image_hashes, near_pairs, perceptual_hash
+from swin_core.audit.duplicates import BITS, GREY_LEVELS, find_duplicates, image_hashes, near_groups, perceptual_hash
 from swin_core.data.folders import image_folder
 from tests.fixtures.audit import write_images
 
 
-def test_pairs_are_those_of_a_loop_over_all_pairs() -> None:
+def test_groups_are_those_of_a_loop_over_all_pairs() -> None:
     draw = np.random.default_rng(0)
     bits = draw.integers(0, 2**64, 60, np.uint64)
     for number in range(40):  # copies with up to five changed bits
@@ -25,22 +26,32 @@ def test_pairs_are_those_of_a_loop_over_all_pairs() -> None:
             bits[number] = bits[number % 7] ^ (np.uint64(1) << np.uint64(bit))
     thumbnails = draw.integers(0, 256, (60, 12), np.uint8)
     thumbnails[:50] = thumbnails[0]
-    first, second = near_pairs(bits, thumbnails)
-    found = {tuple(sorted(pair)) for pair in zip(first.tolist(), second.tolist(), strict=True)}
-    expected = {
+    pairs = {
         (one, other)
         for one, other in combinations(range(60), 2)
         if bin(int(bits[one]) ^ int(bits[other])).count("1") <= BITS
         and np.abs(thumbnails[one].astype(int) - thumbnails[other]).mean() <= GREY_LEVELS
     }
-    assert found <= expected
-    # Of equal hashes only a chain is returned, which joins them all the same.
-    groups = [
-        connected_components(coo_matrix((np.ones(len(pairs)), tuple(np.array(sorted(pairs)).T)), (60, 60)), False)[1]
-        for pairs in (found, expected)
-    ]
-    assert (groups[0] == groups[1]).all()
-    assert len(set(groups[0].tolist())) < 50
+    graph = coo_matrix((np.ones(len(pairs)), tuple(np.array(sorted(pairs)).T)), (60, 60))
+    expected = connected_components(graph, False)[1]
+    found = near_groups(bits, thumbnails)
+    assert ((found[:, None] == found) == (expected[:, None] == expected)).all()
+    assert len(set(expected.tolist())) < 50
+
+
+def test_memory_grows_with_the_images_and_not_with_the_pairs() -> None:
+    """Frames of one camera: most pairs are alike."""
+    draw = np.random.default_rng(0)
+    count = 2000
+    noise = np.packbits(draw.random((count, 64)) < 0.02, axis=1).view(np.uint64)[:, 0]
+    thumbnails = (100 + draw.integers(0, 3, (count, 192))).astype(np.uint8)
+    near_groups(noise[:50], thumbnails[:50])
+    tracemalloc.start()
+    groups = near_groups(noise, thumbnails)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.bincount(groups).max() > 0.9 * count
+    assert peak < 20 * 2**20
 
 
 def photo(seed: int) -> Image.Image:
@@ -78,7 +89,9 @@ def test_different_images_are_no_copies(tmp_path: Path) -> None:
     assert find_duplicates([folder], lambda _: None, tmp_path / "cache") == ()
 
 
-@pytest.mark.parametrize("colours", [("black", "white", "red"), ("black", "black", "red")])
+@pytest.mark.parametrize(
+    "colours", [("black", "white", "red"), ("black", "black", "red"), ("red", "blue", "red", "blue")]
+)
 def test_plain_images_are_told_apart_by_their_colour(colours: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "images" / "plain").mkdir(parents=True)
     for number, colour in enumerate(colours):

@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 from scipy.optimize import brentq
 
+from swin_core.attribution.defaults import default_method
 from swin_core.audit import Audit, audit, findings, kept, maps, results
-from swin_core.audit.bench import Estimate
+from swin_core.audit.bench import Estimate, bootstrap
 from swin_core.audit.candidates import Candidate, frame
 from swin_core.audit.interventions import Place
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
+from swin_core.figures.audit_groups import finding_images
+from swin_core.figures.audit_text import conclusion
 from swin_core.zoo.classifier import Classifier
 from tests.fixtures.audit import CLASSES, CORNER, corner_model, detector, mark_images, write_images
 
@@ -275,3 +278,66 @@ def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() 
     for flip, expected in ((0.95, [border]), (0.62, sides)):
         found = findings._findings([*tested, (border, measured(border, flip, 0.45))])
         assert [candidate for candidate, _ in found] == expected
+
+
+def test_the_interval_is_corrected_for_the_number_of_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = []
+
+    def counted(values: np.ndarray, error: float = 0.05, seed: int = 0) -> Estimate:
+        errors.append(error)
+        return bootstrap(values, error, seed)
+
+    monkeypatch.setattr(findings, "bootstrap", counted)
+    folder = write_images(tmp_path / "images", 10)
+    found = audit(corner_model(), image_folder(folder), root=tmp_path / "cache")
+    count = len(found.findings) + len(found.tested) + len(found.merged)
+    assert count > 10
+    assert set(errors) == {0.05, 0.05 / count}
+    assert found.merged  # windows beside the corner that hold it too
+    assert all(each.passes and each.class_name == "marked" for each in found.merged)
+
+
+def test_an_audit_can_be_stopped_while_regions_are_fitted(images: Path, tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    seen: list[tuple[int, int]] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "candidates":
+            seen.append((done, total))
+            if len(seen) > total:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        audit(corner_model(), image_folder(images), root=tmp_path, progress=progress)
+    assert seen[-1] == seen[-2]
+
+
+def test_seed_and_method_are_kept(found: Audit, images: Path, tmp_path: Path) -> None:
+    assert (found.seed, found.method) == (0, default_method(corner_model()))
+    again = audit(corner_model(), image_folder(images), root=tmp_path, seed=2**32)
+    assert (again.to_dict()["seed"], len(again.findings)) == (2**32, 1)
+
+
+def test_two_contents_of_one_class_have_keys_and_names_of_their_own(found: Audit) -> None:
+    (finding,) = found.findings
+    contents = [
+        replace(finding, kind="content", region=None, names=names, corners=((1, 2),) * len(names))
+        for names in (finding.names[:8], finding.names[8:16])
+    ]
+    assert len({kept.finding_key(each) for each in contents}) == 2
+    assert kept.finding_file(Path("a/b/c"), contents[0]) != kept.finding_file(Path("a/b/c"), contents[1])
+    rows = finding_images(replace(found, findings=tuple(contents)), finding.names)
+    assert list(rows) == ["marked: content at changing places", "marked: content at changing places (2)"]
+    assert [each.sum() for each in rows.values()] == [8, 8]
+
+
+def test_the_conclusion_speaks_of_what_was_tested(found: Audit) -> None:
+    text = conclusion(found)
+    count = 1 + len(found.tested) + len(found.merged)
+    assert text.startswith(f"1 finding in 72 images; {len(found.tested)} of {count} candidates are below the threshold")
+    assert "would have been found in each class; content" in text
+    assert "in each class that could be tested; content" in conclusion(replace(found, untested={"few": "it has 1"}))

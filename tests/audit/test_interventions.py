@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from swin_core.attribution.occlusion import fill_regions
 from swin_core.audit.bench import Bench, bootstrap, drops, flips
@@ -167,3 +167,12 @@ def test_the_interval_of_a_share_is_that_of_the_binomial_distribution(count: int
     assert estimate.low == pytest.approx(binom.ppf(error / 2, count, share) / count, abs=1.5 / count)
     assert estimate.high == pytest.approx(binom.ppf(1 - error / 2, count, share) / count, abs=1.5 / count)
     assert bootstrap(values, error) == estimate
+
+
+def test_an_interval_beyond_the_samples_is_that_of_the_normal_distribution() -> None:
+    values = np.arange(100) < 40
+    error = 0.05 / 10_000
+    estimate = bootstrap(values, error)
+    margin = norm.ppf(1 - error / 2) * (0.4 * 0.6 / 100) ** 0.5
+    assert estimate.low == pytest.approx(0.4 - margin, abs=0.01)
+    assert estimate.low < binom.ppf(error / 2, 100, 0.4) / 100

@@ -67,3 +67,13 @@ def test_images_that_are_gone_or_have_no_labels_are_refused(found: Audit, images
     unlabelled = open_folder(tmp_path / "flat" / "marked")
     with pytest.raises(DataError, match="none of the finding's images"):
         compare_repair(corner_model(), corner_model(), unlabelled, finding)
+
+
+def test_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 8)
+    whole = (folder / "blue" / "00.png").read_bytes()
+    (folder / "blue" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    dataset = image_folder(folder)
+    found = audit(corner_model(), dataset, root=tmp_path / "cache")
+    repair = compare_repair(corner_model(), corner_model(looks=False), dataset, found.findings[0])
+    assert {group.images for group in repair.groups} == {8}

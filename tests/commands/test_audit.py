@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from swin_core.commands.audit import main
+from swin_core.evaluation import accuracy
 from tests.fixtures.audit import CORNER, write_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,8 +75,8 @@ def test_nothing_found_is_said_with_what_was_tested(
     folder = write_images(tmp_path / "images", 12, marked=())
     assert main([model, "--data", str(folder), "--out", str(tmp_path / "report.html")]) == 0
     assert re.search(
-        r"No finding in 36 images: \d+ candidates were tested. "
-        r"An effect of \d+ percentage points or more would have been found in each class.",
+        r"No finding in 36 images: \d+ candidates were tested, the strongest of which, .*, turns .*% of other images "
+        r"into '\w+'.*\. A region with an effect of \d+ percentage points or more would have been found in each class",
         capsys.readouterr().out,
     )
     assert "Tested without a finding" in (tmp_path / "report.html").read_text()
@@ -97,3 +98,31 @@ def test_one_line_for_what_is_wrong(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("swinlens audit: ")
     assert message in line
+
+
+def test_what_was_found_is_written_if_the_comparison_fails(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for file in write_images(tmp_path / "images", 8).rglob("*.png"):
+        shutil.copy(file, folder / f"{file.parent.name}-{file.name}")
+    page, values = tmp_path / "report.html", tmp_path / "found.json"
+    arguments = [model, "--data", str(folder), "--out", str(page), "--json", str(values)]
+    assert main([*arguments, "--after", "no_such_model"]) == 1
+    assert "no_such_model" in capsys.readouterr().err
+    assert not values.exists()  # a wrong name is told before the audit
+    assert main([*arguments, "--after", model]) == 1
+    assert "a comparison by group needs images with labels" in capsys.readouterr().err
+    found = json.loads(values.read_text())
+    assert (len(found["findings"]), found["seed"]) == (1, 0)
+    assert "seed: 0" in page.read_text()
+
+
+def test_a_split_is_the_one_of_the_models_own_training(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(accuracy, "recorded_training", lambda *_: {"holdout": 0.5, "seed": 3})
+    folder = write_images(tmp_path / "images", 8)
+    assert main([model, "--data", str(folder), "--split", "val"]) == 0
+    assert "split val: Nothing could be tested on 12 images." in capsys.readouterr().out

@@ -35,7 +35,7 @@ def test_it_prints_and_writes_calibration_and_corruptions(
     audit = Audit("corner", "photos", "all", 12, (), (finding((0.8, 0.8, 1, 1), *marked),), (), {}, None)
     kept = audit_folder(classifier, dataset)
     kept.mkdir(parents=True)
-    write_audit(audit, kept, 0)
+    write_audit(audit, kept)
 
     given = [str(model), "--data", str(folder), "--calibration", "--corruptions", "--json", str(tmp_path / "out.json")]
     assert command.main(given) == 0

@@ -168,3 +168,8 @@ def test_a_regression_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match="place is a regression and has no probabilities; choose a classifier"):
         calibrate(classifier, dataset)
+
+
+def test_one_image_tells_nothing_about_its_group() -> None:
+    (group,) = by_group(np.array([0.6]), np.array([True]), np.array([0]), ["one"])
+    assert (group.gap.value, group.gap.low, group.gap.high) == (pytest.approx(-0.4), -1, 1)

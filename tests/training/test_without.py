@@ -19,7 +19,7 @@ from swin_core.training import TrainConfig
 from swin_core.training.data import TrainingData
 from swin_core.training.random_draws import Draws, split_batch
 from swin_core.training.trainer import Trainer, new_model
-from swin_core.training.without import PASTED, Without
+from swin_core.training.without import PASTED, Without, _Region
 
 SIDE, COUNT = 32, 40
 CLASSES = ("ant", "bee")
@@ -149,3 +149,28 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, data: TrainingData) -> N
         read(tmp_path, data, SHIFT | {"class": "rose"})
     with pytest.raises(ConfigError, match="is no findings file of an audit"):
         read(tmp_path, data, SHIFT | {"statistic": "smell"})
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        PLACE | {"kind": "smell"},
+        PLACE | {"region": [0.5, 0.75, 0.25, 1.0]},
+        PLACE | {"region": [0.5, float("nan"), 1.0, 1.0]},
+        CONTENT | {"patches": [1]},
+        CONTENT | {"patches": [image_uri(PATCH, "PNG"), image_uri(PATCH[:4], "PNG")]},
+        CONTENT | {"patches": ["data:image/png;base64,AAAA"]},
+        CONTENT | {"patch_size": 5.0},
+        SHIFT | {"by": [0.1, 0.2]},
+        SHIFT | {"by": [float("nan")]},
+    ],
+)
+def test_a_malformed_finding_is_refused(finding: dict[str, Any], tmp_path: Path, data: TrainingData) -> None:
+    with pytest.raises(ConfigError, match="is no findings file of an audit"):
+        read(tmp_path, data, finding)
+
+
+def test_a_class_that_the_model_knows_by_more_names_is_found(tmp_path: Path, data: TrainingData) -> None:
+    (finding,) = read(tmp_path, data, SHIFT | {"class": "bee, Apis mellifera"}).findings
+    assert not isinstance(finding, _Region)
+    assert finding.label == CLASSES.index("bee")

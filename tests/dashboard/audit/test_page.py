@@ -18,6 +18,7 @@ from swin_core.runs.listing import Run, SavedWeights
 from swin_core.runs.read_only import VARIABLE
 from tests.fixtures.audit import corner_model, write_images
 from tests.fixtures.pages import ROOT, empty_caches, run
+from tests.fixtures.runs import make_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -175,12 +176,21 @@ def test_a_finding_is_trained_away_and_compared(tmp_path: Path, images: Path, mo
     file = Path(app.session_state.setting_without)
     (finding,) = json.loads(file.read_text())["findings"]
     assert (finding["class"], finding["kind"]) == ("marked", "place")
+    earlier = {"class": "blue", "kind": "place", "region": [0, 0, 1, 1], "frame": True}
+    first = make_run(tmp_path / "runs", "20250101-120000-first", "finished")
+    (first / "findings.json").write_text(json.dumps({"findings": [earlier]}))
+    assert repair._earlier(jobs.Subject(first.name, "photos", "all")) == [earlier]
+    assert repair._earlier(jobs.Subject("corner.py", "photos", "all")) == []
 
     run_folder = tmp_path / "runs" / "20260101-120000-repaired"
     run_folder.mkdir(parents=True)
     (run_folder / "config.json").write_text(json.dumps({"without": str(file)}))
     monkeypatch.setattr(Run, "checkpoints", lambda self: [SavedWeights(self.folder, self.name, 1, 1, 1.0)])
     monkeypatch.setattr(repair.cache, "classifier", lambda name: corner_model(looks="repaired" not in name))
+    with monkeypatch.context() as closed:
+        closed.setenv(VARIABLE, "1")
+        (button,) = [each for each in opened().button if each.label.startswith("Compare with")]
+        assert button.disabled
     app = opened()
     app = click(app, "Compare with repaired, trained without it")
     (table,) = [frame.value for frame in app.dataframe if "Right before" in frame.value]
@@ -190,8 +200,16 @@ def test_a_finding_is_trained_away_and_compared(tmp_path: Path, images: Path, mo
     assert [frame for frame in again.dataframe if "Right before" in frame.value]
 
 
+def test_nothing_tested_is_no_all_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "few" / "photos", 2)
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "few"))
+    app = ended(click(opened(), "Start"))
+    assert "Nothing could be tested on 6 images." in [info.value.replace("\\", "") for info in app.info]
+    assert not app.success
+
+
 def test_all_images_of_a_finding_open_on_browse() -> None:
-    app = click(ended(click(opened(), "Start")), "All 10 on Browse")
+    app = click(ended(click(opened(), "Start")), "Show these 10 on Browse")
     assert not app.exception
     selection = app.session_state.image_selection
     assert selection.names == {f"photos/all/{number}" for number in range(20, 30)}

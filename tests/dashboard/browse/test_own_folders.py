@@ -70,6 +70,16 @@ def test_classes_are_matched_by_name_and_by_hand(folder: Path) -> None:
     assert {tile["verdicts"][0][0] for tile in tiles.values()} <= {"right", "wrong"}
 
 
+def test_confidence_with_classes_matched_by_hand_offers_nothing_that_would_fail(folder: Path) -> None:
+    app = opened(data="labelled", model=["first"], view="Confidence")
+    assert "Measure it" in [button.label for button in app.button]
+    app.session_state["classes_by_hand"] = {("first", "labelled"): {"Äpfel": "apple"}}
+    del app.session_state["classes of first for labelled"]
+    settled(app)
+    assert not {"Measure it", "Compute the logits"} & {button.label for button in app.button}
+    assert "Classes were matched by hand" in words(app)
+
+
 def test_images_without_labels_have_predictions_and_no_accuracy(folder: Path) -> None:
     app = opened(data="flat", model=["first"])
     tiles = sheet(app)
