@@ -67,8 +67,8 @@ def _parameters(look: Look) -> dict[str, str]:
         "scale": SCALE_NAMES[look.scale],
         "contours": ",".join(f"{100 * level:.4g}" for level in look.contours),
         "wipe": look.wipe,
-        "split": f"{100 * look.split:.0f}",
-        "image": str(look.image).lower(),
+        "wipe_at": f"{100 * look.split:.0f}",
+        "photo": str(look.image).lower(),
         "raw": str(look.raw).lower(),
     }
 
@@ -109,8 +109,9 @@ _READ: dict[str, tuple[str, str, Callable[[str], Any]]] = {
         lambda text: tuple(float(level) / 100 for level in text.split(",")),
     ),
     "wipe": ("wipe", "image, or the number of a column, counted from 0", str),
-    "split": ("split", "0 to 100", partial(_percent, most=100)),
-    "image": ("image", "true, false", _ON_OFF.__getitem__),
+    "wipe_at": ("split", "0 to 100", partial(_percent, most=100)),
+    "photo": ("image", "true, false", _ON_OFF.__getitem__),
     "raw": ("raw", "true, false", _ON_OFF.__getitem__),
 }
-"""By query parameter: the field of a look, its possible values in words, and what reads one."""
+"""By query parameter: the field of a look, its possible values in words, and what reads one. No widget of a page has
+one of these names: "split" and "image" are Browse's."""

@@ -163,6 +163,7 @@ def test_no_matching_image_says_what_to_do() -> None:
         ({"level": "Kingdoms"}, "level=Kingdoms"),
         ({"classes_by": "Colour"}, "classes_by=Colour"),
         ({"page": "1", "maps": "false", "level": "Super-classes"}, ""),
+        ({"split": "train", "image": "cifar100/train/4"}, ""),
     ],
 )
 def test_invalid_query_parameters_are_reported_and_the_page_is_shown(
