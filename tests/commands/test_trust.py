@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from swin_core.attribution.methods import NOT_OFFERED
+from swin_core.commands.trust import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "trust.py"
@@ -29,19 +30,20 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def run(*arguments: str, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *through, str(SCRIPT), "swin_micro_cifar100", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT, env=environment)
-
-
-def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
+def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shared = ["--data", str(pictures), "--methods", "gradcam", "--layers", "norm", "--steps", "2", "--quick"]
-    alone = run(*shared, "--json", str(tmp_path / "alone.json"))
-    assert alone.returncode == 0, alone.stderr
-    assert "Grad-CAM" in alone.stdout
+    assert main(["swin_micro_cifar100", *shared, "--json", str(tmp_path / "alone.json")]) == 0
+    assert "Grad-CAM" in capsys.readouterr().out
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    both = run(*shared, "--json", str(tmp_path / "both.json"), through=torchrun)
+    command = [sys.executable, *torchrun, str(SCRIPT), "swin_micro_cifar100", *shared]
+    both = subprocess.run(
+        [*command, "--json", str(tmp_path / "both.json")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert both.returncode == 0, both.stderr
     assert both.stdout.count("Grad-CAM") == 1
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "both"))
@@ -68,8 +70,6 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path) -> None:
 def test_one_line_for_what_is_wrong(
     arguments: list[str], message: str, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from swin_core.commands.trust import main
-
     given = ["swin_micro_cifar100", "--data", str(pictures), "--methods", "gradcam", *arguments]
     assert main(given) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -20,7 +20,7 @@ from tests.fixtures.pages import FLOWERS
 from tests.images.test_read_mutations import MUTATIONS, originals
 
 ROSE = ROOT / "assets" / "samples" / "rose.jpg"
-PICTURES = 100
+PICTURES = 36
 MARK = {"_type": "gradio.FileData"}
 # An address that nobody listens at, in place of the network.
 OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}

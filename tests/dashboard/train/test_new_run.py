@@ -220,7 +220,7 @@ def test_values_stay_when_another_page_is_visited() -> None:
     app = opened()
     app.number_input(key="setting_epochs").set_value(7)
     run(app)
-    app.switch_page("views/compare.py")
+    app.switch_page("views/models.py")
     run(app)
     app.switch_page("views/train.py")
     app.query_params["new"] = "fast-cifar100"
