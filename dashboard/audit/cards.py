@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.audit.jobs import Subject
-from dashboard.audit.repair import retrain_button, show_repair
+from dashboard.audit.repair import kept_repair, retrain_button, show_repair
 from dashboard.shared.datasets import data_sets
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.image_selection import open_on_browse
@@ -63,11 +63,17 @@ def show_audit(subject: Subject, audit: Audit, folder: Path) -> None:
     st.caption(f"{HOW} {THRESHOLD}")
 
 
-def download_report(subject: Subject, audit: Audit) -> None:
+def download_report(subject: Subject, audit: Audit, folder: Path) -> None:
     """Draw the button that writes the report; it is made when it is clicked."""
+    hidden = dismissed(folder)
     st.download_button(
         "Report",
-        lambda: audit_page(audit, *subject.open()),
+        lambda: audit_page(
+            audit,
+            *subject.open(),
+            [kept_repair(finding, folder)[1] for finding in audit.findings],
+            [finding_key(finding) in hidden for finding in audit.findings],
+        ),
         "audit.html",
         "text/html",
         icon=":material/download:",
@@ -147,7 +153,7 @@ def _show_tested(audit: Audit) -> None:
                 {
                     "Class": each.class_name,
                     "What": describe(each),
-                    "Times an even share": each.relevance,
+                    "Relevance (1: even share)": each.relevance,
                     "Becomes the class": 100 * each.flip.value,
                     "Control": None if each.flip_control is None else 100 * each.flip_control.value,
                     "Pairs": each.pairs,
@@ -159,7 +165,7 @@ def _show_tested(audit: Audit) -> None:
                 pd.DataFrame(rows),
                 hide_index=True,
                 column_config={
-                    "Times an even share": st.column_config.NumberColumn(format="%.1f"),
+                    "Relevance (1: even share)": st.column_config.NumberColumn(format="%.1f"),
                     "Becomes the class": percent,
                     "Control": percent,
                 },

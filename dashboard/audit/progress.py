@@ -1,10 +1,13 @@
 """Start and stop of an audit, and its progress."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from dashboard.audit.jobs import Subject, start
 from dashboard.shared.background_jobs import WAITING, Job
 from dashboard.shared.theme import escape_markdown
+from swin_core.audit.kept import forget_audit
 from swin_core.audit.results import Audit
 from swin_core.errors import SwinError
 from swin_core.runs.read_only import is_read_only
@@ -12,12 +15,21 @@ from swin_core.runs.read_only import is_read_only
 POLL_SECONDS = 1.0
 
 
-def show_start(subject: Subject, failed: Job[Subject] | None, kept: Audit | None) -> None:
-    """Draw the Start button, or say why there is none; and the error of an audit that failed."""
+def show_start(subject: Subject, failed: Job[Subject] | None, kept: Audit | None, folder: Path) -> None:
+    """Draw the button that starts an audit, or say why there is none; and the error of one that failed."""
     error = st.session_state.pop("audit_error", "") or (failed.error if failed is not None else "")
     if error:
         st.error(escape_markdown(error), icon=":material/error:")
     if kept is not None:
+        st.button(
+            "Audit again",
+            icon=":material/refresh:",
+            type="tertiary",
+            on_click=_start_again,
+            args=(subject, folder),
+            disabled=is_read_only(),
+            help="Tests all candidates and searches all splits for copies again",
+        )
         return
     count = len(subject.images())
     st.info(
@@ -38,6 +50,11 @@ def _start(subject: Subject) -> None:
         start(subject)
     except SwinError as error:
         st.session_state.audit_error = str(error)
+
+
+def _start_again(subject: Subject, folder: Path) -> None:
+    forget_audit(folder)
+    _start(subject)
 
 
 def show_job(job: Job[Subject]) -> None:

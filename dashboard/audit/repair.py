@@ -62,20 +62,25 @@ def _settings(subject: Subject) -> dict[str, Any]:
     return settings | {"name": f"{subject.collection}-without"[:40]}
 
 
-def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
-    """Draw the comparison with the newest run that was trained without a finding."""
+def kept_repair(finding: Tested, folder: Path) -> tuple[runs.Run | None, Repair | None]:
+    """Return the newest run that was trained without a finding, and its comparison if that was made."""
     file = str(finding_file(folder, finding))
     trained = [
         run for run in runs.list_runs() if run.config.get("without") == file and not run.alive and run.checkpoints()
     ]
-    if not trained:
+    run = max(trained, key=lambda run: run.name, default=None)
+    return run, read_repair(folder, finding, run.name) if run else None
+
+
+def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
+    """Draw the comparison with the newest run that was trained without a finding."""
+    run, repair = kept_repair(finding, folder)
+    if run is None:
         return
-    run = max(trained, key=lambda run: run.name)
-    repair = read_repair(folder, finding, run.name)
     if repair is None and st.button(
         f"Compare with {run.title}, trained without it",
         icon=":material/difference:",
-        key=f"compare {file} {run.name}",
+        key=f"compare {finding_file(folder, finding)} {run.name}",
         disabled=is_read_only(),
     ):
         with st.spinner("Measuring both models on images with and without it"):

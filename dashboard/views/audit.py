@@ -41,11 +41,11 @@ def main() -> None:
         if job is not None and not job.ended.is_set():
             show_job(job)
         else:
-            show_start(subject, job, kept)
+            show_start(subject, job, kept, folder)
         if kept is not None:
             show_audit(subject, kept, folder)
             with actions:
-                download_report(subject, kept)
+                download_report(subject, kept, folder)
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return

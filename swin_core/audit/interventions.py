@@ -20,8 +20,8 @@ FILL = "neighbours"
 
 
 TIMES = 2
-"""A statistic of other images is shifted by so many times the difference of the medians, which may be less than what a
-mark adds: classes differ without a mark too."""
+"""A statistic of other images is shifted by this many times the difference of the medians. A mark may add more than
+that difference, since classes differ without a mark too."""
 
 
 class Intervention(Protocol):

@@ -34,6 +34,11 @@ def read_audit(folder: Path, seed: int | None = None) -> Audit | None:
         return None
 
 
+def forget_audit(folder: Path) -> None:
+    """Remove a result that is kept; maps and dismissed findings stay."""
+    (folder / _RESULT).unlink(missing_ok=True)
+
+
 def finding_key(finding: Tested) -> str:
     """Return what identifies a finding of an audit."""
     named = [finding.class_name, finding.kind, finding.region, finding.frame]

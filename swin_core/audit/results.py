@@ -82,7 +82,7 @@ class Tested:
 
     @property
     def strength(self) -> float:
-        """The effect, or what it can be at most."""
+        """The effect; `flip`, which it cannot exceed, where there was no control."""
         return self.flip.value if self.effect is None else self.effect.value
 
     def to_dict(self) -> dict[str, Any]:

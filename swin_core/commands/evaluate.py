@@ -84,7 +84,14 @@ class TrustedEvaluation:
         if self.calibration is not None:
             values["calibration"] = self.calibration.to_dict() | {"groups": list(map(asdict, self.groups))}
         if self.robustness is not None:
-            values["corruptions"] = self.robustness.to_dict()
+            of = {name: rows[self.robustness.rows] for name, rows in self.findings.items()}
+            values["corruptions"] = self.robustness.to_dict() | {
+                "findings": {
+                    name: [float(result.right[rows].mean()) for result in self.robustness.results]
+                    for name, rows in of.items()
+                    if rows.any()
+                }
+            }
         return values
 
 

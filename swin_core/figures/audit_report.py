@@ -119,13 +119,20 @@ def _template() -> Template:
     return environment.from_string(source)
 
 
-def audit_page(audit: Audit, classifier: Classifier, dataset: DataSet, repairs: Sequence[Repair] = ()) -> str:
+def audit_page(
+    audit: Audit,
+    classifier: Classifier,
+    dataset: DataSet,
+    repairs: Sequence[Repair | None] = (),
+    dismissed: Sequence[bool] = (),
+) -> str:
     """Return the HTML page of an audit.
 
     Args:
         audit: what was found.
         classifier, dataset: those that were audited.
-        repairs: what a repaired model changed, for each finding; empty if there is none.
+        repairs: what a repaired model changed, for each finding, or None; empty if there is none.
+        dismissed: which findings a user dismissed; empty for none.
 
     Raises:
         DataError: an image cannot be read any more.
@@ -137,7 +144,7 @@ def audit_page(audit: Audit, classifier: Classifier, dataset: DataSet, repairs: 
         cards.append(
             {
                 "finding": finding,
-                "headline": headline(finding),
+                "headline": f"{'Dismissed. ' if dismissed and dismissed[number] else ''}{headline(finding)}",
                 "measures": measures(finding),
                 "repair": repair and (repair_summary(repair), repair_rows(repair)),
                 "first": image_uri(images.first),

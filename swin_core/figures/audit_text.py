@@ -18,9 +18,9 @@ HOW = (
 )
 """What an audit does, in one paragraph."""
 THRESHOLD = (
-    f"A finding turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its control, and one "
-    f"of no place {100 * LEAST_WITHOUT_PLACE:.0f}, at the lower end of an interval that is corrected for the number of "
-    "candidates."
+    f"A region is a finding if it turns at least {100 * LEAST_EFFECT:.0f} percentage points more images than its "
+    f"control; content at changing places and statistics need {100 * LEAST_WITHOUT_PLACE:.0f}. This must hold at the "
+    "lower end of an interval that is corrected for the number of candidates."
 )
 """What makes a candidate a finding."""
 
@@ -158,13 +158,16 @@ def file_size(difference: FileSize) -> str:
 def duplicates_summary(audit: Audit) -> str:
     """Return how many copies there are, in one or two sentences."""
     groups = audit.duplicates
-    where = f" and in {', '.join(audit.compared)}" if audit.compared else ""
+    where = f"the split {audit.split}"
+    if audit.compared:
+        *others, last = audit.split, *audit.compared
+        where = f"the splits {', '.join(others)} and {last}"
     if not groups:
-        return f"No duplicates in the split {audit.split}{where}."
+        return f"No duplicates in {where}."
     exact = sum(group.exact for group in groups)
     text = (
-        f"{sum(len(group.images) for group in groups):,} images of the split {audit.split}{where} are copies of "
-        f"others. Groups of copies: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
+        f"{sum(len(group.images) for group in groups):,} images in {where} are copies of other images. "
+        f"Groups of copies: {exact:,} of the same pixels, {len(groups) - exact:,} nearly the same."
     )
     across = sum(group.across_splits for group in groups)
     labels = sum(group.across_classes for group in groups)

@@ -341,3 +341,11 @@ def test_the_conclusion_speaks_of_what_was_tested(found: Audit) -> None:
     assert text.startswith(f"1 finding in 72 images; {len(found.tested)} of {count} candidates are below the threshold")
     assert "would have been found in each class; content" in text
     assert "in each class that could be tested; content" in conclusion(replace(found, untested={"few": "it has 1"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "passes"), [("content", 0.2, False), ("content", 0.31, True), ("place", 0.2, True)]
+)
+def test_content_needs_a_larger_effect_than_a_region(found: Audit, kind: str, low: float, passes: bool) -> None:
+    (finding,) = found.findings
+    assert replace(finding, kind=kind, effect=Estimate(0.5, low, 0.8)).passes == passes

@@ -54,7 +54,7 @@ def test_copies_and_a_repair_are_told_written_and_drawn(
     arguments = [model, "--data", str(folder), "--split", "val", "--after", str(after)]
     assert main([*arguments, "--out", str(page), "--json", str(values)]) == 0
     told = capsys.readouterr().out
-    assert "2 images of the split val and in train are copies of others. Groups of copies: 1 of the same" in told
+    assert "2 images in the splits val and train are copies of other images. Groups of copies: 1 of the same" in told
     assert "In several splits, so that the accuracy is too high: 1. With several labels: 1." in told
     assert "  same pixels, several labels: val: green/copy.png, train: blue/03.png" in told
     assert "   blue, with it: <0.1\N{NO-BREAK SPACE}% before, 100\N{NO-BREAK SPACE}% after (8 images)" in told

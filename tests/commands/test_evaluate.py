@@ -52,6 +52,10 @@ def test_it_prints_and_writes_calibration_and_corruptions(
     assert results[0]["accuracy"] == pytest.approx(right.mean())
     np.testing.assert_allclose(results[0]["per_class"], [right[dataset.labels == label].mean() for label in range(3)])
 
+    (shares,) = written["corruptions"]["findings"].values()
+    assert shares[0] == pytest.approx(right[dataset.labels == dataset.classes.index("tulips")].mean())
+    assert len(shares) == len(results)
+
     printed = capsys.readouterr().out
     assert f"calibration error {expected.value:.2%}" in printed
     assert "4 images  tulips: region at the lower right corner" in printed
