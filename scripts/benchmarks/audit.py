@@ -96,7 +96,7 @@ def table(folder: Path, cases: Sequence[str] = tuple(CASES)) -> list[str]:
             "" if result["turned"] is None else ", ".join(map(percent, result["turned"])),
             f"none of {result['tested']} candidates" if first is None else first["what"],
             "" if first is None else ", ".join(map(percent, first["flips"])),
-            "" if first is None else ", ".join(map(percent, first["drops"])),
+            "" if first is None else ", ".join(f"{100 * drop:.0f} %" for drop in first["drops"]),
             "" if result["iou"] is None else f"{result['iou']:.2f}",
             f"{percent(result['worst_before'])} to {percent(result['worst_after'])}" if "worst_after" in result else "",
             f"{result['cpu_seconds']} s",

@@ -68,7 +68,7 @@ def headlines(app: AppTest) -> list[str]:
     return [text.value for text in app.markdown if text.value.startswith("A region at")]
 
 
-def test_from_start_to_a_dismissed_finding() -> None:
+def test_from_start_to_a_dismissed_finding(tmp_path: Path) -> None:
     app = opened()
     assert "were not audited with this model yet" in app.info[0].value
     app = ended(click(app, "Start"))
@@ -85,6 +85,11 @@ def test_from_start_to_a_dismissed_finding() -> None:
     assert [header.value for header in again.main.header] == []
     again = click(again, "Show again")
     assert [header.value for header in again.main.header] == ["marked"]
+    (kept,) = (tmp_path / "cache").rglob("audit.json")
+    kept.write_text(kept.read_text().replace('"images": 30', '"images": 99'))
+    assert opened().warning[0].value.startswith("1 finding in 99 images")
+    again = ended(click(opened(), "Audit again"))
+    assert again.warning[0].value.startswith("1 finding in 30 images")
 
 
 def test_a_stopped_audit_offers_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
