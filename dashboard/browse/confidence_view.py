@@ -208,7 +208,7 @@ def _show_groups(title: str, groups: Sequence[GroupConfidence], key: str) -> Non
         table,
         hide_index=True,
         key=key,
-        height=min(520, 38 + 35 * len(table)),
+        height="content" if len(table) < 15 else 520,
         column_config={
             "name": st.column_config.TextColumn("Group"),
             "gap": st.column_config.NumberColumn("Gap", format="%+.1f", width=75),
