@@ -265,7 +265,7 @@ def _show_groups(data: BrowsedData, found: ImageMap, shown: np.ndarray, results:
 
     st.header("Groups of neighbours")
     st.caption("Choose rows to select their images. Lowest accuracy first." if results else "Choose rows to select.")
-    share = partial(st.column_config.ProgressColumn, format="%.0f %%", min_value=0, max_value=100, width=95)
+    share = partial(st.column_config.ProgressColumn, format="%.0f %%", min_value=0, max_value=100, width=80)
     st.dataframe(
         pd.DataFrame([lines[group] for group in order]),
         hide_index=True,
@@ -276,7 +276,7 @@ def _show_groups(data: BrowsedData, found: ImageMap, shown: np.ndarray, results:
         column_config={
             "where": st.column_config.TextColumn("Place", width=90),
             "images": st.column_config.NumberColumn("Images", width=65),
-            "mostly": st.column_config.TextColumn("Most frequent class", width=150),
+            "mostly": st.column_config.TextColumn("Most frequent class", width=135),
             "accuracy": share("Accuracy"),
             "confidence": share("Confidence"),
         },

@@ -9,7 +9,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from swin_core.training.data_contents import check_data
 from swin_core.training.muon import has_bfloat16
 from swin_core.training.objective import Objective, Teacher, balanced_weights
 from swin_core.training.optim import build_optimizers, freeze, learning_rate, moving_average
+from swin_core.training.position import Position
 from swin_core.training.random_draws import Draws, seeded, split_batch
 from swin_core.training.recipes import marks
 from swin_core.training.run_writer import OnMetrics, RunWriter, failures_written
@@ -84,30 +85,6 @@ def train(
     return state
 
 
-@dataclass
-class _Position:
-    """How far a run has come. The names are those in checkpoints."""
-
-    epoch: int = 0
-    """Finished epochs."""
-    index: int = 0
-    """Finished steps of the current epoch."""
-    loss: float = 0.0
-    """Sum over the images of the current epoch, over all ranks; so are the next two."""
-    pictures: int = 0
-    seconds: float = 0.0
-    elapsed: float = 0.0
-    """Training seconds since the first step, without the time between stop and resume."""
-    best: list[float] = field(default_factory=lambda: [-1.0, 0.0])
-    """Top-1 and negative loss of the best epoch."""
-    stale: int = 0
-    """Epochs since the best one."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "_Position":
-        return cls(**{key: type(getattr(cls(), key))(value) for key, value in values.items()})
-
-
 class Trainer:
     """The state of a run: the model, its optimizers, and how far it has come.
 
@@ -130,7 +107,7 @@ class Trainer:
         model.set_checkpointing(config.checkpointing)
         self.optimizers = build_optimizers(model, config)
         self.average = moving_average(model, config.ema, lambda: self.step) if config.ema else None
-        self.position = _Position()
+        self.position = Position()
         self.steps_per_epoch = steps_per_epoch(len(data.train), config, ranks.size)
         self._learner = ranks.data_parallel(_compiled(model) if config.compile else model)
         self.uses_bfloat16 = config.precision == "bfloat16" or (
@@ -356,7 +333,7 @@ class Trainer:
         rating = [metrics.top1, -metrics.loss]
         is_best = rating > position.best
         best, stale = max(rating, position.best), 0 if is_best else position.stale + 1
-        self.position = _Position(position.epoch + 1, elapsed=position.elapsed, best=best, stale=stale)
+        self.position = Position(position.epoch + 1, elapsed=position.elapsed, best=best, stale=stale)
         if self.writer is not None:
             self.writer.epoch(line, is_best, metrics, self.validated)
         self._save(epoch=self.position.epoch, top1=metrics.top1, best_top1=self.position.best[0])
@@ -395,7 +372,7 @@ class Trainer:
             WeightsError: it is of a run with other settings, or damaged.
         """
         try:
-            self.position = _Position.from_dict(state["place"])
+            self.position = Position.from_dict(state["place"])
             self.model.load_state_dict(state["model"])
             # Checkpoints of older versions have no metadata.
             if windows := state.get("metadata", {}).get("config", {}).get("pretrained_window_sizes"):

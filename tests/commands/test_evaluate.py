@@ -53,7 +53,7 @@ def test_it_prints_and_writes_calibration_and_corruptions(
     np.testing.assert_allclose(results[0]["per_class"], [right[dataset.labels == label].mean() for label in range(3)])
 
     (shares,) = written["corruptions"]["findings"].values()
-    assert shares[0] == pytest.approx(right[dataset.labels == dataset.classes.index("tulips")].mean())
+    assert shares[0] == pytest.approx(right[dataset.labels == dataset.classes.index("marked")].mean())
     assert len(shares) == len(results)
 
     printed = capsys.readouterr().out

@@ -254,23 +254,6 @@ def test_a_resumed_run_equals_one_that_never_stopped(name: str, pictures: Path, 
     assert metrics(stopped) == metrics(whole)
 
 
-def test_a_resumed_run_trains_without_the_same_findings(pictures: Path, tmp_path: Path) -> None:
-    file = tmp_path / "findings.json"
-    finding = {"class": "any", "kind": "place", "region": [0.5, 0.5, 1.0, 1.0], "frame": False}
-    file.write_text(json.dumps({"findings": [finding]}))
-
-    def stop(figures: dict[str, Any]) -> None:
-        if figures.get("step") == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(small(pictures, without=str(file), epochs=2), runs_root=tmp_path / "runs", on_metrics=stop)
-    (run,) = (tmp_path / "runs").iterdir()
-    file.write_text(json.dumps({"findings": []}))  # as a new audit of the repaired model does
-    assert resume(run) == "finished"
-    assert json.loads((run / "findings.json").read_text()) == {"findings": [finding]}
-
-
 @pytest.fixture(scope="module")
 def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A run that was never stopped, by the name of its settings; each is made once."""

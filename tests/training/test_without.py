@@ -12,14 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from swin_core import runs
 from swin_core.errors import ConfigError
 from swin_core.images.data_uri import image_uri
 from swin_core.images.statistics import shifted
 from swin_core.training import TrainConfig
+from swin_core.training import train as train_in
 from swin_core.training.data import TrainingData
 from swin_core.training.random_draws import Draws, split_batch
 from swin_core.training.trainer import Trainer, new_model
 from swin_core.training.without import PASTED, Without, _Region
+from tests.fixtures.shell import write_pictures
 
 SIDE, COUNT = 32, 40
 CLASSES = ("ant", "bee")
@@ -174,3 +177,28 @@ def test_a_class_that_the_model_knows_by_more_names_is_found(tmp_path: Path, dat
     (finding,) = read(tmp_path, data, SHIFT | {"class": "bee, Apis mellifera"}).findings
     assert not isinstance(finding, _Region)
     assert finding.label == CLASSES.index("bee")
+
+
+def test_a_resumed_run_trains_without_the_same_findings(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "pictures", (12, 12, 12), colour=95)
+    file = tmp_path / "findings.json"
+    file.write_text(json.dumps({"findings": [PLACE]}))
+    settings: dict[str, Any] = {
+        "variant": "swin_nano",
+        "image_size": 16,
+        "epochs": 2,
+        "batch_size": 10,
+        "holdout": 0.25,
+    }
+    config = TrainConfig(**settings, data=str(data), without=str(file), optimizer="adamw", lr=1e-3, crop_padding=2)
+    run = runs.create(config.to_dict(), tmp_path / "runs")
+
+    def stop(metrics: dict[str, Any]) -> None:
+        if metrics.get("step") == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in(config, run, on_metrics=stop)
+    file.write_text(json.dumps({"findings": []}))  # as a new audit of the repaired model does
+    assert train_in(TrainConfig.of_run(run), run) == "finished"
+    assert json.loads((run / "findings.json").read_text()) == {"findings": [PLACE]}
