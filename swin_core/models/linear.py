@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _use_onednn(x, weight):
         return F.linear(x, weight, bias)
     needs_grad = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if _few_tokens(x) and _LINEAR is not None and not needs_grad and not torch.compiler.is_compiling():
+    if _few_tokens(x) and _LINEAR is not None and not needs_grad:
         return _LINEAR(x, weight, bias, "none", [], "")
     return _map_to_tokens(F.conv2d(_tokens_to_map(x), weight[:, :, None, None], bias), x)
 
@@ -41,8 +41,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     Without gradients oneDNN applies GELU while the sums are in the cache, so the wide map of an MLP is written once and
     not read again.
     """
-    fused = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    if not fused or _LINEAR is None or _CONVOLUTION is None or not _use_onednn(x, weight):
+    if torch.is_grad_enabled() or _LINEAR is None or _CONVOLUTION is None or not _use_onednn(x, weight):
         return F.gelu(linear(x, weight, bias))
     if _few_tokens(x):
         return _LINEAR(x, weight, bias, "gelu", [], "none")
@@ -52,6 +51,8 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def _use_onednn(x: Tensor, weight: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # the compiler packs the weights, and other runtimes know linear layers best
+        return False
     float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return _ONEDNN and float32 and x.device.type == "cpu" and x.numel() > 0
 

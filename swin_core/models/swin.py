@@ -20,7 +20,7 @@ from swin_core.models.linear import Linear, linear_gelu
 from swin_core.models.swin_mlp import WindowMLP
 from swin_core.models.swin_v2 import CosineWindowAttention
 from swin_core.models.window_attention import WindowAttention
-from swin_core.models.windows import Pair, pad_to_windows
+from swin_core.models.windows import Pair, pad_to_windows, sizes_vary
 
 
 class Mlp(nn.Module):
@@ -110,10 +110,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, channels, height, width)` in pixels to `(B, H, W, C)` in patches; incomplete patches are zero-padded."""
-        height, width = x.shape[-2:]
-        bottom, right = -height % self.patch, -width % self.patch
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom))
+        x = pad_to_windows(x.permute(0, 2, 3, 1), (self.patch, self.patch)).permute(0, 3, 1, 2)
         x = self.proj(x.contiguous(memory_format=torch.channels_last))
         return self.norm(x.permute(0, 2, 3, 1).contiguous())
 
@@ -252,7 +249,8 @@ class Swin(nn.Module):
             return None
         side = round(self.absolute_pos_embed.shape[1] ** 0.5)
         embedding = self.absolute_pos_embed.view(1, side, side, -1)
-        if grid == (side, side):
+        # A compiled graph for all sizes resizes always, which changes nothing at the same size.
+        if not sizes_vary() and grid == (side, side):
             return embedding
         resized = F.interpolate(embedding.permute(0, 3, 1, 2), grid, mode="bicubic", align_corners=False)
         return resized.permute(0, 2, 3, 1)

@@ -7,13 +7,13 @@ With the same weights the logits equal those of timm, torchvision and transforme
 """
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from swin_core.models.linear import linear
 from swin_core.models.window_attention import WindowAttention
+from swin_core.models.windows import kept
 
 _HIDDEN = 512
 """Hidden width of the network that computes the position bias."""
@@ -98,7 +98,7 @@ class CosineWindowAttention(WindowAttention):
         return () if self.cpb_mlp is None else tuple(self.cpb_mlp.parameters())
 
 
-@lru_cache(maxsize=32)
+@kept
 def log_spaced_offsets(window: int, trained_window: int, device: torch.device | None = None) -> Tensor:
     """Return the offsets of two tokens of a window as the position bias takes them, `((2M-1)^2, 2)` (section 3.3).
 
@@ -106,8 +106,7 @@ def log_spaced_offsets(window: int, trained_window: int, device: torch.device | 
     extrapolates little. The rows are ordered as `relative_position_index` counts them. The result is cached and shared,
     so do not change it.
     """
-    with torch.inference_mode(False):
-        steps = torch.arange(1 - window, window, device=device, dtype=torch.float32)
-        steps = steps / max(trained_window - 1, 1) * 8
-        steps = steps.sign() * torch.log2(steps.abs() + 1) / math.log2(8)
-        return torch.cartesian_prod(steps, steps)
+    steps = torch.arange(1 - window, window, device=device, dtype=torch.float32)
+    steps = steps / max(trained_window - 1, 1) * 8
+    steps = steps.sign() * torch.log2(steps.abs() + 1) / math.log2(8)
+    return torch.cartesian_prod(steps, steps)

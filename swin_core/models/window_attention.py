@@ -10,11 +10,12 @@ from swin_core.models.linear import Linear
 from swin_core.models.windows import (
     Pair,
     fit_window,
-    pad_to_windows,
+    from_windows,
+    outside_mask,
     relative_position_index,
     shift_mask,
-    window_partition,
-    window_reverse,
+    sizes_vary,
+    to_windows,
 )
 
 _MAX_CACHED = 2**24
@@ -48,19 +49,14 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens within windows: `(B, H, W, C)` to `(B, H, W, C)`."""
         batch, height, width, channels = x.shape
-        window, shift = fit_window((height, width), self.window, self.shift)
-        x = pad_to_windows(x, window)
-        grid = (x.shape[1], x.shape[2])
-        if any(shift):
-            x = torch.roll(x, (-shift[0], -shift[1]), (1, 2))
-        windows = window_partition(x, window)  # (B * windows, N, C)
+        window, shift = (self.window, self.window), (self.shift, self.shift)
+        if not sizes_vary():  # a compiled graph has one window, and masks what is beyond the map
+            window, shift = fit_window((height, width), self.window, self.shift)
+        windows = to_windows(x, window, shift)
         q, k, v = self.split(self.project(windows))
-        mixed = self._attend(q, k, v, batch, grid, window, shift)
+        mixed = self._attend(q, k, v, batch, (height, width), window, shift)
         mixed = mixed.transpose(1, 2).reshape(-1, windows.shape[1], channels)
-        x = window_reverse(self.proj(mixed), window, grid)
-        if any(shift):
-            x = torch.roll(x, shift, (1, 2))
-        return x[:, :height, :width] if grid != (height, width) else x
+        return from_windows(self.proj(mixed), (height, width), window, shift)
 
     def project(self, windows: Tensor) -> Tensor:
         """Return queries, keys and values of tokens, `(..., C)` to `(..., 3C)`."""
@@ -87,17 +83,33 @@ class WindowAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         trained = torch.is_grad_enabled() and any(value.requires_grad for value in self.bias_parameters())
-        few = q.device.type == "cpu" and q.shape[:-1].numel() * q.shape[-2] <= _FEW_SCORES
-        # The fused kernel has no gradient for its additive term, and is slower where all scores fit into a CPU's cache.
-        if trained:
+        compiling = torch.compiler.is_compiling()
+        if trained and not compiling:
             self._cached = None  # fused optimizers change parameters without counting their version
-        if trained or few:
+        if compiling or q.device.type != "cpu":
+            fresh = trained or compiling
+            term = self.additive_term(grid, window, shift) if fresh else self._cached_term(q, 1, grid, window, shift)
+            return self._attend_fused(q, k, v, batch, term)
+        # The CPU's fused kernel has no gradient for its additive term, and is slower where all scores fit into a cache.
+        if trained or q.shape[:-1].numel() * q.shape[-2] <= _FEW_SCORES:
             scores = (q if self.scale == 1 else q * self.scale) @ k.transpose(-2, -1)
             term = self.additive_term(grid, window, shift) if trained else self._cached_term(q, 1, grid, window, shift)
             scores = (scores.unflatten(0, (batch, -1)) + term).flatten(0, 1)
             return scores.softmax(-1) @ v
         term = self._cached_term(q, batch, grid, window, shift)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=term, scale=self.scale)
+
+    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, batch: int, term: Tensor) -> Tensor:
+        """Attention by the fused kernel of a GPU or a compiled graph, `(B * windows, heads, N, d)` each.
+
+        All heads and windows of an image lie side by side, so that one additive term serves all images without a copy.
+        """
+        if not self.shift:  # one term for all windows
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=term.to(q.dtype), scale=self.scale)
+        q, k, v = (values.unflatten(0, (batch, -1)).flatten(1, 2) for values in (q, k, v))
+        term = term.to(q.dtype).expand(-1, self.heads, -1, -1).flatten(0, 1).expand(batch, -1, -1, -1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=term, scale=self.scale)
+        return mixed.unflatten(1, (-1, self.heads)).flatten(0, 1)
 
     def additive_term(self, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         """Relative position bias plus shift mask, `(windows or 1, heads or 1, N, N)`; differentiable."""
@@ -108,6 +120,8 @@ class WindowAttention(nn.Module):
         if table is not None:
             index = relative_position_index(window, self.window, device)
             term = table[index.flatten()].view(1, tokens, tokens, self.heads).permute(0, 3, 1, 2)
+        if sizes_vary():
+            term = term + outside_mask(grid, window, device).to(term.dtype)
         mask = shift_mask(grid, window, shift, device)
         return term if mask is None else term + mask.to(term.dtype)[:, None]
 

@@ -11,9 +11,11 @@ from timm.models.swin_transformer import get_relative_position_index
 from swin_core.models.windows import (
     Pair,
     fit_window,
+    from_windows,
     pad_to_windows,
     relative_position_index,
     shift_mask,
+    to_windows,
     window_partition,
     window_reverse,
 )
@@ -129,3 +131,19 @@ def test_a_smaller_window_reads_the_rows_of_its_own_offsets(window: Pair) -> Non
     tokens = list(itertools.product(range(window[0]), range(window[1])))
     for (i, query), (j, key) in itertools.product(enumerate(tokens), repeat=2):
         assert offsets[index[i, j]] == (query[0] - key[0], query[1] - key[1])
+
+
+@pytest.mark.parametrize(("size", "window", "shift"), [((8, 12), (4, 4), (2, 2)), ((7, 5), (4, 3), (2, 0))])
+def test_to_windows_pads_rolls_and_cuts_in_one_step(size: Pair, window: Pair, shift: Pair) -> None:
+    x = torch.randn(2, *size, 3, dtype=torch.float64, requires_grad=True)
+    padded = pad_to_windows(x, window)
+    expected = window_partition(torch.roll(padded, (-shift[0], -shift[1]), (1, 2)), window)
+    windows = to_windows(x, window, shift)
+    assert torch.equal(windows, expected)
+    assert torch.equal(from_windows(windows, size, window, shift), x)
+    weights = torch.randn_like(expected)
+    (slow,) = torch.autograd.grad((expected * weights).sum(), x)
+    assert torch.equal(torch.autograd.grad((windows * weights).sum(), x)[0], slow)
+    assert torch.autograd.gradgradcheck(
+        lambda x: from_windows(to_windows(x, window, shift) ** 3, size, window, shift), x
+    )

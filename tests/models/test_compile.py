@@ -1,0 +1,102 @@
+"""torch.compile: the whole model in one graph, few compilations, and the results of the model itself."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from swin_core.models.config import SwinConfig
+from swin_core.models.swin import Swin
+
+SHAPE: dict[str, Any] = {
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "window_size": 4,
+    "image_size": 40,
+    "num_classes": 3,
+}
+FORMS: dict[str, dict[str, Any]] = {
+    "v1": {},
+    "v2": {"version": 2},
+    "absolute": {"absolute_embedding": True},
+    "mlp": {"mixer": "mlp", "relative_position_bias": False},
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Any:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def model_of(form: str, depths: tuple[int, ...] = (2, 2)) -> Swin:
+    torch.manual_seed(0)
+    model = Swin(SwinConfig(**SHAPE | FORMS[form] | {"depths": depths, "num_heads": (2, 4)[: len(depths)]}))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def compiled(model: Swin, backend: str = "eager", **options: Any) -> tuple[Any, CompileCounterWithBackend]:
+    counter = CompileCounterWithBackend(backend)
+    return torch.compile(model, backend=counter, fullgraph=True, **options), counter
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [("v1", torch.inference_mode), ("v2", torch.no_grad), ("absolute", torch.no_grad), ("mlp", torch.inference_mode)],
+)
+def test_batches_take_two_compilations(form: str, mode: type[AbstractContextManager[None]]) -> None:
+    model = model_of(form, (2, 2) if form == "v1" else (2,))
+    fast, counter = compiled(model)
+    with mode():
+        model(torch.randn(2, 3, 40, 40))  # what an eager pass keeps must not break the graph
+        for batch in (2, 3, 7, 2, 5):
+            x = torch.randn(batch, 3, 40, 40)
+            torch.testing.assert_close(fast(x), model(x))
+    assert counter.frame_count <= 2
+
+
+def test_sizes_take_two_compilations() -> None:
+    model = model_of("absolute", (2,))
+    fast, counter = compiled(model, dynamic=True)
+    with torch.no_grad():
+        for batch, *size in ((2, 40, 40), (3, 50, 37), (2, 64, 24), (5, 31, 70), (2, 40, 40)):
+            x = torch.randn(batch, 3, *size)
+            torch.testing.assert_close(fast(x), model(x))
+    assert counter.frame_count <= 2
+
+
+@pytest.mark.parametrize("size", [(12, 40), (7, 9)])
+def test_maps_smaller_than_the_window(size: tuple[int, int]) -> None:
+    model = model_of("v1")
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(model)[0](x), model(x))
+
+
+def test_gradients() -> None:
+    model = model_of("v1", (2,)).train()
+    fast, _ = compiled(model, "aot_eager")
+    for batch in (2, 3, 4):
+        x = torch.randn(batch, 3, 38, 40)
+        gradients = []
+        for call in (model, fast):
+            model.zero_grad()
+            call(x).square().sum().backward()
+            gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+
+
+def test_inductor_with_frozen_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor, "freezing", True)
+    model = model_of("v1", (2,))
+    x = torch.randn(2, 3, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), rtol=1e-4, atol=1e-5)
