@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a model's accuracy on a data set",
     "trust": "rank attribution methods and layers on a data set",
     "audit": "find what a model wrongly relies on in a whole data set",
+    "export": "write a model for ONNX Runtime, OpenVINO or torch.export",
     "models": "list the models, or add one with its class names and preprocessing",
     "runs": "list, stop, resume, rename or delete training runs",
     "data": "download the data sets",

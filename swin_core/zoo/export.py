@@ -1,0 +1,190 @@
+"""Export a classifier to ONNX, OpenVINO or torch.export, with its class names and preprocessing inside."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from swin_core.errors import ConfigError, ModelError
+from swin_core.images.preprocessing import normalise, to_float
+from swin_core.models.modes import evaluation_mode
+from swin_core.system.atomic import check_writable
+from swin_core.zoo.classifier import Classifier
+from swin_core.zoo.contract import activate
+
+FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO", ".pt2": "torch.export"}
+"""Formats by the ending of the file."""
+TOLERANCE = 1e-3
+"""Largest difference of a logit, as a share of the largest logit, with which an exported file is kept."""
+METADATA = "swinlens"
+"""Key of the class names and the preprocessing in an exported file, as JSON."""
+_PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",), ".pt2": ()}
+_TRIALS = 4
+"""Images that the file and the model are compared on: one alone, then the others in one batch."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file, compared with its model on images of noise."""
+
+    path: Path
+    difference: float
+    """Largest difference of a logit from the model's own."""
+    largest: float
+    """Largest logit of the model on the same images, in absolute value."""
+
+
+class PixelModel(nn.Module):
+    """A classifier's model from pixels `(B, S, S, channels)` uint8 to logits and probabilities, `(B, classes)` each.
+
+    Pixels are those of `Classifier.view`: resized and cropped, but not normalised.
+    """
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.logits_model = classifier.logits_model
+        self.mean, self.std, self.white = classifier.mean, classifier.std, classifier.white
+        self.activation = classifier.activation
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and probabilities, float32; the probabilities of a regression are its outputs."""
+        logits = self.logits_model(normalise(to_float(pixels) * self.white, self.mean, self.std))
+        return logits, activate(logits, self.activation)
+
+
+def export(classifier: Classifier, path: str | Path) -> Export:
+    """Export a classifier, and compare the file with the model's own logits before it is put in its place.
+
+    The file takes `pixels` `(B, S, S, channels)` uint8 and returns `logits` and `probabilities`. It holds
+    `metadata(classifier)` as JSON under the key "swinlens".
+
+    Args:
+        classifier: a classifier in float32 on the CPU.
+        path: file to write: .onnx; .xml, with a .bin beside it; or .pt2.
+
+    Raises:
+        ConfigError: the ending is unknown, a package is missing, or the file cannot be written.
+        ModelError: the model cannot be exported, or the file's logits differ from the model's.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"{path.name!r} does not end in {', '.join(FORMATS)}; name such a file.")
+    if missing := [package for package in _PACKAGES[path.suffix] if find_spec(package) is None]:
+        raise ConfigError(
+            f"the export to {FORMATS[path.suffix]} needs {', '.join(missing)}; pip install 'swinlens[export]'."
+        )
+    check_writable(path)
+    if classifier.dtype != torch.float32 or classifier.device.type != "cpu":
+        raise ConfigError(
+            f"an export needs a model in float32 on the CPU, not {classifier.dtype} on {classifier.device}."
+        )
+    channels, side = len(classifier.mean), classifier.image_size
+    model = PixelModel(classifier)
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (_TRIALS, side, side, channels), np.uint8))
+    with (
+        classifier.lock,
+        evaluation_mode(model),
+        torch.no_grad(),
+        tempfile.TemporaryDirectory(dir=path.parent) as draft,
+    ):
+        own = model(pixels)[0].numpy()
+        made = Path(draft) / path.name
+        _WRITERS[path.suffix](_program(model, pixels, classifier.name), made, json.dumps(metadata(classifier)))
+        batches = [pixels[:1].numpy(), pixels[1:].numpy()]
+        logits = np.concatenate([_RUNNERS[path.suffix](made, batch)[0] for batch in batches])
+        difference, largest = float(np.abs(logits - own).max()), float(np.abs(own).max())
+        if not difference <= TOLERANCE * largest:
+            raise ModelError(
+                f"the logits of the exported {classifier.name} differ by {difference:.2g} from the model's own, the "
+                f"largest of which is {largest:.2g}; the file was not kept. Export it to another format."
+            )
+        for file in sorted(Path(draft).iterdir()):
+            file.replace(path.parent / file.name)
+    return Export(path, difference, largest)
+
+
+def metadata(classifier: Classifier) -> dict[str, Any]:
+    """Return what an exported file says about its input and output: class names, and how an image becomes pixels."""
+    return {
+        "name": classifier.name,
+        "labels": list(classifier.labels),
+        "activation": classifier.activation,
+        "image_size": classifier.image_size,
+        "crop_fraction": classifier.crop_fraction,
+        "interpolation": classifier.interpolation,
+        "squash": classifier.squash,
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+        "weights_hash": classifier.weights_hash,
+    }
+
+
+def _program(model: nn.Module, pixels: Tensor, name: str) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(model, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # the exporter raises many kinds
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ModelError(f"{name} cannot be exported by torch.export: {reason}") from error
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, text: str) -> None:
+    outputs = ["logits", "probabilities"]
+    onnx = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["pixels"], output_names=outputs)
+    assert onnx is not None
+    onnx.model.metadata_props[METADATA] = text
+    onnx.save(path)
+
+
+def _write_openvino(program: torch.export.ExportedProgram, path: Path, text: str) -> None:
+    import openvino
+
+    model = openvino.convert_model(program)
+    model.inputs[0].get_tensor().set_names({"pixels"})
+    for output, name in zip(model.outputs, ("logits", "probabilities"), strict=True):
+        output.get_tensor().set_names({name})
+    model.set_rt_info(text, [METADATA])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _write_program(program: torch.export.ExportedProgram, path: Path, text: str) -> None:
+    torch.export.save(program, path, extra_files={f"{METADATA}.json": text})
+
+
+def _run_onnx(path: Path, pixels: np.ndarray) -> list[np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["logits", "probabilities"], {"pixels": pixels})
+
+
+def _run_openvino(path: Path, pixels: np.ndarray) -> list[np.ndarray]:
+    import openvino
+
+    # Processors with bfloat16 use it by default.
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    result = compiled({"pixels": pixels})
+    return [result["logits"], result["probabilities"]]
+
+
+def _run_program(path: Path, pixels: np.ndarray) -> list[np.ndarray]:
+    outputs = torch.export.load(path).module()(torch.from_numpy(pixels))
+    return [output.numpy() for output in outputs]
+
+
+_WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Path, str], None]] = {
+    ".onnx": _write_onnx,
+    ".xml": _write_openvino,
+    ".pt2": _write_program,
+}
+_RUNNERS: dict[str, Callable[[Path, np.ndarray], list[np.ndarray]]] = {
+    ".onnx": _run_onnx,
+    ".xml": _run_openvino,
+    ".pt2": _run_program,
+}
