@@ -18,9 +18,22 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from benchmarks import audit, browse, brush, demo, explanations, rollout, survival, timing, training, trust, viewer
+from benchmarks import (
+    audit,
+    browse,
+    brush,
+    demo,
+    explanations,
+    peers,
+    rollout,
+    survival,
+    timing,
+    training,
+    trust,
+    viewer,
+)
 from benchmarks.browser import chromium, dashboard
-from benchmarks.timing import measure, swins
+from benchmarks.timing import measure
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
@@ -30,17 +43,6 @@ from swin_core.system.atomic import check_writable
 from swin_core.system.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def inference(rounds: int) -> list[dict[str, Any]]:
-    """Swin-T at 224 pixels, float32, batch 1 and 8."""
-    models = swins()
-    results = []
-    for batch in (1, 8):
-        x = torch.randn(batch, 3, 224, 224)
-        calls = {name: timing.inference(model, x) for name, model in models.items()}
-        results.append(measure(f"inference, Swin-T, 224 px, batch {batch}", calls, rounds, "fastest"))
-    return results
 
 
 def linear(rounds: int) -> list[dict[str, Any]]:
@@ -80,7 +82,7 @@ def _cold_start() -> float:
 
 
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
-    "inference": inference,
+    "inference": peers.inference,
     "gradcam": explanations.gradcam,
     "grid4x4": explanations.grid4x4,
     "linear": linear,

@@ -207,6 +207,7 @@ class _Watcher(TorchFunctionMode):
             attention = attention.detach().requires_grad_()
             torch.set_grad_enabled(True)  # the graph starts here; the no_grad() of the caller restores the mode
         count = windows.padded[0] * windows.padded[1] // (windows.window[0] * windows.window[1])
-        attention = attention.unflatten(0, (-1, count))
-        self._read(block, windows, attention)
-        return attention.flatten(0, 1)
+        # The fused kernel takes windows and heads in one dimension.
+        separate = attention.reshape(-1, count, block.heads, *attention.shape[-2:])
+        self._read(block, windows, separate)
+        return separate.reshape(attention.shape)
