@@ -2,7 +2,7 @@
 
 import { attachBrush } from "./brush.js";
 import { button, element } from "./controls.js";
-import { contours, decodeMap, levelsOf, paint, resized, valueAt } from "./maps.js";
+import { contours, decodeMap, levelsOf, paint, valueAt } from "./maps.js";
 
 const HEAT_PIXELS = 320;
 /** Images with a shorter side are enlarged by repeating their pixels, as `overlay.enlarged` does. */
@@ -22,13 +22,12 @@ function canvas(className) {
   return made;
 }
 
-/** An image with a canvas over it, which lie on a region of the photo. */
+/** An image that lies on a region of the photo. */
 function stage() {
   const box = element("div", "stage");
   const photo = Object.assign(element("img"), { alt: "", draggable: false });
-  const heat = canvas("heat");
-  box.append(photo, heat);
-  return { box, photo, heat };
+  box.append(photo);
+  return { box, photo };
 }
 
 export class CellView {
@@ -37,13 +36,13 @@ export class CellView {
    * @param row, column place in the grid; column -1 holds the photo.
    */
   constructor(viewer, row, column) {
-    Object.assign(this, { viewer, row, column, data: null, map: null, visible: true, stale: true, sizes: [0, 0] });
+    // `visible` is null until the first drawing finds out.
+    Object.assign(this, { viewer, row, column, data: null, map: null, visible: null, stale: true, sizes: [0, 0] });
     this.element = element("div", column < 0 ? "cell image" : "cell");
     this.title = element("div", "title");
     this.frame = Object.assign(element("div", "frame"), { tabIndex: 0 });
     this.frame.setAttribute("role", "img");
     this.base = stage();
-    this.base.heat.remove();
     this.own = element("div", "layer");
     this.heat = canvas("heat");
     this.lines = document.createElementNS(SVG, "svg");
@@ -57,10 +56,7 @@ export class CellView {
     this.marks.setAttribute("class", "stage marks");
     this.marks.setAttribute("viewBox", "0 0 1 1");
     this.marks.setAttribute("preserveAspectRatio", "none");
-    this.other = element("div", "layer other");
-    this.second = stage();
-    this.other.append(this.second.box);
-    this.other.hidden = true;
+    this.other = null; // of the wipe; most cells never need it
     this.wipe = element("div", "line");
     this.wipe.hidden = true;
     this.across = element("div", "across");
@@ -70,7 +66,7 @@ export class CellView {
     this.save = button("", () => viewer.saveCell(this), "save");
     this.save.title = "Save this cell as PNG";
     this.save.setAttribute("aria-label", "Save this cell as PNG");
-    this.frame.append(this.base.box, this.own, this.other, this.marks, this.wipe);
+    this.frame.append(this.base.box, this.own, this.marks, this.wipe);
     this.frame.append(this.across, this.down, this.chip, this.message);
     this.window = element("div", "window");
     this.window.append(this.frame, this.save);
@@ -100,7 +96,7 @@ export class CellView {
     }
     if (moved) {
       this.map = data.map ? decodeMap(data.map) : null;
-      this.values = this.levels = null;
+      this.levels = null;
       this.stale = true;
     }
     this.heat.hidden = this.lines.hidden = !this.map || data.empty;
@@ -241,16 +237,15 @@ export class CellView {
     }
   }
 
-  /** Measure the frame; the heat map is computed anew if its size on the screen has changed. */
-  measure() {
-    const { clientWidth, clientHeight } = this.frame;
-    if (this.sizes[0] === clientWidth && this.sizes[1] === clientHeight) return;
-    this.sizes = [clientWidth, clientHeight];
-    const scale = Math.min(window.devicePixelRatio || 1, HEAT_PIXELS / Math.max(clientWidth, clientHeight, 1));
+  /** Take the frame's size on the screen in pixels; the heat map is computed anew if it has changed. */
+  resize(across, down) {
+    if (this.sizes[0] === across && this.sizes[1] === down) return;
+    this.sizes = [across, down];
+    const scale = Math.min(window.devicePixelRatio || 1, HEAT_PIXELS / Math.max(across, down, 1));
     const [width, height] = this.sizes.map((side) => Math.max(1, Math.round(side * scale)));
     if (this.heat.width !== width || this.heat.height !== height) {
       Object.assign(this.heat, { width, height });
-      this.values = this.levels = null;
+      this.levels = null;
       this.stale = true;
     }
   }
@@ -258,7 +253,7 @@ export class CellView {
   /** Colours of the heat map at a size, as an image for a canvas. */
   pixels(width, height) {
     const top = this.viewer.topOf(this.data.map);
-    const levels = levelsOf(resized(this.map, width, height).values, top, this.data.signed);
+    const levels = levelsOf(this.map, width, height, top, this.data.signed);
     const image = new ImageData(width, height);
     paint(levels, this.viewer.table(this.data.signed), image);
     return image;
@@ -270,11 +265,10 @@ export class CellView {
     if (!this.map || this.data.empty) return;
     const { width, height } = this.heat;
     const top = this.viewer.topOf(this.data.map);
-    this.values ??= resized(this.map, width, height).values;
     this.levels ??= new Map(); // by the top of the scale: its own, and the shared one
     if (!this.levels.has(top)) {
       if (this.levels.size > 1) this.levels.clear();
-      this.levels.set(top, levelsOf(this.values, top, this.data.signed));
+      this.levels.set(top, levelsOf(this.map, width, height, top, this.data.signed));
     }
     if (this.image?.width !== width || this.image?.height !== height) this.image = new ImageData(width, height);
     paint(this.levels.get(top), this.viewer.table(this.data.signed), this.image);
@@ -304,8 +298,15 @@ export class CellView {
     this.wipe.hidden = !wiped;
     this.wipe.style.left = `${100 * split}%`;
     const partner = wiped?.partner;
-    this.other.hidden = !partner;
+    if (this.other) this.other.hidden = !partner;
     if (!partner) return;
+    if (!this.other) {
+      this.other = element("div", "layer other");
+      this.second = Object.assign(stage(), { heat: canvas("heat") });
+      this.second.box.append(this.second.heat);
+      this.other.append(this.second.box);
+      this.own.after(this.other);
+    }
     this.other.style.clipPath = `inset(0 0 0 ${100 * split}%)`;
     this.second.photo.style.visibility = image ? "" : "hidden";
     show(this.second.photo, partner.picture);

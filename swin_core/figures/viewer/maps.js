@@ -39,21 +39,25 @@ export function valueAt({ width, height, values, nearest }, x, y) {
   return upper * (1 - down) + lower * down;
 }
 
-/** A map resized to `width` x `height`: cell centres keep their values, edges are extended; or its cells enlarged. */
-export function resized(map, width, height) {
-  const columns = Array.from({ length: width }, (_, i) => neighbours(map.width, (i + 0.5) / width, map.nearest));
-  const rows = Array.from({ length: height }, (_, i) => neighbours(map.height, (i + 0.5) / height, map.nearest));
+/** The rows of a map resized to a width, one after the other. */
+function widened(map, width) {
   const narrow = new Float32Array(map.height * width);
-  for (let y = 0; y < map.height; y++) {
-    for (let x = 0; x < width; x++) {
-      const [left, right, weight] = columns[x];
+  for (let x = 0; x < width; x++) {
+    const [left, right, weight] = neighbours(map.width, (x + 0.5) / width, map.nearest);
+    for (let y = 0; y < map.height; y++) {
       const start = y * map.width;
       narrow[y * width + x] = map.values[start + left] * (1 - weight) + map.values[start + right] * weight;
     }
   }
+  return narrow;
+}
+
+/** A map resized to `width` x `height`: cell centres keep their values, edges are extended; or its cells enlarged. */
+function resized(map, width, height) {
+  const narrow = widened(map, width);
   const values = new Float32Array(width * height);
   for (let y = 0; y < height; y++) {
-    const [top, bottom, weight] = rows[y];
+    const [top, bottom, weight] = neighbours(map.height, (y + 0.5) / height, map.nearest);
     for (let x = 0; x < width; x++) {
       values[y * width + x] = narrow[top * width + x] * (1 - weight) + narrow[bottom * width + x] * weight;
     }
@@ -61,15 +65,26 @@ export function resized(map, width, height) {
   return { width, height, values };
 }
 
-/** Each value as an index into `colourTable`: 0 to `top`, of signed maps -`top` to `top`. */
-export function levelsOf(values, top, signed) {
-  const levels = new Uint16Array(values.length);
+/**
+ * A map resized as by `resized`, each value as an index into `colourTable`: 0 to `top`, of signed maps -`top` to `top`.
+ * One pass over the pixels: this takes most of the time until a grid is seen.
+ */
+export function levelsOf(map, width, height, top, signed) {
   const most = LEVELS - 1;
   const scale = (top > 0 ? 1 / top : 0) * (signed ? most / 2 : most);
   const middle = (signed ? most / 2 : 0) + 0.5; // the array cuts the fraction off
-  for (let i = 0; i < values.length; i++) {
-    const level = values[i] * scale + middle;
-    levels[i] = level > most ? most : level > 0 ? level : 0;
+  const narrow = widened(map, width);
+  for (let i = 0; i < narrow.length; i++) narrow[i] = narrow[i] * scale + middle;
+  const levels = new Uint16Array(width * height);
+  let pixel = 0;
+  for (let y = 0; y < height; y++) {
+    const [first, second, weight] = neighbours(map.height, (y + 0.5) / height, map.nearest);
+    let upper = first * width;
+    let lower = second * width;
+    for (const end = pixel + width; pixel < end; pixel++, upper++, lower++) {
+      const level = narrow[upper] + (narrow[lower] - narrow[upper]) * weight;
+      levels[pixel] = level > most ? most : level > 0 ? level : 0;
+    }
   }
   return levels;
 }

@@ -8,6 +8,7 @@ import { bytesOf, colourTable } from "./maps.js";
 
 const MOST_ZOOM = 16;
 const WHEEL_PAUSE = 300;
+const NEAR = 200; // maps are drawn so many pixels before they are scrolled into view
 // Parts of the look that change the colours of the maps; the others move what lies over them.
 const COLOURS = ["colormap", "opacity", "threshold", "scale"];
 const LOOK = [...COLOURS, "contours", "wipe", "split", "image", "raw"];
@@ -67,10 +68,11 @@ class Viewer {
     this.root.append(this.scroller, this.status, this.foot);
     place.append(this.root);
     this.observer = new ResizeObserver(() => this.ask("size"));
+    const margin = { rootMargin: `${NEAR}px` };
     this.sight = new IntersectionObserver((entries) => {
       for (const entry of entries) entry.target.cellView.visible = entry.isIntersecting;
       this.ask("sight");
-    });
+    }, margin);
     this.observer.observe(this.root);
     // The wheel zooms without a click, so the key may go to the page.
     this.escape = (event) => {
@@ -294,12 +296,26 @@ class Viewer {
       for (const cell of cells) cell.stale = true;
       this.showLegend();
     }
-    if (changed.has("size")) for (const cell of cells) cell.measure();
+    if (changed.has("size")) this.measure(cells);
     for (const cell of cells) if (cell.stale && cell.visible) cell.paintHeat();
     if (changed.has("contours")) for (const cell of cells) cell.paintContours();
     // The wipe shows a copy of another cell's colours.
     if (changed.has("view") || changed.has("size") || this.settings.wipe) for (const cell of cells) cell.place();
     if (changed.has("cross") || changed.has("size")) for (const cell of cells) cell.cross(this.point);
+  }
+
+  /** Measure all frames before any is changed, which would make the browser lay out the page anew for each. */
+  measure(cells) {
+    const found = cells.map(({ frame, visible }) => {
+      const box = visible === null ? frame.getBoundingClientRect() : null;
+      // The first drawing comes before the observer's first report.
+      const near = !box || (box.bottom > 0 && box.top < window.innerHeight);
+      return { near, size: [frame.clientWidth, frame.clientHeight] };
+    });
+    found.forEach(({ near, size }, at) => {
+      cells[at].visible ??= near;
+      cells[at].resize(...size);
+    });
   }
 
   showLegend() {
