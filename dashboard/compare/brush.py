@@ -117,7 +117,7 @@ def match_strokes(images: Sequence[InputImage]) -> list[str]:
         A warning for each query parameter of the brush that is not a possible value.
     """
     ignored = unknown_values("fill", list(FILLS)) + unknown_values("keep", ON_OFF)
-    before: dict[str, Hashable] = st.session_state.get("painted_images", {})
+    owners = _owners()
     now = {image.title: image.key for image in images}
     titles = {key: title for title, key in now.items()}
     kept = []
@@ -128,16 +128,23 @@ def match_strokes(images: Sequence[InputImage]) -> list[str]:
         except SwinError as error:
             ignored.append(f"brush={entry[:40]} ({str(error).rstrip('.')})")
             continue
-        # A link knows images by name alone; an image of this session is followed, and may have got another number.
-        shown = titles.get(before[title] if title in before else now.get(title))
-        if shown is not None:
-            kept.append(f"{shown}~{text}")
-        elif title not in before:
+        # A link knows images by name alone; strokes of this session follow their image, which may have got another
+        # number, and do not go to another image of its name, as after Back.
+        owner = owners.get(entry, now.get(title))
+        if owner in titles:
+            kept.append(f"{titles[owner]}~{text}")
+            owners[kept[-1]] = owner
+        elif entry not in owners:
             ignored.append(f"brush={entry[:40]} (no image with this name is shown)")
-    st.session_state.painted_images = now
     set_url_list("brush", kept)
     painted_in_url()  # writes the URL
     return ignored
+
+
+def _owners() -> dict[str, Hashable]:
+    """Return the key of the image that was painted, by each entry of the URL in this session."""
+    owners: dict[str, Hashable] = st.session_state.setdefault("stroke_owners", {})
+    return owners
 
 
 def repaint(comparison: Comparison, painted: Painted) -> tuple[Comparison, list[dict[str, Any]]]:
@@ -202,7 +209,10 @@ def take_stroke(comparison: Comparison, stroke: Mapping[str, Any]) -> bool:
     """Write what was painted into the URL; return whether that changes anything. Arguments as of `Painted.after`."""
     before = painted_in_url()
     painted = before.after(comparison, stroke)
-    set_url_list("brush", [f"{title}~{text}" for title, text in painted.strokes.items()])
+    entries = {title: f"{title}~{text}" for title, text in painted.strokes.items()}
+    keys = {line.image.title: line.image.source.key for line in comparison.lines}
+    _owners().update({entry: keys[title] for title, entry in entries.items() if title in keys})
+    set_url_list("brush", list(entries.values()))
     set_url_list("fill", [painted.fill])
     set_url_list("keep", [ON_OFF[not painted.keep]])
     st.session_state.stroke_time = _time_of(stroke)  # also of a stroke that was refused: it has been answered

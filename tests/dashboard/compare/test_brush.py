@@ -105,9 +105,15 @@ def test_strokes_go_with_their_image_and_stay_with_it() -> None:
     assert painted_titles(upload(app, pasted[2])) == []
     assert "brush" not in app.query_params
     assert not [each.value for each in app.warning if "were ignored" in each.value]
-    upload(app)
+    # Back to the URL with strokes of the image that is gone: another one of its name does not get them.
     choose(app, "brush", ["pasted.png~b150-400.300"])
-    assert painted_titles(upload(app, pasted[0])) == ["pasted.png"]
+    assert painted_titles(run(app)) == []
+    assert painted_titles(upload(app, pasted[1])) == []
+    choose(app, "brush", ["pasted.png~b150-400.300"])
+    assert painted_titles(run(app)) == ["pasted.png"]
+    # Strokes that this session does not know, as in a link, go to the image of their name.
+    choose(app, "brush", ["pasted.png~b150-500.300"])
+    assert painted_titles(run(app)) == ["pasted.png"]
 
 
 def test_the_image_before_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
