@@ -1,6 +1,7 @@
-"""Settings of glibc's allocator for programs that repeatedly allocate large tensors."""
+"""Settings of glibc's allocator and of garbage collection for programs that repeatedly allocate large tensors."""
 
 import ctypes
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,13 @@ def return_freed_memory() -> None:
     """Return free memory to the system, also between blocks in use; for long-running servers."""
     if malloc_trim := _glibc("malloc_trim"):
         malloc_trim(0)
+
+
+def exempt_live_objects() -> None:
+    """Collect all garbage, and exempt the objects that are left from collections until the next call."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _glibc(function: str) -> Callable[..., Any] | None:
