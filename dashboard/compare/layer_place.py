@@ -13,9 +13,9 @@ from swin_core.zoo.classifier import Classifier
 
 _PLACES = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""
 <div style="display: flex; flex-wrap: wrap; gap: 2px 24px; font-size: 0.875rem; opacity: 0.8">
-  {% for name, text, count, number in places %}
+  {% for name, text, layer, count, number in places %}
   <span style="display: inline-flex; align-items: center; gap: 8px" role="img"
-        aria-label="{{ name }}{{ text }}">
+        title="{{ layer }}" aria-label="{{ name }}{{ text }}">
     <span style="display: inline-flex; gap: 2px">
       {% for part in range(1, count + 1) %}
       <span style="width: 9px; height: 9px; border-radius: 2px; border: 1px solid currentColor;
@@ -40,7 +40,7 @@ def show_layer_places(models: list[str], layer: str | None) -> None:
         with suppress(LayerError):  # the cells of a model without a spatial layer say so
             chosen, place = _place(model, layer)
             shown = f"{title}: " if len(models) > 1 else ""
-            places.append((shown, position_text(chosen, place), place.count, place.number))
+            places.append((shown, position_text(place), chosen, place.count, place.number))
     if places:
         st.html(_PLACES.render(places=places))
 
@@ -58,10 +58,10 @@ def _place(model: Classifier, layer: str | None) -> tuple[str, LayerPosition]:
     return chosen, positions[chosen]
 
 
-def position_text(layer: str, place: LayerPosition) -> str:
-    """Return a layer's position in words: "layers.2 · 14 x 14 · 3 of 4 · middle"."""
-    text = f"{layer} · {place.grid[0]} x {place.grid[1]}"
+def position_text(place: LayerPosition) -> str:
+    """Return a layer's position in words: "middle · 3 of 4 · 14 x 14"."""
+    text = f"{place.grid[0]} x {place.grid[1]}"
     if place.count == 1:
         return text
     third = 3 * (2 * place.number - 1) // (2 * place.count)
-    return f"{text} · {place.number} of {place.count} · {('early', 'middle', 'late')[third]}"
+    return f"{('early', 'middle', 'late')[third]} · {place.number} of {place.count} · {text}"

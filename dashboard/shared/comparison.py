@@ -102,8 +102,7 @@ class Comparison:
             if index >= len(explanation.layers):
                 cells.append(Cell(None, error=f"this model has no {column.lower()}."))
                 continue
-            layer = explanation.layers[index]
-            note = f"{cell.note} at {layer}" if cell.note else layer
+            note = cell.note
             if self.method and METHODS[self.method].staged:
                 total = float(explanation.maps[cell.target, index].sum(dtype=float))
                 score = float(explanation.logits[explanation.targets[cell.target]])

@@ -12,7 +12,7 @@ from dashboard.demo.answers import Demo
 from swin_core.attribution.layers import LayerPosition
 from swin_core.figures.files import encode
 from swin_core.zoo.offered import VARIABLE
-from tests.fixtures.pages import bundle, cells, fresh, opened, shown
+from tests.fixtures.pages import bundle, cells, fresh, opened, run, shown
 
 __all__ = ["bundle", "fresh"]
 
@@ -33,10 +33,10 @@ def load():
 
 
 def test_position_text() -> None:
-    assert position_text("layers.2", LayerPosition((14, 14), 3, 4)) == "layers.2 · 14 x 14 · 3 of 4 · middle"
-    words = [position_text("a", LayerPosition((7, 7), number, 3)).split(" · ")[-1] for number in (1, 2, 3)]
+    assert position_text(LayerPosition((14, 14), 3, 4)) == "middle · 3 of 4 · 14 x 14"
+    words = [position_text(LayerPosition((7, 7), number, 3)).split(" · ")[0] for number in (1, 2, 3)]
     assert words == ["early", "middle", "late"]
-    assert position_text("a", LayerPosition((7, 8), 1, 1)) == "a · 7 x 8"
+    assert position_text(LayerPosition((7, 8), 1, 1)) == "7 x 8"
 
 
 def test_the_chosen_layer_is_drawn() -> None:
@@ -46,12 +46,24 @@ def test_the_chosen_layer_is_drawn() -> None:
 
     assert not drawn()  # the default method explains the pixels
     (text,) = drawn(method="Grad-CAM", layer="layers.0")
-    assert "layers.0 · " in text
-    assert " · 1 of " in text
-    assert " · early" in text
+    assert 'title="layers.0"' in text  # the exact name, where the pointer rests
+    assert "layers.0" not in text.replace('title="layers.0"', "")
+    assert "early · 1 of " in text
     assert text.count("background: currentColor") == 1
     (text,) = drawn(method="Grad-CAM")
-    assert ".norm1 · " in text
+    assert '.norm1"' in text
+
+
+def test_exact_names_of_layers_are_offered_to_those_who_ask() -> None:
+    app = opened(model="first", sample="tulip", method="Grad-CAM")
+    assert not [name for name in app.selectbox(key="layer").options if "." in name]
+    app.toggle(key="exact_layers").set_value(True)
+    assert "layers.0" in run(app).selectbox(key="layer").options
+    assert "layers.0" in opened(model="first", method="Grad-CAM", layer="layers.0").selectbox(key="layer").options
+    # Under each map the name stands with the raw values.
+    (cell,) = cells(app)
+    assert cell["magnitude"].endswith(".norm1")
+    assert not [note for note in cell["notes"] if "." in note]
 
 
 @pytest.fixture
