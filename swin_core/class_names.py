@@ -12,6 +12,7 @@ A name that matches several labels is ambiguous, which is an error.
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from swin_core.errors import TargetError
 
@@ -27,7 +28,7 @@ def find_class(labels: Sequence[str], name: str) -> int | None:
 
 def candidates(labels: Sequence[str], name: str) -> list[int]:
     """Return the indices of all labels that match a class name."""
-    return _LabelIndex(labels).matches(name)
+    return _index_of(tuple(labels)).matches(name)
 
 
 def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | None]:
@@ -38,7 +39,7 @@ def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int | N
     """
     if tuple(classes) == tuple(labels):
         return list(range(len(labels)))
-    index = _LabelIndex(labels)
+    index = _index_of(tuple(labels))
     indices: list[int | None] = []
     for name in classes:
         matches = index.matches(name)
@@ -78,6 +79,11 @@ class _LabelIndex:
                 if indices := {index for form in forms for index in indices_of.get(form, [])}:
                     return sorted(indices)
         return []
+
+
+@lru_cache(maxsize=16)
+def _index_of(labels: tuple[str, ...]) -> _LabelIndex:
+    return _LabelIndex(labels)
 
 
 def _normalise(name: str) -> str:

@@ -1,8 +1,10 @@
 """The methods in groups, with what each shows and how long it takes, and what a model cannot do."""
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import streamlit as st
+from torch import nn
 
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.model_names import column_titles
@@ -21,6 +23,7 @@ RECOMMENDED = ("gradcam", "patchrelevance", "gradrollout")
 ATTENTION = ("rollout", "gradrollout")
 OWN_LAYERS = ("relevance", "patchrelevance")
 """Methods that know the layers of our own models only."""
+_lacks: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 TIMES = {"one pass": "under a second", "many passes": "some seconds"}
 """Time for one image and a small model, by `Method.cost`."""
 
@@ -40,6 +43,13 @@ def method_groups() -> dict[str, list[Method]]:
 
 def lack(model: Classifier, method: str) -> str:
     """Return what a model lacks for a method, as in "has no attention", or an empty text."""
+    known = _lacks.setdefault(model.model, {})
+    if method not in known:
+        known[method] = _find_lack(model, method)
+    return known[method]
+
+
+def _find_lack(model: Classifier, method: str) -> str:
     if method in OWN_LAYERS:
         return "" if isinstance(inner_model(model.model), Swin) else "has layers that relevance does not know"
     try:

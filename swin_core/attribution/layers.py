@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -186,28 +187,10 @@ def offered_layers(classifier: Classifier) -> tuple[str, ...]:
     Raises:
         LayerError: no layer of the model has a grid.
     """
-    found = _trace(classifier)
-    layouts = found.layouts
-    order = list(layouts)
-    if found.class_token and found.first_norms:
-        return tuple(reversed(found.first_norms))
-    if any(max(layouts[name].grid) > 1 for name in order):
-        order = [name for name in order if max(layouts[name].grid) > 1]
-    if not order:
+    offered = _trace(classifier).offered
+    if not offered:
         raise LayerError(f"no layer of {classifier.name} has the image's grid; pass a layer and a reshape_transform.")
-    stages = [name for name in _stages(layouts) if name in order]
-    at_last_grid = [name for name in order if layouts[name].grid == layouts[order[-1]].grid]
-    last = min(reversed(at_last_grid), key=lambda name: name.count("."))  # the outermost, and among those the last
-    if stages and stages[-1].rpartition(".")[0] == last:  # a container, which returns what its last stage does
-        last = stages[-1]
-    earlier = [name for name in reversed(stages) if name not in at_last_grid]
-    # The norms of the last block, and its output.
-    blocks = [name.rpartition(".")[0] for name in found.norms if name in order]
-    block = next((block for block in reversed(blocks) if re.search(r"\d$", block) and blocks.count(block) > 1), "")
-    norms = [name for name in found.norms if block and name in order and name.rpartition(".")[0] == block]
-    first = [name for name in norms if name in found.first_norms]
-    norms += [block] if block in order else []
-    return tuple(dict.fromkeys([*first, last, *norms, *earlier]))
+    return offered
 
 
 def stage_layers(classifier: Classifier) -> tuple[str, ...]:
@@ -286,6 +269,31 @@ class _Trace:
     """Norms that a numbered block starts with: pre-norm transformers, not post-norm ones or convolutional blocks."""
     class_token: bool
     """Whether behind some layer only tokens before the grid reach the logits."""
+
+    @cached_property
+    def offered(self) -> tuple[str, ...]:
+        """What `offered_layers` returns; empty if no layer has a grid."""
+        layouts = self.layouts
+        order = list(layouts)
+        if self.class_token and self.first_norms:
+            return tuple(reversed(self.first_norms))
+        if any(max(layouts[name].grid) > 1 for name in order):
+            order = [name for name in order if max(layouts[name].grid) > 1]
+        if not order:
+            return ()
+        stages = [name for name in _stages(layouts) if name in order]
+        at_last_grid = [name for name in order if layouts[name].grid == layouts[order[-1]].grid]
+        last = min(reversed(at_last_grid), key=lambda name: name.count("."))  # the outermost, and among those the last
+        if stages and stages[-1].rpartition(".")[0] == last:  # a container, which returns what its last stage does
+            last = stages[-1]
+        earlier = [name for name in reversed(stages) if name not in at_last_grid]
+        # The norms of the last block, and its output.
+        blocks = [name.rpartition(".")[0] for name in self.norms if name in order]
+        block = next((block for block in reversed(blocks) if re.search(r"\d$", block) and blocks.count(block) > 1), "")
+        norms = [name for name in self.norms if block and name in order and name.rpartition(".")[0] == block]
+        first = [name for name in norms if name in self.first_norms]
+        norms += [block] if block in order else []
+        return tuple(dict.fromkeys([*first, last, *norms, *earlier]))
 
 
 _traces: "weakref.WeakKeyDictionary[nn.Module, dict[int, _Trace]]" = weakref.WeakKeyDictionary()

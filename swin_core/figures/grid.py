@@ -240,9 +240,10 @@ class Grid:
         Models that crop an image differently are compared where both see it. NaN where a cell has no map or a
         constant one.
         """
-        return [self._row_agreement(row) for row in self.rows]
+        return [self.row_agreement(row) for row in self.rows]
 
-    def _row_agreement(self, row: Row) -> np.ndarray:
+    def row_agreement(self, row: Row) -> np.ndarray:
+        """Return the matrix of one row, see `agreement`."""
         matrix = np.full((len(self.columns), len(self.columns)), np.nan)
         shown = [
             (j, cell.explanation.maps[cell.target, cell.layer], cell.explanation.region)

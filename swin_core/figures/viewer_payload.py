@@ -28,7 +28,7 @@ from swin_core.figures.grid import Cell, Grid, MapCell, MapGrid, Row
 from swin_core.images.data_uri import image_uri
 from swin_core.system.cache import LRUCache
 
-SCRIPTS = ("maps.js", "brush.js", "controls.js", "cells.js", "drawing.js", "viewer.js")
+SCRIPTS = ("maps.js", "brush.js", "controls.js", "cells.js", "drawing.js", "heads.js", "viewer.js")
 """Modules of the viewer, each before those that import it."""
 _EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) (\w+)", re.MULTILINE)
 SMALL_PIXELS = 64
@@ -55,6 +55,8 @@ class _Encoded:
 # A page sends the same explanations again and again.
 _crops: WeakKeyDictionary[Explanation, _Encoded] = WeakKeyDictionary()
 _thumbnails: LRUCache[_Encoded] = LRUCache(256)
+_maps: WeakKeyDictionary[Explanation, dict[tuple[int, int], tuple[str, Json]]] = WeakKeyDictionary()
+"""Digest and payload of the maps of an explanation, by target and layer."""
 
 
 def _encode(image: np.ndarray, digest: str) -> _Encoded:
@@ -73,6 +75,16 @@ def _crop(explanation: Explanation) -> _Encoded:
     if explanation not in _crops:
         _crops[explanation] = _encode(explanation.image, _digest(explanation.image))
     return _crops[explanation]
+
+
+def _encoded_map(cell: Cell) -> tuple[str, Json]:
+    """Return digest and payload of a cell's map, which it must have."""
+    assert cell.explanation is not None
+    assert cell.map is not None
+    known, place = _maps.setdefault(cell.explanation, {}), (cell.target, cell.layer)
+    if place not in known:
+        known[place] = _digest(cell.map), map_payload(cell.map)
+    return known[place]
 
 
 def _thumbnail(image: np.ndarray) -> _Encoded:
@@ -252,7 +264,7 @@ def _cell(grid: Grid, row: Row, cell: Cell, images: _Images) -> Json:
         "key": map_key(cell),
         "image": images.add(_crop(explanation)),
         "region": _fractions(explanation.region, *_photo_size(row)),
-        "map": map_payload(cell.map),
+        "map": _encoded_map(cell)[1],
         "signed": grid.signed,
         "empty": grid.is_almost_empty(cell),
         "headline": caption.headline,
@@ -300,7 +312,7 @@ def map_key(cell: Cell) -> str:
     """Return a short text that identifies a cell's map and its image, so that no badge outlives its map."""
     if cell.explanation is None or cell.map is None:
         return ""
-    return f"{_digest(cell.map)}{_crop(cell.explanation).digest}"
+    return f"{_encoded_map(cell)[0]}{_crop(cell.explanation).digest}"
 
 
 @cache
