@@ -34,7 +34,7 @@ STYLE = """<style>
 }
 .st-key-tabs { display: none; }
 @media (max-width: 640px) {
-  :root { --viewer-bottom: 56px; } /* the viewer's controls stay above the tabs */
+  :root { --viewer-bottom: calc(56px + env(safe-area-inset-bottom)); } /* its controls stay above the tabs */
   [data-testid="stHeader"], [data-testid="stSidebar"] { display: none; }
   :has(> .st-key-tour_place) { position: static; }
   [data-testid="stMainBlockContainer"] { padding: 0.75rem 0.9rem 5rem; }
@@ -43,6 +43,7 @@ STYLE = """<style>
     display: flex; flex-wrap: nowrap; position: fixed; z-index: 99; inset: auto 0 0 0; width: 100%;
     justify-content: space-around; background: light-dark(#F7F8FA, #171C23);
     border-top: 1px solid rgba(128, 128, 128, 0.35); padding-bottom: env(safe-area-inset-bottom);
+    box-sizing: border-box; height: var(--viewer-bottom);
   }
   .st-key-tabs a { flex-direction: column; gap: 0; padding: 6px 4px; min-width: 48px; align-items: center; }
   .st-key-tabs a * { font-size: 12px; }

@@ -52,6 +52,12 @@ CONTRASTS = {NO_CONTRAST: "No class", RUNNER_UP: "Runner-up"}
 STYLE = """<style>
 .st-key-options { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; }
 .st-key-options > * { flex: none; width: auto; }
+@media (max-width: 640px) { /* one line above the maps */
+  .st-key-choices { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; }
+  .st-key-choices > *, .st-key-choices :is(.st-key-models, .st-key-options) {
+    flex: none; width: auto; max-width: none; overflow: visible;
+  }
+}
 .st-key-options [data-testid="stPopover"] button { min-height: 32px; padding: 2px 10px; }
 </style>"""
 
@@ -132,23 +138,36 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     """Draw the choice of the target layer; return a name, `STAGES`, a key of `FUSED`, or None for the default."""
     names = LAYERS
     if method is None or METHODS[method].kind == "layer":
-        offered = [DEFAULT_LAYER, *DEPTHS, STAGES, *FUSED, *unique(map(_layers, models))]
+        offered = [DEFAULT_LAYER, *DEPTHS, STAGES, *FUSED]
+        by_name = unique(map(_layers, models))
     elif has_stages(method):
         names = LAYERS | {DEFAULT_LAYER: "The pixels"}
-        offered = [DEFAULT_LAYER, STAGES, *unique(stages(model, method)[1:] for model in models)]  # [0] is the pixels
+        offered = [DEFAULT_LAYER, STAGES]
+        by_name = unique(stages(model, method)[1:] for model in models)  # [0] is the pixels
     else:
         reason = "This method gives one map for the whole model."
         st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=reason)
         return None
+    exact = st.session_state.get("exact_layers") or _chosen_layer() in by_name
     layer = st.selectbox(
         "Layer",
-        offered,
+        [*offered, *(by_name if exact else [])],
         format_func=lambda name: names.get(name, name),
         key="layer",
         width=230,
         bind="query-params",
     )
+    st.toggle("Layers by name", key="exact_layers", help="Also lists each layer by its exact name in the model.")
     return None if layer == DEFAULT_LAYER else layer
+
+
+def _chosen_layer() -> str:
+    return str(st.session_state.get("layer") or st.query_params.get("layer") or "")
+
+
+def columns_are_models() -> bool:
+    """Return whether the grid has a column for each model; else it has one for each stage."""
+    return _chosen_layer() not in (STAGES, LAYERS[STAGES])
 
 
 def choose_trust() -> bool:

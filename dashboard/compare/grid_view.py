@@ -8,9 +8,10 @@ from dataclasses import replace
 import streamlit as st
 
 from dashboard.compare.brush import painted_in_url, repaint, shown_grid, take_stroke
-from dashboard.shared.cache import classifier, load_failure, loaded_classifier
+from dashboard.shared.cache import STAGES, classifier, load_failure, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.look import held_look, set_look
+from dashboard.shared.model_cards import column_subtitles, drop_model
 from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import ViewerEvents, show_viewer, viewer_events
@@ -40,22 +41,24 @@ class GridView:
         self._place = st.container(key=KEY + "_place") if self._is_shown else st.empty()
         self._waiting = 0
 
-    def load(self, comparison: Comparison, look: Look) -> list[str]:
-        """Load the missing models, and meanwhile show the columns of the others; return the models that are loaded.
+    def load(self, models: Sequence[str], meanwhile: Callable[[], Comparison], look: Look) -> list[str]:
+        """Load the missing models, and show what there is meanwhile; return the models that are loaded.
 
         A model that cannot be loaded takes no column: a line above the grid says why.
         """
-        missing = [name for name in comparison.models if loaded_classifier(name) is None and not load_failure(name)]
+        missing = [name for name in models if loaded_classifier(name) is None and not load_failure(name)]
         if missing:
-            self._draw_waiting(comparison, look, missing)
+            self._draw_waiting(meanwhile(), look, missing)
         for name in missing:
             with suppress(SwinError), self._status, st.spinner(f"Loading {escape_markdown(model_title(name))} ..."):
                 classifier(name)
-        failures = {name: load_failure(name) for name in comparison.models}
+        failures = {name: load_failure(name) for name in models}
         for name, reason in failures.items():
             if reason:
                 text = f"{model_title(name)} has no column: {reason}"
-                self._faults.error(escape_markdown(text), icon=":material/error:")
+                with self._faults:
+                    st.error(escape_markdown(text), icon=":material/error:")
+                    st.button("Remove it", key=f"failed_{name}", on_click=drop_model, args=(name,))
         loaded = [name for name, reason in failures.items() if not reason]
         if not loaded and missing and not self._is_shown:
             self._place.empty()
@@ -100,7 +103,8 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
         grid = Grid(tuple(comparison.rows()), comparison.columns)
     grid = replace(grid, look=held_look().look)  # the user may have set another one since the page ran
     shown.comparison, shown.grid = comparison, grid
-    events = show_viewer(grid, KEY, classes=True, brushes=brushes, token=shown.token)
+    subtitles = () if comparison.layer == STAGES else column_subtitles(comparison.models)
+    events = show_viewer(grid, KEY, classes=True, brushes=brushes, token=shown.token, subtitles=subtitles)
     if events.look is not None:
         set_look(events.look)
     on_event(grid, events)

@@ -1,6 +1,7 @@
 """The chosen models as cards: title, what the model knows, its accuracy, and buttons to move, remove and add one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -28,12 +29,18 @@ STYLE = """<style>
 </style>"""
 
 
-def choose_models() -> list[str]:
-    """Draw the cards of the chosen models; return their names in the order of the columns, not yet checked."""
+def choose_models(as_heads: bool = False) -> list[str]:
+    """Draw the cards of the chosen models; return their names in the order of the columns, not yet checked.
+
+    Args:
+        as_heads: whether the heads of a grid's columns are the cards; then only what adds a model is drawn.
+    """
     names = chosen_models()
     st.html(STYLE)
-    with st.container(horizontal=True, gap="xsmall", key="models", vertical_alignment="center"):
-        for number, (title, subtitle) in enumerate(zip(column_titles(names), column_subtitles(names), strict=True)):
+    width: Literal["content", "stretch"] = "content" if as_heads else "stretch"
+    with st.container(horizontal=True, gap="xsmall", key="models", vertical_alignment="center", width=width):
+        shown = [] if as_heads else zip(column_titles(names), column_subtitles(names), strict=True)
+        for number, (title, subtitle) in enumerate(shown):
             _show_card(number, names, title, subtitle)
         with st.popover("Add a model", icon=":material/add:", type="tertiary", key="add_model"):
             _show_offer(names)
@@ -44,6 +51,32 @@ def choose_models() -> list[str]:
 def chosen_models() -> list[str]:
     """Return the names of the chosen models, not yet checked."""
     return url_list("model", first_models(), most=MODELS_AT_MOST, read=from_display_name)
+
+
+def arrange_models(shown: Sequence[str], change: Mapping[str, Any]) -> bool:
+    """Move or remove a model as the user did with the head of its column; return whether that changes anything.
+
+    Args:
+        shown: the model of each column; models that failed have none.
+        change: `columns` of `ViewerEvents`.
+    """
+    column, to = change.get("column"), change.get("to")
+    if not (_is_column(column, shown) and (to is None or _is_column(to, shown))) or column == to:
+        return False
+    names = [name for name in chosen_models() if name != shown[column]]
+    if to is not None:
+        names.insert(names.index(shown[to]) + (to > column), shown[column])
+    set_url_list("model", names)
+    return True
+
+
+def _is_column(value: Any, shown: Sequence[str]) -> bool:
+    return isinstance(value, int) and 0 <= value < len(shown)
+
+
+def drop_model(name: str) -> None:
+    """Remove a model; to be called in a callback."""
+    set_url_list("model", [kept for kept in chosen_models() if kept != name])
 
 
 def known_labels() -> list[str]:
@@ -83,8 +116,8 @@ def _show_card(number: int, names: list[str], title: str, subtitle: str) -> None
             type="tertiary",
             help=f"Remove {escape_markdown(title)}",
             key=f"drop_{number}",
-            on_click=set_url_list,
-            args=("model", [*names[:number], *names[number + 1 :]]),
+            on_click=drop_model,
+            args=(names[number],),
         )
 
 

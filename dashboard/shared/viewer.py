@@ -58,6 +58,8 @@ class ViewerEvents:
     """`row`, `column`, `label` of a class that was clicked, and `against` if it was dragged onto another; unchecked."""
     stroke: Mapping[str, Any] | None = None
     """`row`, `strokes`, `fill`, `keep` of a stroke of the brush that ended; unchecked."""
+    columns: Mapping[str, Any] | None = None
+    """`column` that is to be moved, and `to` where, or None to remove it; unchecked."""
 
 
 @dataclass
@@ -77,6 +79,7 @@ def show_viewer(
     brushes: Sequence[Mapping[str, Any]] = (),
     token: str = "",
     on_point: Callable[[float, float], None] | None = None,
+    subtitles: Sequence[str] = (),
 ) -> ViewerEvents:
     """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
 
@@ -87,6 +90,7 @@ def show_viewer(
         brushes: state of the brush at each row, as `brush_payload` returns it; empty if the user cannot paint.
         token: names what is shown in the request that answers a stroke at once; see `dashboard/compare/brush.py`.
         on_point: called before the page runs again after a click, with its place in fractions of width and height.
+        subtitles: a line below each column's title; the user can then move and remove columns. Empty if not.
     """
 
     def take_point() -> None:
@@ -98,6 +102,8 @@ def show_viewer(
     payload, events = with_look(viewer_payload(grid), grid.look, key)
     for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
         row["brush"] = brush
+    for column, subtitle in zip(payload["columns"], subtitles, strict=bool(subtitles)):
+        column |= {"subtitle": subtitle, "movable": True}
     _viewer(
         data={
             "name": key,
@@ -112,6 +118,7 @@ def show_viewer(
         on_cell_change=_ignore,
         on_asked_change=_ignore,
         on_stroke_change=_ignore,
+        on_columns_change=_ignore,
         on_point_change=take_point,
     )
     return events
@@ -153,7 +160,7 @@ def viewer_events(key: str) -> ViewerEvents:
     state: Any = st.session_state.get(key)
     if state is None:
         return ViewerEvents()
-    sent = {name: state.get(name) for name in ("look", "cell", "asked", "stroke")}
+    sent = {name: state.get(name) for name in ("look", "cell", "asked", "stroke", "columns")}
     sent = {name: value for name, value in sent.items() if isinstance(value, Mapping)}
     look = cell = None
     with suppress(ConfigError, TypeError):
@@ -161,4 +168,4 @@ def viewer_events(key: str) -> ViewerEvents:
     row, column = (sent.get("cell", {}).get(name) for name in ("row", "column"))
     if isinstance(row, int) and isinstance(column, int):
         cell = row, column
-    return ViewerEvents(look, cell, sent.get("asked"), sent.get("stroke"))
+    return ViewerEvents(look, cell, sent.get("asked"), sent.get("stroke"), sent.get("columns"))

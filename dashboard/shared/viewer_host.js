@@ -48,6 +48,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       onCell: (cell) => held.send("cell", cell),
       onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
       onContrast: data.classes ? (asked) => held.send("asked", asked) : undefined,
+      onColumn: (change) => held.send("columns", change),
       onPoint: data.points ? (place) => held.send("point", place) : undefined,
       onStroke: data.brush ? (stroke) => swinlensStroke(stroke, data.token, held) : undefined,
     });

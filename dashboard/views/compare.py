@@ -20,6 +20,7 @@ from dashboard.compare.controls import (
     choose_method,
     choose_rows,
     choose_trust,
+    columns_are_models,
     ignored_classes,
     option_boxes,
 )
@@ -35,7 +36,7 @@ from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
 from dashboard.shared.formatting import size
 from dashboard.shared.look import HeldLook, current_look, held_look
-from dashboard.shared.model_cards import choose_models, known_labels
+from dashboard.shared.model_cards import arrange_models, choose_models, known_labels
 from dashboard.shared.nearest_images import show_nearest, unknown_data_set
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
@@ -68,8 +69,8 @@ def main() -> None:
     show_tour()
     images, faults = choose_images(known_labels())
     ignored += match_strokes(images)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"):
-        models = choose_models()
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="choices"):
+        models = choose_models(as_heads=bool(images) and columns_are_models())
         boxes = option_boxes()
     with boxes.rows:
         rows = choose_rows()
@@ -89,7 +90,7 @@ def main() -> None:
     notes_box, details_box = st.container(), st.container()
 
     # The controls below need the models' layers and classes.
-    loaded = grid_view.load(_comparison_while_loading(images, models, method), look)
+    loaded = grid_view.load(models, partial(_comparison_while_loading, images, models, method), look)
     models = [name for name in models if name in loaded]
     if not can_show(images, models, []):
         return
@@ -134,6 +135,8 @@ def _on_event(grid: Grid, events: ViewerEvents) -> None:
     """Answer a click in the grid."""
     comparison: Comparison = st.session_state.before
     open_details(comparison, grid, events)
+    if events.columns is not None and arrange_models(comparison.models, events.columns):
+        st.rerun()
     if events.asked is not None:
         st.session_state.asked = events.asked
         st.rerun()
@@ -161,7 +164,7 @@ def _show_details(comparison: Comparison, grid: Grid, look: Look) -> None:
     left, right = st.columns([1, 2], gap="large")
     with left:
         st.header("Agreement of the maps", help=AGREEMENT)
-        show_agreement(grid.agreement()[number], grid.columns)
+        show_agreement(grid.row_agreement(row), grid.columns)
     with right:
         st.header("Top classes of each model")
         if comparison.layer == STAGES:

@@ -242,6 +242,26 @@ def test_back_undoes_a_choice_of_an_image_and_of_a_method(visit: Open) -> None:
     expect(page.locator(".st-key-grid .caption", has_text="rose.jpg")).to_have_count(0, timeout=PATIENCE)
 
 
+def test_full_screen_reset_and_the_camera(visit: Open) -> None:
+    page = visit("?sample=rose&model=swin_micro_flowers")
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement === document.documentElement")
+    expect(page.locator(".st-key-film")).to_be_hidden()
+    expect(page.locator(".st-key-grid .frame").first).to_be_visible()
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement === null")
+    page.get_by_role("button", name="Add images").click()
+    page.get_by_text("Use the camera").click()
+    page.get_by_role("button", name="Take Photo").click()
+    expect(page.locator(".st-key-grid .caption", has_text="camera 1.jpg").first).to_be_visible(timeout=PATIENCE)
+    at_rest(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Reset", exact=True).click()
+    page.wait_for_url(re.compile(r"/$"))
+    expect(page.locator(".st-key-grid .caption", has_text="cat.jpg").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".st-key-grid .caption", has_text="camera 1.jpg")).to_have_count(0)
+
+
 def test_the_tour_is_shown_until_it_is_dismissed(dashboard: Server, browser: Browser) -> None:
     window = browser.new_context()
     page = window.new_page()

@@ -40,6 +40,7 @@ export class CellView {
     Object.assign(this, { viewer, row, column, data: null, map: null, visible: null, stale: true, sizes: [0, 0] });
     this.element = element("div", column < 0 ? "cell image" : "cell");
     this.title = element("div", "title");
+    this.head = element("div", "column"); // on a phone, of the column
     this.frame = Object.assign(element("div", "frame"), { tabIndex: 0 });
     this.frame.setAttribute("role", "img");
     this.base = stage();
@@ -71,7 +72,7 @@ export class CellView {
     this.window = element("div", "window");
     this.window.append(this.frame, this.save);
     this.caption = element("div", "caption");
-    this.element.append(this.title, this.window, this.caption);
+    this.element.append(this.title, this.head, this.window, this.caption);
   }
 
   /** Show the data of the payload for this cell; only what differs is changed. */

@@ -4,6 +4,7 @@
 import { CellView } from "./cells.js";
 import { button, element, lookBar } from "./controls.js";
 import { cellSheet, download, gridSheet } from "./drawing.js";
+import { showHeads } from "./heads.js";
 import { bytesOf, colourTable } from "./maps.js";
 
 const MOST_ZOOM = 16;
@@ -20,8 +21,8 @@ const LOOK = [...COLOURS, "contours", "wipe", "split", "image", "raw"];
  *   badge; onClass({row, column, label}) on a click of a class; onContrast({row, column, label, against}) when one is
  *   dragged onto another, for hosts with onClass; onStroke({row, strokes, fill, keep, time}) when a stroke of the brush
  *   ends; onPoint({x, y}) when a place of the photo is clicked, or Enter pressed at the crosshair, in fractions of its
- *   width and height. A host that draws rows and captions
- *   of its own gives `sheet`: { body, placeOf(row, column) } - the element with all rows, and the one that takes a cell's
+ *   width and height; onColumn({column, to}) when a column of a payload whose columns are `movable` is to be another one,
+ *   or none: null. A host that draws rows and captions of its own gives `sheet`: { body, placeOf(row, column) } - the element with all rows, and the one that takes a cell's
  *   frame, which then neither zooms nor has a crosshair.
  * @returns {update(payload), look(look), answer(rows), badges({key: {text, better}}), destroy()}; `answer` shows what is
  *   known of a stroke before its maps are: [{row, image, brush, cells: [{classes}]}].
@@ -116,19 +117,13 @@ class Viewer {
     }
     if (sheet) for (const cell of this.cells()) this.placeInSheet(cell);
     const titles = payload.columns.map(({ title }) => title);
-    this.heads.replaceChildren(
-      ...["Image", ...titles].map((title, at) => {
-        const head = element("div", at ? "head" : "head image");
-        head.append(element("div", "title", title));
-        return head;
-      }),
-    );
     payload.rows.forEach((row, i) => {
       for (const cell of this.rows[i]) {
         if (cell.column < 0) cell.update({ ...row, cells: undefined }, "Image", payload.images, row.title);
         else cell.update(row.cells[cell.column], titles[cell.column], payload.images, row.title);
       }
     });
+    showHeads(this);
     this.root.style.setProperty("--columns", titles.length + 1);
     // A single row may fill the window; of several rows, two should be seen at once.
     this.root.style.setProperty("--largest", payload.rows.length > 1 ? "280px" : "400px");
@@ -371,7 +366,8 @@ class Viewer {
       if (cell.picture && !panned) this.callbacks.onPoint?.(this.placeOf(cell, event));
     });
     frame.addEventListener("dblclick", () => this.reset());
-    frame.addEventListener("wheel", (event) => this.wheel(cell, event), { passive: false });
+    // Of the window, so that it zooms with a brush in hand too, whose canvas lies over the frame.
+    cell.window.addEventListener("wheel", (event) => this.wheel(cell, event), { passive: false });
     const spread = ({ touches: [one, other] }) =>
       Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
     const middle = ({ touches: [one, other] }) => ({
