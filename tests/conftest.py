@@ -70,11 +70,11 @@ def _seeds() -> None:
 def _no_map_checks_left_behind() -> Iterator[None]:
     """End the map checks that a page began: hooks, models and counts of the next test would be theirs, too."""
     yield
-    if (checks := sys.modules.get("dashboard.compare.map_checks")) is not None:
-        for check in [*checks._checks.values()]:
-            check.asked_at = -math.inf
+    if (module := sys.modules.get("dashboard.compare.map_checks")) is not None:
+        for job in [*module.checks.jobs.values()]:
+            job.asked_at = -math.inf
         until = time.monotonic() + 30
-        while checks._checks and time.monotonic() < until:
+        while module.checks.jobs and time.monotonic() < until:
             time.sleep(0.01)
 
 

@@ -7,9 +7,10 @@ import streamlit as st
 
 from dashboard.browse.filters import ModelChoice, show_images
 from dashboard.browse.matching import ByHand
-from dashboard.browse.prediction_jobs import PredictionJob, predictions_or_job
+from dashboard.browse.prediction_jobs import PredictionRequest, predictions_or_job
 from dashboard.browse.tiles import BrowsedData
 from dashboard.shared import cache
+from dashboard.shared.background_jobs import Job
 from dashboard.shared.formatting import duration
 from dashboard.shared.mean_map import trained_rows
 from dashboard.shared.theme import escape_markdown
@@ -83,7 +84,7 @@ def _load_model_predictions(data: BrowsedData, model: str, title: str, by_hand: 
     with st.spinner(escape_markdown(f"Loading {title} ...")):
         cache.classifier(model)
     ready: list[Predictions] = []
-    jobs: list[PredictionJob] = []
+    jobs: list[Job[PredictionRequest]] = []
     for request in requests:
         result = predictions_or_job(*request, request in st.session_state.get("predict", []), by_hand)
         if result is None:
@@ -96,7 +97,7 @@ def _load_model_predictions(data: BrowsedData, model: str, title: str, by_hand: 
                 key=f"predict {model}",
             )
             return None
-        if isinstance(result, PredictionJob):
+        if isinstance(result, Job):
             jobs.append(result)
         else:
             ready.append(result)
@@ -113,15 +114,16 @@ def _allow_long_jobs(requests: list[tuple[str, str, str]]) -> None:
     st.session_state.predict = [*st.session_state.get("predict", []), *requests][-16:]
 
 
-def _show_progress(jobs: Sequence[PredictionJob], title: str) -> None:
+def _show_progress(jobs: Sequence[Job[PredictionRequest]], title: str) -> None:
     """Show the progress of the first job; rerun the page when it has ended."""
     job = jobs[0]
     if job.ended.is_set():
         st.rerun()
     for shown in jobs:
-        shown.poll()
+        shown.ask()
     left = "" if job.seconds_left is None else f", {duration(job.seconds_left)} left"
-    st.progress(job.done / job.count, escape_markdown(f"{title}: predicted {job.done:,} of {job.count:,} images{left}"))
+    count = len(job.request.data)
+    st.progress(job.done / count, escape_markdown(f"{title}: predicted {job.done:,} of {count:,} images{left}"))
 
 
 def show_metrics(data: BrowsedData, models: ModelChoice, results: Sequence[CatalogPredictions]) -> None:

@@ -8,6 +8,7 @@ from dashboard.compare.grid_view import KEY
 from dashboard.compare.map_checks import MapCheck, trust_or_check
 from dashboard.compare.measurements import cached_trust
 from dashboard.compare.trust_view import show_trust
+from dashboard.shared.background_jobs import WAITING, Job
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.viewer import Badge, ViewerEvents, show_badges
 from swin_core.figures.grid import Cell, Grid
@@ -44,17 +45,17 @@ def _update(comparison: Comparison, cells: Mapping[tuple[int, int], Cell]) -> No
     show_badges(KEY, {key: _badge(result) for key, result in results.items()}, key="map_checks_under_way")
 
 
-def _results(comparison: Comparison, cells: Mapping[tuple[int, int], Cell]) -> dict[str, Trust | str | MapCheck]:
+def _results(comparison: Comparison, cells: Mapping[tuple[int, int], Cell]) -> dict[str, Trust | str | Job[MapCheck]]:
     return {map_key(cell): trust_or_check(*comparison.line_and_model(*spot), cell) for spot, cell in cells.items()}
 
 
-def _is_under_way(results: Mapping[str, Trust | str | MapCheck]) -> bool:
-    return any(isinstance(result, MapCheck) for result in results.values())
+def _is_under_way(results: Mapping[str, Trust | str | Job[MapCheck]]) -> bool:
+    return any(isinstance(result, Job) for result in results.values())
 
 
-def _badge(result: Trust | str | MapCheck) -> Badge:
-    if isinstance(result, MapCheck):
-        text = f"{100 * result.share:.0f} %" if result.share else "waiting"
+def _badge(result: Trust | str | Job[MapCheck]) -> Badge:
+    if isinstance(result, Job):
+        text = f"{100 * result.done / result.total:.0f} %" if result.done else WAITING
         return Badge(text=f"{TITLE}: {text}", better=None, reason="")
     if isinstance(result, str):
         return Badge(text=f"{TITLE}: none", better=None, reason=result)

@@ -10,7 +10,8 @@ import pytest
 
 import swin_core
 from dashboard.browse import prediction_jobs
-from dashboard.shared import cache
+from dashboard.shared import background_jobs, cache
+from dashboard.shared.background_jobs import Job
 from swin_core.errors import ModelError
 from swin_core.evaluation.metrics import BatchScores, score_batch
 from swin_core.evaluation.predictions import Predictions
@@ -56,7 +57,7 @@ def test_concurrent_pages_share_one_computation(monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of thirty batches that take 1.5 seconds; a job counts as shown for 0.4 seconds."""
-    monkeypatch.setattr(prediction_jobs, "SHOWN_SECONDS", 0.4)
+    monkeypatch.setattr(background_jobs, "WANTED_SECONDS", 0.4)
     monkeypatch.setattr(prediction_jobs, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 1)
 
@@ -69,7 +70,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         cache.classifier(model)
 
 
-def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.PredictionJob | None:
+def ask(model: str, seconds: float = 60) -> Predictions | Job[Any] | None:
     """Poll until the predictions are ready or the time is over."""
     end = time.monotonic() + seconds
     while not isinstance(found := prediction_jobs.predictions_or_job(model, "cifar100", "test"), Predictions):
@@ -82,35 +83,35 @@ def ask(model: str, seconds: float = 60) -> Predictions | prediction_jobs.Predic
 @pytest.mark.usefixtures("slow")
 def test_a_hidden_job_is_cancelled_for_a_shown_one() -> None:
     left = ask("first", 0)
-    assert isinstance(left, prediction_jobs.PredictionJob)
+    assert isinstance(left, Job)
     time.sleep(0.6)
     assert not left.ended.is_set()
     assert isinstance(ask("second"), Predictions)
     assert left.ended.is_set()
-    assert 0 < left.done < left.count
+    assert 0 < left.done < len(left.request.data)
     assert isinstance(ask("first"), Predictions)
 
 
 @pytest.mark.usefixtures("slow")
 def test_a_hidden_job_continues_if_no_page_waits() -> None:
     first, second = ask("first", 0), ask("second", 0)
-    assert isinstance(first, prediction_jobs.PredictionJob)
-    assert isinstance(second, prediction_jobs.PredictionJob)
+    assert isinstance(first, Job)
+    assert isinstance(second, Job)
     assert first.ended.wait(60)
     assert second.ended.wait(60)
-    assert (first.done, second.done) == (first.count, second.count)
+    assert (first.done, second.done) == (len(first.request.data), len(second.request.data))
 
 
 @pytest.mark.usefixtures("slow")
 def test_a_shown_job_finishes_before_the_next() -> None:
     first, second = ask("first", 0), ask("second", 0)
-    assert isinstance(first, prediction_jobs.PredictionJob)
-    assert isinstance(second, prediction_jobs.PredictionJob)
+    assert isinstance(first, Job)
+    assert isinstance(second, Job)
     while not first.ended.wait(0.02):
-        first.poll()
-        second.poll()
+        first.ask()
+        second.ask()
         assert second.done == 0 or first.ended.is_set()
-    assert first.done == first.count
+    assert first.done == len(first.request.data)
     assert isinstance(ask("second"), Predictions)
 
 
@@ -146,22 +147,22 @@ def test_caches_stay_within_their_limits(monkeypatch: pytest.MonkeyPatch) -> Non
         app.session_state.maps = number % 3 == 0
         settled(app)
     assert all(len(held) <= 3 for _, _, held in caches(*CACHING_MODULES))
-    assert prediction_jobs._jobs == {}
+    assert prediction_jobs.predicting.jobs == {}
     assert threading.active_count() < 12
 
 
 def test_time_left_ignores_the_slow_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    job = prediction_jobs.PredictionJob("first", range(10_000), "key")
+    job = Job("any")
     told = []
     # The first batch takes six seconds, the others half a second each; after the fiftieth they take twice as long.
     for batch in range(1, 101):
         now += 6.0 if batch == 1 else 0.5 if batch <= 50 else 1.0
-        job.mark(64 * batch)
+        job.report("", 64 * batch, 10_000)
         told.append(job.seconds_left)
-    assert told[: prediction_jobs.PACE_FROM] == [None] * prediction_jobs.PACE_FROM
-    assert told[prediction_jobs.PACE_FROM] == pytest.approx(0.5 * (10_000 - 64 * 5) / 64)
+    assert told[: background_jobs.PACE_FROM] == [None] * background_jobs.PACE_FROM
+    assert told[background_jobs.PACE_FROM] == pytest.approx(0.5 * (10_000 - 64 * 5) / 64)
     assert told[-1] == pytest.approx((10_000 - 6_400) / 64)
     # Between two batches it runs down, and not below nothing.
     now += 2.0

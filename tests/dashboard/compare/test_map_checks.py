@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import swin_core
-from dashboard.compare import map_checks, measurements
-from dashboard.compare.map_checks import MapCheck, trust_or_check
+from dashboard.compare import measurements
+from dashboard.compare.map_checks import checks, trust_or_check
+from dashboard.shared import background_jobs
+from dashboard.shared.background_jobs import Job
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from swin_core.trust.assess import Trust, assess
 from tests.fixtures.pages import bundle, fresh, picture
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 def wait(line: ImageAndClass, model: str, cell: Any) -> Trust | str:
     for _ in range(600):
-        if not isinstance(result := trust_or_check(line, model, cell), MapCheck):
+        if not isinstance(result := trust_or_check(line, model, cell), Job):
             return result
         time.sleep(0.02)
     raise AssertionError("not measured")
@@ -38,7 +40,7 @@ def test_a_check_equals_the_measurement_and_is_made_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(measurements, "assess", counted)
     line = ImageAndClass(picture())
     cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
-    assert isinstance(trust_or_check(line, "first", cell), MapCheck)
+    assert isinstance(trust_or_check(line, "first", cell), Job)
     found = wait(line, "first", cell)
     assert cell.explanation is not None
     assert cell.map is not None
@@ -54,14 +56,16 @@ def test_a_check_counts_as_asked_for_before_the_thread_sees_it(monkeypatch: pyte
     class Queue:
         """The thread may take a check as soon as it is put."""
 
-        def put(self, key: Any) -> None:
-            seen.append(time.monotonic() - map_checks._checks.pop(key).asked_at)
+        def put(self, item: Any) -> None:
+            key, job = item
+            assert checks.jobs.pop(key) is job
+            seen.append(time.monotonic() - job.asked_at)
 
-    monkeypatch.setattr(map_checks, "_queue", Queue())
+    monkeypatch.setattr(checks, "_queue", Queue())
     line = ImageAndClass(picture())
     cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
     trust_or_check(line, "first", cell)
-    assert [age < map_checks.ASKED_SECONDS for age in seen] == [True]
+    assert [age < background_jobs.WANTED_SECONDS for age in seen] == [True]
 
 
 def test_a_check_that_no_page_asks_for_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +85,7 @@ def test_a_check_that_no_page_asks_for_is_dropped(monkeypatch: pytest.MonkeyPatc
     cell = Comparison((line,), ("first",), "gradcam").rows()[0].cells[0]
     trust_or_check(line, "first", cell)
     assert started.wait(20)
-    monkeypatch.setattr(map_checks, "ASKED_SECONDS", -1)
+    monkeypatch.setattr(background_jobs, "WANTED_SECONDS", -1)
     go_on.set()
     assert ended.wait(20)
     assert measurements.cached_trust(line, "first", cell) is None  # neither a result nor a failure
