@@ -25,8 +25,6 @@ from swin_core.zoo.offered import offered_files
 from swin_core.zoo.python_models import is_python
 from swin_core.zoo.recognise import Recognition
 
-MEBIBYTES_AT_MOST = 2048
-"""Size of an uploaded weights file."""
 _TOP = 3
 """Classes that the preview lists."""
 
@@ -85,8 +83,8 @@ def _choose_weights() -> str:
         st.file_uploader(
             "Upload a weights file",
             type=[suffix.removeprefix(".") for suffix in SUFFIXES],
-            max_upload_size=MEBIBYTES_AT_MOST,
-            help=f"It is kept in the folder {FOLDER} on this machine, and offered from then on.",
+            help=f"It is kept in the folder {FOLDER} on this machine, and offered from then on. Copy a larger file "
+            "into that folder yourself.",
             key=f"add_upload_{number}",
             on_change=_keep_upload,
             args=(number,),
