@@ -36,7 +36,7 @@ from swin_core.figures.grid import MapCell, MapGrid, MapRow, Mark
 from swin_core.figures.matplotlib_page import CELL
 from swin_core.figures.sheet import INNER, Part, Tile, sheet_figure
 from swin_core.figures.text import percent
-from swin_core.models.complexity import count_flops, msa_complexity, padded_grid, window_msa_complexity
+from swin_core.models.complexity import msa_complexity, padded_grid, window_msa_complexity
 from swin_core.models.windows import Pair
 
 TOKEN_PANELS = ("Windows", "Attention")
@@ -255,12 +255,12 @@ def _show_cost(context: PanelContext) -> list[Part]:
             st.caption(words)
             said.append(f"{name}: {factor}. {words}")
         grid, padded = block.grid, padded_grid(block.grid, window)
-        flops = count_flops(grid, block.channels, block.heads, window)
+        multiply_adds = window_msa_complexity(grid, block.channels, window)
         padding = f", padded to {padded[0]} x {padded[1]}" if padded != grid else ""
         st.caption(
-            f"PyTorch counts {_large_number(flops)} FLOPs in this block's window attention, for {grid[0]} x {grid[1]} "
-            f"tokens{padding}. It counts two for each multiply-add; equation 2 gives "
-            f"{_large_number(window_msa_complexity(grid, block.channels, window))} multiply-adds."
+            f"PyTorch counts {_large_number(2 * multiply_adds)} FLOPs in this block's window attention, for "
+            f"{grid[0]} x {grid[1]} tokens{padding}: two for each of the {_large_number(multiply_adds)} multiply-adds "
+            "of equation 2."
         )
     return [(_chart(figure, block.title, " ".join([text, *said]), INNER, 2 * CELL),)]
 

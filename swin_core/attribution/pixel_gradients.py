@@ -16,8 +16,8 @@ from swin_core.models.modes import evaluation_mode, frozen_parameters
 
 __all__ = ["input_gradient", "integrated_gradients", "plain_logits", "smooth_grad"]
 
-_BATCH = 16
-"""Inputs in one forward pass."""
+_BATCH = 8
+"""Inputs in one forward pass, whose graph is in memory: with 16, SmoothGrad was the peak of the dashboard's memory."""
 
 MakeInputs = Callable[[Tensor, Tensor], Tensor]
 """From indices of images `(N,)` and of points `(N,)` to inputs of the model `(N, C, H, W)`."""
