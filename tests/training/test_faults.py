@@ -179,9 +179,13 @@ def test_a_rank_that_was_halted_is_reported_and_its_run_stops(
     victim.send_signal(signal.SIGSTOP)
     # Rank 0 reports the others; that it is halted itself, the age of its status tells.
     expected = ("stands still since ", "process 1 of 2 has given no sign of life for ")[rank]
-    found = eventually(lambda: listed if (listed := runs.find(run.name, shell.root)).reason else None, 30)
+
+    def reported() -> runs.Run | None:
+        listed = runs.find(run.name, shell.root)
+        return listed if listed.reason.startswith(expected) else None
+
+    found = eventually(reported, 60)
     assert (found.state, found.alive) == ("running", True)
-    assert found.reason.startswith(expected)
     assert runs_command.main(["--runs-root", str(shell.root)]) == 0
     assert expected in capsys.readouterr().out
     assert expected in state_line(summarise_run(found))
