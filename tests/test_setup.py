@@ -328,7 +328,8 @@ def test_every_import_is_required(folders: tuple[str, ...]) -> None:
     listed = set(requirements("all") if folders == ("swin_core", "dashboard") else requirements("dev"))
     # Packages that pytest, matplotlib, timm, gradio and jinja2 themselves require.
     listed |= {"packaging", "fonttools", "torchvision", "uvicorn", "markupsafe"}
-    listed |= {*requirements("export"), *requirements("hf"), *requirements("heic")}  # imported only where they are installed, as is quantus
+    # Imported only where they are installed, as is quantus.
+    listed |= {*requirements("export"), *requirements("hf"), *requirements("heic")}
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     own = {"swin_core", "dashboard", "scripts", "benchmarks", "tests"} | {path.stem for path in paths}
     distributions = metadata.packages_distributions()
