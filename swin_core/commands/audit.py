@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     from swin_core.audit import audit
-    from swin_core.audit.repair import compare_repair
+    from swin_core.audit.repair import Repair, compare_repair
     from swin_core.evaluation.accuracy import named_split
     from swin_core.figures.audit_report import audit_page
     from swin_core.figures.audit_text import lines, repair_lines, repair_summary
@@ -73,7 +73,8 @@ def _audit(options: argparse.Namespace) -> int:
 
     found = audit(classifier, dataset, others=others, seed=options.seed, progress=progress)
     print("\n".join(lines(found)))
-    repairs, fault = [], None
+    repairs: list[Repair] = []
+    fault: SwinError | None = None
     if after is not None:
         try:
             repairs = [compare_repair(classifier, after, dataset, finding, options.seed) for finding in found.findings]

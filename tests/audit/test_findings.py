@@ -283,7 +283,7 @@ def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() 
 def test_the_interval_is_corrected_for_the_number_of_candidates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = []
+    errors: list[float] = []
 
     def counted(values: np.ndarray, error: float = 0.05, seed: int = 0) -> Estimate:
         errors.append(error)
