@@ -29,6 +29,8 @@ from tests.fixtures.browser import (
     browser,
     dashboard,
     findings,
+    messages,
+    seen_as,
     visible,
     windows,
 )
@@ -117,17 +119,18 @@ def test_block_and_token_are_chosen_by_mouse_and_keyboard(visit: Open) -> None:
     assert heat(page, 1, by_key) == by_head
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_images_are_square_and_the_page_does_not_scroll_sideways(visit: Open, size: tuple[int, int]) -> None:
-    page = visit({"panel": "Windows", "block": "Stage 2 block 2", "drawn": "Shift"}, size, "dark")
-    for name in ("windows_picture", "rolled_picture"):
-        (box,) = boxes(page, f".st-key-{name} .imagelayer image", 1)
-        (room,) = boxes(page, f".st-key-sized_{name}")
-        assert box["width"] == pytest.approx(box["height"], abs=1.5)
-        assert box["width"] == pytest.approx(room["width"], abs=3)
-        assert room["height"] == pytest.approx(box["height"], abs=3)
-        assert box["width"] > 300
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+def test_images_are_square_and_the_page_does_not_scroll_sideways(visit: Open) -> None:
+    page = visit({"panel": "Windows", "block": "Stage 2 block 2", "drawn": "Shift"})
+    for size in (WIDE, NARROW):
+        seen_as(page, "dark", size)
+        for name in ("windows_picture", "rolled_picture"):
+            (box,) = boxes(page, f".st-key-{name} .imagelayer image", 1)
+            (room,) = boxes(page, f".st-key-sized_{name}")
+            assert box["width"] == pytest.approx(box["height"], abs=1.5)
+            assert box["width"] == pytest.approx(room["width"], abs=3)
+            assert room["height"] == pytest.approx(box["height"], abs=3)
+            assert box["width"] > 300
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
 def test_the_equation_opens(visit: Open) -> None:
@@ -149,12 +152,11 @@ def test_invalid_query_parameters_are_reported(visit: Open) -> None:
 
 def test_a_look_is_dragged_without_a_message_and_the_crosshair_is_linked(visit: Open) -> None:
     page = visit({"panel": "Attention", "block": "Stage 2 block 2"})
-    before, sent = heat(page, 2), []
-    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    before, sent = heat(page, 2), messages(page)
     slider = page.get_by_role("slider", name="Opacity", exact=True)
     slider.evaluate("input => { input.value = 20; input.dispatchEvent(new Event('input')); }")
     heat(page, 2, before)
-    assert not sent
+    assert sent == []
     page.locator(f"{MAPS} .frame").nth(0).hover(position={"x": 40, "y": 40})
     expect(page.locator(f"{MAPS} .frame.crossed")).to_have_count(3)
     expect(page.locator(f"{MAPS} .frame").nth(1).locator(".chip")).to_contain_text("%")
@@ -188,9 +190,11 @@ def test_the_shift_is_stepped_by_keys_to_the_map_as_it_is_computed(visit: Open) 
     expect(figure.get_by_role("button", name="Play")).to_be_visible()
     assert findings(page, ".st-key-shift") == []
 
-
-def test_the_shift_moves_step_by_step(visit: Open) -> None:
-    page = visit({"panel": "Windows", "block": "Stage 2 block 2"})
+    # With motion it moves.
+    page.emulate_media(reduced_motion="no-preference")
+    figure.press("Home")
+    expect(words).to_contain_text("1 of 4")
+    page.wait_for_timeout(2000)
     canvas = page.locator(".shift-figure canvas")
     drawings = [canvas.evaluate("canvas => canvas.toDataURL()")]
     page.locator(".shift-figure").get_by_role("button", name="Next").click()

@@ -1,4 +1,4 @@
-"""The Train page in a browser: a run on two ranks is started, watched, stopped and resumed."""
+"""The Train page in a browser: a run is started, watched, stopped and resumed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +22,7 @@ from tests.fixtures.browser import (
     Server,
     at_rest,
     browser,
+    seen_as,
     until,
     visible,
     windows,
@@ -59,11 +59,12 @@ def visit(server: Server, browser: Browser) -> Iterator[Open]:
     known = (*known, "Failed to fetch dynamically imported module")
     with windows(browser, SUBPAGE, *known) as open_window:
 
-        def visit(query: str = "", size: tuple[int, int] = WIDE, scheme: Any = "light") -> Page:
-            page = open_window(size, scheme)
+        def visit(query: str = "", rests: bool = True) -> Page:
+            page = open_window()
             page.goto(f"{server.address}/train{query}")
             visible(page.get_by_role("heading", level=1))
-            at_rest(page)
+            if rests:
+                at_rest(page)
             return page
 
         yield visit
@@ -94,16 +95,8 @@ def open_tab(page: Page, name: str, inside: Locator) -> None:
     until(opened)
 
 
-def programs(run: runs.Run) -> list[psutil.Process]:
-    """The launcher of a run and all that it started."""
-    launcher = psutil.Process(runs.find(run.name, run.folder.parent).launch["pid"])
-    return [launcher, *launcher.children(recursive=True)]
-
-
 @pytest.mark.timeout(900)  # each of its six steps may take its time on a busy machine
-def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
-    visit: Open, server: Server, root: Path, data_root: Path
-) -> None:
+def test_a_run_is_started_watched_stopped_and_resumed(visit: Open, server: Server, root: Path, data_root: Path) -> None:
     page = visit()
     page.get_by_role("button", name="New run").click()
     visible(page.get_by_role("heading", name="New run"))
@@ -112,7 +105,6 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
         ("Number of images (0 for all)", "256"),
         ("Epochs", "400"),
         ("Batch size", "32"),
-        ("Processes", "2"),
     ):
         write(page, label, value)
     variant = page.locator(".st-key-setting_variant input")
@@ -130,14 +122,13 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     (run,) = (run for run in runs.list_runs(root) if run.title == "slice")
     before = points(page)
     until(lambda: points(page) > before)
-    family = programs(run)
-    assert len(family) >= 3
+    trainer = psutil.Process(runs.find(run.name, root).launch["pid"])
 
     # The server is killed: the run goes on, and a new server shows it, in this tab and in another one.
     server.end(signal.SIGKILL)
     server.start()
-    assert all(program.is_running() for program in family)
-    other = visit(f"?run={run.name}")
+    assert trainer.is_running()
+    other = visit(f"?run={run.name}", rests=False)
     visible(other.get_by_text("running", exact=True))
     before = points(other)
     until(lambda: points(other) > before)
@@ -146,7 +137,7 @@ def test_a_run_on_two_ranks_is_started_watched_stopped_and_resumed(
     other.get_by_role("button", name="Stop").click()
     visible(other.get_by_role("button", name="Resume"))
     visible(page.get_by_role("button", name="Resume"))
-    until(lambda: not any(program.is_running() for program in family), 20)
+    until(lambda: not trainer.is_running(), 20)
     stopped = runs.find(run.name, root)
     assert stopped.state == "stopped"
     steps = stopped.status["step"]
@@ -228,20 +219,19 @@ def test_smoothing_leaves_the_measured_curve_and_the_link_holds_it(visit: Open) 
     expect(page.locator(".js-plotly-plot .xtitle").first).to_have_text("minutes", timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
+COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] [data-testid^=stBaseButton-primary]')]
+    .filter(button => { button.scrollIntoView({block: 'center'}); const box = button.getBoundingClientRect();
+        const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+        return !button.contains(top); }).map(button => button.innerText)"""
+
+
 @pytest.mark.parametrize("query", ["", "?new=flowers", f"?run={EARLIER}"])
-def test_the_page_does_not_scroll_sideways_and_no_button_is_covered(
-    visit: Open, size: tuple[int, int], query: str
-) -> None:
-    page = visit(query, size)
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    covered = page.evaluate(
-        """() => [...document.querySelectorAll('[data-testid=stMain] [data-testid^=stBaseButton-primary]')]
-        .filter(button => { button.scrollIntoView({block: 'center'}); const box = button.getBoundingClientRect();
-            const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
-            return !button.contains(top); }).map(button => button.innerText)"""
-    )
-    assert not covered
+def test_the_page_does_not_scroll_sideways_and_no_button_is_covered(visit: Open, query: str) -> None:
+    page = visit(query)
+    for size in (WIDE, NARROW):
+        seen_as(page, "light", size)
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert not page.evaluate(COVERED)
 
 
 def test_text_of_the_charts_follows_the_theme(visit: Open) -> None:
@@ -251,8 +241,9 @@ def test_text_of_the_charts_follows_the_theme(visit: Open) -> None:
         const parts = tick ? getComputedStyle(tick).fill.match(/\\d+/g).slice(0, 3).map(Number) : [128];
         return parts.reduce((sum, part) => sum + part, 0) / parts.length;
     }"""
+    page = visit(f"?run={EARLIER}")
     for scheme, wanted in (("light", "< 150"), ("dark", "> 150")):
-        page = visit(f"?run={EARLIER}", scheme=scheme)
+        page.emulate_media(color_scheme=scheme)
         page.wait_for_function(f"({lightness})() {wanted}", timeout=PATIENCE)
 
 
