@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.fixtures.browser import NARROW, PATIENCE, WIDE, Open, Server, at_rest, browser, dashboard, findings, visible
+from tests.fixtures.browser import (
+    GROUNDS,
+    NARROW,
+    PATIENCE,
+    SUBPAGE,
+    Open,
+    Server,
+    at_rest,
+    browser,
+    dashboard,
+    findings,
+    seen_as,
+    visible,
+    windows,
+)
 
 __all__ = ["browser", "dashboard"]
-
-Scheme = Literal["light", "dark"]
 
 QUICK = "model=swin_micro_cifar100"
 PAGES = {
@@ -25,44 +36,20 @@ PAGES = {
     "models": "models",
 }
 COLOURS = ("color-contrast", "link-in-text-block")
-GROUNDS: dict[Scheme, str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}
-"""The background of the page in each theme."""
-
-
-@pytest.fixture(scope="module")
-def window(browser: Browser) -> Iterator[BrowserContext]:
-    """One for all tests: what it holds of the page's programs is not read and compiled again for each."""
-    opened = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, color_scheme="light")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
-def visit(dashboard: Server, window: BrowserContext) -> Iterator[Open]:
-    pages = []
+def visit(dashboard: Server, browser: Browser) -> Iterator[Open]:
+    with windows(browser, SUBPAGE) as open_window:
 
-    def visit(path: str) -> Page:
-        page = window.new_page()
-        pages.append(page)
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{dashboard.address}/{path}")
-        visible(page.get_by_role("heading", level=1).first)
-        at_rest(page)
-        return page
+        def visit(path: str) -> Page:
+            page = open_window()
+            page.goto(f"{dashboard.address}/{path}")
+            visible(page.get_by_role("heading", level=1).first)
+            at_rest(page)
+            return page
 
-    yield visit
-    for page in pages:
-        page.close()
-
-
-def seen_as(page: Page, scheme: Scheme, size: tuple[int, int] = WIDE) -> None:
-    """Show the page in a theme and a size, as when the user's system changes to it."""
-    page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": size[0], "height": size[1]})
-    expect(page.get_by_test_id("stApp")).to_have_css("background-color", GROUNDS[scheme])
-    page.wait_for_function("width => document.documentElement.clientWidth === width", arg=size[0])
-    page.wait_for_timeout(300)  # what is drawn to the width follows in the next frames
-    at_rest(page)
+        yield visit
 
 
 SILENT = """() => [...document.querySelectorAll('img, [data-testid=stPlotlyChart]')].filter(one => {
