@@ -1,6 +1,7 @@
 """What is audited, and the audits that run."""
 
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dashboard.shared.model_names import weights_state
 from swin_core.audit.findings import audit
 from swin_core.audit.maps import audit_folder
 from swin_core.data.dataset import DataSet
+from swin_core.errors import DataError
 from swin_core.evaluation.predictions import data_state
 from swin_core.system.cache import LRUCache
 from swin_core.zoo.classifier import Classifier
@@ -50,14 +52,14 @@ class Subject:
         return cache.classifier(self.model), self.images()
 
     def others(self) -> list[DataSet]:
-        """Open the other splits of the data set.
-
-        Raises:
-            SwinError: one of them cannot be opened.
-        """
+        """Open the other splits of the data set; those that are damaged or not on this machine are left out."""
         splits = next((entry.splits for entry in data_sets() if entry.name == self.collection), ())
         others = (split for split in splits if split != self.split and "all" not in (split, self.split))
-        return [open_split(self.collection, split) for split in others]
+        opened = []
+        for split in others:
+            with suppress(DataError):
+                opened.append(open_split(self.collection, split))
+        return opened
 
     def folder(self) -> Path:
         """Return the folder of the audit's files.

@@ -86,19 +86,18 @@ def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
         with st.spinner("Measuring both models on images with and without it"):
             try:
                 classifier, dataset = subject.open()
-                repair = compare_repair(classifier, cache.classifier(run.name), dataset, finding)
+                seen = trained_on(subject.model, dataset) | trained_on(run.name, dataset)
+                repair = compare_repair(classifier, cache.classifier(run.name), dataset, finding, trained_on=seen)
             except SwinError as error:
                 st.error(escape_markdown(str(error)), icon=":material/error:")
                 return
         write_repair(folder, finding, run.name, repair)
     if repair is not None:
-        _show_table(repair, int(trained_on(run.name, subject.images()).sum()))
+        _show_table(repair)
 
 
-def _show_table(repair: Repair, seen: int) -> None:
+def _show_table(repair: Repair) -> None:
     st.markdown(escape_markdown(repair_summary(repair)))
-    if seen:
-        st.caption(f"The new model was trained on {seen:,} of the audited images, so the shares are optimistic.")
     columns = ("Images", "Number", "Right before", "Right after")
     st.dataframe(
         pd.DataFrame(repair_rows(repair), columns=columns),

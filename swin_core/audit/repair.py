@@ -43,6 +43,14 @@ class Repair:
     groups: tuple[Group, ...]
     """The group that was worst before comes first."""
 
+    trained_on: int
+    """Images of the groups that one of the models was trained on."""
+
+    @property
+    def images(self) -> int:
+        """Number of images of all groups; each is in two of them."""
+        return sum(group.images for group in self.groups) // 2
+
     @property
     def worst(self) -> tuple[float, float]:
         """Accuracy of the worst group, before and after."""
@@ -65,10 +73,17 @@ class Repair:
         Raises:
             KeyError, TypeError: the values are not those of a repair.
         """
-        return cls(values["model"], tuple(Group(**group) for group in values["groups"]))
+        return cls(values["model"], tuple(Group(**group) for group in values["groups"]), values["trained_on"])
 
 
-def compare_repair(before: Classifier, after: Classifier, dataset: DataSet, finding: Tested, seed: int = 0) -> Repair:
+def compare_repair(
+    before: Classifier,
+    after: Classifier,
+    dataset: DataSet,
+    finding: Tested,
+    seed: int = 0,
+    trained_on: np.ndarray | None = None,
+) -> Repair:
     """Measure two models by group on images with and without what was found.
 
     Args:
@@ -77,6 +92,7 @@ def compare_repair(before: Classifier, after: Classifier, dataset: DataSet, find
         dataset: the images that were audited, with labels.
         finding: what was found.
         seed: seed of the choice of images.
+        trained_on: which images one of the models was trained on, `(N,)` bool; None for none.
 
     Raises:
         DataError: the finding's images are not there any more, or the models do not know the classes.
@@ -94,12 +110,13 @@ def compare_repair(before: Classifier, after: Classifier, dataset: DataSet, find
     known = [row for row in range(len(dataset)) if all(truth[row] >= 0 for truth in truths)]
     if own < 0 or not known:
         raise DataError("a comparison by group needs images with labels that both models know; choose others.")
-    groups = []
+    groups, measured = [], []
     for label in np.unique(dataset.labels[known]).tolist():
         members = carriers if label == own else np.array(known)[dataset.labels[known] == label]
         members = benches[0].readable(np.sort(random.permutation(members)[:MOST]))
         if not len(members):
             continue
+        measured.append(members)
         donors = random.choice(carriers, len(members))
         for present in (True, False):
             change = "" if present == (label == own) else "insert" if present else "remove"
@@ -108,7 +125,8 @@ def compare_repair(before: Classifier, after: Classifier, dataset: DataSet, find
                 for bench, truth in zip(benches, truths, strict=True)
             ]
             groups.append(Group(dataset.classes[label], present, len(members), *shares))
-    return Repair(after.name, tuple(sorted(groups, key=lambda group: group.before)))
+    seen = 0 if trained_on is None else int(trained_on[np.concatenate(measured)].sum())
+    return Repair(after.name, tuple(sorted(groups, key=lambda group: group.before)), seen)
 
 
 def _predicted(

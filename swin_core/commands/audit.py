@@ -44,6 +44,7 @@ def _audit(options: argparse.Namespace) -> int:
     from swin_core.audit import audit
     from swin_core.audit.repair import Repair, compare_repair
     from swin_core.evaluation.accuracy import named_split
+    from swin_core.evaluation.trained_on import trained_on
     from swin_core.figures.audit_report import audit_page
     from swin_core.figures.audit_text import lines, repair_lines, repair_summary
     from swin_core.system.atomic import check_writable, write_file
@@ -77,7 +78,11 @@ def _audit(options: argparse.Namespace) -> int:
     fault: SwinError | None = None
     if after is not None:
         try:
-            repairs = [compare_repair(classifier, after, dataset, finding, options.seed) for finding in found.findings]
+            seen = trained_on(options.model, dataset, options.data_root, runs)
+            seen |= trained_on(options.after, dataset, options.data_root, runs)
+            repairs = [
+                compare_repair(classifier, after, dataset, finding, options.seed, seen) for finding in found.findings
+            ]
         except SwinError as error:
             fault = error  # first write what was found
         for number, repair in enumerate(repairs, start=1):

@@ -196,11 +196,15 @@ def lines(audit: Audit) -> list[str]:
 
 
 def repair_summary(repair: Repair) -> str:
-    """Return what a repair changed, in one sentence."""
+    """Return what a repair changed, and whether it was measured on training images."""
     worst, mean = ([percent(share) for share in pair] for pair in (repair.worst, repair.mean))
+    optimistic = (
+        f" One of the models, or both, was trained on {repair.trained_on:,} of these {repair.images:,} images, so the "
+        "shares are optimistic; audit held-out images for a fair comparison."
+    )
     return (
         f"Retrained as {repair.model}: the worst group had {worst[0]} right and has {worst[1]}; the mean of the groups "
-        f"was {mean[0]} and is {mean[1]}."
+        f"was {mean[0]} and is {mean[1]}.{optimistic if repair.trained_on else ''}"
     )
 
 

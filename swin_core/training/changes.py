@@ -12,6 +12,7 @@ from typing import Any
 from swin_core import runs
 from swin_core.errors import ConfigError, RunError
 from swin_core.runs.changing import write_end
+from swin_core.runs.files import FINDINGS
 from swin_core.runs.locks import run_lock
 from swin_core.runs.read_only import refuse_if_read_only
 from swin_core.training.config import TrainConfig
@@ -66,6 +67,8 @@ def change_settings(folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
         config = replace(config, **changed)
         if config.epochs < done:
             raise ConfigError(f"the run has done {done} epochs; epochs must be at least that, not {config.epochs}.")
+        if "without" in changed:  # the run's own copy is of the file that the settings named before
+            (folder / FINDINGS).unlink(missing_ok=True)
         runs.write_config(folder, config.to_dict())
         if run.state == "finished":
             write_end(folder, "stopped", "its settings were changed; resume it to go on")

@@ -178,15 +178,7 @@ def _read(finding: dict[str, Any], classes: Sequence[str]) -> _Region | _Content
         return _Region((left, top, right, bottom), bool(finding["frame"]))
     if kind not in ("content", "global"):
         raise ValueError("the kind")
-    name = str(finding["class"])
-    # The model may know the class by more names than the data.
-    matches = (
-        [classes.index(name)]
-        if name in classes
-        else np.flatnonzero([match is not None for match in match_classes(classes, [name])]).tolist()
-    )
-    if len(matches) != 1:
-        raise ConfigError(f"a finding is of the class {finding['class']!r}, which the data lack; train on its classes.")
+    label = _label(str(finding["class"]), classes)
     if kind == "content":
         if not finding["patches"]:  # of arrays of other channels
             raise ConfigError(_RGB_ONLY)
@@ -194,13 +186,32 @@ def _read(finding: dict[str, Any], classes: Sequence[str]) -> _Region | _Content
         patches = [_decode(uri) for uri in finding["patches"]]
         if not 0 < size <= 1 or len({patch.shape for patch in patches}) > 1:
             raise ValueError("the patches")
-        return _Content(matches[0], torch.stack(patches), size)
+        return _Content(label, torch.stack(patches), size)
     by = tuple(map(float, finding["by"]))
     statistic = STATISTICS[finding["statistic"]]
     width = 1 if statistic.measure is None else statistic.measure(torch.zeros(1, 3, 2, 2)).shape[1]
     if len(by) != width or not all(map(math.isfinite, by)):
         raise ValueError("the shift")
-    return _Shift(matches[0], finding["statistic"], by)
+    return _Shift(label, finding["statistic"], by)
+
+
+def _label(name: str, classes: Sequence[str]) -> int:
+    """Return the class of the data that a finding is of; the model or the data may know it by more names.
+
+    Raises:
+        ConfigError: the data lack it, or several of their classes fit.
+        TargetError: several of their classes have the name.
+    """
+    (label,) = match_classes([name], classes)
+    if label is not None:
+        return label
+    fits = [index for index, match in enumerate(match_classes(classes, [name])) if match is not None]
+    if not fits:
+        raise ConfigError(f"a finding is of the class {name[:80]!r}, which the data lack; train on its classes.")
+    if len(fits) > 1:
+        known = ", ".join(repr(classes[index]) for index in fits)
+        raise ConfigError(f"a finding is of the class {name[:80]!r}, which fits {known}; give these other names.")
+    return fits[0]
 
 
 def _decode(uri: str) -> Tensor:

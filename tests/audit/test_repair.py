@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swin_core.audit import Audit, audit
 from swin_core.audit.kept import read_repair, write_finding, write_repair
-from swin_core.audit.repair import compare_repair
+from swin_core.audit.repair import Repair, compare_repair
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import DataError
 from swin_core.figures.audit_text import repair_rows, repair_summary
@@ -51,6 +54,17 @@ def test_the_groups_are_right_or_wrong_as_the_rule_says(found: Audit, images: Pa
     assert read_repair(folder, finding, "run") == repair
     assert read_repair(folder, finding, "another") is None
     assert write_finding(folder, found, finding).read_text().count('"kind"') == 1
+
+
+def test_a_repair_says_how_many_of_its_images_were_trained_on(found: Audit, images: Path) -> None:
+    dataset = image_folder(images)
+    seen = np.arange(len(dataset)) % 3 == 0
+    repair = compare_repair(corner_model(), corner_model(), dataset, found.findings[0], trained_on=seen)
+    assert (repair.trained_on, repair.images) == (12, 36)
+    told = repair_summary(repair)
+    assert "was trained on 12 of these 36 images, so the shares are optimistic; audit held-out images" in told
+    assert "trained on" not in repair_summary(replace(repair, trained_on=0))
+    assert Repair.from_dict(json.loads(json.dumps(repair.to_dict()))) == repair
 
 
 def test_images_that_are_gone_or_have_no_labels_are_refused(found: Audit, images: Path, tmp_path: Path) -> None:

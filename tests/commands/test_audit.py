@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swin_core.commands.audit import main
@@ -42,7 +43,7 @@ def test_the_finding_is_told_written_and_drawn(model: str, tmp_path: Path, capsy
 
 
 def test_copies_and_a_repair_are_told_written_and_drawn(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     after = tmp_path / "after.py"
     after.write_text(Path(model).read_text().replace("corner_model()", "corner_model(looks=False)"))
@@ -52,12 +53,17 @@ def test_copies_and_a_repair_are_told_written_and_drawn(
     shutil.copy(folder / "train" / "blue" / "03.png", folder / "val" / "green" / "copy.png")
     page, values = tmp_path / "report.html", tmp_path / "found.json"
     arguments = [model, "--data", str(folder), "--split", "val", "--after", str(after)]
+    monkeypatch.setattr(
+        "swin_core.evaluation.trained_on.trained_on",
+        lambda name, dataset, *_: np.arange(len(dataset)) == (0 if name == model else 1),
+    )
     assert main([*arguments, "--out", str(page), "--json", str(values)]) == 0
     told = capsys.readouterr().out
     assert "2 images in the splits val and train are copies of other images. Groups of copies: 1 of the same" in told
     assert "In several splits, so that the accuracy is too high: 1. With several labels: 1." in told
     assert "  same pixels, several labels: val: green/copy.png, train: blue/03.png" in told
     assert "   blue, with it: <0.1\N{NO-BREAK SPACE}% before, 100\N{NO-BREAK SPACE}% after (8 images)" in told
+    assert "One of the models, or both, was trained on 2 of these 25 images, so the shares are optimistic" in told
     found = json.loads(values.read_text())
     assert [len(group["images"]) for group in found["duplicates"]] == [2]
     (repair,) = found["repairs"]

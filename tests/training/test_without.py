@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,15 @@ def test_a_class_that_the_model_knows_by_more_names_is_found(tmp_path: Path, dat
     (finding,) = read(tmp_path, data, SHIFT | {"class": "bee, Apis mellifera"}).findings
     assert not isinstance(finding, _Region)
     assert finding.label == CLASSES.index("bee")
+    with pytest.raises(ConfigError, match="a finding is of the class 'ant, bee', which fits 'ant', 'bee'; give"):
+        read(tmp_path, data, SHIFT | {"class": "ant, bee"})
+
+
+def test_a_class_that_the_data_know_by_more_names_is_found(tmp_path: Path, data: TrainingData) -> None:
+    more = replace(data, classes=("ant, Formica", "bee, Apis mellifera"))
+    (finding,) = read(tmp_path, more, SHIFT | {"class": "bee"}).findings
+    assert not isinstance(finding, _Region)
+    assert finding.label == 1
 
 
 def test_a_resumed_run_trains_without_the_same_findings(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from streamlit.testing.v1 import AppTest
 from dashboard.audit import cards, jobs, repair
 from dashboard.shared import datasets
 from dashboard.shared.image_selection import ImageSelection
-from swin_core.errors import RunError
+from swin_core.data.dataset import DataSet
+from swin_core.errors import DataError, RunError
 from swin_core.runs.listing import Run, SavedWeights
 from swin_core.runs.read_only import VARIABLE
 from tests.fixtures.audit import corner_model, write_images
@@ -222,3 +224,17 @@ def test_all_images_of_a_finding_open_on_browse() -> None:
     assert len(lines) == 1
     app = click(app, "Show all images")
     assert not [text for text in app.markdown if text.value.startswith("Only the")]
+
+
+def test_a_split_that_cannot_be_opened_is_not_compared(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_split, splits = jobs.open_split, ("all", "train", "val", "test")
+    (entry,) = datasets.data_sets()
+    monkeypatch.setattr(jobs, "data_sets", lambda: [replace(entry, splits=splits)])
+
+    def open_split(collection: str, split: str) -> DataSet:
+        if split == "val":
+            raise DataError("val is damaged; repair it.")
+        return opened_split(collection, "all")
+
+    monkeypatch.setattr(jobs, "open_split", open_split)
+    assert len(jobs.Subject("corner.py", entry.name, "test").others()) == 1
