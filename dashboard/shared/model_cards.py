@@ -1,7 +1,7 @@
 """The chosen models as cards: title, what the model knows, its accuracy, and buttons to move, remove and add one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import streamlit as st
 
@@ -70,7 +70,7 @@ def arrange_models(shown: Sequence[str], change: Mapping[str, Any]) -> bool:
     return True
 
 
-def _is_column(value: Any, shown: Sequence[str]) -> bool:
+def _is_column(value: Any, shown: Sequence[str]) -> TypeGuard[int]:
     return isinstance(value, int) and 0 <= value < len(shown)
 
 

@@ -73,6 +73,8 @@ def _runtimes(model: nn.Module, x: torch.Tensor, precision: str) -> Contenders:
         compiled = openvino.Core().compile_model(file, "CPU", settings)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # Its waiting threads would take the processor from the contender that comes next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     pixels = x.numpy()
     request, name = compiled.create_infer_request(), session.get_inputs()[0].name
