@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import openvino
 import timm
 import torch
 import torchvision
@@ -140,6 +142,8 @@ def main() -> None:
         "timm": timm.__version__,
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
+        "openvino": openvino.__version__,
+        "onnxruntime": onnxruntime.__version__,
     }
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
     results = []

@@ -32,6 +32,8 @@ def inference(rounds: int) -> list[dict[str, Any]]:
         results.append(measure(f"inference, Swin-T, 224 px, batch {batch}", calls, rounds, "fastest"))
         if has_bfloat16(torch.device("cpu")):
             narrow: Contenders = {name: _autocast(eager(model, x)) for name, model in models.items()}
+            with torch.autocast("cpu", torch.bfloat16):
+                narrow["timm, compiled and frozen"] = _autocast(_frozen(models["timm"], x))
             narrow |= _runtimes(models["timm"], x, "bf16")
             results.append(measure(f"inference, Swin-T, 224 px, batch {batch}, bfloat16", narrow, rounds, "fastest"))
     return results
@@ -78,7 +80,7 @@ def _runtimes(model: nn.Module, x: torch.Tensor, precision: str) -> Contenders:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     pixels = x.numpy()
     request, name = compiled.create_infer_request(), session.get_inputs()[0].name
-    calls: Contenders = {f"OpenVINO, {precision}": lambda: request.infer([pixels])[0]}
+    calls: Contenders = {f"OpenVINO, {precision}": lambda: request.infer([pixels], share_inputs=True)[0]}
     if precision == "f32":
         calls["ONNX Runtime"] = lambda: session.run(None, {name: pixels})[0]
     tolerance = 1e-3 if precision == "f32" else 5e-2

@@ -17,7 +17,7 @@ Contenders = dict[str, Callable[[], object]]
 
 
 def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[str, Any]:
-    """Time contenders in turns.
+    """Time contenders in turns, in each round another one first.
 
     Args:
         title: what is measured.
@@ -30,9 +30,11 @@ def measure(title: str, contenders: Contenders, rounds: int, over: str) -> dict[
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 2):
-        for name, call in contenders.items():
+        names = list(contenders)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             start = time.perf_counter()
-            call()
+            contenders[name]()
             if number >= 2:
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}

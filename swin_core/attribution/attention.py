@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from swin_core.errors import LayerError
 from swin_core.models.modes import evaluation_mode
-from swin_core.models.windows import Pair, fit_window, pad_to_windows, window_partition, window_reverse
+from swin_core.models.windows import Pair, fit_window, pad_to_windows, padded_size, window_partition, window_reverse
 from swin_core.zoo.contract import inner_model
 
 __all__ = ["AttentionBlock", "Windows", "attention_blocks", "is_instance", "watch_attention"]
@@ -48,8 +48,7 @@ class Windows:
     @property
     def padded(self) -> Pair:
         """The grid with its padding."""
-        (height, width), (window_height, window_width) = self.grid, self.window
-        return -(-height // window_height) * window_height, -(-width // window_width) * window_width
+        return padded_size(self.grid, self.window)
 
     def cut(self, x: Tensor) -> Tensor:
         """Partition `(B, H, W, C)` into `(B * windows, N, C)`; padded tokens are zero."""

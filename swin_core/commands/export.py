@@ -5,7 +5,7 @@ from pathlib import Path
 
 from swin_core.commands import shell
 from swin_core.runs import runs_root
-from swin_core.zoo.export import FORMATS, export
+from swin_core.zoo.export import FORMATS, export, pixel_channels
 from swin_core.zoo.load import load
 
 
@@ -34,7 +34,7 @@ def _export(options: argparse.Namespace) -> int:
     """Export, and print what the file takes and how well it agrees."""
     classifier = load(options.model, device="cpu", runs_root=runs_root(options.runs_root))
     result = export(classifier, options.out)
-    side, channels = classifier.image_size, len(classifier.mean)
+    side, channels = classifier.image_size, pixel_channels(classifier)
     print(result.path)
     print(f"input: pixels, (batch, {side}, {side}, {channels}) uint8")
     print(f"output: logits and probabilities, (batch, {classifier.num_classes})")

@@ -9,7 +9,7 @@ functions raise `ConfigError` for numbers below 1.
 """
 
 from swin_core.errors import ConfigError
-from swin_core.models.windows import Pair, fit_window
+from swin_core.models.windows import Pair, fit_window, padded_size
 
 
 def msa_complexity(grid: Pair, channels: int) -> int:
@@ -33,8 +33,7 @@ def window_msa_complexity(grid: Pair, channels: int, window: int) -> int:
 
 def padded_grid(grid: Pair, window: int) -> Pair:
     """Return the size of a grid that is padded at the right and bottom to whole windows."""
-    (window_h, window_w), _ = fit_window(grid, window, 0)
-    return -(-grid[0] // window_h) * window_h, -(-grid[1] // window_w) * window_w
+    return padded_size(grid, fit_window(grid, window, 0)[0])
 
 
 def _check_positive(*numbers: int) -> None:

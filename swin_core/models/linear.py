@@ -51,7 +51,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def _use_onednn(x: Tensor, weight: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # the compiler packs the weights, and other runtimes know linear layers best
+    if torch.compiler.is_compiling():  # compilers and other runtimes have kernels for plain linear layers
         return False
     float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return _ONEDNN and float32 and x.device.type == "cpu" and x.numel() > 0

@@ -84,7 +84,7 @@ class WindowAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, batch: int, grid: Pair, window: Pair, shift: Pair) -> Tensor:
         trained = torch.is_grad_enabled() and any(value.requires_grad for value in self.bias_parameters())
         compiling = torch.compiler.is_compiling()
-        if trained and not compiling:
+        if trained:
             self._cached = None  # fused optimizers change parameters without counting their version
         if compiling or q.device.type != "cpu":
             fresh = trained or compiling
@@ -102,12 +102,12 @@ class WindowAttention(nn.Module):
     def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, batch: int, term: Tensor) -> Tensor:
         """Attention by the fused kernel of a GPU or a compiled graph, `(B * windows, heads, N, d)` each.
 
-        All heads and windows of an image lie side by side, so that one additive term serves all images without a copy.
+        The windows and heads of an image share a dimension, so that the additive term is not repeated for each image.
         """
         if not self.shift:  # one term for all windows
             return F.scaled_dot_product_attention(q, k, v, attn_mask=term.to(q.dtype), scale=self.scale)
         q, k, v = (values.unflatten(0, (batch, -1)).flatten(1, 2) for values in (q, k, v))
-        term = term.to(q.dtype).expand(-1, self.heads, -1, -1).flatten(0, 1).expand(batch, -1, -1, -1)
+        term = term.to(q.dtype).expand(-1, self.heads, -1, -1).flatten(0, 1)[None]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=term, scale=self.scale)
         return mixed.unflatten(1, (-1, self.heads)).flatten(0, 1)
 

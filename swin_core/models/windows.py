@@ -81,6 +81,8 @@ class _ToWindows(torch.autograd.Function):
     token occurs once, which is slow.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(tokens: Tensor, order: Tensor, places: Tensor, padded: Tensor | None) -> Tensor:
         windows = tokens.index_select(1, order)
@@ -88,15 +90,17 @@ class _ToWindows(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.order = inputs[1:]
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        return _FromWindows.apply(gradients[0], *ctx.order), None, None, None
+        return _FromWindows.apply(gradients[0], *ctx.saved_tensors), None, None, None
 
 
 class _FromWindows(torch.autograd.Function):
     """Tokens in the order of the windows as `(B, H * W, C)`, without those of the padding."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(windows: Tensor, order: Tensor, places: Tensor, padded: Tensor | None) -> Tensor:
@@ -104,11 +108,11 @@ class _FromWindows(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.order = inputs[1:]
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        return _ToWindows.apply(gradients[0], *ctx.order), None, None, None
+        return _ToWindows.apply(gradients[0], *ctx.saved_tensors), None, None, None
 
 
 def padded_size(size: Pair, window: Pair) -> Pair:
@@ -139,6 +143,8 @@ def window_order(size: Pair, window: Pair, shift: Pair, device: torch.device) ->
     rows = (torch.arange(height, device=device) + down) % height
     columns = (torch.arange(width, device=device) + right) % width
     tokens = window_partition((rows[:, None] * size[1] + columns)[None, :, :, None], window).flatten()
+    padding = (rows >= size[0])[:, None] | (columns >= size[1])
+    padding = window_partition(padding[None, :, :, None], window).flatten()
     places = torch.arange(height * width, device=device).view(-1, window[0] * window[1], 1)
     places = window_reverse(places, window, (height, width))[0, :, :, 0]
     rows = (torch.arange(size[0], device=device) - down) % height
@@ -146,7 +152,6 @@ def window_order(size: Pair, window: Pair, shift: Pair, device: torch.device) ->
     places = places[rows][:, columns].flatten()
     if not sizes_vary() and size == (height, width):
         return tokens, places, None
-    padding = torch.ones(height * width, dtype=torch.bool, device=device).index_fill(0, places, False)
     return tokens.masked_fill(padding, 0), places, padding[:, None]
 
 

@@ -114,7 +114,7 @@ class LogitsModel(nn.Module):
             logits = logits.clamp_min(torch.finfo(logits.dtype).tiny).log()
         elif self.removes == "logit":
             logits = logits.logit(torch.finfo(logits.dtype).eps)
-        return self.as_classes(logits, len(x))
+        return self.as_classes(logits, x.shape[0])
 
     def as_classes(self, logits: Tensor, batch: int) -> Tensor:
         """Return logits of any shape for a batch as `(B, classes)`; a single logit of two classes becomes two."""

@@ -22,10 +22,10 @@ from swin_core.zoo.contract import activate
 FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO", ".pt2": "torch.export"}
 """Formats by the ending of the file."""
 TOLERANCE = 1e-3
-"""Largest difference of a logit, as a share of the largest logit, with which an exported file is kept."""
+"""A file is refused if a logit differs by more than this share of the largest logit."""
 METADATA = "swinlens"
 """Key of the class names and the preprocessing in an exported file, as JSON."""
-_PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",), ".pt2": ()}
+_PACKAGES = {".onnx": ("onnxruntime", "onnxscript"), ".xml": ("onnxscript", "openvino"), ".pt2": ()}
 _TRIALS = 4
 """Images that the file and the model are compared on: one alone, then the others in one batch."""
 
@@ -44,7 +44,7 @@ class Export:
 class PixelModel(nn.Module):
     """A classifier's model from pixels `(B, S, S, channels)` uint8 to logits and probabilities, `(B, classes)` each.
 
-    Pixels are those of `Classifier.view`: resized and cropped, but not normalised.
+    Pixels are resized and cropped, but not normalised. RGB becomes grey for a model of one channel.
     """
 
     def __init__(self, classifier: Classifier):
@@ -55,22 +55,32 @@ class PixelModel(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities, float32; the probabilities of a regression are its outputs."""
-        logits = self.logits_model(normalise(to_float(pixels) * self.white, self.mean, self.std))
+        planes = grey_planes(pixels) if len(self.mean) == 1 else to_float(pixels)
+        logits = self.logits_model(normalise(planes * self.white, self.mean, self.std))
         return logits, activate(logits, self.activation)
+
+
+def grey_planes(pixels: Tensor) -> Tensor:
+    """Return `(B, H, W, 3)` uint8 as grey `(B, 1, H, W)` in 0 to 1, with the levels of `preprocessing.grey`."""
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32, device=pixels.device)
+    levels = ((pixels.int() * weights).sum(-1) + 0x8000) // 0x10000
+    return levels[:, None].float() / 255
 
 
 def export(classifier: Classifier, path: str | Path) -> Export:
     """Export a classifier, and compare the file with the model's own logits before it is put in its place.
 
-    The file takes `pixels` `(B, S, S, channels)` uint8 and returns `logits` and `probabilities`. It holds
-    `metadata(classifier)` as JSON under the key "swinlens".
+    The file takes `pixels` as `Classifier.view` returns them, `(B, S, S, 3)` uint8, and returns `logits` and
+    `probabilities`, `(B, classes)`. A model of more channels takes as many. The file holds `metadata(classifier)` as
+    JSON under the key "swinlens".
 
     Args:
         classifier: a classifier in float32 on the CPU.
         path: file to write: .onnx; .xml, with a .bin beside it; or .pt2.
 
     Raises:
-        ConfigError: the ending is unknown, a package is missing, or the file cannot be written.
+        ConfigError: the ending is unknown, a package is missing, the file cannot be written, or the .bin beside an
+            .xml belongs to another file.
         ModelError: the model cannot be exported, or the file's logits differ from the model's.
     """
     path = Path(path)
@@ -81,26 +91,35 @@ def export(classifier: Classifier, path: str | Path) -> Export:
             f"the export to {FORMATS[path.suffix]} needs {', '.join(missing)}; pip install 'swinlens[export]'."
         )
     check_writable(path)
+    beside = path.with_suffix(".bin")
+    if path.suffix == ".xml" and beside.exists() and not path.exists():
+        raise ConfigError(f"{beside.name!r} exists already and would be replaced; name another file.")
     if classifier.dtype != torch.float32 or classifier.device.type != "cpu":
         raise ConfigError(
             f"an export needs a model in float32 on the CPU, not {classifier.dtype} on {classifier.device}."
         )
-    channels, side = len(classifier.mean), classifier.image_size
-    model = PixelModel(classifier)
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (_TRIALS, side, side, channels), np.uint8))
+    side, model = classifier.image_size, PixelModel(classifier)
+    shape = (_TRIALS, side, side, pixel_channels(classifier))
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     with (
         classifier.lock,
         evaluation_mode(model),
         torch.no_grad(),
         tempfile.TemporaryDirectory(dir=path.parent) as draft,
     ):
-        own = model(pixels)[0].numpy()
+        own = [output.numpy() for output in model(pixels)]
         made = Path(draft) / path.name
-        _WRITERS[path.suffix](_program(model, pixels, classifier.name), made, json.dumps(metadata(classifier)))
         batches = [pixels[:1].numpy(), pixels[1:].numpy()]
-        logits = np.concatenate([_RUNNERS[path.suffix](made, batch)[0] for batch in batches])
-        difference, largest = float(np.abs(logits - own).max()), float(np.abs(own).max())
-        if not difference <= TOLERANCE * largest:
+        try:
+            program = torch.export.export(model, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            _WRITERS[path.suffix](program, made, json.dumps(metadata(classifier)))
+            runs = [_RUNNERS[path.suffix](made, batch) for batch in batches]
+        except Exception as error:  # exporters and runtimes raise many kinds
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise ModelError(f"{classifier.name} cannot be exported to {FORMATS[path.suffix]}: {reason}") from error
+        logits, probabilities = (np.concatenate(values) for values in zip(*runs, strict=True))
+        difference, largest = float(np.abs(logits - own[0]).max()), float(np.abs(own[0]).max())
+        if not difference <= TOLERANCE * largest or not np.allclose(probabilities, own[1], atol=TOLERANCE * largest):
             raise ModelError(
                 f"the logits of the exported {classifier.name} differ by {difference:.2g} from the model's own, the "
                 f"largest of which is {largest:.2g}; the file was not kept. Export it to another format."
@@ -108,6 +127,11 @@ def export(classifier: Classifier, path: str | Path) -> Export:
         for file in sorted(Path(draft).iterdir()):
             file.replace(path.parent / file.name)
     return Export(path, difference, largest)
+
+
+def pixel_channels(classifier: Classifier) -> int:
+    """Return the channels of the pixels that an exported file takes: 3 for grey models too, as `Classifier.view`."""
+    return 3 if len(classifier.mean) == 1 else len(classifier.mean)
 
 
 def metadata(classifier: Classifier) -> dict[str, Any]:
@@ -126,14 +150,6 @@ def metadata(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _program(model: nn.Module, pixels: Tensor, name: str) -> torch.export.ExportedProgram:
-    try:
-        return torch.export.export(model, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    except Exception as error:  # the exporter raises many kinds
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise ModelError(f"{name} cannot be exported by torch.export: {reason}") from error
-
-
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, text: str) -> None:
     outputs = ["logits", "probabilities"]
     onnx = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["pixels"], output_names=outputs)
@@ -145,12 +161,13 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, text: str) ->
 def _write_openvino(program: torch.export.ExportedProgram, path: Path, text: str) -> None:
     import openvino
 
-    model = openvino.convert_model(program)
-    model.inputs[0].get_tensor().set_names({"pixels"})
-    for output, name in zip(model.outputs, ("logits", "probabilities"), strict=True):
-        output.get_tensor().set_names({name})
-    model.set_rt_info(text, [METADATA])
-    openvino.save_model(model, path, compress_to_fp16=False)
+    # By way of ONNX, since OpenVINO's own converter reports its use to Intel.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        onnx = Path(folder) / "model.onnx"
+        _write_onnx(program, onnx, text)
+        model = openvino.Core().read_model(onnx)
+        model.set_rt_info(text, [METADATA])
+        openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _write_program(program: torch.export.ExportedProgram, path: Path, text: str) -> None:

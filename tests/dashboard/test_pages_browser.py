@@ -251,6 +251,7 @@ def test_full_screen_reset_and_the_camera(visit: Open) -> None:
     page.wait_for_function("document.fullscreenElement === null")
     page.get_by_role("button", name="Add images").click()
     page.get_by_text("Use the camera").click()
+    page.wait_for_function("document.querySelector('[data-testid=stCameraInput] video')?.readyState >= 2")
     page.get_by_role("button", name="Take Photo").click()
     expect(page.locator(".st-key-grid .caption", has_text="camera 1.jpg").first).to_be_visible(timeout=PATIENCE)
     at_rest(page)

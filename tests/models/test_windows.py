@@ -147,3 +147,5 @@ def test_to_windows_pads_rolls_and_cuts_in_one_step(size: Pair, window: Pair, sh
     assert torch.autograd.gradgradcheck(
         lambda x: from_windows(to_windows(x, window, shift) ** 3, size, window, shift), x
     )
+    each = torch.func.vmap(lambda image: to_windows(image[None], window, shift))(x)
+    assert torch.equal(each.flatten(0, 1), expected)

@@ -91,7 +91,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         export(Classifier(tiny().model.half(), LABELS, 0.5, 0.5, 28), tmp_path / "net.pt2")
     with monkeypatch.context() as patch:
         patch.setattr(exporting, "find_spec", lambda name: None)
-        with pytest.raises(ConfigError, match=r"needs openvino; pip install 'swinlens\[export\]'"):
+        with pytest.raises(ConfigError, match=r"needs onnxscript, openvino; pip install 'swinlens\[export\]'"):
             export(classifier, tmp_path / "net.xml")
     with monkeypatch.context() as patch:
         patch.setitem(exporting._RUNNERS, ".pt2", lambda path, pixels: [np.ones((len(pixels), 3), np.float32)])
@@ -100,11 +100,29 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "none"])
+def test_a_grey_model_with_other_outputs(tmp_path: Path, activation: str) -> None:
+    """RGB becomes grey inside, and the outputs are activated as those of the classifier."""
+    shape: dict[str, Any] = {"embed_dim": 8, "depths": (1,), "num_heads": (2,), "window_size": 4, "image_size": 16}
+    model = torch.nn.Sequential(Swin(SwinConfig(**shape, in_chans=1, num_classes=3)), torch.nn.Linear(3, 2))
+    classifier = Classifier(model, ["a", "b"], 0.4, 0.3, 16, activation=activation)
+    program = torch.export.load(export(classifier, tmp_path / "grey.pt2").path)
+    found = program.module()(torch.tensor(np.stack([classifier.view(image(side)) for side in (60, 31)])))[1]
+    np.testing.assert_allclose(found.detach(), classifier.predict([image(60), image(31)]), atol=1e-5)
+
+
+def test_the_weights_of_another_file_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
+    with pytest.raises(ConfigError, match=r"'pytorch_model.bin' exists already"):
+        export(tiny(), tmp_path / "pytorch_model.xml")
+    assert (tmp_path / "pytorch_model.bin").read_bytes() == b"weights"
+
+
 class Branches(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean((2, 3)) if x.mean() > 0 else x.amax((2, 3))
 
 
 def test_a_model_that_torch_cannot_export(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"cannot be exported by torch.export"):
+    with pytest.raises(ModelError, match=r"cannot be exported to torch.export"):
         export(Classifier(Branches(), LABELS, 0.5, 0.5, 28), tmp_path / "net.pt2")

@@ -110,7 +110,8 @@ def test_caption_and_choices_agree_with_the_model() -> None:
 def test_a_link_leads_back_to_the_view() -> None:
     view = {"sample": ["rose", "tulip"], "model": ["second"], "opacity": "35", "threshold": "20", "colors": "cividis"}
     app = opened(**view, scale="Shared")
-    assert shown(app)["look"] == {"colormap": "cividis", "opacity": 0.35, "threshold": 0.2, "scale": "shared"}
+    look = {"colormap": "cividis", "opacity": 0.35, "threshold": 0.2, "scale": "shared"}
+    assert look.items() <= shown(app)["look"].items()
     assert "first" not in texts(app).split()
     assert all(name in texts(app) for name in ("rose.jpg", "tulip.jpg"))
 
@@ -158,7 +159,8 @@ def test_an_address_that_holds_what_there_is_gives_no_warning() -> None:
 def test_a_link_with_the_earlier_name_of_the_scale_is_read() -> None:
     app = opened(sample="tulip", scale="Per cell", opacity="35")
     assert not app.warning
-    assert shown(app)["look"] == {"colormap": "viridis", "opacity": 0.35, "threshold": 0.0, "scale": "cell"}
+    look = {"colormap": "viridis", "opacity": 0.35, "threshold": 0.0, "scale": "cell"}
+    assert look.items() <= shown(app)["look"].items()
 
 
 def test_classes_of_one_picture_are_rows() -> None:
