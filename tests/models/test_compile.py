@@ -107,11 +107,10 @@ def test_after_compiled_training_the_model_looks_at_the_new_position_bias() -> N
         torch.testing.assert_close(model(x), again(x))
 
 
-def test_inductor_with_frozen_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inductor_with_frozen_weights() -> None:
     import torch._inductor.config as inductor
 
-    monkeypatch.setattr(inductor, "freezing", True)
     model = model_of("v1", (2,))
     x = torch.randn(2, 3, 40, 40)
-    with torch.no_grad():
+    with torch.no_grad(), inductor.patch(freezing=True):
         torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), rtol=1e-4, atol=1e-5)

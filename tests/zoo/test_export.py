@@ -94,7 +94,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigError, match=r"needs onnxscript, openvino; pip install 'swinlens\[export\]'"):
             export(classifier, tmp_path / "net.xml")
     with monkeypatch.context() as patch:
-        patch.setitem(exporting._RUNNERS, ".pt2", lambda path, pixels: [np.ones((len(pixels), 3), np.float32)])
+        patch.setitem(exporting._RUNNERS, ".pt2", lambda path, pixels: [np.ones((len(pixels), 3), np.float32)] * 2)
         with pytest.raises(ModelError, match=r"differ by .* the file was not kept"):
             export(classifier, tmp_path / "net.pt2")
     assert not list(tmp_path.iterdir())
