@@ -25,7 +25,7 @@ STROKE_BYTES = 2**16
 TRIM_SECONDS = 10
 """Interval at which freed memory is returned to the system."""
 EXEMPT_SECONDS = 600
-"""Longest time for which an object is exempted from garbage collection; also renewed when a module was loaded."""
+"""Longest time between two calls of `exempt_live_objects`; a newly loaded module also leads to one."""
 
 
 class SecurityHeaders:

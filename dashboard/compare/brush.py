@@ -27,6 +27,9 @@ from swin_core.errors import SwinError
 from swin_core.figures.grid import Grid
 from swin_core.figures.viewer_payload import brush_payload, class_list, image_payload
 
+OWNERS_AT_MOST = 200
+"""Entries of the URL whose images a session remembers, for Back; older ones go by the image's name, as in a link."""
+
 
 @dataclass(frozen=True)
 class Painted:
@@ -133,7 +136,7 @@ def match_strokes(images: Sequence[InputImage]) -> list[str]:
         owner = owners.get(entry, now.get(title))
         if owner in titles:
             kept.append(f"{titles[owner]}~{text}")
-            owners[kept[-1]] = owner
+            _remember({kept[-1]: owner})
         elif entry not in owners:
             ignored.append(f"brush={entry[:40]} (no image with this name is shown)")
     set_url_list("brush", kept)
@@ -145,6 +148,16 @@ def _owners() -> dict[str, Hashable]:
     """Return the key of the image that was painted, by each entry of the URL in this session."""
     owners: dict[str, Hashable] = st.session_state.setdefault("stroke_owners", {})
     return owners
+
+
+def _remember(owners: Mapping[str, Hashable]) -> None:
+    """Add to `_owners`, as the newest ones, and forget the oldest."""
+    known = _owners()
+    for entry, owner in owners.items():
+        known.pop(entry, None)
+        known[entry] = owner
+    for entry in list(known)[:-OWNERS_AT_MOST]:
+        del known[entry]
 
 
 def repaint(comparison: Comparison, painted: Painted) -> tuple[Comparison, list[dict[str, Any]]]:
@@ -211,7 +224,7 @@ def take_stroke(comparison: Comparison, stroke: Mapping[str, Any]) -> bool:
     painted = before.after(comparison, stroke)
     entries = {title: f"{title}~{text}" for title, text in painted.strokes.items()}
     keys = {line.image.title: line.image.source.key for line in comparison.lines}
-    _owners().update({entry: keys[title] for title, entry in entries.items() if title in keys})
+    _remember({entry: keys[title] for title, entry in entries.items() if title in keys})
     set_url_list("brush", list(entries.values()))
     set_url_list("fill", [painted.fill])
     set_url_list("keep", [ON_OFF[not painted.keep]])

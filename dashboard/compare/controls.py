@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.shared.cache import DEPTHS, FUSED, STAGES, InputImage, loaded_classifier, stages
 from dashboard.shared.comparison import ImageAndClass, top_classes
+from dashboard.shared.formatting import size
 from dashboard.shared.model_names import MAX_IMAGES, unique
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import choose_from_list, unknown_values
@@ -19,6 +21,7 @@ from swin_core.attribution.targets import RUNNER_UP
 from swin_core.class_names import candidates
 from swin_core.errors import LayerError
 from swin_core.figures.text import shorten
+from swin_core.system.cache import MOST_BYTES, cached_bytes
 
 ROWS = {
     "top": "One row per image (top-1 class)",
@@ -90,10 +93,19 @@ def option_boxes() -> OptionBoxes:
 
 
 def _option_box(name: str, key: str, words: Mapping[str, str], usual: str) -> DeltaGenerator:
-    """Draw a button with what is chosen, from the widget's key or from the URL; return what it opens."""
-    value = str(st.session_state.get(key) or st.query_params.get(key) or usual)
+    """Draw a button with what is chosen; return what it opens."""
+    value = _chosen(key) or usual
     text = f"{name}: {shorten(words.get(value, value), LABEL_COLUMNS)}"
     return st.popover(escape_markdown(text), key=f"{key}_box")
+
+
+def _chosen(key: str) -> str:
+    """Return what a widget will hold once it is drawn, as its option or as the URL says it; empty for the default."""
+    context = get_script_run_ctx()
+    in_url = str(st.query_params.get(key, ""))
+    if context is not None and context.is_history_navigation:
+        return in_url  # after Back, while the key still holds the value of before
+    return str(st.session_state.get(key) or in_url)
 
 
 def choose_rows() -> str:
@@ -148,7 +160,7 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
         reason = "This method gives one map for the whole model."
         st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=reason)
         return None
-    exact = st.session_state.get("exact_layers") or _chosen_layer() in by_name
+    exact = st.session_state.get("exact_layers") or _chosen("layer") in by_name
     layer = st.selectbox(
         "Layer",
         [*offered, *(by_name if exact else [])],
@@ -161,18 +173,9 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     return None if layer == DEFAULT_LAYER else layer
 
 
-def _chosen_layer() -> str:
-    return str(st.session_state.get("layer") or st.query_params.get("layer") or "")
-
-
-def columns_are_models() -> bool:
-    """Return whether the grid has a column for each model; else it has one for each stage."""
-    return _chosen_layer() not in (STAGES, LAYERS[STAGES])
-
-
-def choose_trust() -> bool:
-    """Draw the switch of the map checks; return its value."""
-    return st.toggle(
+def show_more() -> bool:
+    """Draw the switch of the map checks, a link to the quiz, and the memory in use; return the switch's value."""
+    trusted = st.toggle(
         "Map checks",
         True,
         help="Measures in the background whether removing what a map marks lowers the class more than removing other "
@@ -180,6 +183,9 @@ def choose_trust() -> bool:
         key="trust",
         bind="query-params",
     )
+    st.page_link("views/quiz.py", label="Quiz: where does it look?", icon=":material/quiz:")
+    st.caption(f"Memory: {size(cached_bytes())} of caches, limit {size(MOST_BYTES)}")
+    return trusted
 
 
 def choose_lines(rows: str, images: list[InputImage], models: list[str], method: str | None) -> list[ImageAndClass]:

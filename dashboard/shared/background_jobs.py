@@ -55,7 +55,8 @@ class Job(Generic[Request]):
         """
         if stage != self.stage:
             self._reports.clear()
-        self.stage, self.done, self.total = stage, done, total
+        # A page may read them at any moment: the first number done has a total.
+        self.stage, self.total, self.done = stage, total, done
         self._reports.append((time.monotonic(), done))
         if self.stopped.is_set():
             raise Stopped

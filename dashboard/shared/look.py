@@ -1,12 +1,14 @@
 """The look of the heat maps: the controls of the viewer set it, and the URL holds it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
+from dashboard.shared.url_state import is_integer
 from swin_core.attribution.overlay import COLORMAPS, CONTOURS_AT_MOST, SCALES, Look
 from swin_core.errors import ConfigError
 
@@ -14,6 +16,8 @@ SCALE_NAMES = dict(zip(SCALES, ("Shared", "Each map"), strict=True))
 """Values of the query parameter `scale`."""
 _OLD_DEFAULT = "Per cell"
 """The default scale in older links."""
+_LEVEL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?")
+"""A level of contour lines in percent; the viewer has no more decimals."""
 
 
 @dataclass
@@ -21,6 +25,8 @@ class HeldLook:
     """The look of a session, readable outside the page's script, e.g. by exports."""
 
     look: Look
+    columns: int = 0
+    """Number of columns on Compare, 0 before its first grid."""
 
 
 def held_look() -> HeldLook:
@@ -59,13 +65,36 @@ def set_look(look: Look) -> None:
             st.query_params[name] = value
 
 
+def move_wipe(before: Sequence[str], after: Sequence[str]) -> None:
+    """Let the wipe follow its column, or end it if that was removed. Arguments: the columns' names."""
+    look = held_look().look
+    if look.wipe.isdigit():
+        name = before[int(look.wipe)] if int(look.wipe) < len(before) else ""
+        set_look(replace(look, wipe=str(after.index(name)) if name in after else ""))
+
+
+def end_wipe_without_column(columns: int) -> list[str]:
+    """End the wipe if Compare, which has so many columns, does not have its column.
+
+    Returns:
+        A warning if the column was not there before either: then a link named it.
+    """
+    held = held_look()
+    look, before = held.look, held.columns
+    held.columns = columns
+    if not look.wipe.isdigit() or int(look.wipe) < columns:
+        return []
+    set_look(replace(look, wipe=""))
+    return [] if int(look.wipe) < before else [f"wipe={look.wipe} (possible: image, or 0 to {columns - 1})"]
+
+
 def _parameters(look: Look) -> dict[str, str]:
     return {
         "opacity": f"{100 * look.opacity:.0f}",
         "threshold": f"{100 * look.threshold:.0f}",
         "colors": look.colormap,
         "scale": SCALE_NAMES[look.scale],
-        "contours": ",".join(f"{100 * level:.4g}" for level in look.contours),
+        "contours": ",".join(f"{100 * level:.2f}".rstrip("0").rstrip(".") for level in look.contours),
         "wipe": look.wipe,
         "wipe_at": f"{100 * look.split:.0f}",
         "photo": str(look.image).lower(),
@@ -87,12 +116,18 @@ def _look_of_url() -> tuple[Look, list[str]]:
 
 
 def _percent(text: str, most: int) -> float:
-    if not (text.isascii() and text.isdigit() and int(text) <= most):  # `int` also accepts digits of other scripts
+    if not is_integer(text, 0, most):
         raise ValueError(text)
     return int(text) / 100
 
 
-_SCALES = {name: scale for scale, name in SCALE_NAMES.items()}
+def _levels(text: str) -> tuple[float, ...]:
+    levels = text.split(",")
+    if not all(map(_LEVEL.fullmatch, levels)):  # `float` also accepts "2_5" and "1e1"
+        raise ValueError(text)
+    return tuple(float(level) / 100 for level in levels)
+
+
 _ON_OFF = {"true": True, "false": False}
 _READ: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "opacity": ("opacity", "0 to 100", partial(_percent, most=100)),
@@ -105,13 +140,14 @@ _READ: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     ),
     "contours": (
         "contours",
-        f"up to {CONTOURS_AT_MOST} numbers above 0 and up to 100, with commas between them",
-        lambda text: tuple(float(level) / 100 for level in text.split(",")),
+        f"up to {CONTOURS_AT_MOST} numbers above 0 and up to 100, with up to two decimals, separated by commas",
+        _levels,
     ),
     "wipe": ("wipe", "image, or the number of a column, counted from 0", str),
     "wipe_at": ("split", "0 to 100", partial(_percent, most=100)),
     "photo": ("image", "true, false", _ON_OFF.__getitem__),
     "raw": ("raw", "true, false", _ON_OFF.__getitem__),
 }
-"""By query parameter: the field of a look, its possible values in words, and what reads one. No widget of a page has
-one of these names: "split" and "image" are Browse's."""
+"""By query parameter: a field of `Look`, its possible values in words, and the function that reads one.
+
+The names differ from the keys of all widgets: Browse already has widgets "split" and "image"."""

@@ -1,9 +1,10 @@
 """The chosen models as cards: title, what the model knows, its accuracy, and buttons to move, remove and add one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.shared.cache import loaded_classifier
 from dashboard.shared.model_names import column_titles, from_display_name, model_title, offered_models, unique
@@ -18,6 +19,7 @@ from swin_core.zoo.titles import bundled_title, known_classes
 STYLE = """<style>
 .st-key-models { flex-wrap: nowrap; overflow-x: auto; align-items: stretch; scrollbar-width: thin; }
 .st-key-models > * { flex: none; }
+.st-key-cards { flex-wrap: nowrap; }
 /* Wrap the controls beside the cards before a label is cut. */
 :has(> .st-key-models) { flex: none; max-width: 100%; }
 [class*="st-key-card_"] {
@@ -29,23 +31,26 @@ STYLE = """<style>
 </style>"""
 
 
-def choose_models(as_heads: bool = False) -> list[str]:
-    """Draw the cards of the chosen models; return their names in the order of the columns, not yet checked.
+def choose_models() -> tuple[list[str], DeltaGenerator]:
+    """Draw what adds a model; return the chosen models in the order of the columns, and the place of their cards.
 
-    Args:
-        as_heads: whether the heads of a grid's columns are the cards; then only what adds a model is drawn.
+    The names are not yet checked. `show_cards` fills the place, unless the heads of a grid's columns are the cards.
     """
     names = chosen_models()
     st.html(STYLE)
-    width: Literal["content", "stretch"] = "content" if as_heads else "stretch"
-    with st.container(horizontal=True, gap="xsmall", key="models", vertical_alignment="center", width=width):
-        shown = [] if as_heads else zip(column_titles(names), column_subtitles(names), strict=True)
-        for number, (title, subtitle) in enumerate(shown):
-            _show_card(number, names, title, subtitle)
+    with st.container(horizontal=True, gap="xsmall", key="models", vertical_alignment="center", width="content"):
+        place = st.container(horizontal=True, gap="xsmall", key="cards", width="content")
         with st.popover("Add a model", icon=":material/add:", type="tertiary", key="add_model"):
             _show_offer(names)
     show_notice("models")
-    return names
+    return names, place
+
+
+def show_cards(names: list[str], place: DeltaGenerator) -> None:
+    """Draw a card for each model at the place that `choose_models` returned."""
+    with place:
+        for number, (title, subtitle) in enumerate(zip(column_titles(names), column_subtitles(names), strict=True)):
+            _show_card(number, names, title, subtitle)
 
 
 def chosen_models() -> list[str]:
@@ -63,7 +68,12 @@ def arrange_models(shown: Sequence[str], change: Mapping[str, Any]) -> bool:
     column, to = change.get("column"), change.get("to")
     if not (_is_column(column, shown) and (to is None or _is_column(to, shown))) or column == to:
         return False
-    names = [name for name in chosen_models() if name != shown[column]]
+    names = chosen_models()
+    affected = {shown[index] for index in (column, to) if index is not None}
+    # The browser shows the old columns until the page has run, so a second click may mean another one.
+    if column_titles(shown)[column] != change.get("title") or not affected <= set(names):
+        return False
+    names.remove(shown[column])
     if to is not None:
         names.insert(names.index(shown[to]) + (to > column), shown[column])
     set_url_list("model", names)

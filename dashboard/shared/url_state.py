@@ -39,12 +39,12 @@ def surplus_models() -> list[str]:
 
 def invalid_number(key: str, least: int, most: int) -> list[str]:
     """Return a warning if a query parameter is not an integer in the range; call it before the widget is made."""
-    ignored = [value for value in st.query_params.get_all(key) if not _is_integer(value, least, most)]
+    ignored = [value for value in st.query_params.get_all(key) if not is_integer(value, least, most)]
     return [f"{key}={', '.join(ignored)} (possible: {least} to {most})"] if ignored else []
 
 
-def _is_integer(text: str, least: int, most: int) -> bool:
-    # ASCII digits only: `int` also accepts those of other scripts, and underscores.
+def is_integer(text: str, least: int, most: int) -> bool:
+    """Return whether a text is an integer of the range in ASCII digits; `int` also accepts other digits and `_`."""
     return text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most
 
 

@@ -59,7 +59,7 @@ class ViewerEvents:
     stroke: Mapping[str, Any] | None = None
     """`row`, `strokes`, `fill`, `keep` of a stroke of the brush that ended; unchecked."""
     columns: Mapping[str, Any] | None = None
-    """`column` that is to be moved, and `to` where, or None to remove it; unchecked."""
+    """`column` that is to be moved, its `title`, and `to` where, or None to remove it; unchecked."""
 
 
 @dataclass

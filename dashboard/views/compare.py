@@ -19,10 +19,9 @@ from dashboard.compare.controls import (
     choose_lines,
     choose_method,
     choose_rows,
-    choose_trust,
-    columns_are_models,
     ignored_classes,
     option_boxes,
+    show_more,
 )
 from dashboard.compare.exports import show_grid_exports
 from dashboard.compare.grid_view import GridView
@@ -34,9 +33,8 @@ from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
-from dashboard.shared.formatting import size
-from dashboard.shared.look import HeldLook, current_look, held_look
-from dashboard.shared.model_cards import arrange_models, choose_models, known_labels
+from dashboard.shared.look import HeldLook, current_look, end_wipe_without_column, held_look, move_wipe
+from dashboard.shared.model_cards import arrange_models, choose_models, chosen_models, known_labels, show_cards
 from dashboard.shared.nearest_images import show_nearest, unknown_data_set
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
@@ -45,9 +43,7 @@ from dashboard.shared.tour import show_tour
 from dashboard.shared.url_state import settle, show_ignored, surplus_models, unknown_values
 from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.methods import METHODS
-from swin_core.attribution.overlay import Look
 from swin_core.figures.grid import Grid
-from swin_core.system.cache import MOST_BYTES, cached_bytes
 
 AGREEMENT = (
     "Spearman's rank correlation of two maps: 1 if both rank all positions alike, 0 if they are unrelated, "
@@ -59,9 +55,8 @@ def main() -> None:
     """Draw the page."""
     if asked := st.session_state.pop("asked", None):
         ask_class(st.session_state.before, asked)  # before the controls are drawn
-    ignored = unknown_samples() + surplus_models()
-    look, ignored_look = current_look()
-    ignored += ignored_look + unknown_data_set() + unknown_values("rows", list(ROWS.values()))
+    look, ignored = current_look()
+    ignored += unknown_samples() + surplus_models() + unknown_data_set() + unknown_values("rows", list(ROWS.values()))
     ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
     actions = show_heading("compare")
     with actions:
@@ -70,19 +65,18 @@ def main() -> None:
     images, faults = choose_images(known_labels())
     ignored += match_strokes(images)
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="choices"):
-        models = choose_models(as_heads=bool(images) and columns_are_models())
+        chosen, cards_place = choose_models()
         boxes = option_boxes()
     with boxes.rows:
         rows = choose_rows()
     with boxes.method:
         method = choose_method()
     with boxes.more:
-        trusted = choose_trust()
-        st.page_link("views/quiz.py", label="Quiz: where does it look?", icon=":material/quiz:")
-        st.caption(f"Memory: {size(cached_bytes())} of caches, limit {size(MOST_BYTES)}")
+        trusted = show_more()
     settle(ignored)
     ignored_box = st.container()
-    if not can_show(images, models, faults):
+    if not can_show(images, chosen, faults):
+        show_cards(chosen, cards_place)
         return
     grid_view = GridView(_on_event)
     badges_place = st.container(key="map_checks")
@@ -90,26 +84,28 @@ def main() -> None:
     notes_box, details_box = st.container(), st.container()
 
     # The controls below need the models' layers and classes.
-    loaded = grid_view.load(models, partial(_comparison_while_loading, images, models, method), look)
-    models = [name for name in models if name in loaded]
+    models = grid_view.load(chosen, partial(_comparison_while_loading, images, chosen, method), look)
     if not can_show(images, models, []):
+        show_cards(chosen, cards_place)
         return
     with boxes.layer:
         layer = choose_layer(models, method)
-    if layer is not None or (method is not None and METHODS[method].kind == "layer"):
-        with boxes.layer:
+        if layer is not None or (method is not None and METHODS[method].kind == "layer"):
             show_layer_places(models, layer)
+    if layer == STAGES:  # else the heads of the columns are the cards
+        show_cards(chosen, cards_place)
     with boxes.against:
         against = choose_against(models, method)
-    show_ignored(ignored + ignored_classes(rows, images, models), ignored_box)
+    ignored += ignored_classes(rows, images, models)
     with boxes.rows:
         lines = choose_lines(rows, images, models, method)
     comparison = Comparison(tuple(lines), tuple(models), method, layer, against)
+    show_ignored(ignored + end_wipe_without_column(len(comparison.columns)), ignored_box)
     comparison, _ = repaint(comparison, painted_in_url())
     st.session_state.before = comparison
     with boxes.method:
         show_method_menu(models)
-    grid = grid_view.fill(comparison, look)
+    grid = grid_view.fill(comparison, held_look().look)
     with notes_box:
         show_lacks(models, method)
         show_class_notes(grid.rows, models)
@@ -118,7 +114,7 @@ def main() -> None:
     with actions:
         show_grid_exports(grid, partial(_latest, comparison, grid, held_look()))
     with details_box:
-        _show_details(comparison, grid, look)
+        _show_details(comparison, grid)
     with link_box:  # at the end, since each widget restores its query parameter after a visit to another page
         show_link()
     if trusted:
@@ -136,6 +132,7 @@ def _on_event(grid: Grid, events: ViewerEvents) -> None:
     comparison: Comparison = st.session_state.before
     open_details(comparison, grid, events)
     if events.columns is not None and arrange_models(comparison.models, events.columns):
+        move_wipe(comparison.models, [name for name in chosen_models() if name in comparison.models])
         st.rerun()
     if events.asked is not None:
         st.session_state.asked = events.asked
@@ -153,7 +150,7 @@ def _comparison_while_loading(images: list[InputImage], models: list[str], metho
     return Comparison(lines, tuple(models), method)
 
 
-def _show_details(comparison: Comparison, grid: Grid, look: Look) -> None:
+def _show_details(comparison: Comparison, grid: Grid) -> None:
     """Draw the sections below the grid, which are about one of its rows."""
     number = 0
     if len(grid.rows) > 1:
@@ -173,7 +170,7 @@ def _show_details(comparison: Comparison, grid: Grid, look: Look) -> None:
             show_top_classes(row, grid.columns)
     show_nearest(line.image.source, comparison.models)
     st.space("small")
-    show_timeline(comparison, line, look)
+    show_timeline(comparison, line, grid.look)
     labels = [cell.explanation.label(cell.target) for cell in row.cells if cell.explanation]
     show_class_means(comparison, labels[0] if labels else "")
 

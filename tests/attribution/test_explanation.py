@@ -14,8 +14,8 @@ from PIL import Image
 import swin_core
 from swin_core.attribution.explain import explain
 from swin_core.errors import ConfigError, TargetError
+from swin_core.figures.cell_image import cell_overlay
 from swin_core.figures.grid import Cell, Grid, Row
-from swin_core.figures.matplotlib_grid import cell_overlay
 
 
 def test_a_path_is_read(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
@@ -40,7 +40,9 @@ def test_an_overlay_is_that_of_a_grids_cell(small_classifier: swin_core.Classifi
     for target, layer in ((0, 0), (1, 1)):
         cell = Cell(explanation, target, layer)
         grid = Grid((Row("", explanation.image, [cell]),), ("small",))
-        np.testing.assert_array_equal(np.asarray(explanation.overlay(target, layer)), cell_overlay(grid, cell))
+        np.testing.assert_array_equal(
+            np.asarray(explanation.overlay(target, layer)), cell_overlay(grid, grid.rows[0], cell)
+        )
     for target, layer in ((2, 0), (0, 2), (-1, 0)):
         with pytest.raises(TargetError, match="no map"):
             explanation.overlay(target, layer)
@@ -61,7 +63,7 @@ def test_a_signed_map_is_drawn_in_two_colours(small_classifier: swin_core.Classi
     assert explanation.maps.min() < 0
     cell = Cell(explanation)
     grid = Grid((Row("", explanation.image, [cell]),), ("small",))
-    np.testing.assert_array_equal(np.asarray(explanation.overlay()), cell_overlay(grid, cell))
+    np.testing.assert_array_equal(np.asarray(explanation.overlay()), cell_overlay(grid, grid.rows[0], cell))
 
 
 def test_an_explanation_is_saved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from swin_core.figures.cell_image import cell_overlay, row_image
 from swin_core.figures.grid import Cell
 from tests.fixtures.browser import browser
 from tests.fixtures.grids import maker
-from tests.fixtures.viewer_page import grid_of, made, page, pixels, show
+from tests.fixtures.viewer_page import frame, grid_of, made, page, pixels, show, smooth
 
 __all__ = ["browser", "page"]
 
@@ -33,6 +34,23 @@ def test_the_wipe_lays_another_crop_over_the_same_place_of_the_photo(page: Page)
     assert np.abs(drawn[:, :72].astype(int) - own[:, :72]).max() == 0
     reduced = np.asarray(Image.fromarray(other.astype(np.uint8)).resize((128, 128), Image.Resampling.BILINEAR))
     assert np.abs(drawn[34:158, 80:190].astype(int) - reduced[2:126, 16:126]).mean() < 4
+
+
+def test_the_screen_is_as_files_are_where_a_map_is_almost_empty_or_the_image_hidden(page: Page) -> None:
+    strong = made(maker())
+    weak = replace(strong, maps=strong.maps * 0.005, image=smooth(256, seed=1))
+    cells = [Cell(strong), Cell(weak)]
+    page.evaluate("document.body.style.cssText = 'background: #12161c; color: white'")
+    for look in (Look(wipe="1"), Look(wipe="0"), Look(image=False), Look(image=False, wipe="1"), Look(wipe="image")):
+        grid = grid_of(cells, look=look)
+        show(page, grid)
+        for column, cell in enumerate(cells):
+            drawn = cell_overlay(grid, grid.rows[0], cell)
+            shot = Image.open(io.BytesIO(frame(page, 0, column).screenshot())).convert("RGB").resize((256, 256))
+            inner = slice(26, 190), slice(26, 230)  # without the round corners and what is written below
+            for seen in (pixels(page, 0, column), np.asarray(shot).astype(int)):
+                assert np.abs(seen - drawn)[inner].mean() < 3, (look, column)
+    page.evaluate("document.body.style.cssText = ''")
 
 
 def test_a_painted_region_is_outlined_in_the_files_as_on_the_screen(page: Page) -> None:

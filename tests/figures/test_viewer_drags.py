@@ -68,15 +68,27 @@ def test_a_column_is_moved_by_drag_and_by_keys_and_removed(page: Page) -> None:
     moved = page.evaluate("calls")
     page.evaluate(SHOW, {"payload": payload, "keep": True})
     expect(right).to_be_focused()
+    # At an end it has one button left.
+    page.keyboard.press("Enter")
+    moved += page.evaluate("calls")
+    payload["columns"] = [payload["columns"][number] for number in (0, 2, 1)]
+    page.evaluate(SHOW, {"payload": payload, "keep": True})
+    expect(page.get_by_role("button", name="Move model 0 to the left")).to_be_focused()
     page.get_by_role("button", name="Remove model 2").click()
     assert [*moved, *page.evaluate("calls")] == [
-        ["column", {"column": 2, "to": 0}],
-        ["column", {"column": 0, "to": 1}],
-        ["column", {"column": 2, "to": None}],
+        ["column", {"column": 2, "title": "model 2", "to": 0}],
+        ["column", {"column": 0, "title": "model 0", "to": 1}],
+        ["column", {"column": 1, "title": "model 0", "to": 2}],
+        ["column", {"column": 1, "title": "model 2", "to": None}],
     ]
-    assert page.get_by_role("button", name="Move model 2 to the right").count() == 0
+    assert page.get_by_role("button", name="Move model 0 to the right").count() == 0
     page.set_viewport_size({"width": 390, "height": 844})  # each cell has its title, and the first row the buttons
-    expect(page.locator(".cell").get_by_role("button", name="Remove model 0")).to_be_attached()
+    left = page.locator(".cell").get_by_role("button", name="Move model 0 to the left")
+    left.focus()
+    page.keyboard.press("Enter")
+    payload["columns"] = [payload["columns"][number] for number in (0, 2, 1)]
+    page.evaluate(SHOW, {"payload": payload, "keep": True})
+    expect(left).to_be_focused()
     page.set_viewport_size({"width": 1300, "height": 1000})
     page.evaluate("delete callbacks.onColumn")
     show(page, grid_of([Cell(made(maker()))]))

@@ -87,12 +87,11 @@ export class CellView {
     this.frame.hidden = !picture;
     this.message.textContent = data.error || (data.empty ? "Almost no signal" : "");
     this.window.classList.toggle("failed", !picture);
-    this.window.classList.toggle("empty", Boolean(data.empty));
     if (!picture) this.window.prepend(this.message);
     else this.frame.append(this.message);
     this.save.hidden = !picture;
     if (picture) {
-      show(this.base.photo, picture);
+      show(this.base.photo, picture, data.empty);
       this.frame.style.aspectRatio = `${picture.width} / ${picture.height}`;
     }
     if (moved) {
@@ -113,7 +112,7 @@ export class CellView {
   answer(data, picture = this.picture) {
     Object.assign(this, { known: "", data, picture });
     if (this.column < 0) {
-      show(this.base.photo, picture);
+      show(this.base.photo, picture, data.empty);
       this.showBrush(data.brush);
     } else if (data.map) {
       this.element.setAttribute("aria-busy", "true");
@@ -293,7 +292,9 @@ export class CellView {
     const own = transform(this.data.region, seen);
     this.base.box.style.transform = this.ownStage.style.transform = this.marks.style.transform = own;
     const { split, image } = this.viewer.settings;
-    this.base.box.style.visibility = image || this.column < 0 ? "" : "hidden";
+    const bare = !image && this.column >= 0;
+    this.base.box.style.visibility = bare ? "hidden" : "";
+    this.frame.classList.toggle("bare", bare);
     const wiped = this.viewer.wiped(this);
     this.own.style.clipPath = wiped ? `inset(0 ${(100 * (1 - split)).toFixed(2)}% 0 0)` : "";
     this.wipe.hidden = !wiped;
@@ -310,7 +311,7 @@ export class CellView {
     }
     this.other.style.clipPath = `inset(0 0 0 ${100 * split}%)`;
     this.second.photo.style.visibility = image ? "" : "hidden";
-    show(this.second.photo, partner.picture);
+    show(this.second.photo, partner.picture, partner.data.empty);
     this.second.box.style.transform = transform(partner.data.region, seen);
     const { heat } = this.second;
     if (partner.stale) partner.paintHeat();
@@ -349,8 +350,10 @@ export class CellView {
   }
 }
 
-function show(photo, picture) {
+/** Show the image of a cell, grey if the cell's map has almost no signal. */
+function show(photo, picture, grey) {
   if (photo.getAttribute("src") !== picture.source) photo.setAttribute("src", picture.source);
+  photo.classList.toggle("grey", Boolean(grey));
   photo.classList.toggle("pixels", Math.min(picture.width, picture.height) < LEAST_PIXELS);
 }
 

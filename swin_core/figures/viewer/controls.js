@@ -57,9 +57,10 @@ export function button(name, press, className = "") {
   return made;
 }
 
-/** Shares of the scale that a text names in percent, such as "25 50 75". */
+/** Shares of the scale that a text names in percent, such as "25 50 75", to two decimals as in links. */
 function levelsIn(text) {
-  const levels = (text.match(/\d+(?:[.,]\d+)?/g) ?? []).map((one) => Number(one.replace(",", ".")) / 100);
+  const percents = (text.match(/\d+(?:[.,]\d+)?/g) ?? []).map((one) => Number(one.replace(",", ".")).toFixed(2));
+  const levels = percents.map((one) => Number(one) / 100);
   return levels.filter((level) => level > 0 && level <= 1).slice(0, 10);
 }
 

@@ -2,7 +2,7 @@
 
 import { button, element } from "./controls.js";
 
-/** Draw the heads; on a phone, where each cell has its title, the cells of the first row have the rest of them. */
+/** Draw the heads. On a phone the cells have the titles, and those of the first row have the rest of the heads. */
 export function showHeads(viewer) {
   const { columns } = viewer.payload;
   const known = JSON.stringify(columns);
@@ -22,9 +22,12 @@ export function showHeads(viewer) {
     return columns.some(({ movable }) => movable) ? [element("div", "column-tools")] : []; // images are level
   };
   for (const cell of viewer.rows[0] ?? []) cell.head.replaceChildren(...below(cell.column));
-  // A column that was moved by a key keeps the focus.
+  // A column that was moved by a key keeps the focus, at an end on its other button. Of head and cell, one is hidden.
   const { moved } = viewer;
-  if (moved) heads[moved.to]?.querySelector(`[data-move="${moved.by}"]`)?.focus();
+  const places = moved ? [heads[moved.to], viewer.rows[0]?.find((cell) => cell.column === moved.to)?.head] : [];
+  for (const place of places) {
+    (place?.querySelector(`[data-move="${moved.by}"]`) ?? place?.querySelector("[data-move]"))?.focus();
+  }
   viewer.moved = null;
 }
 
@@ -38,7 +41,7 @@ function parts(viewer, at) {
   const add = (sign, label, to, by) => {
     const tool = button(sign, () => {
       viewer.moved = by && { to, by };
-      viewer.callbacks.onColumn({ column: at, to });
+      viewer.callbacks.onColumn({ column: at, title, to });
     });
     tool.title = label;
     tool.setAttribute("aria-label", label);
@@ -54,14 +57,15 @@ function parts(viewer, at) {
 /** A head that is dragged onto another one takes its column there. */
 function letDrag(viewer, head, at) {
   const over = (event, on) => {
-    if (typeof viewer.draggedColumn !== "number") return; // a file, or a class
+    if (!viewer.draggedColumn) return; // a file, or a class
     event.preventDefault();
-    head.classList.toggle("over", on && viewer.draggedColumn !== at);
+    head.classList.toggle("over", on && viewer.draggedColumn.column !== at);
   };
   head.draggable = true;
   head.ondragstart = (event) => {
-    event.dataTransfer.setData("text/plain", viewer.payload.columns[at].title);
-    viewer.draggedColumn = at;
+    const { title } = viewer.payload.columns[at];
+    event.dataTransfer.setData("text/plain", title);
+    viewer.draggedColumn = { column: at, title };
   };
   head.ondragend = () => (viewer.draggedColumn = null);
   head.ondragover = (event) => over(event, true);
@@ -69,6 +73,6 @@ function letDrag(viewer, head, at) {
   head.ondrop = (event) => {
     over(event, false);
     const from = viewer.draggedColumn;
-    if (typeof from === "number" && from !== at) viewer.callbacks.onColumn({ column: from, to: at });
+    if (from && from.column !== at) viewer.callbacks.onColumn({ ...from, to: at });
   };
 }

@@ -21,9 +21,10 @@ const LOOK = [...COLOURS, "contours", "wipe", "split", "image", "raw"];
  *   badge; onClass({row, column, label}) on a click of a class; onContrast({row, column, label, against}) when one is
  *   dragged onto another, for hosts with onClass; onStroke({row, strokes, fill, keep, time}) when a stroke of the brush
  *   ends; onPoint({x, y}) when a place of the photo is clicked, or Enter pressed at the crosshair, in fractions of its
- *   width and height; onColumn({column, to}) when a column of a payload whose columns are `movable` is to be another one,
- *   or none: null. A host that draws rows and captions of its own gives `sheet`: { body, placeOf(row, column) } - the element with all rows, and the one that takes a cell's
- *   frame, which then neither zooms nor has a crosshair.
+ *   width and height; onColumn({column, title, to}) when the user moves a `movable` column to the place `to`, or removes
+ *   it, which is `to: null`. A host that draws rows and captions of its own gives `sheet`: { body, placeOf(row, column) }.
+ *   `body` is the element with all rows, `placeOf` returns the one that takes a cell's frame. Such a frame neither zooms
+ *   nor has a crosshair.
  * @returns {update(payload), look(look), answer(rows), badges({key: {text, better}}), destroy()}; `answer` shows what is
  *   known of a stroke before its maps are: [{row, image, brush, cells: [{classes}]}].
  */

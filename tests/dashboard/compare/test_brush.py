@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import swin_core
+from dashboard.compare import brush
 from dashboard.compare.brush import Painted, ShownGrid, answer_stroke, first_answers, repaint
 from dashboard.shared import cache
 from dashboard.shared import model_names as choices
@@ -114,6 +115,16 @@ def test_strokes_go_with_their_image_and_stay_with_it() -> None:
     # Strokes that this session does not know, as in a link, go to the image of their name.
     choose(app, "brush", ["pasted.png~b150-500.300"])
     assert painted_titles(run(app)) == ["pasted.png"]
+
+
+def test_few_entries_remember_their_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brush, "OWNERS_AT_MOST", 2)
+    app = opened(sample="tulip", model="first")
+    entries = [f"tulip.jpg~b100-{number}00.400" for number in (3, 4, 3, 5)]
+    for entry in entries:
+        choose(app, "brush", [entry])
+        run(app)
+    assert list(app.session_state["stroke_owners"]) == entries[2:]
 
 
 def test_the_image_before_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,3 +89,16 @@ def test_a_check_that_no_page_asks_for_is_dropped(monkeypatch: pytest.MonkeyPatc
     go_on.set()
     assert ended.wait(20)
     assert measurements.cached_trust(line, "first", cell) is None  # neither a result nor a failure
+
+
+def test_a_number_done_always_has_a_total() -> None:
+    class Watched(Job[None]):
+        """A page may read a job between two assignments."""
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            assert not self.done or self.total
+
+    job = Watched(None)
+    job.report("images", 3, 8)
+    assert (job.done, job.total) == (3, 8)

@@ -193,7 +193,7 @@ def test_all_stages_stand_side_by_side() -> None:
     layers = stage_layers(swin_core.load("first"))
     for column, layer in enumerate(layers):
         assert f"Stage {column + 1}" in texts(app)
-        assert texts(app).count(f"CAM at {layer}") == 4  # of a cell; its magnitude names the layer too
+        assert texts(app).count(f" at {layer}") == 4  # in each row, beside the magnitude
     assert [len(row["cells"]) for row in shown(app)["rows"]] == [len(layers)] * 4
     rows = [f"{name} · {file}" for file in ("tulip.jpg", "rose.jpg") for name in ("first", "second")]
     assert all(row in texts(app) for row in rows)

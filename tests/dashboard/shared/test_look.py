@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import permutations
+from typing import Any
 
-from swin_core.attribution.overlay import Look
+import pytest
+import streamlit as st
+
+from dashboard.shared.look import current_look, move_wipe, set_look
+from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.figures.viewer_payload import look_payload
-from tests.fixtures.pages import bundle, fresh, opened, shown
+from tests.fixtures.pages import bundle, choose, fresh, opened, run, shown
 
 __all__ = ["bundle", "fresh"]
 
@@ -25,7 +30,12 @@ def test_a_link_holds_every_part_of_the_look() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    [{"contours": "0"}, {"contours": "a"}, {"contours": "101"}, {"wipe": "left"}, {"wipe_at": "101"}, {"photo": "1"}],
+    [
+        *({"contours": text} for text in ("0", "a", "101", "2_5", "1e1", "٢٥", "25,", "33.333")),
+        *({"wipe": text} for text in ("left", "1", "7")),  # one model is column 0
+        *({name: text} for name in ("wipe_at", "opacity") for text in ("101", "1_0", "٢٥")),
+        {"photo": "1"},
+    ],
 )
 def test_a_value_that_is_none_is_named(query: dict[str, str]) -> None:
     app = opened(sample="tulip", model="first", **query)
@@ -33,3 +43,58 @@ def test_a_value_that_is_none_is_named(query: dict[str, str]) -> None:
     (warning,) = (each.value for each in app.warning if "were ignored" in each.value)
     assert f"{name}={value} (possible: " in warning.replace("\\", "")
     assert shown(app)["look"] == look_payload(Look())
+    assert app.session_state["look"].look == Look()
+
+
+def test_a_wipe_ends_without_a_word_when_its_column_goes() -> None:
+    app = opened(sample="tulip", model=["first", "second"], wipe="1")
+    choose(app, "model", ["first"])
+    assert shown(run(app))["look"]["wipe"] == ""
+    assert "wipe" not in app.query_params
+    assert not app.warning
+
+
+class State(dict[str, Any]):
+    """Takes the place of a session's state."""
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The query parameters of a page that has been drawn."""
+    monkeypatch.setattr(st, "session_state", State(look_settled=True))
+    parameters: dict[str, str] = {}
+    monkeypatch.setattr(st, "query_params", parameters)
+    return parameters
+
+
+def test_a_look_is_read_back_as_it_was_written(url: dict[str, str]) -> None:
+    looks = [Look(opacity=share / 100, split=share / 100) for share in range(101)]
+    looks += [Look(threshold=share / 100) for share in range(96)]
+    looks += [Look(name, scale=scale) for name in COLORMAPS for scale in SCALES]
+    looks += [Look(image=False), Look(raw=True), Look(wipe="image"), Look(wipe="12")]
+    levels = [hundredth / 100 / 100 for hundredth in range(1, 10_001)]  # of percent, as the viewer counts them
+    looks += [Look(contours=tuple(levels[first::1000])) for first in range(1000)]
+    for look in looks:
+        set_look(look)
+        assert current_look() == (look, [])
+    set_look(Look())
+    assert not url
+
+
+@pytest.mark.usefixtures("url")
+def test_the_wipe_goes_with_its_column() -> None:
+    names = ["a", "b", "c"]
+    for after in [list(order) for count in (2, 3) for order in permutations(names, count)]:
+        for column, name in enumerate(names):
+            set_look(Look(wipe=str(column), opacity=0.3))
+            move_wipe(names, after)
+            look = current_look()[0]
+            assert look.opacity == 0.3
+            assert ([after[int(look.wipe)]] if look.wipe else []) == [each for each in after if each == name]
+    for wipe in ("", "image"):
+        set_look(Look(wipe=wipe))
+        move_wipe(names, ["c"])
+        assert current_look()[0] == Look(wipe=wipe)
