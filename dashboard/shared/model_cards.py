@@ -17,9 +17,9 @@ from swin_core.runs.read_only import is_read_only
 from swin_core.zoo.titles import bundled_title, known_classes
 
 STYLE = """<style>
-.st-key-models { flex-wrap: nowrap; overflow-x: auto; align-items: stretch; scrollbar-width: thin; }
+.st-key-models { flex-wrap: nowrap; overflow-x: auto; align-items: center; scrollbar-width: thin; }
 .st-key-models > * { flex: none; }
-.st-key-cards { flex-wrap: nowrap; }
+.st-key-cards { flex-wrap: nowrap; align-items: stretch; }
 /* Wrap the controls beside the cards before a label is cut. */
 :has(> .st-key-models) { flex: none; max-width: 100%; }
 [class*="st-key-card_"] {
