@@ -31,7 +31,14 @@ STYLE = """<style>
 </style>"""
 
 
-def choose_models() -> tuple[list[str], DeltaGenerator]:
+def choose_models() -> list[str]:
+    """Draw the cards of the chosen models and what adds one; return the models' names, not yet checked."""
+    names, place = offer_models()
+    show_cards(names, place)
+    return names
+
+
+def offer_models() -> tuple[list[str], DeltaGenerator]:
     """Draw what adds a model; return the chosen models in the order of the columns, and the place of their cards.
 
     The names are not yet checked. `show_cards` fills the place, unless the heads of a grid's columns are the cards.
@@ -47,7 +54,7 @@ def choose_models() -> tuple[list[str], DeltaGenerator]:
 
 
 def show_cards(names: list[str], place: DeltaGenerator) -> None:
-    """Draw a card for each model at the place that `choose_models` returned."""
+    """Draw a card for each model at the place that `offer_models` returned."""
     with place:
         for number, (title, subtitle) in enumerate(zip(column_titles(names), column_subtitles(names), strict=True)):
             _show_card(number, names, title, subtitle)

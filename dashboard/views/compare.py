@@ -34,7 +34,7 @@ from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
 from dashboard.shared.look import HeldLook, current_look, end_wipe_without_column, held_look, move_wipe
-from dashboard.shared.model_cards import arrange_models, choose_models, chosen_models, known_labels, show_cards
+from dashboard.shared.model_cards import arrange_models, chosen_models, known_labels, offer_models, show_cards
 from dashboard.shared.nearest_images import show_nearest, unknown_data_set
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
@@ -65,7 +65,7 @@ def main() -> None:
     images, faults = choose_images(known_labels())
     ignored += match_strokes(images)
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="choices"):
-        chosen, cards_place = choose_models()
+        chosen, cards_place = offer_models()
         boxes = option_boxes()
     with boxes.rows:
         rows = choose_rows()
