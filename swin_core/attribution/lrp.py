@@ -29,7 +29,7 @@ from swin_core.errors import LayerError
 from swin_core.models.linear import linear
 from swin_core.models.swin import Mlp, PatchEmbed, PatchMerging, Stage, Swin, SwinBlock
 from swin_core.models.window_attention import WindowAttention
-from swin_core.models.windows import fit_window, pad_to_windows, window_partition, window_reverse
+from swin_core.models.windows import fit_window, from_windows, to_windows
 from swin_core.zoo.contract import LogitsModel, inner_model
 
 __all__ = ["Relevance", "patch_relevance", "relevance", "relevance_layers", "relevance_maps"]
@@ -198,18 +198,15 @@ def _attend(attention: WindowAttention, x: Tensor) -> Tensor:
     """`WindowAttention.forward` with constant attention matrices: only the values pass relevance on."""
     batch, height, width, channels = x.shape
     window, shift = fit_window((height, width), attention.window, attention.shift)
-    x = pad_to_windows(x, window)
-    grid = (x.shape[1], x.shape[2])
-    windows = window_partition(torch.roll(x, (-shift[0], -shift[1]), (1, 2)), window)
+    windows = to_windows(x, window, shift)
     weight, bias = attention.qkv.weight.detach(), attention.projection_bias
     with torch.no_grad():
         q, k, _ = attention.split(linear(windows, weight, bias))
         scores = ((q * attention.scale) @ k.transpose(-2, -1)).unflatten(0, (batch, -1))
-        matrices = (scores + attention.additive_term(grid, window, shift)).flatten(0, 1).softmax(-1)
+        matrices = (scores + attention.additive_term((height, width), window, shift)).flatten(0, 1).softmax(-1)
     v = _Gamma.apply(windows, weight[2 * channels :], None if bias is None else bias.detach()[2 * channels :])
     mixed = matrices @ v.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-    x = window_reverse(_linear(attention.proj, mixed.transpose(1, 2).flatten(2)), window, grid)
-    return torch.roll(x, shift, (1, 2))[:, :height, :width]
+    return from_windows(_linear(attention.proj, mixed.transpose(1, 2).flatten(2)), (height, width), window, shift)
 
 
 def _mlp(mlp: Mlp, x: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ Size = tuple[int, int]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of the channels of ImageNet."""
 
+_LUMA = (19595, 38470, 7471)
+"""Shares of red, green and blue in grey, in 65,536ths."""
 _MAX_ASPECT = 16
 """Longest side over shortest above which an image is cropped first; resizing a strip of one pixel takes gigabytes."""
 
@@ -70,8 +72,14 @@ def to_float(images: Tensor) -> Tensor:
 
 def grey(pixels: np.ndarray) -> np.ndarray:
     """Return RGB pixels `(..., 3)` uint8 as grey `(..., 1)` uint8: the luma of ITU-R 601-2, rounded as by Pillow."""
-    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    weighted = pixels.astype(np.uint32) @ np.array(_LUMA, np.uint32)
     return ((weighted + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def grey_tensor(pixels: Tensor) -> Tensor:
+    """Return `grey` of pixels `(B, H, W, 3)` uint8 in operations that can be exported, `(B, H, W, 1)` uint8."""
+    weighted = (pixels.int() * torch.tensor(_LUMA, dtype=torch.int32, device=pixels.device)).sum(-1, keepdim=True)
+    return ((weighted + 0x8000) // 0x10000).to(torch.uint8)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_core.errors import ConfigError, ModelError
-from swin_core.images.preprocessing import normalise, to_float
+from swin_core.images.preprocessing import grey_tensor, normalise, to_float
 from swin_core.models.modes import evaluation_mode
 from swin_core.system.atomic import check_writable
 from swin_core.zoo.classifier import Classifier
@@ -55,16 +55,9 @@ class PixelModel(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities, float32; the probabilities of a regression are its outputs."""
-        planes = grey_planes(pixels) if len(self.mean) == 1 else to_float(pixels)
-        logits = self.logits_model(normalise(planes * self.white, self.mean, self.std))
+        seen = grey_tensor(pixels) if len(self.mean) == 1 else pixels
+        logits = self.logits_model(normalise(to_float(seen) * self.white, self.mean, self.std))
         return logits, activate(logits, self.activation)
-
-
-def grey_planes(pixels: Tensor) -> Tensor:
-    """Return `(B, H, W, 3)` uint8 as grey `(B, 1, H, W)` in 0 to 1, with the levels of `preprocessing.grey`."""
-    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32, device=pixels.device)
-    levels = ((pixels.int() * weights).sum(-1) + 0x8000) // 0x10000
-    return levels[:, None].float() / 255
 
 
 def export(classifier: Classifier, path: str | Path) -> Export:
