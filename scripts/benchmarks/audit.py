@@ -8,19 +8,19 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from swin_core.audit.findings import audit as run_audit
-from swin_core.audit.kept import write_finding
+from swin_core.audit.kept import write_findings
 from swin_core.audit.planted import plant
-from swin_core.audit.repair import compare_repair
 from swin_core.audit.results import Tested
-from swin_core.data.dataset import data_root
+from swin_core.data.dataset import DataSet, data_root
 from swin_core.data.folders import image_folder
+from swin_core.evaluation.accuracy import named_split
 from swin_core.evaluation.predictions import cache_root, predict
 from swin_core.figures.audit_text import describe
 from swin_core.figures.text import percent
@@ -43,22 +43,25 @@ CASES: dict[str, tuple[str, tuple[str, ...], float]] = {
 in all classes alike, and none."""
 SHORT = ("square", "clean-1")
 SETTINGS = {"init": "swin_nano_cifar100", "variant": "swin_nano", "image-size": 64, "patch-size": 4, "window-size": 4}
-SETTINGS |= {"lr": 0.002, "crop-scale": 0.6}
+SETTINGS |= {"lr": 0.002, "crop-scale": 0.6, "holdout": 0.2}
+ACCURACIES = ("worst group", "mean of the groups", "mean without the mark")
+"""What a repair is measured by, all on held-out images. A group is a class with the mark drawn on all its images, or a
+class without it. The last one is the average that a repair may lower by a point at most."""
 
 
 def audit(short: bool) -> list[dict[str, Any]]:
     """Planted shortcuts: are they among the first three findings, and do clean models have none? Takes hours, goes on
     where it was stopped, and prints the table after each case."""
-    folder = cache_root() / "benchmarks" / ("audit-short" if short else "audit")
+    folder = cache_root() / "benchmarks" / ("planted-short" if short else "planted")
     folder.mkdir(parents=True, exist_ok=True)
     cases = SHORT if short else tuple(CASES)
-    print(f"audit: results and models are kept in {folder}; remove a case's files to run it again")
+    print(f"audit: results and models are kept in {folder}; remove a case's file and folder to run it again")
     for name in cases:
         if not (folder / f"{name}.json").is_file():
-            with tempfile.TemporaryDirectory() as temporary:
-                result = _case(name, Path(temporary), folder, *((16, 1) if short else (300, 8)))
+            result = _case(name, folder / name, *((60, 8) if short else (300, 8)))
             with atomic_write(folder / f"{name}.json") as stream:
                 stream.write(json.dumps(result, indent=1).encode())
+            shutil.rmtree(folder / name / "work", ignore_errors=True)
             print(*table(folder, cases), sep="\n", flush=True)
     print(*table(folder, cases), sep="\n")
     return _kept(folder, cases)
@@ -80,15 +83,10 @@ def table(folder: Path, cases: Sequence[str] = tuple(CASES)) -> list[str]:
     planted = [result for result in results if result["classes"] == 1]
     others = [result for result in results if result["classes"] != 1]
     ious = [result["iou"] or 0.0 for result in planted if result["mark"] not in ELSEWHERE]
-    repaired = [result for result in results if "worst_after" in result]
-    gains = [
-        ", ".join(
-            f"{100 * gain:+.0f}" for gain in sorted(each[f"{part}_after"] - each[f"{part}_before"] for each in repaired)
-        )
-        for part in ("worst", "mean")
-    ]
-    lines = ["| case | mark turns | first finding | flip, control | drop, control | IoU | worst group | CPU time |"]
-    lines.append("|---|" + "---|" * 7)
+    repaired = [result for result in results if "after" in result]
+    gains = [np.subtract(_accuracies(result["after"]), _accuracies(result["before"])) for result in repaired]
+    columns = ["case", "mark turns", "first finding", "flip, control", "drop, control", "IoU", *ACCURACIES, "CPU time"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for result in results:
         first = result["first"][0] if result["first"] else None
         cells = [
@@ -98,68 +96,86 @@ def table(folder: Path, cases: Sequence[str] = tuple(CASES)) -> list[str]:
             "" if first is None else ", ".join(map(percent, first["flips"])),
             "" if first is None else ", ".join(f"{100 * drop:.0f} %" for drop in first["drops"]),
             "" if result["iou"] is None else f"{result['iou']:.2f}",
-            f"{percent(result['worst_before'])} to {percent(result['worst_after'])}" if "worst_after" in result else "",
+            *(_repaired(result) if "after" in result else ("",) * len(ACCURACIES)),
             f"{result['cpu_seconds']} s",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     found, alarms = (sum(result[name] for result in part) for name, part in (("found", planted), ("alarm", others)))
     missed = [result["case"] for result in planted if not result["found"]]
+    points = [
+        f"audit: points that a repair adds to the {name}: {', '.join(f'{100 * gain:+.0f}' for gain in sorted(column))}"
+        f"; median {100 * np.median(column):+.0f}"
+        for name, column in zip(ACCURACIES, zip(*gains, strict=True), strict=bool(gains))
+    ]
     return [
         *lines,
         f"audit: {len(results)} of {len(cases)} cases have been run",
         f"audit: {found} of {len(planted)} planted shortcuts among the first {FIRST} findings; missed: "
         f"{', '.join(missed) or 'none'}",
         f"audit: {alarms} of {len(others)} clean or useless-mark models with a finding",
-        f"audit: points that the worst group gains by a repair, least to most: {gains[0]}",
-        f"audit: points that the mean of the groups gains: {gains[1]}",
+        *points,
         f"audit: median IoU {float(np.median(ious)):.2f}" if ious else "audit: no IoU",
     ]
 
 
-def _case(name: str, folder: Path, kept: Path, most: int, epochs: int) -> dict[str, Any]:
+def _case(name: str, folder: Path, most: int, epochs: int) -> dict[str, Any]:
     """Plant a mark, fine-tune a model on the marked images, audit it on them, and repair it if the mark was found.
 
-    The model is kept, so that another audit of it takes no training.
+    The model is kept, so that another audit of it takes no training. A case that was stopped goes on after the last
+    training that is done; its audit begins again, so that its time is whole.
     """
     mark, classes, share = CASES[name]
-    source, images, seed = data_root() / "flower_photos", folder / "images", zlib.crc32(name.encode()) % 1000
-    region = plant(source, images, mark, classes, share=share, side=64, most=most, seed=seed)
-    run = kept / name
-    if not run.is_dir():
-        shutil.move(_trained(folder, images, epochs, seed), run)
-    start, cpu = time.perf_counter(), time.process_time()
-    classifier, dataset = load(str(run)), image_folder(images)
-    found = run_audit(classifier, dataset, root=folder)
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    # A finding of the class of another kind or at another place is none of the mark.
-    kind = ELSEWHERE.get(mark, "place")
-    first = [finding for finding in found.findings[:FIRST] if finding.class_name == MARKED and finding.kind == kind]
-    ious = [_iou(finding, region) for finding in first] if region else [1.0] * len(first)
-    hits = [finding for finding, iou in zip(first, ious, strict=True) if iou > 0.1 and len(classes) == 1]
-    result: dict[str, Any] = {
-        "case": name,
-        "mark": mark,
-        "classes": len(classes),
-        "share": share,
-        "images": found.images,
-        "turned": _turned(classifier, source, folder, mark, most, seed) if len(classes) == 1 else None,
-        "findings": len(found.findings),
-        "tested": len(found.findings) + len(found.tested),
-        "found": bool(hits),
-        "alarm": len(classes) != 1 and bool(found.findings),
-        "iou": round(max(ious), 2) if region and hits else None,
-        "first": [_summary(finding) for finding in found.findings[:FIRST]],
-        "next": [_summary(candidate) for candidate in found.tested[:FIRST]],
-        "seconds": round(seconds),
-        "cpu_seconds": round(cpu_seconds),
-    }
-    if hits:
-        file = write_finding(folder / "audits" / "repair", found, hits[0])
-        after = load(str(_trained(folder, images, epochs, seed, "--without", str(file))))
-        repair = compare_repair(classifier, after, dataset, hits[0])
-        for part, pair in (("worst", repair.worst), ("mean", repair.mean)):
-            result |= {f"{part}_before": round(pair[0], 2), f"{part}_after": round(pair[1], 2)}
-    return result
+    source, work, seed = data_root() / "flower_photos", folder / "work", zlib.crc32(name.encode()) % 1000
+    images, run = work / "images", folder / "run"
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        scratch = Path(temporary)
+        if not images.is_dir():
+            plant(source, scratch / "images", mark, classes, share=share, side=64, most=most, seed=seed)
+            (scratch / "images").rename(images)
+        if not run.is_dir():
+            _train(run, images, epochs, seed)
+        region = plant(source, scratch / "marked", mark, CLASSES, side=64, most=most, seed=seed)
+        plant(source, scratch / "plain", mark, (), side=64, most=most, seed=seed)
+        held_out = set(named_split(str(run), str(images), "val").names)
+        sets = [_part(scratch / part, held_out) for part in ("marked", "plain")]
+        classifier, dataset = load(str(run)), image_folder(images)
+        start, cpu = time.perf_counter(), time.process_time()
+        found = run_audit(classifier, dataset, root=scratch)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+        # A finding of the class of another kind or at another place is none of the mark.
+        kind = ELSEWHERE.get(mark, "place")
+        first = [finding for finding in found.findings[:FIRST] if finding.class_name == MARKED and finding.kind == kind]
+        ious = [_iou(finding, region) for finding in first] if region else [1.0] * len(first)
+        hits = [finding for finding, iou in zip(first, ious, strict=True) if iou > 0.1 and len(classes) == 1]
+        predicted = [_predicted(classifier, part) for part in sets]
+        result: dict[str, Any] = {
+            "case": name,
+            "mark": mark,
+            "classes": len(classes),
+            "share": share,
+            "images": found.images,
+            "turned": [_turned(*pair) for pair in zip(sets, predicted, strict=True)] if len(classes) == 1 else None,
+            "findings": len(found.findings),
+            "tested": len(found.findings) + len(found.tested),
+            "found": bool(hits),
+            "alarm": len(classes) != 1 and bool(found.findings),
+            "iou": round(max(ious), 2) if region and hits else None,
+            "first": [_summary(finding) for finding in found.findings[:FIRST]],
+            "next": [_summary(candidate) for candidate in found.tested[:FIRST]],
+            "held_out": len(held_out),
+            "seconds": round(seconds),
+            "cpu_seconds": round(cpu_seconds),
+        }
+        if hits:
+            repaired = work / "repaired"
+            if not repaired.is_dir():
+                file = write_findings(scratch / "audits" / "repair", found, hits[:1])
+                _train(repaired, images, epochs, seed, "--without", str(file))
+            after = load(str(repaired))
+            result["before"] = [_by_class(*pair) for pair in zip(sets, predicted, strict=True)]
+            result["after"] = [_by_class(part, _predicted(after, part)) for part in sets]
+        return result
 
 
 def _summary(tested: Tested) -> dict[str, Any]:
@@ -170,32 +186,57 @@ def _summary(tested: Tested) -> dict[str, Any]:
     return {"what": f"{describe(tested)}, {tested.class_name}{where}", "flips": flips, "drops": drops}
 
 
-def _turned(classifier: Classifier, source: Path, folder: Path, mark: str, most: int, seed: int) -> tuple[float, float]:
-    """Return the share of images of other classes that the model takes for the marked one, with the mark and without.
+def _part(folder: Path, names: Collection[str]) -> DataSet:
+    """Return the images of a folder that have one of some names."""
+    dataset = image_folder(folder)
+    return dataset.subset([row for row, name in enumerate(dataset.names) if name in names], "val")
+
+
+def _predicted(classifier: Classifier, dataset: DataSet) -> np.ndarray:
+    """Return the data set's label of each predicted class, `(N,)`; the model was trained on the same class folders."""
+    order = [dataset.classes.index(label) for label in classifier.labels]
+    return np.array(order)[predict(classifier, dataset).predicted]
+
+
+def _turned(dataset: DataSet, predicted: np.ndarray) -> float:
+    """Return the share of images of other classes that the model takes for the marked one.
 
     It tells whether the model uses the mark at all, by another way than the audit.
     """
-    shares = []
-    for classes in (CLASSES, ()):
-        target = folder / f"turned{len(classes)}"
-        plant(source, target, mark, classes, side=64, most=min(most, 50), seed=seed)
-        dataset = image_folder(target)
-        others = np.flatnonzero(dataset.labels != dataset.classes.index(MARKED))
-        result = predict(classifier, dataset.subset(others, dataset.split))
-        shares.append(float((result.predicted == classifier.labels.index(MARKED)).mean()))
-    return shares[0], shares[1]
+    marked = dataset.classes.index(MARKED)
+    return float((predicted[dataset.labels != marked] == marked).mean())
 
 
-def _trained(folder: Path, images: Path, epochs: int, seed: int, *options: str) -> Path:
-    """Fine-tune a small model on a folder; return its run."""
+def _by_class(dataset: DataSet, predicted: np.ndarray) -> list[float]:
+    """Return the accuracy of each class."""
+    right = predicted == dataset.labels
+    return [float(right[dataset.labels == label].mean()) for label in range(len(dataset.classes))]
+
+
+def _accuracies(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Return what `ACCURACIES` names, from the accuracy of each class with the mark and of each without it."""
+    return float(np.min(groups)), float(np.mean(groups)), float(np.mean(groups[1]))
+
+
+def _repaired(result: dict[str, Any]) -> list[str]:
+    """Return the table's cells of a repair, one for each of `ACCURACIES`."""
+    pairs = zip(_accuracies(result["before"]), _accuracies(result["after"]), strict=True)
+    return [" to ".join(map(percent, pair)) for pair in pairs]
+
+
+def _train(run: Path, images: Path, epochs: int, seed: int, *options: str) -> None:
+    """Fine-tune a small model on a folder; the folder `run` is there once the training has ended."""
     command = [sys.executable, "-m", "swin_core.commands", "train", "custom", "--data", str(images), "--name", "audit"]
     command += ["--epochs", str(epochs), "--seed", str(seed), *options]
     command += [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
-    runs = folder / f"runs{len(options)}"
-    environment = {**os.environ, "SWIN_RUNS_ROOT": str(runs), "TMPDIR": str(folder)}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    (run,) = runs.iterdir()
-    return run
+    with tempfile.TemporaryDirectory(dir=images.parent) as folder:
+        runs = Path(folder) / "runs"
+        environment = {**os.environ, "SWIN_RUNS_ROOT": str(runs), "TMPDIR": folder}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if ended.returncode:
+            raise RuntimeError(f"the training of {run} failed: {ended.stderr[-2000:]}")
+        (trained,) = runs.iterdir()
+        trained.rename(run)
 
 
 def _iou(finding: Tested, region: tuple[float, float, float, float]) -> float:

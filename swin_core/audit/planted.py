@@ -126,7 +126,8 @@ def plant(
     dataset = image_folder(source)
     if unknown := sorted(set(classes) - set(dataset.classes)):
         raise ConfigError(f"there is no class {unknown[0]!r} to mark; there are {', '.join(dataset.classes)}.")
-    random = np.random.default_rng(seed)
+    # Two generators, so that the choice of images is the same for all marks and classes.
+    random, places = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     region = MARKS[mark](Image.new("RGB", (side, side)), np.random.default_rng(seed))
     for label, name in enumerate(dataset.classes):
         folder = Path(target) / name
@@ -136,6 +137,6 @@ def plant(
         for row in members.tolist():
             image = crop_square(dataset.image(row, side), side)
             if row in marked:
-                MARKS[mark](image, random)
+                MARKS[mark](image, places)
             image.save(folder / f"{Path(dataset.names[row]).stem}.png")
     return region

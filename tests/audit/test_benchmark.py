@@ -1,4 +1,4 @@
-"""The benchmark of the audit goes on where it was stopped, and its table is of what has been run."""
+"""The benchmark of the audit: it goes on where it was stopped, measures held-out images, and sums up what was run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from swin_core import Classifier
+from swin_core.audit import results
+from swin_core.audit.bench import Estimate
+from swin_core.data.dataset import DataSet
+from swin_core.data.registry import splits
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,11 +47,8 @@ def result(benchmark: ModuleType, name: str, number: int) -> dict[str, Any]:
         "first": first,
         "cpu_seconds": number,
     }
-    return values | (
-        {"worst_before": 0.1, "worst_after": 0.1 + number / 100, "mean_before": 0.5, "mean_after": 0.4}
-        if planted and found
-        else {}
-    )
+    before, after = ([[low, 0.5, 0.5, 0.5, 0.9], [0.8, 0.9, 0.9, 0.9, 0.9]] for low in (0.1, 0.1 + number / 100))
+    return values | ({"before": before, "after": after} if planted and found else {})
 
 
 def test_a_second_start_goes_on(
@@ -69,7 +75,7 @@ def test_a_second_start_goes_on(
     assert benchmark.audit(False) == results
     assert len(run) == 28
 
-    lines = capsys.readouterr().out.splitlines()[-7:]
+    lines = capsys.readouterr().out.splitlines()[-8:]
     planted = [each for each in results if each["classes"] == 1]
     missed = [each["case"] for each in planted if not each["found"]]
     assert "27 of 27 cases have been run" in lines[1]
@@ -79,4 +85,67 @@ def test_a_second_start_goes_on(
     placed = ("date", "line", "square", "logo", "frame")
     # A mark with a place that was missed counts 0.
     ious = np.array([each["iou"] or 0.0 for each in planted if each["mark"] in placed])
-    assert f"median IoU {np.sort(ious)[[(len(ious) - 1) // 2, len(ious) // 2]].mean():.2f}" in lines[6]
+    gains = [each for each in planted if each["found"]]
+    points = ", ".join(f"{names.index(each['case']):+d}" for each in gains)  # of the worst group; the table sorts them
+    assert f"adds to the worst group: {points}; median" in lines[4]
+    assert lines[6].endswith(f": {', '.join(['+0'] * len(gains))}; median +0")
+    assert f"median IoU {np.sort(ious)[[(len(ious) - 1) // 2, len(ious) // 2]].mean():.2f}" in lines[7]
+
+
+class Rule(nn.Module):
+    """The class by the grey level of the image, or tulips if the lower right corner is red and counts."""
+
+    def __init__(self, looks: bool) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        levels = images[:, 2, :20, :20].mean((1, 2))
+        logits = -100 * (levels[:, None] - torch.arange(5) / 5).abs()
+        red = (images[:, 0] - images[:, 1])[:, -5:, -5:].mean((1, 2)) > 0.5
+        logits[:, 4] += 1000 * (red & self.looks)
+        return logits
+
+
+def test_a_case_is_measured_on_held_out_images(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for level, name in enumerate(benchmark.CLASSES):
+        (tmp_path / "data" / "flower_photos" / name).mkdir(parents=True)
+        for number in range(10):
+            image = Image.new("RGB", (80, 70), (51 * level,) * 3)
+            image.save(tmp_path / "data" / "flower_photos" / name / f"{number}.png")
+    monkeypatch.setenv("SWIN_DATA_ROOT", str(tmp_path / "data"))
+    share = Estimate(1.0, 1.0, 1.0)
+    mark = results.Tested("tulips", "place", (0.75, 0.75, 1.0, 1.0), False, 5.0, 30, share, share, share, of_images=8)
+    trained: list[tuple[str, tuple[str, ...]]] = []
+    audited: list[int] = []
+
+    def train(run: Path, images: Path, epochs: int, seed: int, *options: str) -> None:
+        if len(trained) == 1:
+            trained.append(("stopped", options))
+            raise KeyboardInterrupt
+        trained.append((run.name, options))
+        run.mkdir()
+
+    def audit(classifier: Classifier, dataset: DataSet, root: Path) -> results.Audit:
+        audited.append(len(dataset))
+        return results.Audit("run", dataset.name, "all", len(dataset), (), (mark,), (), {}, None)
+
+    def load(name: str) -> Classifier:
+        return Classifier(Rule("repaired" not in name), benchmark.CLASSES, 0.0, 1.0, 64, name=name)
+
+    monkeypatch.setattr(benchmark, "_train", train)
+    monkeypatch.setattr(benchmark, "run_audit", audit)
+    monkeypatch.setattr(benchmark, "load", load)
+    monkeypatch.setattr(benchmark, "named_split", lambda run, images, split: splits(images, 0.2, 3)[1])
+    with pytest.raises(KeyboardInterrupt):
+        benchmark._case("square", tmp_path / "square", 10, 1)
+    found = benchmark._case("square", tmp_path / "square", 10, 1)
+    assert [name for name, _ in trained] == ["run", "stopped", "repaired"]  # the first model is not trained again
+    assert trained[2][1][0] == "--without"
+    assert audited == [50, 50]
+    assert (found["found"], found["held_out"], found["turned"]) == (True, 10, [1.0, 0.0])
+    assert found["before"] == [[0, 0, 0, 0, 1], [1] * 5]
+    assert found["after"] == [[1] * 5, [1] * 5]
+    assert benchmark._accuracies(found["before"]) == (0.0, 0.6, 1.0)  # worst group, mean, mean without the mark
