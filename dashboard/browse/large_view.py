@@ -13,7 +13,7 @@ from dashboard.shared.datasets import data_image
 from dashboard.shared.feature_jobs import FeatureRequest, ready_features
 from dashboard.shared.film_strip import tray
 from dashboard.shared.look import held_look, set_look
-from dashboard.shared.nearest_images import neighbours, show_neighbours
+from dashboard.shared.nearest_images import draw_nearest, training_split
 from dashboard.shared.notices import show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import show_viewer
@@ -120,14 +120,21 @@ def _draw(data: BrowsedData, rows: np.ndarray, models: ModelChoice) -> None:
 
 
 def _show_nearest(data: BrowsedData, image: InputImage, model: str, title: str) -> None:
-    """Draw the nearest images of the same data, or say what makes them possible."""
-    st.markdown("**Nearest images**")
-    request = FeatureRequest(model, data.collection.name, data.splits)
-    try:
-        features = ready_features(request)
-        if features is None:
-            st.caption("The nearest images are shown here once **Make the map** was pressed on the Map tab.")
-        else:
-            show_neighbours(neighbours(image, request, features), title, "large")
-    except SwinError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
+    """Draw the nearest images that the model was trained on, and those of the same data if their features are there.
+
+    Where the training images are not on this machine, a button computes the features of the same data.
+    """
+    training = training_split(model)
+    same = FeatureRequest(model, data.collection.name, data.splits)
+    if training is not None:
+        entry, split = training
+        request = FeatureRequest(model, entry.name, (split,))
+        st.markdown("**Nearest training images**")
+        draw_nearest(image, request, title, "training")
+        try:
+            if same == request or ready_features(same) is None:
+                return
+        except SwinError:
+            return  # said above
+    st.markdown("**Nearest images of the same data**")
+    draw_nearest(image, same, title, "same")

@@ -1,5 +1,6 @@
 """The images of a data set that are nearest to one image in a model's feature space."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,14 @@ from dashboard.shared.datasets import DataSetEntry, data_image, data_sets, image
 from dashboard.shared.feature_jobs import FeatureRequest, ready_features, show_job
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.mean_map import trained_rows
-from dashboard.shared.model_names import MAX_IMAGES, column_titles, weights_state
+from dashboard.shared.model_names import MAX_IMAGES, column_titles, model_source, weights_state
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import choose_from_list, unknown_values
 from swin_core.data.catalog import Catalog
+from swin_core.data.registry import HOLDOUT
 from swin_core.errors import SwinError
 from swin_core.evaluation.features import image_features, nearest
+from swin_core.evaluation.trained_on import recorded_trainings
 from swin_core.system.cache import LRUCache
 
 COUNT = 8
@@ -73,7 +76,7 @@ def neighbours(image: InputImage, request: FeatureRequest, features: np.ndarray)
     return found[:COUNT]
 
 
-def show_neighbours(found: Sequence[Neighbour], model: str, key: str) -> None:
+def _show_neighbours(found: Sequence[Neighbour], model: str, key: str) -> None:
     """Draw images with class, distance, and whether the model was trained on them."""
     st.html(_STYLE)
     with st.container(key=f"nearest_{key}"):
@@ -113,9 +116,26 @@ def _choices() -> tuple[dict[str, tuple[DataSetEntry, str]], dict[str, str]]:
     return entries, {NONE: NONE} | {key: f"{entry.title}, {split}" for key, (entry, split) in entries.items()}
 
 
+def training_split(model: str) -> tuple[DataSetEntry, str] | None:
+    """Return the data set and the split that a model was trained on, as its weights record it, if it is on disk."""
+    try:
+        training = next(recorded_trainings(model_source(model)), {})
+    except SwinError:
+        return None
+    data, holdout = str(training.get("data", "")), (training.get("holdout", HOLDOUT), training.get("seed", 0))
+    for entry in data_sets() if data else ():
+        source = entry.source
+        is_it = os.path.realpath(source.folder) == os.path.realpath(data) and source.holdout in (None, holdout)
+        if "train" in entry.splits and (source.public == data if source.public else is_it):
+            return entry, "train"
+    return None
+
+
 @st.fragment
 def show_nearest(image: InputImage, models: Sequence[str]) -> None:
     """Draw the section of the nearest images: a choice of model and data set, and the images, or how to get them.
+
+    It starts with the images that the model was trained on.
 
     Args:
         image: the image that is explained.
@@ -124,32 +144,47 @@ def show_nearest(image: InputImage, models: Sequence[str]) -> None:
     st.header("Nearest images", help="Images of a data set with the most similar features, as the model sees them.")
     entries, words = _choices()
     titles = dict(zip(models, column_titles(models), strict=True))
+    model = models[0]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        with st.container(width=300):
-            chosen = choose_from_list("Among the images of", list(words), "near", words.__getitem__, NONE, [])
-        model = models[0]
         if len(models) > 1:
             with st.container(width=300):
                 model = choose_from_list("To", list(titles), "near_model", titles.__getitem__, model, [])
+        training = training_split(model)
+        start = f"{training[0].name}/{training[1]}" if training else NONE
+        with st.container(width=300):
+            chosen = choose_from_list("Among the images of", list(words), "near", words.__getitem__, start, [])
     if chosen == NONE:
         st.caption(
-            "Choose a data set to see its images that are most alike to the model, such as the images that it was "
-            "trained on."
+            "The images that the model was trained on are not recorded or not on this machine. Choose a data set to "
+            "see its images that are most alike to the model."
+            if training is None
+            else "Choose a data set to see its images that are most alike to the model."
         )
         return
     entry, split = entries[chosen]
-    request = FeatureRequest(model, entry.name, (split,))
+    draw_nearest(image, FeatureRequest(model, entry.name, (split,)), titles[model], "section")
+
+
+def draw_nearest(image: InputImage, request: FeatureRequest, title: str, key: str) -> None:
+    """Draw the images nearest to an image, or a button that computes their features.
+
+    Args:
+        image: the image.
+        request: the model and the splits.
+        title: the model in words.
+        key: key of the container.
+    """
     try:
         features = ready_features(request)
         if features is None:
-            count = len(open_split(entry.name, split))
+            count = sum(len(open_split(request.collection, split)) for split in request.splits)
             show_job(
                 request,
                 f"Compute the features of {count:,} images",
-                f"The features of these images are not there yet for {escape_markdown(titles[model])}. They are "
-                "stored on disk once they are computed; the Map tab of Browse uses them too.",
+                f"The features of these images are not there yet for {escape_markdown(title)}. They are stored on disk "
+                "once they are computed; the Map tab of Browse uses them too.",
             )
             return
-        show_neighbours(neighbours(image, request, features), titles[model], "compare")
+        _show_neighbours(neighbours(image, request, features), title, key)
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")

@@ -21,6 +21,7 @@ from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
 from dashboard.shared.look import current_look, held_look
 from dashboard.shared.model_cards import choose_models
 from dashboard.shared.model_names import model_title
+from dashboard.shared.nearest_images import show_nearest, unknown_data_set
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.share_link import show_link
 from dashboard.shared.theme import escape_markdown
@@ -31,7 +32,7 @@ from swin_core.errors import SwinError
 def main() -> None:
     """Draw the page."""
     look, ignored = current_look()
-    ignored += unknown_samples() + surplus_models()
+    ignored += unknown_samples() + surplus_models() + unknown_data_set()
     actions = show_heading("inside")
     images, faults = choose_images()
     models = choose_models()
@@ -77,6 +78,7 @@ def main() -> None:
                 show_exports(
                     DRAWINGS, partial(encode_panel, panel, context, parts, held_look()), name, disabled=not parts
                 )
+    show_nearest(inspection.image, [inspection.model])
     show_ignored(ignored, ignored_box)
     with actions:
         show_link()

@@ -200,7 +200,7 @@ def test_the_large_view_has_the_nearest_images() -> None:
     made()
     app = opened(view="Map", image="cifar100/test/4")
     text = all_text(app)
-    assert "**Nearest images**" in text
+    assert "**Nearest images of the same data**" in text
     features = cached_features(swin_core.load("first"), cifar100(split="test"))
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = 1 - unit @ unit[4]
@@ -210,9 +210,26 @@ def test_the_large_view_has_the_nearest_images() -> None:
     assert any(unquote(link).count("cifar100/test/") == 8 and all(n in unquote(link) for n in names) for link in links)
 
 
-def test_without_features_the_large_view_says_what_to_press() -> None:
+def test_without_features_the_large_view_offers_to_compute_them() -> None:
     app = opened(image="cifar100/test/4")
-    assert "once **Make the map** was pressed on the Map tab" in all_text(app)
+    assert [each for each in app.button if each.label == "Compute the features of 30 images"]
+
+
+def test_the_large_view_has_the_nearest_training_images_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_images, "recorded_trainings", lambda model: iter([{"data": "cifar100"}]))
+    app = opened(image="cifar100/test/4")
+    text = all_text(app)
+    assert "**Nearest training images**" in text
+    assert "**Nearest images of the same data**" not in text  # their features are not there
+    count = len(cifar100(split="train"))
+    (button,) = [each for each in app.button if each.label == f"Compute the features of {count} images"]
+    button.click()
+    app = ended(run(app))
+    links = unquote(str([link.proto.query_string for link in app.get("page_link")]))
+    assert links.count("cifar100/train/") == nearest_images.COUNT
+    made()
+    text = all_text(opened(image="cifar100/test/4"))
+    assert text.index("**Nearest training images**") < text.index("**Nearest images of the same data**")
 
 
 def test_a_stopped_job_and_a_failed_one(monkeypatch: pytest.MonkeyPatch) -> None:
