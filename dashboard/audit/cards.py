@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.audit.jobs import Subject
-from dashboard.audit.repair import kept_repair, retrain_button, show_repair
+from dashboard.audit.repair import choose_finding, kept_repair, retrain_button, show_repair
 from dashboard.shared.datasets import data_sets
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.image_selection import open_on_browse
@@ -51,8 +51,10 @@ def show_audit(subject: Subject, audit: Audit, folder: Path) -> None:
     hidden = dismissed(folder)
     shown = [finding for finding in audit.findings if finding_key(finding) not in hidden]
     with st.container(key="audit_cards"):
-        for number, finding in enumerate(shown):
-            _show_card(number, subject, audit, finding, folder)
+        cards = [_show_card(number, subject, audit, finding, folder) for number, finding in enumerate(shown)]
+    if shown:
+        chosen = [finding for finding, is_chosen in zip(shown, cards, strict=True) if is_chosen]
+        retrain_button(subject, audit, chosen, folder)
     if len(shown) < len(audit.findings):
         with st.expander(f"Dismissed findings: {len(audit.findings) - len(shown)}"):
             for finding in audit.findings:
@@ -96,7 +98,8 @@ def show_example() -> None:
     st.caption(f"{HOW} {THRESHOLD}")
 
 
-def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, folder: Path) -> None:
+def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, folder: Path) -> bool:
+    """Draw the card of a finding; return whether it is chosen for a new run."""
     classifier, dataset = subject.open()
     key: Hashable = (str(folder), finding_key(finding))
     images = _images.get(key, lambda: finding_images(audit, finding, classifier, dataset))
@@ -114,9 +117,10 @@ def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, fol
             if st.button(f"Show these {len(names)} on Browse", icon=":material/photo_library:", key=f"list {number}"):
                 title = next(entry.title for entry in data_sets() if entry.name == subject.collection)
                 open_on_browse(f"the finding {describe(finding)!r}", title, subject.split, names)
-            retrain_button(subject, audit, finding, folder)
             _show_button("Dismiss", finding, folder, hide=True)
+            is_chosen = choose_finding(finding)
         show_repair(subject, finding, folder)
+    return is_chosen
 
 
 def _draw(number: int, finding: Tested, images: FindingImages) -> None:

@@ -1,19 +1,24 @@
-"""What is audited, and the audits that run."""
+"""What is audited, and the audits and comparisons that run."""
 
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dashboard.shared import cache
 from dashboard.shared.background_jobs import BackgroundJobs, Job
 from dashboard.shared.datasets import data_sets, image_name, open_split
-from dashboard.shared.model_names import weights_state
+from dashboard.shared.model_names import model_source, weights_state
 from swin_core.audit.findings import audit
+from swin_core.audit.kept import write_repair
 from swin_core.audit.maps import audit_folder
+from swin_core.audit.repair import compare_repair
+from swin_core.audit.results import Tested
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.evaluation.predictions import data_state
+from swin_core.evaluation.trained_on import trained_on
 from swin_core.system.cache import LRUCache
 from swin_core.zoo.classifier import Classifier
 
@@ -98,3 +103,44 @@ def _audit(job: Job[Subject]) -> None:
 
 
 audits = BackgroundJobs("audits", _audit)
+
+
+@dataclass(frozen=True)
+class RepairRequest:
+    """A comparison of an audited model with a run that was trained without a finding."""
+
+    subject: Subject
+    finding: Tested
+    run: str
+    folder: Path
+    """The audit's folder, in which the comparison is kept."""
+
+
+def compare(request: RepairRequest) -> None:
+    """Start a comparison, unless it runs.
+
+    Raises:
+        RunError: the read-only mode is on.
+    """
+    repairs.start(request, request)
+
+
+def _compare(job: Job[RepairRequest]) -> None:
+    request = job.request
+    classifier, dataset = request.subject.open()
+    seen = trained_on(model_source(request.subject.model), dataset) | trained_on(request.run, dataset)
+    repair = compare_repair(
+        classifier,
+        cache.classifier(request.run),
+        dataset,
+        request.finding,
+        trained_on=seen,
+        progress=partial(job.report, "predictions"),
+    )
+    try:
+        write_repair(request.folder, request.finding, request.run, repair)
+    except OSError as error:
+        raise DataError(f"{request.folder} cannot be written ({error}); make room, then compare again.") from None
+
+
+repairs = BackgroundJobs("repairs", _compare)

@@ -1,6 +1,7 @@
-"""Start and stop of an audit, and its progress."""
+"""Start of an audit; progress and stop of an audit or a comparison."""
 
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -13,6 +14,7 @@ from swin_core.errors import SwinError
 from swin_core.runs.read_only import is_read_only
 
 POLL_SECONDS = 1.0
+_VERBS = {"files": "Compared", "images": "Explained", "candidates": "Tested", "predictions": "Made"}
 
 
 def show_start(subject: Subject, failed: Job[Subject] | None, kept: Audit | None, folder: Path) -> None:
@@ -57,21 +59,24 @@ def _start_again(subject: Subject, folder: Path) -> None:
     _start(subject)
 
 
-def show_job(job: Job[Subject]) -> None:
-    """Draw the progress of an audit, and rerun the page when it has ended."""
+def show_job(job: Job[Any]) -> None:
+    """Draw the progress of an audit or a comparison, and rerun the page when it has ended."""
     st.fragment(_show_progress, run_every=POLL_SECONDS)(job)
 
 
-def _show_progress(job: Job[Subject]) -> None:
+def _show_progress(job: Job[Any]) -> None:
     if job.ended.is_set():
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.stage == WAITING:
-            st.progress(0.0, "Waiting for another audit")
+            st.progress(0.0, "Waiting for another one to end")
         else:
-            verb = {"files": "Compared", "images": "Explained"}.get(job.stage, "Tested")
-            st.progress(job.done / max(job.total, 1), f"{verb} {job.done:,} of {job.total:,} {job.stage}")
+            st.progress(job.done / max(job.total, 1), f"{_VERBS[job.stage]} {job.done:,} of {job.total:,} {job.stage}")
         stopping = job.stopped.is_set()
         st.button(
-            "Stopping" if stopping else "Stop", icon=":material/stop:", on_click=job.stopped.set, disabled=stopping
+            "Stopping" if stopping else "Stop",
+            icon=":material/stop:",
+            on_click=job.stopped.set,
+            disabled=stopping,
+            key=f"stop {hash(job.request)}",
         )

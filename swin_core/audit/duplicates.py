@@ -9,7 +9,7 @@ import logging
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ _SIDE, _FREQUENCIES, _THUMBNAIL = 32, 8, 8
 _BANDS = BITS + 1
 """Hashes that differ in at most `BITS` bits are equal in one of so many bands."""
 _CHUNK = 256
+"""Images in one file of the cache."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,9 @@ def find_duplicates(
         tick: called with a number of images that were compared.
         root: folder of the caches; `cache_root()` if None.
     """
-    hashes = [image_hashes(dataset, tick, root) for dataset in datasets]
-    bits, thumbnails, readable = (
-        np.concatenate([getattr(each, name) for each in hashes]) for name in ("bits", "thumbnails", "readable")
-    )
-    rows = np.flatnonzero(readable)
-    labels = near_groups(bits[rows], thumbnails[rows])
+    hashes = _joined([image_hashes(dataset, tick, root) for dataset in datasets])
+    rows = np.flatnonzero(hashes.readable)
+    labels = near_groups(hashes.bits[rows], hashes.thumbnails[rows])
     order = np.argsort(labels, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     starts = np.cumsum([0, *map(len, datasets)])
@@ -156,39 +154,45 @@ def near_groups(bits: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
 
 
 def image_hashes(dataset: DataSet, tick: Callable[[int], None], root: Path | None = None) -> Hashes:
-    """Return the hashes of a split, from disk if they are kept there; `tick` is called with a number of images."""
-    file = (root or cache_root()) / "hashes" / f"{data_state(dataset)[:40]}.npz"
-    kept = _read(file, len(dataset))
-    if kept is not None:
-        tick(len(dataset))
-        return kept
-    hashes = Hashes(
-        np.zeros(len(dataset), np.uint64),
-        np.zeros((len(dataset), 3 * _THUMBNAIL**2), np.uint8),
-        np.zeros(len(dataset), bool),
-    )
+    """Return the hashes of a split. They are kept on disk in parts; those that are there are not computed again.
 
-    def read(row: int) -> None:
-        try:
-            image = dataset.image(row, 2 * _SIDE)
-        except DataError:
-            return  # named elsewhere
-        hashes.bits[row] = perceptual_hash(image)
-        hashes.thumbnails[row] = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
-        hashes.readable[row] = True
-
+    Args:
+        dataset: the split.
+        tick: called with a number of images that were hashed; an error that it raises ends the computation.
+        root: folder of the caches; `cache_root()` if None.
+    """
+    folder = (root or cache_root()) / "hashes" / data_state(dataset)[:40]
+    parts = []
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
         for start in range(0, len(dataset), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(dataset)))
-            list(pool.map(read, rows))
+            file = folder / f"{start:08d}.npz"
+            part = _read(file, len(rows))
+            if part is None:
+                part = _joined([*pool.map(lambda row: _image_hash(dataset, row), rows)])
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    with atomic_write(file) as stream:
+                        np.savez(stream, **vars(part))
+                except OSError as error:
+                    log.warning("hashes are not kept: %s cannot be written (%s)", file, error)
+            parts.append(part)
             tick(len(rows))
+    return _joined(parts)
+
+
+def _image_hash(dataset: DataSet, row: int) -> Hashes:
+    """Return the hashes of one image, which may be unreadable; then it is named elsewhere."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as stream:
-            np.savez(stream, **vars(hashes))
-    except OSError as error:
-        log.warning("hashes are not kept: %s cannot be written (%s)", file, error)
-    return hashes
+        image = dataset.image(row, 2 * _SIDE)
+    except DataError:
+        return Hashes(np.zeros(1, np.uint64), np.zeros((1, 3 * _THUMBNAIL**2), np.uint8), np.zeros(1, bool))
+    thumbnail = np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX))
+    return Hashes(np.array([perceptual_hash(image)], np.uint64), thumbnail.reshape(1, -1), np.ones(1, bool))
+
+
+def _joined(parts: Sequence[Hashes]) -> Hashes:
+    return Hashes(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Hashes)))
 
 
 def perceptual_hash(image: Image.Image) -> int:

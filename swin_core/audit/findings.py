@@ -1,8 +1,10 @@
 """The audit: candidates of all classes, each tested by interventions, and the findings among them."""
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -15,7 +17,7 @@ from swin_core.audit.candidates import Candidate, place_candidates, shared
 from swin_core.audit.content import content_candidates
 from swin_core.audit.duplicates import find_duplicates
 from swin_core.audit.interventions import Content, Place, Shift
-from swin_core.audit.kept import read_audit, write_audit
+from swin_core.audit.kept import kept_step, read_audit, write_audit
 from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps, window_mask
 from swin_core.audit.results import LEAST_EFFECT, Audit, FileSize, Tested
 from swin_core.audit.shifts import carriers, file_facts, shift_candidates, size_differences
@@ -92,7 +94,8 @@ def audit(
         skipped = tuple(dict.fromkeys(map(str, (*dataset.skipped, *unreadable))))
         if not (maps.groups >= 0).any():
             raise DataError(f"none of the {len(dataset)} images of {dataset.name} can be read; choose other images.")
-        kept = _tested(Bench(classifier, dataset), maps, skipped, seed, lambda total: tick("candidates", total))
+        bench = Bench(classifier, dataset)
+        kept = _tested(bench, maps, skipped, seed, folder, lambda total: tick("candidates", total))
     result = replace(kept, duplicates=duplicates, compared=compared)
     write_audit(result, folder)
     return result
@@ -103,9 +106,13 @@ def _tested(
     maps: RelevanceMaps,
     skipped: tuple[str, ...],
     seed: int,
+    folder: Path,
     count: Callable[[int], Callable[[int], None]],
 ) -> Audit:
-    """Find the candidates, test them, and return the result; `count` gets their number and returns a progress."""
+    """Find the candidates, test them, and return the result; `count` gets their number and returns a progress.
+
+    Each test is kept in `folder` until the audit has ended.
+    """
     classifier, dataset, facts = bench.classifier, bench.dataset, file_facts(bench.dataset)
     found = (
         *place_candidates(maps, seed),
@@ -114,9 +121,16 @@ def _tested(
     )
     candidates, untested = _testable(classifier, maps, found)
     step = count(len(candidates))
+
+    def test(candidate: Candidate, number: int) -> Tested:
+        error = ERROR / len(candidates)
+        key = _digest("test", candidate, seed + number, error)
+        values = kept_step(folder, key, lambda: _test(bench, maps, candidate, error, seed + number).to_dict())
+        return Tested.from_dict(values)
+
     results: list[tuple[Candidate, Tested]] = []
     for number, candidate in enumerate(candidates):
-        results.append((candidate, _test(bench, maps, candidate, ERROR / len(candidates), seed + number)))
+        results.append((candidate, test(candidate, number)))
         step(1)
     findings: list[tuple[Candidate, Tested]] = []
     taken = []
@@ -125,8 +139,8 @@ def _tested(
         if any(_same(candidate, stronger) for stronger, _ in findings):
             continue
         taken.append(tested)
-        if (fitted := _fitted(bench, maps, candidate, seed + number, lambda: step(0))) is not candidate:
-            again = _test(bench, maps, fitted, ERROR / len(candidates), seed + number)
+        if (fitted := _fitted(bench, maps, candidate, seed + number, folder, lambda: step(0))) is not candidate:
+            again = test(fitted, number)
             candidate, tested = (fitted, again) if again.passes else (candidate, tested)
         findings.append((candidate, tested))
     others = (tested for _, tested in results if not tested.passes)
@@ -149,6 +163,12 @@ def _tested(
         file_sizes=tuple(FileSize(classifier.labels[group], own, rest) for group, own, rest in sizes),
         means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
     )
+
+
+def _digest(what: str, candidate: Candidate, seed: int, error: float = 0.0) -> str:
+    """Return what identifies a step with a candidate; a version with other results of tests has other digests."""
+    parts = [what, asdict(candidate), seed, error, sorted(Tested.__dataclass_fields__)]
+    return hashlib.sha256(json.dumps(parts, default=np.ndarray.tolist).encode()).hexdigest()[:40]
 
 
 def _testable(
@@ -291,13 +311,12 @@ def _same(one: Candidate, other: Candidate) -> bool:
     return _same(other, one) if isinstance(first, Place) else one is other
 
 
-def _fitted(bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, tick: Callable[[], None]) -> Candidate:
+def _fitted(
+    bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, folder: Path, tick: Callable[[], None]
+) -> Candidate:
     """Return a place whose rectangle fits its mark, in all images of the class; another candidate as it is.
 
-    A part of a mark may be enough to turn other images, but the class's own images still have the rest of it. So the
-    rectangle grows on all sides by up to `REACH` cells until its removal lowers p(class) as far as it can. Then each
-    side moves back as long as the fall stays about the same. `tick` is called before each size; an error that it raises
-    stops the audit.
+    `tick` is called before each size that is tried; an error that it raises stops the audit.
     """
     place = candidate.intervention
     if not isinstance(place, Place):
@@ -312,17 +331,33 @@ def _fitted(bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, 
             tick()
             return float(drops(bench, rows, candidate.group, replace(place, mask=mask)).mean())
 
-        grown = [mask]
-        for _ in range(REACH):
-            grown.append(binary_dilation(grown[-1], np.ones((3, 3))))
-        falls = [fall(each) for each in grown]
-        enough = max(falls) - NEARLY * abs(max(falls))
-        mask = next(each for each, value in zip(grown, falls, strict=True) if value >= enough)
-        while (smaller := next((each for each in _smaller(mask) if fall(each) >= enough), None)) is not None:
-            mask = smaller
+        key = _digest("fit", candidate, seed)
+        mask = np.array(kept_step(folder, key, lambda: _fitted_mask(place.mask, fall).tolist()), bool)
     if (mask == place.mask).all() and len(members) == len(candidate.members):
         return candidate
     return replace(candidate, members=members, intervention=replace(place, mask=mask))
+
+
+def _fitted_mask(mask: np.ndarray, fall: Callable[[np.ndarray], float]) -> np.ndarray:
+    """Return a rectangle that fits a mark, `(GRID, GRID)` bool.
+
+    A part of a mark may be enough to turn other images, but the class's own images still have the rest of it. So the
+    rectangle grows on all sides by up to `REACH` cells until its removal lowers p(class) as far as it can. Then each
+    side moves back as long as the fall stays about the same.
+
+    Args:
+        mask: the rectangle at first.
+        fall: returns how far the removal of a mask lowers p(class).
+    """
+    grown = [mask]
+    for _ in range(REACH):
+        grown.append(binary_dilation(grown[-1], np.ones((3, 3))))
+    falls = [fall(each) for each in grown]
+    enough = max(falls) - NEARLY * abs(max(falls))
+    mask = next(each for each, value in zip(grown, falls, strict=True) if value >= enough)
+    while (smaller := next((each for each in _smaller(mask) if fall(each) >= enough), None)) is not None:
+        mask = smaller
+    return mask
 
 
 def _smaller(mask: np.ndarray) -> Iterator[np.ndarray]:

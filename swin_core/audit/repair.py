@@ -1,6 +1,6 @@
 """Before and after a repair: accuracy of two models on images with and without what an audit found, by class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.evaluation.metrics import batch_size
 from swin_core.evaluation.predictions import true_classes
+from swin_core.system.progress import Progress, counter
 from swin_core.zoo.classifier import Classifier
 
 MOST = 100
@@ -83,6 +84,7 @@ def compare_repair(
     finding: Tested,
     seed: int = 0,
     trained_on: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> Repair:
     """Measure two models by group on images with and without what was found.
 
@@ -93,6 +95,7 @@ def compare_repair(
         finding: what was found.
         seed: seed of the choice of images.
         trained_on: which images one of the models was trained on, `(N,)` bool; None for none.
+        progress: called with the number of predictions made and their total; an error that it raises ends it.
 
     Raises:
         DataError: the finding's images are not there any more, or the models do not know the classes.
@@ -110,27 +113,34 @@ def compare_repair(
     known = [row for row in range(len(dataset)) if all(truth[row] >= 0 for truth in truths)]
     if own < 0 or not known:
         raise DataError("a comparison by group needs images with labels that both models know; choose others.")
-    groups, measured = [], []
+    parts = []
     for label in np.unique(dataset.labels[known]).tolist():
         members = carriers if label == own else np.array(known)[dataset.labels[known] == label]
         members = benches[0].readable(np.sort(random.permutation(members)[:MOST]))
-        if not len(members):
-            continue
-        measured.append(members)
-        donors = random.choice(carriers, len(members))
+        if len(members):
+            parts.append((label, members, random.choice(carriers, len(members))))
+    tick = counter(progress, 2 * len(benches) * sum(len(members) for _, members, _ in parts))
+    groups = []
+    for label, members, donors in parts:
         for present in (True, False):
             change = "" if present == (label == own) else "insert" if present else "remove"
             shares = [
-                float((_predicted(bench, intervention, change, members, donors) == truth[members]).mean())
+                float((_predicted(bench, intervention, change, members, donors, tick) == truth[members]).mean())
                 for bench, truth in zip(benches, truths, strict=True)
             ]
             groups.append(Group(dataset.classes[label], present, len(members), *shares))
-    seen = 0 if trained_on is None else int(trained_on[np.concatenate(measured)].sum())
+    measured = np.concatenate([members for _, members, _ in parts])
+    seen = 0 if trained_on is None else int(trained_on[measured].sum())
     return Repair(after.name, tuple(sorted(groups, key=lambda group: group.before)), seen)
 
 
 def _predicted(
-    bench: Bench, intervention: Intervention, change: str, rows: np.ndarray, donors: np.ndarray
+    bench: Bench,
+    intervention: Intervention,
+    change: str,
+    rows: np.ndarray,
+    donors: np.ndarray,
+    tick: Callable[[int], None],
 ) -> np.ndarray:
     """Return the likeliest class of images that are as they are, or changed by "insert" or "remove"."""
     step = batch_size(bench.classifier.device)
@@ -142,6 +152,7 @@ def _predicted(
         elif change == "remove":
             views = intervention.remove(views, rows[part], False)
         predicted.append(bench.probabilities(views).argmax(1))
+        tick(len(views))
     return np.concatenate(predicted)
 
 

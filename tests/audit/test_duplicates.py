@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from swin_core.audit import duplicates
 from swin_core.audit.duplicates import BITS, GREY_LEVELS, find_duplicates, image_hashes, near_groups, perceptual_hash
 from swin_core.data.folders import image_folder
 from tests.fixtures.audit import write_images
@@ -82,6 +83,27 @@ def test_copies_are_found_within_and_between_splits(tmp_path: Path) -> None:
     assert sum(counted) == sum(map(len, splits))
     kept = image_hashes(splits[0], lambda _: None, tmp_path / "cache")
     assert kept.bits.tolist() == [perceptual_hash(splits[0].image(row)) for row in range(len(splits[0]))]
+
+
+def test_hashes_go_on_where_they_were_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = image_folder(write_images(tmp_path / "images", 4))
+    monkeypatch.setattr(duplicates, "_CHUNK", 5)
+    read: list[int] = []
+    monkeypatch.setattr(duplicates, "perceptual_hash", lambda image: read.append(1) or perceptual_hash(image))
+
+    class Stopped(Exception):
+        pass
+
+    def stop(count: int) -> None:
+        if len(read) == 10:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        image_hashes(folder, stop, tmp_path / "cache")
+    read.append(1)
+    hashes = image_hashes(folder, stop, tmp_path / "cache")
+    assert len(read) == 12 + 1  # each of the 12 images once
+    assert hashes.bits.tolist() == [perceptual_hash(folder.image(row, 64)) for row in range(12)]
 
 
 def test_different_images_are_no_copies(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from swin_core.attribution.defaults import default_method
 from swin_core.audit import Audit, audit, findings, kept, maps, results
-from swin_core.audit.bench import Estimate, bootstrap
+from swin_core.audit.bench import Bench, Estimate, bootstrap
 from swin_core.audit.candidates import Candidate, frame
 from swin_core.audit.interventions import Place
 from swin_core.data.folders import image_folder, open_folder
@@ -121,23 +121,51 @@ def test_a_stopped_audit_resumes_and_finds_the_same(
 
     monkeypatch.setattr(maps, "_compute", counted)
 
+    passes: list[int] = []
+    probabilities = Bench.probabilities
+
+    def counted_passes(bench: Bench, views: np.ndarray) -> np.ndarray:
+        passes.append(len(views))
+        return probabilities(bench, views)
+
+    monkeypatch.setattr(Bench, "probabilities", counted_passes)
+
     class Stopped(Exception):
         pass
 
-    def stop(at: tuple[str, int]) -> Callable[[str, int, int], None]:
+    def stop(at: Callable[[str, int, int], bool]) -> Callable[[str, int, int], None]:
         def progress(what: str, done: int, total: int) -> None:
-            if (what, done) == at:
+            if at(what, done, total):
                 raise Stopped
 
         return progress
 
-    for at in (("images", 60), ("candidates", 3)):
+    fitting: list[int] = []
+
+    def is_fitting(what: str, done: int, total: int) -> bool:
+        """Whether all candidates have been tested before, so that a rectangle is being fitted."""
+        fitting.append(done)
+        return what == "candidates" and fitting[-2:] == [total, total]
+
+    places: list[Callable[[str, int, int], bool]] = [
+        lambda what, done, _: (what, done) == ("images", 60),
+        lambda what, done, _: (what, done) == ("candidates", 3),
+        lambda what, done, _: (what, done) == ("candidates", 7),
+        is_fitting,
+    ]
+    for at in places:
         with pytest.raises(Stopped):
             audit(corner_model(), image_folder(images), root=tmp_path, progress=stop(at))
     assert computed == [20, 20, 20, 20, 12]  # the third part was stopped and is computed again
     again = audit(corner_model(), image_folder(images), root=tmp_path)
     assert computed == [20, 20, 20, 20, 12]
     assert again.to_dict() == found.to_dict()
+    assert not list(tmp_path.rglob("steps"))
+
+    in_parts = sum(passes)
+    passes.clear()
+    audit(corner_model(), image_folder(images), root=tmp_path / "at once")
+    assert in_parts == sum(passes)  # no test is repeated
 
 
 def test_a_result_is_read_from_disk(found: Audit, images: Path, tmp_path: Path) -> None:
@@ -329,7 +357,6 @@ def test_two_contents_of_one_class_have_keys_and_names_of_their_own(found: Audit
         for names in (finding.names[:8], finding.names[8:16])
     ]
     assert len({kept.finding_key(each) for each in contents}) == 2
-    assert kept.finding_file(Path("a/b/c"), contents[0]) != kept.finding_file(Path("a/b/c"), contents[1])
     rows = finding_images(replace(found, findings=tuple(contents)), finding.names)
     assert list(rows) == ["marked: content at changing places", "marked: content at changing places (2)"]
     assert [each.sum() for each in rows.values()] == [8, 8]

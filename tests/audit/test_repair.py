@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swin_core.audit import Audit, audit
-from swin_core.audit.kept import read_repair, write_finding, write_repair
+from swin_core.audit.kept import is_findings_file, read_repair, write_findings, write_repair
 from swin_core.audit.repair import Repair, compare_repair
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import DataError
@@ -53,7 +53,40 @@ def test_the_groups_are_right_or_wrong_as_the_rule_says(found: Audit, images: Pa
     write_repair(folder, finding, "run", repair)
     assert read_repair(folder, finding, "run") == repair
     assert read_repair(folder, finding, "another") is None
-    assert write_finding(folder, found, finding).read_text().count('"kind"') == 1
+
+
+def test_a_findings_file_holds_all_that_are_chosen(found: Audit, tmp_path: Path) -> None:
+    (finding,) = found.findings
+    other = replace(finding, class_name="blue")
+    folder = tmp_path / "audits" / "one"
+    file = write_findings(folder, found, [finding, other], [{"kind": "place"}])
+    kinds = [(each.get("class"), each["kind"]) for each in json.loads(file.read_text())["findings"]]
+    assert kinds == [("marked", "place"), ("blue", "place"), (None, "place")]
+    assert write_findings(folder, found, [other, finding]) == file
+    assert write_findings(folder, found, [finding]) != file
+    assert is_findings_file(str(file), folder)
+    assert not is_findings_file(str(file), tmp_path / "audits" / "two")
+    assert not is_findings_file("", folder)
+
+
+def test_a_comparison_counts_its_predictions_and_can_be_stopped(found: Audit, images: Path) -> None:
+    (finding,) = found.findings
+    counts: list[tuple[int, int]] = []
+    models = corner_model(), corner_model(looks=False)
+    repair = compare_repair(
+        *models, image_folder(images), finding, progress=lambda done, total: counts.append((done, total))
+    )
+    assert counts[-1] == (144, 144) == (2 * sum(group.images for group in repair.groups),) * 2
+    assert [done for done, _ in counts] == sorted(done for done, _ in counts)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        compare_repair(*models, image_folder(images), finding, progress=stop)
 
 
 def test_a_repair_says_how_many_of_its_images_were_trained_on(found: Audit, images: Path) -> None:

@@ -80,7 +80,7 @@ def test_from_a_model_with_a_shortcut_to_a_repaired_one(
         expect(page.get_by_text("1 finding in 96 images")).to_be_visible(timeout=SLOW)
         visible(page.get_by_text("the lower right corner decides 'marked'"))
 
-        page.get_by_role("button", name="Retrain without it").click()
+        page.get_by_role("button", name="Retrain without 1 finding").click()
         visible(page.get_by_role("heading", name="New run"))
         at_rest(page)
         page.get_by_test_id("stBaseButton-primary").click()

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -14,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.audit import cards, jobs, repair
 from dashboard.shared import datasets
 from dashboard.shared.image_selection import ImageSelection
+from swin_core.audit.repair import Repair
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError, RunError
 from swin_core.runs.listing import Run, SavedWeights
@@ -43,6 +45,7 @@ def fresh(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SWIN_RUNS_ROOT", str(tmp_path / "runs"))
     empty_caches(monkeypatch, datasets, cards)
     monkeypatch.setattr(jobs.audits, "jobs", {})
+    monkeypatch.setattr(jobs.repairs, "jobs", {})
 
 
 def opened(**query: str) -> AppTest:
@@ -60,7 +63,7 @@ def click(app: AppTest, label: str) -> AppTest:
 
 def ended(app: AppTest) -> AppTest:
     end = time.monotonic() + 60
-    while jobs.audits.jobs and not all(job.ended.is_set() for job in jobs.audits.jobs.values()):
+    while not all(job.ended.is_set() for job in (*jobs.audits.jobs.values(), *jobs.repairs.jobs.values())):
         assert time.monotonic() < end
         time.sleep(0.05)
     return run(app)
@@ -176,35 +179,78 @@ def test_the_example_needs_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_finding_is_trained_away_and_compared(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = ended(click(opened(), "Start"))
-    app = click(app, "Retrain without it")
+    app = click(app, "Retrain without 1 finding")
     assert not app.exception
     assert app.session_state.recipe == "custom"
     assert app.session_state.setting_data == str(images / "photos")
     file = Path(app.session_state.setting_without)
     (finding,) = json.loads(file.read_text())["findings"]
     assert (finding["class"], finding["kind"]) == ("marked", "place")
-    earlier = {"class": "blue", "kind": "place", "region": [0, 0, 1, 1], "frame": True}
-    first = make_run(tmp_path / "runs", "20250101-120000-first", "finished")
-    (first / "findings.json").write_text(json.dumps({"findings": [earlier]}))
-    assert repair._earlier(jobs.Subject(first.name, "photos", "all")) == [earlier]
-    assert repair._earlier(jobs.Subject("corner.py", "photos", "all")) == []
 
     run_folder = tmp_path / "runs" / "20260101-120000-repaired"
     run_folder.mkdir(parents=True)
     (run_folder / "config.json").write_text(json.dumps({"without": str(file)}))
+    # The run's own copy, with a finding of an audit before.
+    (run_folder / "findings.json").write_text(json.dumps({"findings": [finding, {"class": "blue"}]}))
     monkeypatch.setattr(Run, "checkpoints", lambda self: [SavedWeights(self.folder, self.name, 1, 1, 1.0)])
-    monkeypatch.setattr(repair.cache, "classifier", lambda name: corner_model(looks="repaired" not in name))
+    monkeypatch.setattr(jobs.cache, "classifier", lambda name: corner_model(looks="repaired" not in name))
+    label = "Compare with repaired, trained without it"
     with monkeypatch.context() as closed:
         closed.setenv(VARIABLE, "1")
-        (button,) = [each for each in opened().button if each.label.startswith("Compare with")]
+        (button,) = [each for each in opened().button if each.label == label]
         assert button.disabled
-    app = opened()
-    app = click(app, "Compare with repaired, trained without it")
+    reached, go_on = threading.Event(), threading.Event()
+    compare = jobs.compare_repair
+
+    def slow(*arguments: Any, **options: Any) -> Repair:
+        reached.set()
+        assert go_on.wait(60)
+        return compare(*arguments, **options)
+
+    monkeypatch.setattr(jobs, "compare_repair", slow)
+    app = click(opened(), label)
+    assert reached.wait(60)
+    app = click(app, "Stop")
+    go_on.set()
+    app = ended(app)
+    assert not [frame for frame in app.dataframe if "Right before" in frame.value]
+    app = ended(click(app, label))
     (table,) = [frame.value for frame in app.dataframe if "Right before" in frame.value]
     rows = {row["Images"]: (row["Right before"], row["Right after"]) for _, row in table.iterrows()}
     assert rows["blue, with it"] == ("<0.1\N{NO-BREAK SPACE}%", "100\N{NO-BREAK SPACE}%")
     again = opened()  # kept on disk
     assert [frame for frame in again.dataframe if "Right before" in frame.value]
+
+
+def test_the_chosen_findings_are_trained_away_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(click(opened(), "Start"))
+    (kept,) = (tmp_path / "cache").rglob("audit.json")
+    values = json.loads(kept.read_text())
+    values["findings"].append(values["findings"][0] | {"class": "blue"})
+    kept.write_text(json.dumps(values))
+    earlier = {"class": "green", "kind": "place", "region": [0, 0, 1, 1], "frame": True}
+    first = make_run(tmp_path / "runs", "20250101-120000-first", "finished")
+    (first / "findings.json").write_text(json.dumps({"findings": [earlier]}))
+    find = repair.runs.find  # the audited model is one of that run
+    monkeypatch.setattr(repair.runs, "find", lambda name: find(first.name if name == "corner.py" else name))
+
+    app = click(opened(), "Retrain without 2 findings")
+    both = Path(app.session_state.setting_without)
+    classes = [finding["class"] for finding in json.loads(both.read_text())["findings"]]
+    assert classes == ["marked", "blue", "green"]
+
+    app = opened()
+    app.main.checkbox[0].set_value(False)
+    app = click(run(app), "Retrain without 1 finding")
+    one = Path(app.session_state.setting_without)
+    assert [finding["class"] for finding in json.loads(one.read_text())["findings"]] == ["blue", "green"]
+    assert one != both
+
+    app = opened()
+    for box in app.main.checkbox:
+        box.set_value(False)
+    (button,) = [each for each in run(app).button if each.label == "Retrain without 0 findings"]
+    assert button.disabled
 
 
 def test_nothing_tested_is_no_all_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
