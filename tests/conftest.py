@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 
+# Figures are compared with those of float32, also on processors where predictions are made in bfloat16.
+os.environ["SWIN_PRECISION"] = "float32"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER:
     # Locks of devices lie in the temporary folder: without one of its own, one worker's runs would wait for another's.

@@ -6,14 +6,12 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-import torch
 
 from swin_core.audit.interventions import Intervention
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.evaluation.metrics import batch_size
 from swin_core.evaluation.views import read_batches
-from swin_core.models.modes import evaluation_mode
 from swin_core.system.cache import LRUCache
 from swin_core.zoo.classifier import Classifier
 
@@ -85,7 +83,7 @@ class Bench:
         step = batch_size(self.classifier.device)
         for start in range(0, len(views), step):
             batch = self.classifier.tensor(views[start : start + step])
-            with self.classifier.lock, evaluation_mode(self.classifier.model), torch.no_grad():
+            with self.classifier.lock, self.classifier.many_images():
                 rows.append(self.classifier.probabilities(self.classifier.logits_model(batch)).cpu().numpy())
         return np.concatenate(rows)
 

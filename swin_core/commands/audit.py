@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--out", metavar="FILE", type=Path, help="write the report here, one HTML file")
     result.add_argument("--json", metavar="FILE", type=Path, help="write the findings and what was tested here")
+    shell.add_precision(result)
     shell.add_roots(result)
     return result
 
@@ -57,8 +58,8 @@ def _audit(options: argparse.Namespace) -> int:
         if file:
             check_writable(file)
     runs = runs_root(options.runs_root)
-    classifier = load(options.model, runs_root=runs)
-    after = load(options.after, runs_root=runs) if options.after else None
+    classifier = load(options.model, runs_root=runs, precision=options.precision)
+    after = load(options.after, runs_root=runs, precision=options.precision) if options.after else None
     dataset = named_split(options.model, options.data, options.split, options.data_root, runs)
     others = []
     for name in split_names(options.data):

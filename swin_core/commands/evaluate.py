@@ -16,6 +16,7 @@ from swin_core.data.registry import DATA_SETS
 from swin_core.evaluation.accuracy import Evaluation, evaluate_named, named_split
 from swin_core.evaluation.calibration import Calibration, GroupConfidence, Measured, calibrate, confidence_groups
 from swin_core.evaluation.corruptions import CORRUPTIONS, IMAGES, Robustness, robustness
+from swin_core.evaluation.metrics import Metrics
 from swin_core.evaluation.predictions import cached_predictions
 from swin_core.figures.audit_groups import finding_images
 from swin_core.runs import runs_root
@@ -45,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
         "--strict", action="store_true", help="refuse files that cannot be used, instead of skipping them"
     )
     result.add_argument(
+        "--mirror",
+        action="store_true",
+        help="also evaluate the mean of the logits of each image and its mirror image, beside the plain metrics",
+    )
+    result.add_argument(
         "--calibration",
         action="store_true",
         help="also measure how far the probabilities can be trusted: calibration error, by class, by finding of an "
@@ -62,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         default=IMAGES,
         help="images that are corrupted, drawn at random; 0 for all (default: %(default)s)",
     )
+    shell.add_precision(result)
     shell.add_roots(result)
     return result
 
@@ -113,13 +120,19 @@ def lines(evaluation: Evaluation) -> str:
         )
     if evaluation.left_out:
         rows.append(f"left out, since {evaluation.model} does not know them: {', '.join(evaluation.left_out)}")
-    top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.2%}"
-    balanced = f"  balanced {metrics.balanced:.2%}" if metrics.is_uneven else ""
     rows.append(
         f"{evaluation.model} on {metrics.count} images of {evaluation.data}, split {evaluation.split}: "
-        f"loss {metrics.loss:.4f}  top-1 {metrics.top1:.2%}{top5}{balanced}"
+        f"{_totals(metrics)}"
     )
+    if evaluation.mirrored is not None:
+        rows.append(f"with the mean of the logits of each image and its mirror image: {_totals(evaluation.mirrored)}")
     return "\n".join(rows)
+
+
+def _totals(metrics: Metrics) -> str:
+    top5 = "" if metrics.top5 is None else f"  top-5 {metrics.top5:.2%}"
+    balanced = f"  balanced {metrics.balanced:.2%}" if metrics.is_uneven else ""
+    return f"loss {metrics.loss:.4f}  top-1 {metrics.top1:.2%}{top5}{balanced}"
 
 
 def trust_lines(found: TrustedEvaluation) -> str:
@@ -175,6 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
         root=options.data_root,
         runs_root=runs_root(options.runs_root),
         strict=options.strict,
+        mirror=options.mirror,
+        precision=options.precision,
     )
     if not options.calibration and not options.corruptions:
         return shell.measure(shell.program("evaluate"), options.json, evaluate, lines, "images")
@@ -190,7 +205,7 @@ def _with_trust(
     if not ranks.is_main:
         return TrustedEvaluation(evaluation)
     runs = runs_root(options.runs_root)
-    classifier = load(options.model, runs_root=runs)
+    classifier = load(options.model, runs_root=runs, precision=options.precision)
     dataset = named_split(options.model, options.data, options.split, options.data_root, runs)
     findings = finding_images(read_audit(audit_folder(classifier, dataset)), dataset.names)
     result = TrustedEvaluation(evaluation, findings=findings)

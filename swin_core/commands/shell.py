@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swin_core.errors import ConfigError, SwinError
+from swin_core.models.config import PRECISIONS
 from swin_core.system.atomic import check_writable, write_file
 
 
@@ -74,6 +75,17 @@ def measure(name: str, json_file: Path | None, work: Callable[..., Any], lines: 
         return 0
 
     return run(name, on_ranks)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that run a model on many images."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="",
+        help="precision of matrix products; auto: bfloat16 on processors and GPUs that have it (else SWIN_PRECISION, "
+        "else auto)",
+    )
 
 
 def add_roots(parser: argparse.ArgumentParser) -> None:

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="leave out insertion and ROAD, which take most of the time"
     )
     result.add_argument("--json", metavar="FILE", type=Path, help="write all measurements here")
+    shell.add_precision(result)
     shell.add_roots(result)
     return result
 
@@ -67,7 +68,7 @@ def lines(ranking: Ranking) -> str:
 
 def _rank(options: argparse.Namespace, *, ranks: Ranks, progress: Progress | None) -> Ranking:
     return rank(
-        load(options.model, runs_root=runs_root(options.runs_root)),
+        load(options.model, runs_root=runs_root(options.runs_root), precision=options.precision),
         open_split(options.data, options.split, root=options.data_root),
         options.methods,
         options.layers,

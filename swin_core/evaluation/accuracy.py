@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from swin_core.class_names import match_classes
 from swin_core.data.dataset import DataSet, SkippedFile
@@ -41,6 +41,8 @@ class Evaluation:
     """Files that are not counted, since they are no images or cannot be read."""
     trained_on: int = 0
     """Images of the split that the model was trained on, as far as its weights file records that."""
+    mirrored: Metrics | None = None
+    """Metrics of the mean of the logits of each image and its mirror image, if they were asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -53,7 +55,19 @@ class Evaluation:
             "skipped": [str(file) for file in self.skipped],
             "trained_on": self.trained_on,
             **self.metrics.to_dict(),
+            **({} if self.mirrored is None else {"mirrored": self.mirrored.to_dict()}),
         }
+
+
+class _Mirrored(nn.Module):
+    """The mean of a model's logits for images `(B, channels, H, W)` and for their mirror images."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.model(x) + self.model(x.flip(-1))) / 2
 
 
 def evaluate_named(
@@ -64,6 +78,8 @@ def evaluate_named(
     root: str | os.PathLike[str] | None = None,
     runs_root: str | Path = "runs",
     strict: bool = False,
+    mirror: bool = False,
+    precision: str = "",
     progress: Progress | None = None,
     ranks: Ranks = SINGLE,
 ) -> Evaluation:
@@ -74,17 +90,19 @@ def evaluate_named(
         data, split, root: as for `open_split`; "train" and "val" are the splits that the model was trained with.
         runs_root: folder of the runs.
         strict: refuse files that cannot be used, instead of leaving them out.
+        mirror: also evaluate the mean of the logits of each image and its mirror image.
+        precision: as for `swin_core.load`.
         progress: called with the number of images done and their total.
         ranks: the ranks that share the images; each gets the metrics of all.
 
     Raises:
         SwinError: model or data are missing, or have no class in common.
     """
-    classifier = load(name, runs_root=runs_root)
+    classifier = load(name, runs_root=runs_root, precision=precision)
     if ranks.size > 1:
         classifier.model.to(ranks.device)
     dataset = named_split(name, data, split, root, runs_root)
-    evaluation = evaluate_classifier(classifier, dataset, progress, ranks, strict)
+    evaluation = evaluate_classifier(classifier, dataset, progress, ranks, strict, mirror)
     return replace(evaluation, trained_on=int(trained_on(name, dataset, root, runs_root).sum()))
 
 
@@ -110,6 +128,7 @@ def evaluate_classifier(
     progress: Progress | None = None,
     ranks: Ranks = SINGLE,
     strict: bool = False,
+    mirror: bool = False,
 ) -> Evaluation:
     """Evaluate a classifier on a split, with its own preprocessing.
 
@@ -121,6 +140,7 @@ def evaluate_classifier(
         progress: called with the number of images done and their total.
         ranks: the ranks that share the images; each gets the metrics of all.
         strict: refuse files that cannot be used, instead of leaving them out.
+        mirror: also evaluate the mean of the logits of each image and its mirror image.
 
     Raises:
         ConfigError: the model is a regression.
@@ -134,7 +154,7 @@ def evaluate_classifier(
     if classifier.activation == "none":
         raise ConfigError(f"{classifier.name} is a regression, so it has no accuracy; evaluate a classifier.")
     matches = match_classes(dataset.classes, classifier.labels)
-    known = [index for index, label in enumerate(dataset.labels) if matches[label] is not None]
+    known = [row for row, label in enumerate(dataset.labels) if matches[label] is not None]
     left_out = tuple(name for name, match in zip(dataset.classes, matches, strict=True) if match is None)
     if not known:
         raise DataError(
@@ -143,19 +163,22 @@ def evaluate_classifier(
         )
     part = dataset if len(known) == len(dataset) else dataset.subset(known, dataset.split)
     labels = np.array([matches[label] for label in part.labels], np.int64)
-
     unreadable: list[SkippedFile] = []
+    models = [classifier.logits_model, *([_Mirrored(classifier.logits_model)] if mirror else [])]
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(before: int) -> Iterator[tuple[Tensor, Tensor]]:
         for done, rows, views, faults in read_batches(classifier, part, ranks):
             unreadable.extend(faults)
             if len(rows):
                 yield classifier.tensor(views), torch.tensor(labels[rows], device=classifier.device)
             if progress:
-                progress(done, len(part))
+                progress(before + done, len(models) * len(part))
 
     with classifier.lock:
-        metrics = evaluate(classifier.logits_model, batches(), ranks, classifier.activation)
+        metrics, *mirrored = [
+            evaluate(model, batches(number * len(part)), ranks, classifier.activation, classifier.uses_bfloat16)
+            for number, model in enumerate(models)
+        ]
     skipped = [*dataset.skipped, *(file for files in ranks.all_gather(unreadable) for file in files)]
     if strict and skipped:
         raise DataError(f"{len(skipped)} files cannot be used: {'; '.join(map(str, skipped))}; mend them.")
@@ -167,4 +190,5 @@ def evaluate_classifier(
         left_out,
         metrics,
         tuple(dict.fromkeys(skipped)),
+        mirrored=mirrored[0] if mirrored else None,
     )

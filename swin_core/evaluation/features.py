@@ -21,7 +21,7 @@ from swin_core.data.dataset import DataSet
 from swin_core.errors import LayerError
 from swin_core.evaluation.predictions import cache_file, cache_root
 from swin_core.evaluation.views import read_batches
-from swin_core.models.modes import evaluation_mode, watch_inputs, watch_outputs
+from swin_core.models.modes import watch_inputs, watch_outputs
 from swin_core.system.atomic import atomic_write
 from swin_core.system.kept_files import remove_oldest
 from swin_core.system.progress import Progress, counter
@@ -119,7 +119,7 @@ def find_head(classifier: Classifier) -> nn.Module:
     size = classifier.image_size
     blank = torch.zeros(1, len(classifier.mean), size, size, device=classifier.device, dtype=classifier.dtype)
     watch = watch_outputs(layers, lambda name, _: called.append(name))
-    with classifier.lock, watch, evaluation_mode(classifier.model), torch.no_grad():
+    with classifier.lock, watch, classifier.many_images():
         classifier.logits_model(blank)
     if not called:
         raise LayerError(
@@ -188,7 +188,7 @@ def _run(classifier: Classifier, head: nn.Module, views: np.ndarray) -> tuple[np
     """Return features `(B, D)` and logits `(B, classes)` of views."""
     inputs: list[Tensor] = []
     watch = watch_inputs({"head": head}, lambda _, value: inputs.append(value))
-    with classifier.lock, watch, evaluation_mode(classifier.model), torch.no_grad():
+    with classifier.lock, watch, classifier.many_images():
         logits = classifier.logits_model(classifier.tensor(views)).float()
     features = inputs[-1].float()
     # A convolution reads (B, D, h, w), a linear layer (B, ..., D).

@@ -1,7 +1,6 @@
 """Evaluation of a classifier: cross-entropy, top-1, top-5, accuracy per class, and the confusion matrix."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from swin_core.errors import DataError
 from swin_core.evaluation.confusion import confusion
-from swin_core.models.modes import evaluation_mode
+from swin_core.models.precision import many_images
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.zoo.contract import activate
 
@@ -131,12 +130,14 @@ class BatchScores(NamedTuple):
     classes: int
 
 
-def score_batch(model: nn.Module, images: Tensor, labels: Tensor, activation: str = "softmax") -> BatchScores:
+def score_batch(
+    model: nn.Module, images: Tensor, labels: Tensor, activation: str = "softmax", bfloat16: bool = False
+) -> BatchScores:
     """Run the model in evaluation mode on images `(B, channels, H, W)` with labels `(B,)`; -1 is an unknown class.
 
-    `activation`: of the logits, as in `Classifier`.
+    `activation`: of the logits, as in `Classifier`. `bfloat16`: as in `many_images`.
     """
-    with evaluation_mode(model), _tf32(images.device), torch.no_grad():
+    with many_images(model, images.device, bfloat16):
         logits = model(images).float()
         top = logits.topk(min(TOP, logits.shape[1])).indices
         if activation == "softmax":
@@ -148,22 +149,12 @@ def score_batch(model: nn.Module, images: Tensor, labels: Tensor, activation: st
         return BatchScores(logits.argmax(1), top, activate(logits, activation).gather(1, top), loss, logits.shape[1])
 
 
-@contextmanager
-def _tf32(device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 matrices in TF32 in this block, as convolutions do by default."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or device.type == "cuda"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
 def evaluate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     ranks: Ranks = SINGLE,
     activation: str = "softmax",
+    bfloat16: bool = False,
 ) -> Metrics:
     """Evaluate a model on batches of `(images (B, channels, H, W), labels (B,))`; its mode is restored afterwards.
 
@@ -172,6 +163,7 @@ def evaluate(
         batches: this rank's share of the batches; no image may be in two shares.
         ranks: the ranks that evaluate together; each gets the metrics of all images.
         activation: of the logits, as in `Classifier`.
+        bfloat16: multiply matrices in bfloat16.
 
     Raises:
         DataError: there is no image in any share.
@@ -179,7 +171,7 @@ def evaluate(
     columns: list[tuple[Tensor, ...]] = []
     classes = 0
     for images, labels in batches:
-        scores = score_batch(model, images, labels, activation)
+        scores = score_batch(model, images, labels, activation, bfloat16)
         classes = scores.classes
         columns.append((labels, scores.predicted, scores.top, scores.loss))
     # A rank without a batch does not know the number of classes.

@@ -143,7 +143,13 @@ def predict(classifier: Classifier, dataset: DataSet, progress: Progress | None 
         if len(rows):
             labels = torch.tensor(truth[rows], device=classifier.device)
             with classifier.lock:
-                scores = score_batch(classifier.logits_model, classifier.tensor(views), labels, classifier.activation)
+                scores = score_batch(
+                    classifier.logits_model,
+                    classifier.tensor(views),
+                    labels,
+                    classifier.activation,
+                    classifier.uses_bfloat16,
+                )
             predicted[rows] = scores.predicted.cpu().numpy()
             top[rows] = scores.top.cpu().numpy()
             probabilities[rows] = scores.probabilities.cpu().numpy()
@@ -194,6 +200,7 @@ def cache_file(classifier: Classifier, dataset: DataSet, root: Path | None = Non
     preprocessing += [classifier.interpolation, classifier.squash, classifier.activation]
     state = [_FORMAT, classifier.weights_hash, classifier.labels, preprocessing, data_state(dataset)]
     state += [variant] if variant else []
+    state += ["bfloat16"] if classifier.uses_bfloat16 else []
     digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     return (root or cache_root()) / "predictions" / f"{digest[:40]}.npz"
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from swin_core.errors import ConfigError
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""Precisions of matrix products; "auto" is bfloat16 where the device has it, else float32."""
+
 
 @dataclass(frozen=True)
 class SwinConfig:

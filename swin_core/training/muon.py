@@ -6,17 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swin_core.models.precision import has_bfloat16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, steep at zero: singular values end between about 0.7 and 1.2."""
 STEPS = 5
 MOMENTUM = 0.95
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has bfloat16 matrix products in hardware; without it, they are slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:

@@ -20,6 +20,7 @@ from swin_core import runs
 from swin_core.errors import ConfigError, RunError, WeightsError
 from swin_core.evaluation.metrics import Metrics, evaluate
 from swin_core.models.config import VARIANTS
+from swin_core.models.precision import uses_bfloat16
 from swin_core.models.swin import DropPath, Swin
 from swin_core.runs.files import FINDINGS
 from swin_core.system.atomic import atomic_write
@@ -29,7 +30,6 @@ from swin_core.training.checkpoint import newest_checkpoint
 from swin_core.training.config import TrainConfig
 from swin_core.training.data import TrainingData, normalisation_of
 from swin_core.training.data_contents import check_data
-from swin_core.training.muon import has_bfloat16
 from swin_core.training.objective import Objective, Teacher, balanced_weights
 from swin_core.training.optim import build_optimizers, freeze, learning_rate, moving_average
 from swin_core.training.position import Position
@@ -110,9 +110,7 @@ class Trainer:
         self.position = Position()
         self.steps_per_epoch = steps_per_epoch(len(data.train), config, ranks.size)
         self._learner = ranks.data_parallel(_compiled(model) if config.compile else model)
-        self.uses_bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and has_bfloat16(ranks.device)
-        )
+        self.uses_bfloat16 = uses_bfloat16(config.precision, ranks.device)
         drop_paths = tuple(module for module in model.modules() if isinstance(module, DropPath) and module.rate)
         weights = balanced_weights(data.train.labels, len(data.classes)) if config.class_weights == "balanced" else None
         without = Without.read(str(findings or config.without), data) if config.without else None

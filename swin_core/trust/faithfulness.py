@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_core.images.inpainting import blur, inpaint
-from swin_core.models.modes import evaluation_mode
 from swin_core.zoo.classifier import Classifier
 
 ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -148,10 +147,8 @@ class Probe:
         return probabilities[self.owner, self.targets]
 
     def _probabilities(self, batch: Tensor) -> Tensor:
-        model = self.classifier.logits_model
-        plain = torch.autocast(batch.device.type, enabled=False)
-        with self.classifier.lock, evaluation_mode(model), torch.no_grad(), plain:
-            probabilities = self.classifier.probabilities(model(batch))
+        with self.classifier.lock, self.classifier.many_images():
+            probabilities = self.classifier.probabilities(self.classifier.logits_model(batch))
         self.tick(len(batch))
         return probabilities
 

@@ -3,9 +3,11 @@
 import copy
 import hashlib
 import math
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 from swin_core.class_names import unique_labels
 from swin_core.errors import ConfigError, ImageError, ModelError
 from swin_core.images.preprocessing import crop_region, crop_square, grey, normalise, to_float
-from swin_core.models.modes import evaluation_mode
+from swin_core.models.config import PRECISIONS
+from swin_core.models.precision import many_images, uses_bfloat16
 from swin_core.zoo.contract import (
     ACTIVATIONS,
     LogitsModel,
@@ -80,6 +83,9 @@ class Classifier:
             outputs are shown as they are. None: the one that the model ends in; else "sigmoid" for a single logit and
             "softmax" for several.
         output: key or index of the logits in the model's output; by default "logits" or the first that fits.
+        precision: of matrix products where only the outputs count: `predict`, predictions and features of a data set,
+            audit and trust. "auto" is bfloat16 on devices that have it and for models in float32; "float32";
+            "bfloat16". Explanations take the model's own. By default `SWIN_PRECISION`, else "auto".
 
     Raises:
         ConfigError: an argument that is out of range, or that contradicts another one.
@@ -103,6 +109,7 @@ class Classifier:
         weights_hash: str = "",
         activation: str | None = None,
         output: str | int | None = None,
+        precision: str = "",
     ):
         if not isinstance(model, nn.Module):
             raise ConfigError(f"a classifier needs a torch module, not {type(model).__name__}.")
@@ -119,6 +126,7 @@ class Classifier:
             raise ConfigError(f"interpolation must be one of {', '.join(RESAMPLING)}, not {interpolation!r}.")
         if activation not in (None, *ACTIVATIONS):
             raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}.")
+        self.precision = chosen_precision(precision)
         self.model = model
         self.name = name or type(model).__name__
         self.crop_fraction, self.interpolation, self.squash = crop_fraction, interpolation, squash
@@ -207,6 +215,15 @@ class Classifier:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     @property
+    def uses_bfloat16(self) -> bool:
+        """Whether `precision` means bfloat16 for this model on its device."""
+        return self.dtype == torch.float32 and uses_bfloat16(self.precision, self.device)
+
+    def many_images(self) -> AbstractContextManager[None]:
+        """Return a block in which images pass whose outputs only count: no gradients, and products in `precision`."""
+        return many_images(self.model, self.device, self.uses_bfloat16)
+
+    @property
     def weights_hash(self) -> str:
         """SHA-256 in hexadecimal of the loaded file, or of the tensors if there was none or they have changed."""
         versions = self._versions()  # training increments the tensors' version counters
@@ -286,7 +303,7 @@ class Classifier:
             return np.zeros((0, self.num_classes), np.float32)
         batch = torch.cat([self.tensor(self.view(image)) for image in images])
         # Not in inference mode, since some models keep tensors for later passes, which may need gradients.
-        with self.lock, evaluation_mode(self.model), torch.no_grad():
+        with self.lock, self.many_images():
             return self.probabilities(self.logits_model(batch)).cpu().numpy()
 
 
@@ -304,6 +321,19 @@ def _per_channel(mean: Any, std: Any, channels: int) -> tuple[tuple[float, ...],
     if any(values.ndim > 1 for values in given) or len(each[0]) != len(each[1]) or not channels:
         raise ConfigError("mean and std need one number per channel, or one for all.")
     return each[0], each[1]
+
+
+def chosen_precision(precision: str = "") -> str:
+    """Return a precision that was asked for, else `SWIN_PRECISION`, else "auto".
+
+    Raises:
+        ConfigError: it is none of `PRECISIONS`.
+    """
+    chosen = precision or os.environ.get("SWIN_PRECISION") or "auto"
+    if chosen not in PRECISIONS:
+        asked = "precision" if precision else "SWIN_PRECISION"
+        raise ConfigError(f"{asked} must be one of {', '.join(PRECISIONS)}, not {chosen[:40]!r}.")
+    return chosen
 
 
 def _side(image_size: Any) -> int:

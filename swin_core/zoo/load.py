@@ -20,7 +20,7 @@ from swin_core.runs import files as run_files
 from swin_core.system.cache import LRUCache
 from swin_core.weights.files import load_weights, read_metadata, split_entry
 from swin_core.zoo import architectures, huggingface, timm_models, torchvision_models
-from swin_core.zoo.classifier import Classifier, default_labels, no_head, timm_preprocessing
+from swin_core.zoo.classifier import Classifier, chosen_precision, default_labels, no_head, timm_preprocessing
 from swin_core.zoo.model_card import ModelCard, card_path, read_card
 from swin_core.zoo.offered import offered_files
 from swin_core.zoo.python_models import describe_python, is_python, load_python
@@ -41,6 +41,7 @@ def load(
     *,
     card: ModelCard | None = None,
     runs_root: str | Path | None = None,
+    precision: str = "",
 ) -> Classifier:
     """Return a classifier with its weights, in evaluation mode.
 
@@ -53,11 +54,12 @@ def load(
         device: where to put the model; by default a GPU if there is one.
         card: facts in place of those of the model card beside the weights.
         runs_root: folder of the runs; by default `SWIN_RUNS_ROOT`, else `runs`.
+        precision: as for `Classifier`.
 
     Raises:
         ModelError: an unknown name, weights that cannot be downloaded, or an architecture that has to be named.
         WeightsError: a file that is damaged or is not a weights file.
-        ConfigError: the number of `labels` is not the number of classes.
+        ConfigError: the number of `labels` is not the number of classes, or there is no such precision.
     """
     name = str(name)
     if not _exists(Path(name)):  # a file here comes before one that is offered under the same name
@@ -79,6 +81,8 @@ def load(
         if len(labels) != classifier.num_classes:
             raise ConfigError(f"{name} has {classifier.num_classes} classes; {len(labels)} labels were given.")
         classifier.labels = unique_labels(labels)
+    if precision:
+        classifier.precision = chosen_precision(precision)
     classifier.model.eval()
     return classifier.to(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 

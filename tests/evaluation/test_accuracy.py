@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,28 @@ def test_a_classifier_sees_its_own_view_of_each_image(options: dict[str, object]
     assert found.metrics.top5 is None
     assert (found.model, found.data, found.split, found.left_out) == ("linear", "animals", "all", ())
     assert done == [(19, 19)]
+
+
+def test_logits_of_mirror_images_are_averaged_beside_the_plain_metrics(folder: Path) -> None:
+    peer, dataset = classifier(("zebra", "Cow", "ants", "bee")), image_folder(folder)
+    done: list[tuple[int, int]] = []
+    found = evaluate_classifier(peer, dataset, lambda *counts: done.append(counts), mirror=True)
+    assert found.metrics.to_dict() == evaluate_classifier(peer, dataset).metrics.to_dict()
+    loss, right = 0.0, 0
+    peer.model.eval()
+    for index, label in enumerate(dataset.labels):
+        view = peer.view(dataset.image(index))
+        both = peer.logits_model(peer.tensor(np.stack([view, view[:, ::-1]]))).double().detach().mean(0)
+        loss -= float(both.log_softmax(0)[(2, 3, 1)[label]])
+        right += int(both.argmax() == (2, 3, 1)[label])
+    assert found.mirrored is not None
+    assert found.mirrored.loss == pytest.approx(loss / 19, rel=1e-5)
+    assert found.mirrored.top1 == pytest.approx(right / 19)
+    assert found.mirrored.loss != found.metrics.loss
+    assert found.to_dict()["mirrored"]["top1"] == found.mirrored.top1
+    assert done == [(19, 38), (38, 38)]
+    assert "mirror image: loss" in command.lines(found)
+    assert "mirror" not in command.lines(replace(found, mirrored=None))
 
 
 def test_images_of_unknown_classes_are_left_out(folder: Path) -> None:

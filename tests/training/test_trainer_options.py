@@ -21,6 +21,7 @@ import swin_core
 from swin_core.errors import ConfigError
 from swin_core.models.config import VARIANTS
 from swin_core.models.linear import linear
+from swin_core.models.precision import has_bfloat16
 from swin_core.models.swin import DropPath
 from swin_core.system.distributed import SINGLE
 from swin_core.training import TrainConfig
@@ -28,7 +29,7 @@ from swin_core.training.augment import augment
 from swin_core.training.data import MEAN, STD, TrainingData
 from swin_core.training.launch import choose_devices, teacher_of
 from swin_core.training.mixing import mix
-from swin_core.training.muon import Muon, has_bfloat16
+from swin_core.training.muon import Muon
 from swin_core.training.objective import Teacher
 from swin_core.training.optim import learning_rate
 from swin_core.training.random_draws import Draws
@@ -248,7 +249,7 @@ def test_precision_decides_the_arithmetic_of_products_and_nothing_else(
 ) -> None:
     losses = {}
     for precision, able in (("float32", True), ("bfloat16", False), ("auto", True), ("auto", False)):
-        monkeypatch.setattr("swin_core.training.trainer.has_bfloat16", lambda device, able=able: able)
+        monkeypatch.setattr("swin_core.models.precision.has_bfloat16", lambda device, able=able: able)
         trainer = trainer_of(pictures, precision=precision)
         kinds = set()
         trainer.model.layers[0].blocks[0].mlp.fc1.register_forward_hook(
