@@ -81,7 +81,7 @@ def show_confidence(
         st.plotly_chart(_reliability_figure(bins), config=CONFIG, alt=_describe(bins))
         st.caption(
             "Each bar holds the images of one range of confidence; its height is the share that is right. Bars below "
-            "the line are too sure, bars above it not sure enough. Darker bars hold more images."
+            "the line are too sure, bars above it not sure enough. The fuller its colour, the more images a bar holds."
         )
         if not matched_by_hand:
             _show_temperature(data, models)
@@ -108,7 +108,7 @@ def show_confidence(
 def _verdict(gap: Measured) -> str:
     """Say what the mean of confidence minus accuracy means."""
     if gap.low <= 0 <= gap.high:
-        return "That fits, as far as so many images can tell."
+        return "The difference may be chance."
     return f"It is {'too sure of itself' if gap.value > 0 else 'not sure enough'}."
 
 
