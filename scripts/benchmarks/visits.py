@@ -43,6 +43,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
 BROWSED = ("data", "split", "class", "predicted", "show", "sort", "judge", "versus", "view", "size", "level")
 PAGE_CONTROLS = {*MAP_CONTROLS, *VALUES, *BROWSED, "panel", "block", "head", "relevant", "detail", "by"}
 """Controls of all pages that change what is shown."""
+ATTENTIVE = [name for name in available() if name.startswith(("swin_micro", "swin_milli"))]
+"""Models for which every method has a map; a Swin-MLP has no attention."""
 SAMPLES = sorted(file.stem for file in (ROOT / "assets" / "samples").glob("*.jpg"))
 SLOW = {method.title for method in METHODS.values() if method.cost != "one pass"}
 
@@ -143,7 +145,7 @@ def _link(draw: random.Random) -> dict[str, list[str]]:
     method = draw.choice([method.title for method in METHODS.values() if method.title not in SLOW])
     return {
         "sample": draw.sample(SAMPLES, draw.randint(1, 2)),
-        "model": draw.sample([name for name in available() if name.startswith("swin_m")], draw.randint(1, 2)),
+        "model": draw.sample(ATTENTIVE, draw.randint(1, 2)),
         "method": [method],
         "colors": [draw.choice(COLORMAPS)],
     }
