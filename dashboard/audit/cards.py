@@ -157,7 +157,7 @@ def _show_tested(audit: Audit) -> None:
                 {
                     "Class": each.class_name,
                     "What": describe(each),
-                    "Relevance (1: even share)": each.relevance,
+                    "Relevance (1: average)": each.relevance,
                     "Becomes the class": 100 * each.flip.value,
                     "Control": None if each.flip_control is None else 100 * each.flip_control.value,
                     "Pairs": each.pairs,
@@ -169,7 +169,7 @@ def _show_tested(audit: Audit) -> None:
                 pd.DataFrame(rows),
                 hide_index=True,
                 column_config={
-                    "Relevance (1: even share)": st.column_config.NumberColumn(format="%.1f"),
+                    "Relevance (1: average)": st.column_config.NumberColumn(format="%.1f"),
                     "Becomes the class": percent,
                     "Control": percent,
                 },

@@ -38,7 +38,7 @@ def choose_finding(finding: Tested) -> bool:
 def retrain_button(subject: Subject, audit: Audit, chosen: Sequence[Tested], folder: Path) -> None:
     """Draw the button that opens the Train page with the form filled, for a run without the chosen findings."""
     earlier = _earlier(subject)
-    also = f", and without the {len(earlier)} that the audited model was trained without" if earlier else ""
+    also = f"; so do the {len(earlier)} that the audited model was trained without" if earlier else ""
     if st.button(
         f"Retrain without {len(chosen)} finding{'' if len(chosen) == 1 else 's'}",
         icon=":material/healing:",

@@ -25,7 +25,7 @@ CLASS, PREDICTION, RIGHT, CONFIDENCE, FINDING = COLOURINGS = (
 )
 MOST_COLOURED = 6
 """Classes that have a colour of their own; more cannot be told apart."""
-OTHER, NO_FINDING = "other classes", "no finding"
+OTHER, NO_FINDING = "other classes", "no finding, or not tested"
 
 _GREY = SERIES[7]
 _OWN = SERIES[:6]  # without yellow, which cannot be seen on white

@@ -18,7 +18,7 @@ from dashboard.shared.model_names import weights_state
 from dashboard.shared.theme import escape_markdown
 from swin_core.evaluation.corruptions import Robustness, is_measured, robustness
 from swin_core.evaluation.embedding import cached_embedding, drawn, embedding_file
-from swin_core.evaluation.features import cached_features, has_features
+from swin_core.evaluation.features import cached_features, has_any_features, has_features
 from swin_core.evaluation.predictions import data_state
 from swin_core.runs.read_only import is_read_only
 from swin_core.system.cache import LRUCache
@@ -102,6 +102,14 @@ def ready_robustness(request: FeatureRequest) -> list[Robustness] | None:
     return held
 
 
+def is_anything_computed() -> bool:
+    """Return whether features of any images are on disk or under way.
+
+    If not, a page need not open a data set to look for its features: the largest takes a second and 150 MB.
+    """
+    return bool(computations.jobs) or has_any_features()
+
+
 def job_of(request: FeatureRequest) -> Job[FeatureRequest] | None:
     """Return the job of a request that waits, runs or has failed.
 
@@ -138,6 +146,11 @@ def show_job(request: FeatureRequest, label: str, explanation: str) -> None:
         return
     if job is not None and job.error:
         st.error(escape_markdown(job.error), icon=":material/error:")
+    show_start(request, label, explanation)
+
+
+def show_start(request: FeatureRequest, label: str, explanation: str) -> None:
+    """Draw the button that starts a job, without opening the data set. Arguments are those of `show_job`."""
     st.caption(explanation)
     if is_read_only():
         st.caption("This dashboard is read-only: nothing can be computed here that takes minutes.")

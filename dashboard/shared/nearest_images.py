@@ -10,7 +10,13 @@ import streamlit as st
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
 from dashboard.shared.datasets import DataSetEntry, data_image, data_sets, image_name, open_split
-from dashboard.shared.feature_jobs import FeatureRequest, ready_features, show_job
+from dashboard.shared.feature_jobs import (
+    FeatureRequest,
+    is_anything_computed,
+    ready_features,
+    show_job,
+    show_start,
+)
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.mean_map import trained_rows
 from dashboard.shared.model_names import MAX_IMAGES, column_titles, model_source, weights_state
@@ -174,17 +180,19 @@ def draw_nearest(image: InputImage, request: FeatureRequest, title: str, key: st
         title: the model in words.
         key: key of the container.
     """
+    label = "Compute the features"
+    explanation = (
+        f"The features of these images are not there yet for {escape_markdown(title)}. They are computed once, in the "
+        "background; the Map tab of Browse uses them too."
+    )
+    if not is_anything_computed():
+        show_start(request, label, explanation)
+        return
     try:
         features = ready_features(request)
         if features is None:
-            count = sum(len(open_split(request.collection, split)) for split in request.splits)
-            show_job(
-                request,
-                f"Compute the features of {count:,} images",
-                f"The features of these images are not there yet for {escape_markdown(title)}. They are stored on disk "
-                "once they are computed; the Map tab of Browse uses them too.",
-            )
-            return
-        _show_neighbours(neighbours(image, request, features), title, key)
+            show_job(request, label, explanation)
+        else:
+            _show_neighbours(neighbours(image, request, features), title, key)
     except SwinError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")

@@ -38,7 +38,7 @@ class Candidate:
     members: np.ndarray = field(repr=False)
     """Indices of the images in which it was seen, `(n,)` int64."""
     relevance: float
-    """Mean relevance in the region; 1 is an even share."""
+    """Mean relevance in the region, over that of the whole map."""
     intervention: Place | Content | Shift
 
 
@@ -134,7 +134,7 @@ def _mean(maps: RelevanceMaps, rows: np.ndarray) -> np.ndarray:
 
 
 def _best(mean: np.ndarray, excess: np.ndarray) -> list[np.ndarray]:
-    """Return the masks of the best windows of `excess` that do not overlap and have more than an even share."""
+    """Return the masks of the best windows of `excess` that do not overlap and have more relevance than the average."""
     sums = np.pad(excess.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     found = []
     for height, width in shapes():

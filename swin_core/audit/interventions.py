@@ -18,7 +18,6 @@ from swin_core.images.statistics import shifted
 FILL = "neighbours"
 """What replaces a region: the weighted mean of its neighbours, which leaves no edge that would be a mark itself."""
 
-
 TIMES = 2
 """A statistic of other images is shifted by this many times the difference of the medians. A mark may add more than
 that difference, since classes differ without a mark too."""

@@ -18,10 +18,11 @@ _RESULT, _DISMISSED, _STEPS = "audit.json", "dismissed.json", "steps"
 
 
 def write_audit(audit: Audit, folder: Path) -> None:
-    """Keep a result; if the disk cannot be written, it is not kept."""
+    """Keep a result in place of the steps that led to it; if the disk cannot be written, it is not kept."""
     means = {name: mean.tolist() for name, mean in audit.means.items()}
     _write(folder / _RESULT, audit.to_dict() | {"means": means})
-    shutil.rmtree(folder / _STEPS, ignore_errors=True)
+    if (folder / _RESULT).is_file():
+        shutil.rmtree(folder / _STEPS, ignore_errors=True)
 
 
 def kept_step(folder: Path, key: str, compute: Callable[[], Any]) -> Any:

@@ -196,7 +196,7 @@ def window_mask(corner: Sequence[int]) -> np.ndarray:
 
 
 def window_relevance(maps: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Return the mean of each map in its window, `(N,)` float64; 1 is an even share."""
+    """Return the mean of each map in its window, `(N,)` float64; the mean of a whole map is 1."""
     parts = zip(maps, corners, strict=True)
     windows = (one[row : row + WINDOW, column : column + WINDOW] for one, (row, column) in parts)
     return np.array([window.mean(dtype=np.float64) for window in windows])

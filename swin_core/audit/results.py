@@ -29,7 +29,7 @@ class Tested:
     frame: bool
     """Whether the region is only the border of the rectangle."""
     relevance: float
-    """Mean relevance in the region; 1 is an even share."""
+    """Mean relevance in the region, over that of the whole map."""
     pairs: int
     """Pairs of images that were tested."""
     flip: Estimate
@@ -152,7 +152,7 @@ class Audit:
     compared: dict[str, str] = field(default_factory=dict)
     """The other splits that were searched for copies, each with a digest of its images."""
     means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """Mean map of each class, `(GRID, GRID)`; 1 is an even share."""
+    """Mean map of each class, `(GRID, GRID)`; its mean is 1."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -75,6 +75,14 @@ def has_features(classifier: Classifier, dataset: DataSet, root: Path | None = N
     return all(file.is_file() for file, _ in _parts(classifier, dataset, root))
 
 
+def has_any_features(root: Path | None = None) -> bool:
+    """Return whether features of any images are on disk."""
+    try:
+        return any((root or cache_root()).joinpath("features").iterdir())
+    except OSError:
+        return False
+
+
 def image_features(classifier: Classifier, images: Sequence[Image.Image]) -> np.ndarray:
     """Return the features of some images, `(n, D)` float32.
 

@@ -79,7 +79,7 @@ def finding_images(audit: Audit, finding: Tested, classifier: Classifier, datase
         first = Image.fromarray(overlay(average, values, float(values.max()), Look()))
         caption = "Mean map of the class over the mean of these images."
     if not finding.statistic:
-        caption += f" The region has {finding.relevance:.1f} times an even share."
+        caption += f" The region has {finding.relevance:.1f} times the average relevance."
         windows: list[Region | None] = [_window(corner) for corner in finding.corners]
         regions = windows or [finding.region] * len(views)
         drawn = [

@@ -23,8 +23,6 @@ THRESHOLD = (
     "lower end of an interval that is corrected for the number of candidates."
 )
 """What makes a candidate a finding."""
-
-
 LISTED_DUPLICATES = 20
 """Groups of copies that the text lists; the JSON has all."""
 

@@ -21,6 +21,7 @@ from swin_core.evaluation.features import (
     cached_features,
     cached_logits,
     find_head,
+    has_any_features,
     has_features,
     image_features,
     nearest,
@@ -119,8 +120,10 @@ def test_a_stopped_computation_resumes(
         if done > 12:
             raise KeyboardInterrupt
 
+    assert not has_any_features()
     with pytest.raises(KeyboardInterrupt):
         cached_features(small_classifier, photos, progress=stop)
+    assert has_any_features()
     assert not has_features(small_classifier, photos)
     computed: list[int] = []
     compute = module._compute

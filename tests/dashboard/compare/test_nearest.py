@@ -46,9 +46,9 @@ def text(app: AppTest) -> str:
     return " ".join(each.value for kind in (app.caption, app.warning, app.error) for each in kind).replace("\\", "")
 
 
-def computed(app: AppTest, count: int) -> AppTest:
+def computed(app: AppTest) -> AppTest:
     """The page once the button was pressed and the features are there."""
-    (button,) = [each for each in app.button if each.label == f"Compute the features of {count} images"]
+    (button,) = [each for each in app.button if each.label == "Compute the features"]
     button.click()
     run(app)
     end = time.monotonic() + 60
@@ -63,7 +63,7 @@ def test_the_images_follow_a_click_and_a_choice_of_model() -> None:
     assert "Choose a data set to see its images" in text(app)
     app = opened(near="photos, all")
     assert "The features of these images are not there yet" in text(app)
-    found = captions(computed(app, 12))
+    found = captions(computed(app))
     assert len(found) == nearest_images.COUNT
     assert all(line.startswith(("cat · distance ", "big dog · distance ")) for line in found)
     distances = [float(line.rpartition(" ")[2]) for line in found]
@@ -86,11 +86,19 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("page", ["compare", "inside"])
-def test_it_starts_with_the_images_of_the_training(page: str, trained: dict[str, Any]) -> None:
+def test_it_starts_with_the_images_of_the_training(
+    page: str, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("the data set was opened")
+
     app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120)
     app.switch_page(f"views/{page}.py")
     app.query_params["model"] = ["first"]
-    app = computed(run(app), 8)
+    with monkeypatch.context() as closed:  # where nothing was computed, no data set is opened for it
+        closed.setattr(feature_jobs, "open_split", fail)
+        run(app)
+    app = computed(app)
     assert len(captions(app)) == 8
     links = unquote(str([link.proto.query_string for link in app.get("page_link")]))
     assert all(f"photos@20260101-120000-mine/train/{row}" in links for row in range(8))
