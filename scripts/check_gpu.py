@@ -64,12 +64,15 @@ class Sizes(NamedTuple):
     batch: int
     rounds: int
     compiles: bool
+    shape: dict[str, Any]
+    """Settings of the models that are not those of their variants."""
 
 
 FULL = Sizes(
-    {"swin_tiny_patch4_window7_224": "swin_tiny", "swin_base_patch4_window7_224": "swin_base"}, 224, 64, 20, True
+    {"swin_tiny_patch4_window7_224": "swin_tiny", "swin_base_patch4_window7_224": "swin_base"}, 224, 64, 20, True, {}
 )
-TINY = Sizes({"swin_tiny_patch4_window7_224": "swin_tiny"}, 56, 2, 1, False)
+SMALL = {"embed_dim": 24, "depths": (1, 1, 1, 2), "num_heads": (1, 2, 4, 8)}
+TINY = Sizes({"swin_tiny_patch4_window7_224": "swin_tiny"}, 56, 2, 1, False, SMALL)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,23 +189,17 @@ def resume(device: torch.device, images: Path, root: Path) -> Iterator[Line]:
 def two_ranks(devices: list[str], images: Path, root: Path) -> Iterator[Line]:
     """Train with two ranks, on two GPUs or on the CPU, and with one, and compare the losses of the epochs."""
     places = devices[:2] if len(devices) > 1 else ["cpu"]
-    found = []
-    for count in (1, 2):
-        folder = root / f"ranks{count}"
-        command = [sys.executable, str(ROOT / "scripts" / "train.py"), "custom", f"--runs-root={folder}"]
-        command += [f"--{name.replace('_', '-')}={value}" for name, value in settings(images).items()]
-        command += [
-            "--init=",
-            "--precision=float32",
-            f"--processes={count}",
-            "--devices",
-            *(places if count == 2 else places[:1]),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180)
-        if done.returncode:
-            raise RuntimeError(f"a run with {count} ranks failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-        found.append(losses(runs.list_runs(folder)[0].folder))
-    difference = float(np.abs(found[1] - found[0]).max())
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "custom", f"--runs-root={root / 'ranks'}"]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in settings(images).items()]
+    command += ["--init=", "--precision=float32", "--processes=2", "--devices", *places]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    if done.returncode:
+        raise RuntimeError(f"a run with 2 ranks failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+    run = Path(done.stdout.splitlines()[-1])
+    config = TrainConfig.of_run(run)
+    alone = runs.create(config.to_dict(), root / "rank")
+    train(config, alone, ranks=Ranks(device=torch.device(places[0])))
+    difference = float(np.abs(losses(run) - losses(alone)).max())
     yield Line(f"two ranks' losses ({', '.join(places)}) differ by", difference, "nats", difference <= SAME_LOSS)
 
 
@@ -222,9 +219,9 @@ def speed(theirs: str, ours: str, kind: str, device: torch.device, sizes: Sizes)
         timm.layers.set_fused_attn(True, experimental=name == "timm with fused attention")  # as for TIMM_FUSED_ATTN=2
         model: nn.Module
         if name == "swinlens":
-            model = swin_core.build(ours)
+            model = swin_core.build(ours, **sizes.shape)
         else:
-            model = timm.create_model(theirs, img_size=sizes.side, drop_path_rate=0.0)
+            model = timm.create_model(theirs, img_size=sizes.side, drop_path_rate=0.0, **sizes.shape)
         model = model.to(device).train(kind == "training")
         if name == "swinlens":
             eager = images_per_second(step(model, x, labels, kind), device, sizes)
@@ -287,7 +284,7 @@ def wait(device: torch.device) -> None:
 
 def gradcam(device: torch.device, sizes: Sizes) -> Iterator[Line]:
     """Measure Grad-CAM of 1, 4 and 16 classes of one image, in float32."""
-    model = swin_core.build("swin_tiny").to(device).eval()
+    model = swin_core.build("swin_tiny", **sizes.shape).to(device).eval()
     x = torch.randn(1, 3, sizes.side, sizes.side, device=device)
     for classes in (1, 4, 16):
         targets = image_targets(list(range(classes)))

@@ -28,6 +28,10 @@ FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 # Figures are compared with those of float32, also on processors where predictions are made in bfloat16.
 os.environ["SWIN_PRECISION"] = "float32"
+# Without compiled modules on the disk, each of the many programs that tests start would compile all of them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER:
     # Locks of devices lie in the temporary folder: without one of its own, one worker's runs would wait for another's.

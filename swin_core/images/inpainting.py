@@ -8,8 +8,6 @@ neighbours. This is one sparse linear system per image, with the same matrix for
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csc_matrix
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 _NEIGHBOURS = tuple(
@@ -45,6 +43,10 @@ def inpaint_directly(images: Tensor, missing: Tensor) -> Tensor:
 
 def _solve(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """`inpaint` for one image `(C, H, W)`, float64."""
+    # A third of a second, which programs that remove no pixel, such as each rank of a training, do not pay.
+    from scipy.sparse import csc_matrix
+    from scipy.sparse.linalg import splu
+
     channels, height, width = image.shape
     pixels = np.flatnonzero(missing)
     if not len(pixels) or len(pixels) == missing.size:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +11,7 @@ from PIL import Image
 
 from swin_core.attribution.methods import NOT_OFFERED
 from swin_core.commands.trust import main
-
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "trust.py"
+from tests.fixtures.ranks import run_ranks
 
 
 @pytest.fixture
@@ -34,18 +29,9 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path, capsys: p
     shared = ["--data", str(pictures), "--methods", "gradcam", "--layers", "norm", "--steps", "2", "--quick"]
     assert main(["swin_micro_cifar100", *shared, "--json", str(tmp_path / "alone.json")]) == 0
     assert "Grad-CAM" in capsys.readouterr().out
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    command = [sys.executable, *torchrun, str(SCRIPT), "swin_micro_cifar100", *shared]
-    both = subprocess.run(
-        [*command, "--json", str(tmp_path / "both.json")],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert both.returncode == 0, both.stderr
-    assert both.stdout.count("Grad-CAM") == 1
+    file = tmp_path / "both.json"
+    assert run_ranks(main, ["swin_micro_cifar100", *shared, "--json", str(file)], folder=tmp_path) == [0, 0]
+    assert [(tmp_path / f"output-{rank}").read_text().count("Grad-CAM") for rank in range(2)] == [1, 0]
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "both"))
     assert one["images"] == two["images"] == 6
     for row, other in zip(one["rows"], two["rows"], strict=True):

@@ -8,9 +8,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.fixtures.browser import Server, dashboard
-
-__all__ = ["dashboard"]
+from tests.fixtures.browser import Server
 
 
 def handshake(address: str, host: str, origin: str | None) -> int:

@@ -23,7 +23,6 @@ from tests.fixtures.browser import (
     at_rest,
     boxes,
     browser,
-    dashboard,
     findings,
     messages,
     seen_as,
@@ -31,7 +30,7 @@ from tests.fixtures.browser import (
     windows,
 )
 
-__all__ = ["browser", "dashboard"]
+__all__ = ["browser"]
 
 
 @pytest.fixture
@@ -285,7 +284,7 @@ def test_the_tour_is_shown_until_it_is_dismissed(dashboard: Server, browser: Bro
 
 
 def test_a_badge_opens_its_curves_and_what_is_drawn_stays_while_trust_is_measured(visit: Open) -> None:
-    page = visit("?sample=tulip&model=swin_micro_cifar100", trust=True)
+    page = visit("?sample=tulip&model=swin_nano_cifar100", trust=True)
     page.locator(".st-key-grid button.badge").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Does this map beat the baselines?", timeout=PATIENCE)

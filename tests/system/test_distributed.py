@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -13,19 +12,15 @@ import torch.distributed as dist
 
 from swin_core.errors import PeerExitedError
 from swin_core.system.distributed import join_ranks, peer_errors
-from tests.conftest import free_port
+from tests.fixtures.ranks import run_ranks
 
 
-def rank_of(mode: str, rank: int, port: int, folder: Path) -> None:
-    """Work as a rank; print to files in a folder, as another program prints to its own."""
-    for stream, name in ((1, "output"), (2, "errors")):
-        os.dup2(os.open(folder / f"{name}-{rank}", os.O_CREAT | os.O_WRONLY), stream)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+def exchange(mode: str) -> int:
+    """Exchange something with the other rank, and print the error that comes of it."""
     with join_ranks(["cpu"]) as ranks:
         model = ranks.data_parallel(torch.nn.Linear(3, 3)) if mode.endswith("backward") else torch.nn.Identity()
         ranks.any(False)
-        if rank == 1 and mode.startswith("gone"):
+        if ranks.rank == 1 and mode.startswith("gone"):
             time.sleep(0.5)  # rank 0 waits for this one by then
             os._exit(1)
         try:
@@ -46,14 +41,7 @@ def rank_of(mode: str, rank: int, port: int, folder: Path) -> None:
 
 def first_rank(mode: str, folder: Path) -> tuple[str, str]:
     """Run two ranks; return the standard output and standard error of rank 0."""
-    port = free_port()
-    context = multiprocessing.get_context("forkserver")  # with torch loaded once for all of them
-    context.set_forkserver_preload(["swin_core.training", "torch._dynamo"])
-    ranks = [context.Process(target=rank_of, args=(mode, rank, port, folder)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(240)
+    run_ranks(exchange, mode, folder=folder)
     return (folder / "output-0").read_text(), (folder / "errors-0").read_text()
 
 

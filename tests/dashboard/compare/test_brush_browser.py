@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 import swin_core
 from dashboard.shared.model_names import sample_images
 from swin_core.figures.text import percent
-from tests.fixtures.browser import PATIENCE, Server, at_rest, browser, dashboard, findings, visible, windows
+from tests.fixtures.browser import PATIENCE, Server, at_rest, browser, findings, visible, windows
 
-__all__ = ["browser", "dashboard"]
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fixtures.browser import PATIENCE, Server, at_rest, browser, dashboard, visible, windows
+from tests.fixtures.browser import PATIENCE, Server, at_rest, browser, visible, windows
 
-__all__ = ["browser", "dashboard"]
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

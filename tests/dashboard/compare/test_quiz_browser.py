@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.fixtures.browser import NARROW, SUBPAGE, WIDE, Open, Server, browser, dashboard, findings, visible, windows
+from tests.fixtures.browser import NARROW, SUBPAGE, WIDE, Open, Server, browser, findings, visible, windows
 
-__all__ = ["browser", "dashboard"]
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -22,17 +23,17 @@ INSIDE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("runs") / RUN
+@pytest.fixture
+def run(dashboard: Server) -> Iterator[str]:
+    """The name of a run with weights of many epochs."""
+    folder = dashboard.home / "runs" / RUN
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text('{"name": "mine"}')
     for epoch in range(1, EPOCHS + 1):
         save_model(folder / "checkpoints", f"epoch-{epoch:04}", FLOWERS, epoch)
     save_model(folder, "model", FLOWERS, EPOCHS)
-    started = Server(tmp_path_factory.mktemp("home"), SWIN_RUNS_ROOT=folder.parent)
-    yield started
-    started.end()
+    yield RUN
+    shutil.rmtree(folder)
 
 
 def expect_epoch_in_view(page: Page, epoch: int) -> None:
@@ -44,10 +45,10 @@ def expect_epoch_in_view(page: Page, epoch: int) -> None:
     assert left <= start < end <= right
 
 
-def test_on_a_phone_the_chosen_epoch_is_in_view(server: Server, browser: Browser) -> None:
+def test_on_a_phone_the_chosen_epoch_is_in_view(dashboard: Server, browser: Browser, run: str) -> None:
     with windows(browser) as open_window:
         page = open_window(NARROW)
-        page.goto(f"{server.address}/?sample=tulip&model={RUN}&trust=false")
+        page.goto(f"{dashboard.address}/?sample=tulip&model={run}&trust=false")
         visible(page.locator(".st-key-grid .frame").first)
         at_rest(page)
         page.get_by_text("Heat maps over the epochs").click()

@@ -27,7 +27,6 @@ from tests.fixtures.browser import (
     at_rest,
     boxes,
     browser,
-    dashboard,
     findings,
     messages,
     seen_as,
@@ -35,7 +34,7 @@ from tests.fixtures.browser import (
     windows,
 )
 
-__all__ = ["browser", "dashboard"]
+__all__ = ["browser"]
 
 MAPS = ".st-key-attention_maps"
 
