@@ -143,25 +143,16 @@ def test_no_matching_image_says_what_to_do() -> None:
     assert "No image matches" in words(opened(search="unicorn"))
 
 
+WRONG = {"split": "val", "class": "unicorn", "show": "Only A right", "sort": EVIL, "view": "Sideways", "size": "7"}
+WRONG |= {"judge": "nobody", "page": "99999", "maps": "x", "opacity": "101", "image": "cifar100/test/999"}
+WRONG |= {"level": "Kingdoms", "classes_by": "Colour"}
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
         (
-            {
-                "split": "val",
-                "class": "unicorn",
-                "show": "Only A right",
-                "sort": EVIL,
-                "view": "Sideways",
-                "size": "7",
-                "judge": "nobody",
-                "page": "99999",
-                "maps": "x",
-                "opacity": "101",
-                "image": "cifar100/test/999",
-                "level": "Kingdoms",
-                "classes_by": "Colour",
-            },
+            WRONG,
             [
                 *("split=val", "class=unicorn", "show=Only A right", "sort=<img", "view=Sideways", "size=7"),
                 *("judge=nobody", "page=99999 (possible: 1 to 1)", "maps=x", "opacity=101 (possible: 0 to 100)"),
@@ -169,10 +160,7 @@ def test_no_matching_image_says_what_to_do() -> None:
                 *("level=Kingdoms", "classes_by=Colour"),
             ],
         ),
-        (
-            {"data": "../../etc", "page": "-1", "image": "../secret"},
-            ["data=../../etc", "page=-1", "image=../secret"],
-        ),
+        ({"data": "../../etc", "page": "-1", "image": "../secret"}, ["data=../../etc", "page=-1", "image=../secret"]),
         ({"page": "1", "maps": "false", "level": "Super-classes"}, []),
         ({"split": "train", "image": "cifar100/train/4"}, []),
     ],
