@@ -1,7 +1,7 @@
 """A model card: what a weights file does not say about its model, in a TOML file beside it.
 
     # flowers.pth.card.toml
-    architecture = "resnet18"
+    architecture = "timm/resnet18"
     labels = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
     mean = [0.485, 0.456, 0.406]
     std = [0.229, 0.224, 0.225]
