@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[*available(), *offered_files()],
         metavar="NAME",
-        help="models to offer: bundled names, runs, weights files in or below the working folder, timm/<model>, or files "
-        "of the environment variable SWINLENS_MODELS (default: the bundled ones and those of SWINLENS_MODELS)",
+        help="models to offer: bundled names, runs, weights files in or below the working folder, timm/<model>, or "
+        "files of the environment variable SWINLENS_MODELS (default: the bundled ones and those of SWINLENS_MODELS)",
     )
     return result
 
