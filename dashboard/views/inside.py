@@ -78,10 +78,10 @@ def main() -> None:
                 show_exports(
                     DRAWINGS, partial(encode_panel, panel, context, parts, held_look()), name, disabled=not parts
                 )
-    show_nearest(inspection.image, [inspection.model])
     show_ignored(ignored, ignored_box)
     with actions:
         show_link()
+    show_nearest(inspection.image, [inspection.model])
 
 
 main()
