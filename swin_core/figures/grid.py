@@ -163,14 +163,7 @@ class Grid:
     @property
     def lines_name(self) -> str:
         """Description of the lines over the maps: contour lines, and that of the wipe; empty without them."""
-        levels = ", ".join(f"{100 * level:.3g} %" for level in self.look.contours)
-        parts = [f"lines at {levels} of the scale"] if levels else []
-        wipe = self.look.wipe
-        if wipe == "image":
-            parts.append("right of the white line: the image")
-        elif wipe and int(wipe) < len(self.columns):
-            parts.append(f"right of the white line: {self.columns[int(wipe)]}")
-        return "; ".join(parts)
+        return _lines_name(self.look, self.columns)
 
     def is_almost_empty(self, cell: Cell) -> bool:
         """Whether a map has almost no signal; it is then drawn as a grey image, never stretched to full colour.
@@ -299,6 +292,16 @@ class MapCell:
             return 0.0
         return scale_top(self.map) if self.top is None else self.top
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the map is zero everywhere, or there is none."""
+        return self.map is None or not self.map.any()
+
+    @property
+    def magnitude_text(self) -> str:
+        """The map's largest absolute value in words, shown beside raw values; empty without a map."""
+        return "" if self.map is None else f"magnitude {float(np.abs(self.map).max()):.3g}"
+
 
 @dataclass(frozen=True)
 class MapRow:
@@ -330,6 +333,25 @@ class MapGrid:
     def shared_top(self) -> float:
         """Top of the shared scale: the greatest top of all cells."""
         return max((cell.scale_top for row in self.rows for cell in row.cells), default=0.0)
+
+    def top(self, cell: MapCell) -> float:
+        """Return the value at the top of the cell's scale."""
+        return self.shared_top if self.look.scale == "shared" else cell.scale_top
+
+    @property
+    def lines_name(self) -> str:
+        """Description of the lines over the maps, as of `Grid`."""
+        return _lines_name(self.look, self.columns)
+
+
+def _lines_name(look: Look, columns: Sequence[str]) -> str:
+    levels = ", ".join(f"{100 * level:.3g} %" for level in look.contours)
+    parts = [f"lines at {levels} of the scale"] if levels else []
+    if look.wipe == "image":
+        parts.append("right of the white line: the image")
+    elif look.wipe and int(look.wipe) < len(columns):
+        parts.append(f"right of the white line: {columns[int(look.wipe)]}")
+    return "; ".join(parts)
 
 
 def _kind(explanation: Explanation, layer: int) -> tuple[str, str, str, str]:

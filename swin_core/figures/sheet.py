@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from swin_core.attribution.overlay import bar_colors, enlarged, grey, overlay
-from swin_core.attribution.regions import bilinear
+from swin_core.attribution.overlay import bar_colors, enlarged
+from swin_core.figures.cell_image import map_overlay
 from swin_core.figures.fonts import fonts_for
-from swin_core.figures.grid import MapCell, MapGrid, Mark
+from swin_core.figures.grid import MapGrid, Mark
 from swin_core.figures.matplotlib_page import CAPTION_COLUMNS, CELL, GAP, LINE, MARGIN, Page
 from swin_core.figures.text import wrap
 
@@ -184,32 +184,16 @@ def _tiles(grid: MapGrid) -> list[Tile]:
             if cell.image is None or cell.map is None:
                 tiles.append(Tile(title, notes=(cell.error,)))
                 continue
-            notes = (*((cell.headline,) if cell.headline else ()), *cell.notes)
-            tiles.append(Tile(title, map_overlay(grid, cell), notes, cell.marks))
+            notes = (cell.headline, cell.magnitude_text if grid.look.raw else "", *cell.notes)
+            tiles.append(Tile(title, map_overlay(grid, row, cell), tuple(filter(None, notes)), cell.marks))
     return tiles
 
 
-def map_overlay(grid: MapGrid, cell: MapCell) -> np.ndarray:
-    """Blend a cell's map over its image as the viewer does, `(H, W, 3)` uint8; the cell must have a map."""
-    assert cell.image is not None
-    assert cell.map is not None
-    image = enlarged(cell.image)
-    if not np.abs(cell.map).max():
-        return grey(image)
-    height, width = image.shape[:2]
-    if cell.nearest:
-        rows, columns = np.arange(height) * len(cell.map) // height, np.arange(width) * cell.map.shape[1] // width
-        values = cell.map[rows][:, columns]
-    else:
-        values = bilinear(cell.map, height, width)
-    top = grid.shared_top if grid.look.scale == "shared" else cell.scale_top
-    return overlay(image, values, top, grid.look, grid.signed)
-
-
 def _legend(grid: MapGrid) -> str:
-    """Return the scale, the colours and the opacity as text."""
+    """Return the scale, the colours, the opacity and the lines over the maps as text."""
     look = grid.look
     scale = "one scale for all maps" if look.scale == "shared" else "each map on a scale of its own"
     colours = "blue to orange, orange for, blue against" if grid.signed else look.colormap
     threshold = f"; transparent below {100 * look.threshold:.0f} %" if look.threshold else ""
-    return f"{colours}; {scale}; opacity {look.opacity:g}{threshold}"
+    lines = f"; {grid.lines_name}" if grid.lines_name else ""
+    return f"{colours}; {scale}; opacity {look.opacity:g}{threshold}{lines}"

@@ -9,15 +9,16 @@ import pytest
 from pypdf import PdfReader
 
 from swin_core.attribution.overlay import Look, overlay
+from swin_core.figures.cell_image import map_overlay
 from swin_core.figures.files import encode_figure
 from swin_core.figures.grid import MapCell, MapGrid, MapRow, Mark
-from swin_core.figures.sheet import Tile, css_colour, map_overlay, sheet_figure
+from swin_core.figures.sheet import Tile, css_colour, sheet_figure
 
 PHOTO = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
 VALUES = np.random.default_rng(2).random((4, 4)).astype(np.float32)
 
 
-def grid(*cells: MapCell, **look: float | str) -> MapGrid:
+def grid(*cells: MapCell, **look: float | str | bool) -> MapGrid:
     return MapGrid((MapRow("photo", PHOTO, cells),), tuple(f"map {n}" for n in range(len(cells))), Look(**look))  # type: ignore[arg-type]
 
 
@@ -39,9 +40,23 @@ def test_maps_are_those_of_the_overlay_on_their_own_or_the_shared_scale(scale: s
 def test_a_signed_map_sets_the_scale_of_all_and_an_empty_one_is_grey() -> None:
     cells = MapCell(PHOTO, VALUES), MapCell(PHOTO, -VALUES), MapCell(PHOTO, 0 * VALUES)
     shown = grid(*cells)
-    assert (map_overlay(shown, cells[0]) == overlay(PHOTO, VALUES, float(VALUES.max()), Look(), signed=True)).all()
-    empty = map_overlay(shown, cells[2])
+    assert (
+        map_overlay(shown, shown.rows[0], cells[0]) == overlay(PHOTO, VALUES, float(VALUES.max()), Look(), signed=True)
+    ).all()
+    empty = map_overlay(shown, shown.rows[0], cells[2])
     assert (empty == empty[..., :1]).all()
+
+
+def test_the_wipe_lays_another_map_or_the_image_right_of_its_line() -> None:
+    cells = MapCell(PHOTO, VALUES), MapCell(PHOTO, VALUES.T, nearest=True), MapCell(None, None, error="no map")
+    alone = [map_overlay(grid(cell), grid(cell).rows[0], cell) for cell in cells[:2]]
+    for wipe, right in (("1", alone[1]), ("image", PHOTO), ("2", alone[0]), ("3", alone[0])):
+        shown = grid(*cells, wipe=wipe, split=0.25)
+        drawn = map_overlay(shown, shown.rows[0], cells[0])
+        assert (drawn[:, :63] == alone[0][:, :63]).all()
+        assert (drawn[:, 65:] == right[:, 65:]).all(), wipe
+    hidden = grid(MapCell(PHOTO, 0 * VALUES), image=False)
+    assert (map_overlay(hidden, hidden.rows[0], hidden.rows[0].cells[0]) == 255).all()
 
 
 def test_marks_fill_by_the_even_odd_rule_and_lines_lie_in_fractions_of_the_image() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,12 +85,24 @@ def test_each_value_fills_its_square_and_marks_lie_over_it(page: Page) -> None:
     assert np.abs(sheet(page, 0) - expected).mean() < 1
 
 
-def test_what_is_saved_agrees_with_the_screen(page: Page) -> None:
-    """The server's drawing of each map, with its marks."""
-    figure = sheet_figure("title", [], [GRID])
+@pytest.mark.parametrize(
+    "look",
+    [Look(), Look(wipe="1", split=0.3), Look(wipe="image", image=False), Look(wipe="7", raw=True)],
+)
+def test_what_is_saved_agrees_with_the_screen(page: Page, look: Look) -> None:
+    """The server's drawing of each map, with its marks and in its look."""
+    grid = replace(GRID, look=look)
+    page.evaluate("payload => mounted.update(payload)", viewer_payload(grid))
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    figure = sheet_figure("title", [], [grid])
     for column, axes in enumerate(figure.axes[1:3]):
         drawn = np.asarray(axes.images[0].get_array()).astype(int)
         assert np.abs(sheet(page, column) - drawn).mean() < 2
+        assert drawn[:, : round(0.3 * SIZE) - 1].std() > 5  # a map
+    said = " ".join(text.get_text() for text in figure.texts)
+    assert ("right of the white line" in said) == (look.wipe in ("image", "1"))
+    assert ("magnitude 0." in said) == look.raw
+    page.evaluate("payload => mounted.update(payload)", viewer_payload(GRID))
 
 
 def test_a_click_and_enter_tell_the_place_and_shares_are_read_in_percent(page: Page) -> None:
