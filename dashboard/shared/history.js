@@ -1,5 +1,6 @@
-// Lets Back in the browser undo a choice. Streamlit replaces the URL when a widget changes, which leaves nothing to go
-// back to; here a changed query becomes an entry of the history of its own.
+// Lets Back in the browser undo what the user did. Streamlit replaces the URL when a widget changes, which leaves nothing
+// to go back to, and makes an entry of the history for each parameter that the server changes. Here all changes of the
+// query that follow something that the user did are one entry.
 const TOGETHER_MS = 1500; // changes of the same parameter within this time, such as steps of a slider, are one entry
 
 function changedKeys(before, after) {
@@ -13,6 +14,7 @@ function choices() {
 }
 
 function install() {
+  let acted = false; // whether the user did something since the last entry
   let restoring = false; // from Back until the user does something, Streamlit restores what the URL says
   let last = "";
   let when = 0;
@@ -26,6 +28,11 @@ function install() {
   // Streamlit itself makes an entry where the server changes the query, and for another page.
   history.pushState = (state, title, url) => {
     const samePage = new URL(url ?? location.href, location.href).pathname === location.pathname;
+    if (samePage && !acted) {
+      replace(state, title, url);
+      return;
+    }
+    acted = false;
     push({ ...state, choices: samePage ? choices() + 1 : 0 }, title, url);
     tell();
   };
@@ -44,9 +51,15 @@ function install() {
   };
   addEventListener("popstate", () => {
     restoring = true;
+    acted = false;
     tell();
   });
-  for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { restoring = false; }, true);
+  const act = () => {
+    restoring = false;
+    acted = true;
+  };
+  // Assistive programs change a field, and other windows drop a file, without the pointer or a key.
+  for (const kind of ["pointerdown", "keydown", "input", "change", "drop", "paste"]) addEventListener(kind, act, true);
 }
 
 export default function () {
