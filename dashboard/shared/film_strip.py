@@ -3,6 +3,7 @@
 The chosen images are query parameters, except uploads, and survive a visit to another page.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -34,6 +35,7 @@ THUMBNAIL_PIXELS = 96
 """Side of a thumbnail's file; it is drawn at `SIDE` CSS pixels."""
 SIDE = 60
 NAME_COLUMNS = 12
+_OLDER_KEY = re.compile("sample[2-9]")
 
 _thumbnails: LRUCache[str] = LRUCache(256)
 
@@ -62,11 +64,11 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
     Args:
         labels: classes to choose from where the true class of an upload is set.
     """
-    st.html(STYLE)
+    st.html(STYLE + _sample_style(tuple(sample_images().items())))
     _take_from_link()
     take_shared(_remove_first_samples)
     accept_drops(_remove_first_samples)
-    known, chosen = sample_images(), chosen_samples()
+    chosen = chosen_samples()
     images: list[InputImage] = []
     faults: list[str] = []
     with st.container(horizontal=True, gap="xsmall", key="film", vertical_alignment="bottom"):
@@ -91,10 +93,11 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
                 image = data_image(name)
             except SwinError as error:
                 faults.append(str(error))
-                _show_thumbnail(f"on_tray_{number}", None, name, f"Remove {name}", _drop_from_tray, name)
+                _show_button(f"on_tray_{number}", name, f"Remove {name}", _drop_from_tray, name)
                 continue
             images.append(replace(image, title=_new_title(image.title, images)))
-            _show_thumbnail(f"on_tray_{number}", image.square, image.title, f"Remove {name}", _drop_from_tray, name)
+            st.html(f"<style>{_style(_thumbnail(image.square), f'on_tray_{number}')}</style>")
+            _show_button(f"on_tray_{number}", image.title, f"Remove {name}", _drop_from_tray, name)
         for number, (title, names) in enumerate(sample_groups().items()):
             with st.container(gap=None, key=f"samples_{number}"):
                 st.caption(escape_markdown(title))
@@ -102,7 +105,7 @@ def choose_images(labels: Sequence[str] = ()) -> tuple[list[InputImage], list[st
                     for name in names:
                         state, verb = ("on", "Remove") if name in chosen else ("off", "Show")
                         words = sample_label(name)
-                        _show_thumbnail(f"{state}_{name}", known[name], words, f"{verb} {words}", _toggle_sample, name)
+                        _show_button(f"{state}_{name}", words, f"{verb} {words}", _toggle_sample, name)
     show_notice("images")
     return images[:MAX_IMAGES], faults + _left_out(len(images))
 
@@ -137,8 +140,8 @@ def unknown_samples() -> list[str]:
 
 
 def _sample_keys() -> list[str]:
-    """Return "sample", and the parameters of older links: "sample2" and so on, one for each group of samples."""
-    return ["sample", *(f"sample{number + 2}" for number in range(len(sample_groups()) - 1))]
+    """Return "sample", and what the URL has of older links: "sample2" and so on, one for each group of samples."""
+    return ["sample", *filter(_OLDER_KEY.fullmatch, st.query_params)]
 
 
 def tray() -> list[str]:
@@ -192,34 +195,35 @@ def _new_title(name: str, images: list[InputImage]) -> str:
     return f"{name} ({count + 1})" if count else name
 
 
-def _show_thumbnail(
-    key: str, image: Path | np.ndarray | None, label: str, help_text: str, act: Callable[[str], None], name: str
-) -> None:
-    """Draw an image as a button that calls `act(name)`."""
-    with st.container(key=f"thumb_{key}", width="content"):
-        if image is not None:
-            st.html(f"<style>.st-key-thumb_{key} button {{ background-image: url({_thumbnail(image)}); }}</style>")
-        st.button(
-            escape_markdown(shorten(label, NAME_COLUMNS)),
-            help=escape_markdown(help_text),
-            key=f"show_{key}",
-            on_click=act,
-            args=(name,),
-        )
+def _show_button(key: str, label: str, help_text: str, act: Callable[[str], None], name: str) -> None:
+    """Draw the button of an image, which calls `act(name)`; `_style` gives it the image."""
+    st.button(
+        escape_markdown(shorten(label, NAME_COLUMNS)),
+        help=escape_markdown(help_text),
+        key=f"thumb_{key}",
+        on_click=act,
+        args=(name,),
+    )
 
 
-def _thumbnail(image: Path | np.ndarray) -> str:
+def _style(uri: str, *keys: str) -> str:
+    """Return the rule that gives an image to buttons."""
+    buttons = ", ".join(f".st-key-thumb_{key} button" for key in keys)
+    return f"{buttons} {{ background-image: url({uri}); }}"
+
+
+@lru_cache(maxsize=4)
+def _sample_style(samples: tuple[tuple[str, Path], ...]) -> str:
+    """Return the images of all samples, given by name, as one element: each element of a page costs time."""
+    rules = [_style(_thumbnail(center_square(read_image(file))), f"on_{name}", f"off_{name}") for name, file in samples]
+    return f"<style>{''.join(rules)}</style>"
+
+
+def _thumbnail(square: np.ndarray) -> str:
     """Return an image's central square as a small data URI."""
-    if isinstance(image, Path):
-        return _file_thumbnail(image)
-    small = Image.fromarray(image)
+    small = Image.fromarray(square)
     small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     return image_uri(small)
-
-
-@lru_cache(maxsize=64)
-def _file_thumbnail(file: Path) -> str:
-    return _thumbnail(center_square(read_image(file)))
 
 
 def _show_upload(upload: Upload, labels: Sequence[str]) -> None:
@@ -227,7 +231,7 @@ def _show_upload(upload: Upload, labels: Sequence[str]) -> None:
     key = upload.digest[:12]
     with st.container(key=f"thumb_on_{key}", width="content"):
         if uri := _upload_thumbnail(upload):
-            st.html(f"<style>.st-key-thumb_on_{key} button {{ background-image: url({uri}); }}</style>")
+            st.html(f"<style>{_style(uri, f'on_{key}')}</style>")
         with st.popover(escape_markdown(shorten(upload.name, NAME_COLUMNS)), key=f"upload_{key}"):
             st.markdown(f"**{escape_markdown(upload.name)}**")
             st.selectbox(

@@ -179,7 +179,7 @@ def _change(tab: Visitor, draw: random.Random, keys: Iterable[str], slow: bool) 
         keys: of the controls; those that the page does not offer now are left out.
         slow: whether to choose methods of many passes too.
     """
-    samples = sorted(key for key in tab.controls if key.startswith(("show_on_", "show_off_")))
+    samples = sorted(key for key in tab.controls if key.startswith(("thumb_on_", "thumb_off_")))
     key = draw.choice([*sorted(tab.controls.intersection(keys)), *(["sample"] if samples else [])])
     if key == "sample":
         tab.press(draw.choice(samples))

@@ -46,12 +46,13 @@ class Fonts:
 def fonts_for(texts: Iterable[str]) -> Fonts:
     """Return fonts that have the characters of texts; matplotlib's own font alone if it has all."""
     characters = frozenset(unicodedata.normalize("NFC", "".join(texts)))
-    return _choose(characters - _covered(BASE, characters))
+    return _choose(characters)
 
 
 @lru_cache(maxsize=32)
-def _choose(missing: frozenset[str]) -> Fonts:
+def _choose(characters: frozenset[str]) -> Fonts:
     """Return the base font and those that add the most of the characters that it lacks."""
+    missing = characters - _covered(BASE, characters)
     families, missing = [BASE], frozenset(c for c in missing if not c.isspace())
     if missing:
         # These have a box for every character.
