@@ -98,12 +98,12 @@ function focusWanted(held) {
   }, 150);
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const sheet = parentElement.querySelector("#sheet");
   if (!sheet || !data) return undefined;
   const held = swinlensSheets.get(sheet) ?? { sheet, root: sheet.parentElement, name: "sheet" };
   swinlensSheets.set(sheet, held);
-  held.send = setTriggerValue;
+  swinlensSendEvents(held, data.session, setStateValue);
   sheet.pick = (name) => held.send("toggled", name);
   sheet.open = (name) => held.send("opened", name);
   sheet.setAttribute("aria-label", data.title);

@@ -12,7 +12,7 @@ from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.datasets import data_image
 from dashboard.shared.feature_jobs import FeatureRequest, ready_features
 from dashboard.shared.film_strip import tray
-from dashboard.shared.look import held_look, set_look
+from dashboard.shared.look import held_look
 from dashboard.shared.nearest_images import draw_nearest, training_split
 from dashboard.shared.notices import show_notice
 from dashboard.shared.theme import escape_markdown
@@ -113,9 +113,7 @@ def _draw(data: BrowsedData, rows: np.ndarray, models: ModelChoice) -> None:
         return
     comparison = Comparison((ImageAndClass(image),), shown)
     grid = Grid(tuple(comparison.rows()), comparison.columns, held_look().look)
-    events = show_viewer(grid, "large")
-    if events.look is not None:
-        set_look(events.look)
+    show_viewer(grid, "large")
     _show_nearest(data, image, shown[0], models.titles[0])
 
 

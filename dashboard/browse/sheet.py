@@ -14,12 +14,12 @@ from dashboard.browse.tiles import BrowsedData, Tile, add_predictions, heat_maps
 from dashboard.shared import cache
 from dashboard.shared.datasets import find_image
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY, set_tray, tray
-from dashboard.shared.look import held_look, set_look
+from dashboard.shared.look import held_look, settle_wipe
 from dashboard.shared.model_names import MAX_IMAGES
 from dashboard.shared.notices import notice, show_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import invalid_number
-from dashboard.shared.viewer import viewer_module, with_look
+from dashboard.shared.viewer import events_token, new_events, viewer_module, with_look
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.methods import METHODS
 from swin_core.errors import DataError, SwinError
@@ -30,7 +30,8 @@ from swin_core.figures.viewer_payload import viewer_payload, viewer_style
 HEAT_MAPS_AT_MOST = PAGE_SIZES[0]
 LEAST_TILE = 104
 """Least width of a tile in pixels: nine side by side at 1,440, three on a phone."""
-KEY = "sheet"
+KEY, BEFORE = "sheet", "sheet_before"
+"""Keys of the tiles, and of those that are shown until the heat maps are there."""
 # A click must not move the images: the empty tray is as high as a full one.
 _STYLE = """<style>
 .st-key-tray { min-height: 2.5rem; }
@@ -89,6 +90,8 @@ def show_sheet(
             "No image matches all filters: widen the class, the search or what is shown.", icon=":material/search_off:"
         )
         return
+    if _take_clicks():
+        st.rerun()  # now, since heat maps may take long
     size, page = _choose_page(data, rows, maps, ignored)
     page_rows = [int(row) for row in rows[(page - 1) * size : page * size]]
     tiles = plain_tiles(data, page_rows)
@@ -101,8 +104,9 @@ def show_sheet(
     if maps and results:
         if not is_shown:
             with place:
-                _draw_tiles(data, tiles, None, f"{KEY}_before")
+                _draw_tiles(data, tiles, None, BEFORE)
         grid = _map_grid(tiles, data, page_rows, models, results, status)
+        ignored += settle_wipe(grid.columns) if grid is not None else []
     with place:
         _show_tiles(data, tiles, grid)
     show_large(data, rows, models, size, ignored)
@@ -110,30 +114,28 @@ def show_sheet(
 
 @st.fragment
 def _show_tiles(data: BrowsedData, tiles: list[Tile], grid: MapGrid | None) -> None:
-    """Draw the tiles; a change of the look runs this alone."""
-    if st.session_state.pop("sheet_acted", False):
+    """Draw the tiles; what the user does in them runs this alone."""
+    if _take_clicks():
         st.rerun()
     _draw_tiles(data, tiles, grid, KEY)
 
 
+def _take_clicks() -> bool:
+    """Open or pick the images that were clicked; return whether there are any."""
+    acts = {"toggled": toggle_in_tray, "opened": open_large}
+    clicks = [event for key in (KEY, BEFORE) for event in new_events(key) if event.name in acts]
+    for event in clicks:
+        acts[event.name](str(event.value))
+        event.done()
+    return bool(clicks)
+
+
 def _draw_tiles(data: BrowsedData, tiles: list[Tile], grid: MapGrid | None, key: str) -> None:
-    def pick() -> None:
-        if name := st.session_state[key].toggled:
-            toggle_in_tray(str(name))
-            st.session_state.sheet_acted = True
-
-    def open_tile() -> None:
-        if name := st.session_state[key].opened:
-            open_large(str(name))
-            st.session_state.sheet_acted = True
-
     picked = tray()
     shown = [{**tile, "picked": tile["name"] in picked} for tile in tiles]
     payload = None
     if grid is not None:
-        payload, events = with_look(viewer_payload(grid), held_look().look, key)
-        if events.look is not None:
-            set_look(events.look)
+        payload, _ = with_look(viewer_payload(grid), held_look().look, key)
         for tile, row in zip(shown, grid.rows, strict=True):
             if row.cells[0].image is not None:
                 tile["source"] = ""  # the map's cell has the image
@@ -143,11 +145,10 @@ def _draw_tiles(data: BrowsedData, tiles: list[Tile], grid: MapGrid | None, key:
             "title": f"Images of {data.collection.title}",
             "least": LEAST_TILE,
             "maps": payload,
+            "session": events_token(),
         },
         key=key,
-        on_toggled_change=pick,
-        on_opened_change=open_tile,
-        on_look_change=lambda: None,
+        on_events_change=lambda: None,  # makes the state known to Streamlit
     )
 
 

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.shared.cache import DEPTHS, FUSED, STAGES, InputImage, loaded_classifier, stages
 from dashboard.shared.comparison import ImageAndClass, top_classes
 from dashboard.shared.formatting import size
 from dashboard.shared.model_names import MAX_IMAGES, unique
 from dashboard.shared.theme import escape_markdown
-from dashboard.shared.url_state import choose_from_list, unknown_values
+from dashboard.shared.url_state import choose_from_list, follows_back, unknown_link_values
 from swin_core.attribution.layers import offered_layers
 from swin_core.attribution.methods import METHODS, NOT_OFFERED
 from swin_core.attribution.stages import has_stages
@@ -101,10 +100,9 @@ def _option_box(name: str, key: str, words: Mapping[str, str], usual: str) -> De
 
 def _chosen(key: str) -> str:
     """Return what a widget will hold once it is drawn, as its option or as the URL says it; empty for the default."""
-    context = get_script_run_ctx()
     in_url = str(st.query_params.get(key, ""))
-    if context is not None and context.is_history_navigation:
-        return in_url  # after Back, while the key still holds the value of before
+    if follows_back():
+        return in_url  # while the key still holds the value of before
     return str(st.session_state.get(key) or in_url)
 
 
@@ -127,12 +125,16 @@ def choose_method() -> str | None:
     return None if method == BEST_METHOD else method
 
 
-def choose_against(models: list[str], method: str | None) -> str | None:
-    """Draw the choice of the contrast class; return its name, `RUNNER_UP`, or None."""
+def choose_against(models: list[str], method: str | None, ignored: list[str]) -> str | None:
+    """Draw the choice of the contrast class; return its name, `RUNNER_UP`, or None.
+
+    `ignored` receives a warning about a class in the URL that no model has.
+    """
     if method and not METHODS[method].by_class:
         reason = f"{METHODS[method].title} gives the same map for every class."
         st.selectbox("Contrast with", [CONTRASTS[NO_CONTRAST]], disabled=True, key="no_other", width=190, help=reason)
         return None
+    ignored += unknown_link_values("against", [*CONTRASTS.values(), *_labels(models)])
     against = st.selectbox(
         "Contrast with",
         [*CONTRASTS, *_labels(models)],
@@ -146,8 +148,11 @@ def choose_against(models: list[str], method: str | None) -> str | None:
     return None if against == NO_CONTRAST else against
 
 
-def choose_layer(models: list[str], method: str | None) -> str | None:
-    """Draw the choice of the target layer; return a name, `STAGES`, a key of `FUSED`, or None for the default."""
+def choose_layer(models: list[str], method: str | None, ignored: list[str]) -> str | None:
+    """Draw the choice of the target layer; return a name, `STAGES`, a key of `FUSED`, or None for the default.
+
+    `ignored` receives a warning about a layer in the URL that no model offers.
+    """
     names = LAYERS
     if method is None or METHODS[method].kind == "layer":
         offered = [DEFAULT_LAYER, *DEPTHS, STAGES, *FUSED]
@@ -160,6 +165,7 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
         reason = "This method gives one map for the whole model."
         st.selectbox("Layer", ["None to choose"], disabled=True, key="no_layer", width=230, help=reason)
         return None
+    ignored += unknown_link_values("layer", [*(names[name] for name in offered), *by_name])
     exact = st.session_state.get("exact_layers") or _chosen("layer") in by_name
     layer = st.selectbox(
         "Layer",
@@ -171,6 +177,12 @@ def choose_layer(models: list[str], method: str | None) -> str | None:
     )
     st.toggle("Layers by name", key="exact_layers", help="Also lists each layer by its exact name in the model.")
     return None if layer == DEFAULT_LAYER else layer
+
+
+def shows_stages(method: str | None) -> bool:
+    """Return whether the columns are stages, which is known before `choose_layer` is: that needs the models."""
+    can = method is None or METHODS[method].kind == "layer" or has_stages(method)
+    return can and _chosen("layer") in (STAGES, LAYERS[STAGES])
 
 
 def show_more() -> bool:
@@ -222,10 +234,10 @@ def _choose_classes(images: list[InputImage], models: list[str], method: str | N
 
 
 def ignored_classes(rows: str, images: list[InputImage], models: list[str]) -> list[str]:
-    """Return warnings about classes in the URL that no model has; see `unknown_values`."""
+    """Return warnings about classes in the URL that no model has; see `unknown_link_values`."""
     keys = {"top": [], "classes": ["classes"], "named": [f"class{number + 1}" for number in range(len(images))]}
     labels = _labels(models)
-    return [line for key in keys[rows] for line in unknown_values(key, [LIKELIEST, *labels])] if labels else []
+    return [line for key in keys[rows] for line in unknown_link_values(key, [LIKELIEST, *labels])] if labels else []
 
 
 def _labels(models: list[str]) -> list[str]:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import streamlit as st
 
+from dashboard.compare.asking import ask_class
 from dashboard.compare.brush import painted_in_url, repaint, shown_grid, take_stroke
 from dashboard.shared.cache import STAGES, classifier, load_failure, loaded_classifier
 from dashboard.shared.comparison import Comparison
 from dashboard.shared.look import held_look, set_look
-from dashboard.shared.model_cards import column_subtitles, drop_model
+from dashboard.shared.model_cards import arrange_models, column_subtitles, drop_model
 from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import ViewerEvents, show_viewer, viewer_events
@@ -24,6 +25,32 @@ REDRAW_SECONDS = 0.7
 SENT_SECONDS = 0.25
 """Time in which a drawing reaches the browser of a busy machine."""
 KEY = "grid"
+
+
+def take_events() -> None:
+    """Do what was asked in the grid as far as the page's controls show it; call it before they are drawn."""
+    for key, models in _heads().items():
+        events = viewer_events(key)
+        if events.columns is not None:
+            arrange_models(models, events.columns)
+        if events.look is not None and key != KEY:
+            set_look(events.look)  # a viewer that this run may not draw
+            events.done("look")
+        if events.asked is not None and key == KEY:
+            ask_class(st.session_state.before, events.asked)
+        events.done("columns", "asked")
+
+
+def _heads() -> dict[str, Sequence[str]]:
+    """Return the models at the heads of the columns, by the key of the viewer."""
+    heads: dict[str, Sequence[str]] = st.session_state.setdefault("heads", {})
+    return heads
+
+
+def _subtitles(key: str, comparison: Comparison) -> tuple[str, ...]:
+    """Return the subtitles of the heads of a viewer's columns; none if the columns are stages."""
+    _heads()[key] = () if comparison.layer == STAGES else comparison.models
+    return column_subtitles(_heads()[key])
 
 
 class GridView:
@@ -87,15 +114,19 @@ class GridView:
             return
         grid = Grid(tuple(comparison.rows(waiting)), comparison.columns, look)
         self._waiting += 1
+        key = f"{KEY}_{self._waiting}"
         with self._place.container():
-            show_viewer(grid, f"{KEY}_{self._waiting}")
+            show_viewer(grid, key, subtitles=_subtitles(key, comparison))
 
 
 @st.fragment
 def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEvents], None]) -> None:
     """Draw the finished grid; what the user does in it runs this alone."""
-    stroke = viewer_events(KEY).stroke
-    painted = stroke is not None and take_stroke(comparison, stroke)
+    events = viewer_events(KEY)
+    if events.asked is not None or events.columns is not None:
+        st.rerun()  # of the whole page: `take_events`
+    painted = events.stroke is not None and take_stroke(comparison, events.stroke)
+    events.done("stroke")
     shown = shown_grid()
     shown.painted = painted_in_url()
     comparison, brushes = repaint(comparison, shown.painted)
@@ -103,11 +134,10 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
         grid = Grid(tuple(comparison.rows()), comparison.columns)
     grid = replace(grid, look=held_look().look)  # the user may have set another one since the page ran
     shown.comparison, shown.grid = comparison, grid
-    subtitles = () if comparison.layer == STAGES else column_subtitles(comparison.models)
+    subtitles = _subtitles(KEY, comparison)
     events = show_viewer(grid, KEY, classes=True, brushes=brushes, token=shown.token, subtitles=subtitles)
-    if events.look is not None:
-        set_look(events.look)
     on_event(grid, events)
+    events.done("cell")
     if painted:
         # The rest of the page follows. Streamlit drops what has not been sent when another run begins.
         time.sleep(SENT_SECONDS)

@@ -16,7 +16,6 @@ from dashboard.shared.model_names import column_titles
 from dashboard.shared.url_state import choose_from_list, invalid_number, unknown_values
 from swin_core.anatomy.internals import Internals
 from swin_core.anatomy.structure import Anatomy, Block
-from swin_core.attribution.overlay import Look
 from swin_core.models.windows import Pair
 
 MEAN = "Mean"
@@ -38,8 +37,6 @@ class PanelContext:
     """From 0; None for the mean over heads."""
     ignored: list[str]
     """Receives warnings about invalid query parameters."""
-    look: Look
-    """Of the panels with maps over the image."""
 
     @property
     def block(self) -> Block:

@@ -26,7 +26,7 @@ from dashboard.inside.plotly_figures import bias_figure, cost_figure, relevance_
 from dashboard.inside.windows_panel import show_windows
 from dashboard.shared.chart_drawing import draw_chart
 from dashboard.shared.charts import CONFIG
-from dashboard.shared.look import HeldLook, set_look
+from dashboard.shared.look import HeldLook, held_look, settle_wipe
 from dashboard.shared.model_names import model_title
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import show_viewer
@@ -134,11 +134,10 @@ def _show_maps(
     on_point: Callable[[float, float], None] | None = None,
 ) -> MapGrid:
     """Draw maps, by their titles, over the image as the model sees it; keep the look that the user chooses."""
+    context.ignored.extend(settle_wipe([f"{key} {number}" for number in range(len(maps))]))  # titles name the block
     row = MapRow(context.inspection.image.title, context.internals.view, tuple(maps.values()), marks)
-    grid = MapGrid((row,), tuple(maps), context.look)
-    events = show_viewer(grid, key, on_point=on_point)
-    if events.look is not None:
-        set_look(events.look)
+    grid = MapGrid((row,), tuple(maps), held_look().look)
+    show_viewer(grid, key, on_point=on_point)
     return grid
 
 

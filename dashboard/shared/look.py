@@ -25,8 +25,8 @@ class HeldLook:
     """The look of a session, readable outside the page's script, e.g. by exports."""
 
     look: Look
-    columns: int = 0
-    """Number of columns on Compare, 0 before its first grid."""
+    columns: tuple[str, ...] = ()
+    """What the number in the wipe counts; empty if it comes from the URL, where it counts the columns to come."""
 
 
 def held_look() -> HeldLook:
@@ -49,6 +49,8 @@ def current_look() -> tuple[Look, list[str]]:
     if arrived and not any(name in st.query_params for name in _parameters(Look())):
         set_look(held.look)
     else:
+        if look.wipe != held.look.wipe:
+            held.columns = ()
         held.look = look
     return held.look, ignored
 
@@ -65,27 +67,25 @@ def set_look(look: Look) -> None:
             st.query_params[name] = value
 
 
-def move_wipe(before: Sequence[str], after: Sequence[str]) -> None:
-    """Let the wipe follow its column, or end it if that was removed. Arguments: the columns' names."""
-    look = held_look().look
-    if look.wipe.isdigit():
-        name = before[int(look.wipe)] if int(look.wipe) < len(before) else ""
-        set_look(replace(look, wipe=str(after.index(name)) if name in after else ""))
+def settle_wipe(columns: Sequence[str]) -> list[str]:
+    """Let the wipe follow its column where columns were moved or removed, and end it where its column is gone.
 
-
-def end_wipe_without_column(columns: int) -> list[str]:
-    """End the wipe if Compare, which has so many columns, does not have its column.
+    Args:
+        columns: what stands in each column of the page's grid; no two are equal.
 
     Returns:
-        A warning if the column was not there before either: then a link named it.
+        A warning if a link names a column that is not there.
     """
     held = held_look()
-    look, before = held.look, held.columns
-    held.columns = columns
-    if not look.wipe.isdigit() or int(look.wipe) < columns:
+    look, before, held.columns = held.look, held.columns, tuple(columns)
+    if not look.wipe.isdigit():
         return []
-    set_look(replace(look, wipe=""))
-    return [] if int(look.wipe) < before else [f"wipe={look.wipe} (possible: image, or 0 to {columns - 1})"]
+    counted = before or held.columns
+    name = counted[int(look.wipe)] if int(look.wipe) < len(counted) else None
+    wipe = str(held.columns.index(name)) if name in held.columns else ""
+    if wipe != look.wipe:
+        set_look(replace(look, wipe=wipe))
+    return [] if before or wipe else [f"wipe={look.wipe} (possible: image, or 0 to {len(columns) - 1})"]
 
 
 def _parameters(look: Look) -> dict[str, str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dashboard.shared import cache
 from dashboard.shared.formatting import unexpected
-from dashboard.shared.look import held_look, set_look
+from dashboard.shared.look import held_look
 from dashboard.shared.model_names import column_titles, model_source, weights_state
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.viewer import show_viewer
@@ -113,9 +113,7 @@ def show_means(
 @st.fragment
 def _show(grid: MapGrid) -> None:
     """Draw the maps; a change of the look runs this alone."""
-    events = show_viewer(replace(grid, look=held_look().look), "mean_maps")
-    if events.look is not None:
-        set_look(events.look)
+    show_viewer(replace(grid, look=held_look().look), "mean_maps")
 
 
 def _cached(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.shared.model_names import unique
 from dashboard.shared.notices import notice, set_notice, show_notice
@@ -29,6 +30,11 @@ def unknown_values(key: str, offered: Sequence[str]) -> list[str]:
     ignored = [value for value in st.query_params.get_all(key) if value and value not in offered]
     possible = ", ".join(offered[:LISTED_VALUES]) + (" ..." if len(offered) > LISTED_VALUES else "")
     return [f"{key}={', '.join(ignored)} (possible: {possible})"] if ignored else []
+
+
+def unknown_link_values(key: str, offered: Sequence[str]) -> list[str]:
+    """Return the warning of `unknown_values` if a link has set them; a choice of this session ends without a word."""
+    return [] if key in st.session_state else unknown_values(key, offered)
 
 
 def surplus_models() -> list[str]:
@@ -108,7 +114,7 @@ def url_list(
     written: dict[str, tuple[float, list[str], list[str]]] = st.session_state.setdefault("url_written", {})
     in_url = st.query_params.get_all(key)
     when, before, last = written.get(key, (0.0, [], []))
-    stale = in_url == before and time.monotonic() - when < STALE_SECONDS
+    stale = in_url == before and time.monotonic() - when < STALE_SECONDS and not follows_back()
     if in_url != last and not stale:
         values = [read(value) for value in in_url if value]
         accepted = unique([[value for value in values if offered is None or value in offered]])[:most]
@@ -126,6 +132,12 @@ def url_list(
         else:
             st.query_params.pop(key, None)
     return list(values)
+
+
+def follows_back() -> bool:
+    """Return whether the user pressed Back or Forward before this run, so that the URL is right and widgets are not."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
 
 
 def choose_from_list(

@@ -1,14 +1,16 @@
 """The viewer of heat maps as a Streamlit component."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, TypedDict
 
 import streamlit as st
 
+from dashboard.shared.look import set_look
 from swin_core.attribution.overlay import Look
 from swin_core.errors import ConfigError
 from swin_core.figures.grid import Grid, MapGrid
@@ -16,9 +18,9 @@ from swin_core.figures.viewer_payload import look_payload, viewer_payload, viewe
 
 
 def viewer_module(host: Traversable) -> str:
-    """Return the script of a component: the viewer, the look that all viewers of a page share, and a host of both."""
-    here = files("dashboard.shared")
-    return viewer_script() + "".join(file.read_text("utf-8") for file in (here / "viewer_look.js", host))
+    """Return the script of a component: the viewer, what all its hosts share, and a host."""
+    shared = (files("dashboard.shared") / name for name in ("viewer_events.js", "viewer_look.js"))
+    return viewer_script() + "".join(file.read_text("utf-8") for file in (*shared, host))
 
 
 _viewer = st.components.v2.component(
@@ -47,8 +49,61 @@ class Badge(TypedDict):
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that the user did in a component."""
+
+    name: str
+    value: Any
+    """From the browser: not checked."""
+    number: float
+    """Grows from event to event."""
+    last_done: dict[str, float]
+    """Number of the last event of each name that was done."""
+
+    def done(self) -> None:
+        """Mark the event: later runs do not get it. No run can be stopped here, unlike where Streamlit is called."""
+        self.last_done[self.name] = max(self.number, self.last_done.get(self.name, 0))
+
+
+def new_events(key: str) -> list[Event]:
+    """Return the events of a component that are not marked as done, in their order; they are not checked.
+
+    Streamlit's triggers are not used, since it loses them while a run is under way: a run of the page drops the
+    requests of fragments that wait for the run before it; a run that is stopped takes its triggers with it; and of two
+    triggers of a component that wait, only the later one is kept. So the browser keeps the last events as the
+    component's state, which Streamlit sends with every request, and a run marks an event once it has done what was
+    asked. A run that is stopped before that leaves the event to the next one.
+    """
+    last_done: dict[str, dict[str, float]] = st.session_state.setdefault("events_done", {})
+    return [
+        event
+        for event in _sent(key, last_done.setdefault(key, {}))
+        if event.number > event.last_done.get(event.name, 0)
+    ]
+
+
+def _sent(key: str, last_done: dict[str, float]) -> list[Event]:
+    """Return the last events of a component that the browser sent, also those that are done."""
+    state: Any = st.session_state.get(key)
+    sent = state.get("events") if state is not None else None
+    events = []
+    for entry in sent if isinstance(sent, list) else []:
+        if isinstance(entry, Mapping) and entry.get("session") == events_token():
+            name, value, number = map(entry.get, ("event", "value", "number"))
+            if isinstance(name, str) and isinstance(number, int | float):
+                events.append(Event(name, value, number, last_done))
+    return events
+
+
+def events_token() -> str:
+    """Return what a component needs to send events: those that were meant for an earlier session are dropped."""
+    token: str = st.session_state.setdefault("events_token", secrets.token_hex(8))
+    return token
+
+
+@dataclass(frozen=True)
 class ViewerEvents:
-    """What the user did in the viewer since the last run; None for what did not happen."""
+    """What the user did in a viewer, the last of each kind; None for what did not happen."""
 
     look: Look | None = None
     """The look, after a drag or choice ended."""
@@ -60,6 +115,16 @@ class ViewerEvents:
     """`row`, `strokes`, `fill`, `keep` of a stroke of the brush that ended; unchecked."""
     columns: Mapping[str, Any] | None = None
     """`column` that is to be moved, its `title`, and `to` where, or None to remove it; unchecked."""
+    point: tuple[float, float] | None = None
+    """Place of a click, in fractions of width and height."""
+    sent: Sequence[Event] = field(default=(), compare=False)
+    """All of them."""
+
+    def done(self, *names: str) -> None:
+        """Mark the events with these names as done."""
+        for event in self.sent:
+            if event.name in names:
+                event.done()
 
 
 @dataclass
@@ -83,6 +148,8 @@ def show_viewer(
 ) -> ViewerEvents:
     """Draw the grid; return what the user did in it. Call it in a fragment, which an event runs again.
 
+    A look that the user has set is kept, and marked as done; the caller marks the other events.
+
     Args:
         grid: the heat maps; its look is shown even if the user has set another one.
         key: the viewer's name on the page.
@@ -94,10 +161,10 @@ def show_viewer(
     """
 
     def take_point() -> None:
-        point = st.session_state[key].get("point")
-        place: list[Any] = [point.get(name) for name in ("x", "y")] if isinstance(point, Mapping) else []
-        if on_point is not None and place and all(isinstance(each, int | float) and 0 <= each <= 1 for each in place):
-            on_point(*place)
+        events = viewer_events(key)
+        if on_point is not None and events.point is not None:
+            on_point(*events.point)
+        events.done("point")
 
     payload, events = with_look(viewer_payload(grid), grid.look, key)
     for row, brush in zip(payload["rows"], brushes, strict=bool(brushes)):
@@ -111,21 +178,17 @@ def show_viewer(
             "classes": classes,
             "brush": bool(brushes),
             "token": token,
+            "session": events_token(),
             "points": on_point is not None,
         },
         key=key,
-        on_look_change=_ignore,
-        on_cell_change=_ignore,
-        on_asked_change=_ignore,
-        on_stroke_change=_ignore,
-        on_columns_change=_ignore,
-        on_point_change=take_point,
+        on_events_change=take_point,
     )
     return events
 
 
 def with_look(payload: dict[str, Any], look: Look, key: str) -> tuple[dict[str, Any], ViewerEvents]:
-    """Return what a viewer is given to draw a payload, and what the user did in it since the last run.
+    """Return what a viewer is given to draw a payload, and what the user did in it; keep the look that was set there.
 
     The browser keeps its look: what it is given stays the same while the look changes, so that Streamlit does not send
     it again.
@@ -134,9 +197,11 @@ def with_look(payload: dict[str, Any], look: Look, key: str) -> tuple[dict[str, 
     events = viewer_events(key)
     if events.look is not None:
         shown.look = events.look
+        set_look(events.look)
     elif look != shown.look:
         shown.look = shown.given = look
         shown.revision += 1
+    events.done("look")
     return payload | {"look": look_payload(shown.given), "revision": shown.revision}, events
 
 
@@ -151,21 +216,17 @@ def show_badges(viewer: str, badges: Mapping[str, Badge], key: str) -> None:
     _badges(data={"name": viewer, "badges": dict(badges)}, key=key, height=1)
 
 
-def _ignore() -> None:
-    """Make a trigger known to Streamlit."""
-
-
 def viewer_events(key: str) -> ViewerEvents:
-    """Return what the user did in a viewer since the last run; the browser's values are not trusted."""
-    state: Any = st.session_state.get(key)
-    if state is None:
-        return ViewerEvents()
-    sent = {name: state.get(name) for name in ("look", "cell", "asked", "stroke", "columns")}
-    sent = {name: value for name, value in sent.items() if isinstance(value, Mapping)}
-    look = cell = None
+    """Return what the user did in a viewer that is not marked as done; the browser's values are not trusted."""
+    events = new_events(key)
+    sent = {event.name: event.value for event in events if isinstance(event.value, Mapping)}
+    look = cell = point = None
     with suppress(ConfigError, TypeError):
         look = Look(**sent["look"]) if "look" in sent else None
-    row, column = (sent.get("cell", {}).get(name) for name in ("row", "column"))
+    row, column = map(sent.get("cell", {}).get, ("row", "column"))
     if isinstance(row, int) and isinstance(column, int):
         cell = row, column
-    return ViewerEvents(look, cell, sent.get("asked"), sent.get("stroke"), sent.get("columns"))
+    x, y = map(sent.get("point", {}).get, ("x", "y"))
+    if isinstance(x, int | float) and isinstance(y, int | float) and 0 <= min(x, y) <= max(x, y) <= 1:
+        point = float(x), float(y)
+    return ViewerEvents(look, cell, sent.get("asked"), sent.get("stroke"), sent.get("columns"), point, events)

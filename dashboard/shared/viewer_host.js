@@ -25,17 +25,18 @@ function swinlensStroke(stroke, token, held) {
   held.strokes = (held.strokes ?? Promise.resolve()).then(ask);
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const place = parentElement.querySelector("#viewer");
   if (!place || !data) return undefined;
   const { name, payload } = data;
-  // Streamlit may draw another component of the page in the same place: it has a name and triggers of its own.
+  // Streamlit may draw another component of the page in the same place: it has a name and events of its own.
   const held = swinlensViewers.get(place) ?? {};
   swinlensViewers.set(place, held);
-  held.send = setTriggerValue;
-  if (held.viewer && held.name !== name) {
-    held.viewer.destroy();
+  swinlensSendEvents(held, data.session, setStateValue);
+  if (held.name !== name) {
+    held.viewer?.destroy();
     held.viewer = null;
+    held.events = [];
   }
   held.name = name;
   if (held.viewer) {

@@ -1,5 +1,5 @@
 
-// All viewers of a page have the same look: `held` has the name and the viewer of one, and sends triggers to the server.
+// All viewers of a page have the same look: `held` has the name and the viewer of one, and sends events.
 function swinlensLook(look, held) {
   held.send("look", look);
   document.dispatchEvent(new CustomEvent("swinlens-look", { detail: { look, name: held.name } }));

@@ -6,7 +6,6 @@ from functools import partial
 import streamlit as st
 
 from dashboard.compare.agreement import show_agreement, show_top_classes
-from dashboard.compare.asking import ask_class
 from dashboard.compare.badges import open_details, show_map_checks
 from dashboard.compare.brush import match_strokes, painted_in_url, repaint
 from dashboard.compare.class_mean_section import show_class_means
@@ -22,9 +21,10 @@ from dashboard.compare.controls import (
     ignored_classes,
     option_boxes,
     show_more,
+    shows_stages,
 )
 from dashboard.compare.exports import show_grid_exports
-from dashboard.compare.grid_view import GridView
+from dashboard.compare.grid_view import GridView, take_events
 from dashboard.compare.layer_place import show_layer_places
 from dashboard.compare.measurements import with_trust
 from dashboard.compare.method_menu import show_lacks, show_method_menu
@@ -33,8 +33,8 @@ from dashboard.compare.timeline_section import show_timeline
 from dashboard.shared.cache import STAGES, InputImage
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from dashboard.shared.film_strip import can_show, choose_images, unknown_samples
-from dashboard.shared.look import HeldLook, current_look, end_wipe_without_column, held_look, move_wipe
-from dashboard.shared.model_cards import arrange_models, chosen_models, known_labels, offer_models, show_cards
+from dashboard.shared.look import HeldLook, current_look, held_look, settle_wipe
+from dashboard.shared.model_cards import known_labels, offer_models, show_cards
 from dashboard.shared.nearest_images import show_nearest, unknown_data_set
 from dashboard.shared.page_heading import show_heading
 from dashboard.shared.page_tools import show_page_tools
@@ -53,8 +53,7 @@ AGREEMENT = (
 
 def main() -> None:
     """Draw the page."""
-    if asked := st.session_state.pop("asked", None):
-        ask_class(st.session_state.before, asked)  # before the controls are drawn
+    take_events()
     look, ignored = current_look()
     ignored += unknown_samples() + surplus_models() + unknown_data_set() + unknown_values("rows", list(ROWS.values()))
     ignored += unknown_values("method", [BEST_TITLE, *(method.title for method in METHODS.values())])
@@ -75,32 +74,34 @@ def main() -> None:
         trusted = show_more()
     settle(ignored)
     ignored_box = st.container()
-    if not can_show(images, chosen, faults):
+    stages = shows_stages(method)
+    has_grid = can_show(images, chosen, faults)
+    if stages or not has_grid:  # else the heads of the columns are the cards
         show_cards(chosen, cards_place)
+    if not has_grid:
         return
-    grid_view = GridView(_on_event)
+    grid_view = GridView(_open_details)
     badges_place = st.container(key="map_checks")
     st.caption(how_to_read(method))
     notes_box, details_box = st.container(), st.container()
 
     # The controls below need the models' layers and classes.
-    models = grid_view.load(chosen, partial(_comparison_while_loading, images, chosen, method), look)
+    models = grid_view.load(chosen, partial(_comparison_while_loading, images, chosen, method, stages), look)
     if not can_show(images, models, []):
-        show_cards(chosen, cards_place)
+        if not stages:
+            show_cards(chosen, cards_place)
         return
     with boxes.layer:
-        layer = choose_layer(models, method)
+        layer = choose_layer(models, method, ignored)
         if layer is not None or (method is not None and METHODS[method].kind == "layer"):
             show_layer_places(models, layer)
-    if layer == STAGES:  # else the heads of the columns are the cards
-        show_cards(chosen, cards_place)
     with boxes.against:
-        against = choose_against(models, method)
+        against = choose_against(models, method, ignored)
     ignored += ignored_classes(rows, images, models)
     with boxes.rows:
         lines = choose_lines(rows, images, models, method)
     comparison = Comparison(tuple(lines), tuple(models), method, layer, against)
-    show_ignored(ignored + end_wipe_without_column(len(comparison.columns)), ignored_box)
+    show_ignored(ignored + settle_wipe(comparison.columns), ignored_box)
     comparison, _ = repaint(comparison, painted_in_url())
     st.session_state.before = comparison
     with boxes.method:
@@ -127,27 +128,25 @@ def _latest(comparison: Comparison, grid: Grid, held: HeldLook) -> Grid:
     return replace(with_trust(comparison, grid), look=held.look)
 
 
-def _on_event(grid: Grid, events: ViewerEvents) -> None:
-    """Answer a click in the grid."""
-    comparison: Comparison = st.session_state.before
-    open_details(comparison, grid, events)
-    if events.columns is not None and arrange_models(comparison.models, events.columns):
-        move_wipe(comparison.models, [name for name in chosen_models() if name in comparison.models])
-        st.rerun()
-    if events.asked is not None:
-        st.session_state.asked = events.asked
-        st.rerun()
+def _open_details(grid: Grid, events: ViewerEvents) -> None:
+    """Answer a click on a badge in the grid."""
+    open_details(st.session_state.before, grid, events)
 
 
-def _comparison_while_loading(images: list[InputImage], models: list[str], method: str | None) -> Comparison:
+def _comparison_while_loading(
+    images: list[InputImage], models: list[str], method: str | None, stages: bool
+) -> Comparison:
     """Return what the grid shows while a model loads: as far as possible, what it showed before."""
     before: Comparison | None = st.session_state.get("before")
     lines = tuple(map(ImageAndClass, images))
     if before and {line.image.source.key for line in before.lines} <= {image.key for image in images}:
         lines = before.lines
+    layer = against = None
     if before and before.method == method:
-        return Comparison(lines, tuple(models), method, before.layer, before.against)
-    return Comparison(lines, tuple(models), method)
+        layer, against = before.layer, before.against
+    if stages != (layer == STAGES):
+        layer = STAGES if stages else None
+    return Comparison(lines, tuple(models), method, layer, against)
 
 
 def _show_details(comparison: Comparison, grid: Grid) -> None:

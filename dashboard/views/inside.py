@@ -31,7 +31,7 @@ from swin_core.errors import SwinError
 
 def main() -> None:
     """Draw the page."""
-    look, ignored = current_look()
+    _, ignored = current_look()
     ignored += unknown_samples() + surplus_models() + unknown_data_set()
     actions = show_heading("inside")
     images, faults = choose_images()
@@ -67,7 +67,7 @@ def main() -> None:
                 token = choose_token(block.grid, ignored)
         if block and panel.title in ("Attention", "Position bias"):
             head = choose_head(block.heads, ignored)
-        context = PanelContext(inspection, anatomy, internals, block, token, head, ignored, look)
+        context = PanelContext(inspection, anatomy, internals, block, token, head, ignored)
         try:
             parts = show_panel(panel, context)
         except SwinError as error:

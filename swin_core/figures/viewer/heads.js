@@ -23,7 +23,8 @@ export function showHeads(viewer) {
   };
   for (const cell of viewer.rows[0] ?? []) cell.head.replaceChildren(...below(cell.column));
   // A column that was moved by a key keeps the focus, at an end on its other button. Of head and cell, one is hidden.
-  const { moved } = viewer;
+  // Of a column that was not moved after all, as another one came in its place, no button gets it.
+  const moved = viewer.moved?.title === columns[viewer.moved?.to]?.title ? viewer.moved : null;
   const places = moved ? [heads[moved.to], viewer.rows[0]?.find((cell) => cell.column === moved.to)?.head] : [];
   for (const place of places) {
     (place?.querySelector(`[data-move="${moved.by}"]`) ?? place?.querySelector("[data-move]"))?.focus();
@@ -35,12 +36,13 @@ export function showHeads(viewer) {
 function parts(viewer, at) {
   const { columns } = viewer.payload;
   const { title, subtitle, movable } = columns[at];
-  const made = subtitle ? [element("small", "", subtitle)] : [];
+  // What is not known before the model is loaded has its line, so that nothing moves.
+  const made = subtitle || movable ? [element("small", "", subtitle || "\u00a0")] : [];
   if (!movable || !viewer.callbacks.onColumn) return made;
   const tools = element("div", "column-tools");
   const add = (sign, label, to, by) => {
     const tool = button(sign, () => {
-      viewer.moved = by && { to, by };
+      viewer.moved = by && { to, by, title };
       viewer.callbacks.onColumn({ column: at, title, to });
     });
     tool.title = label;

@@ -9,64 +9,47 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard.compare import grid_view
 from dashboard.compare.class_notes import UNSURE, class_notes
 from dashboard.compare.controls import LIKELIEST
 from dashboard.compare.method_menu import lack, method_groups
 from dashboard.shared.comparison import Comparison, ImageAndClass
-from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.methods import METHODS
 from swin_core.errors import LayerError
 from swin_core.zoo import load as zoo
-from tests.fixtures.pages import FLOWERS, bundle, cells, fresh, opened, picture, run, save_model, shown
+from tests.fixtures.pages import FLOWERS, act, bundle, cells, fresh, opened, picture, run, save_model, shown
 
 __all__ = ["bundle", "fresh"]
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fresh")
 
 
-def ask(app: AppTest, monkeypatch: pytest.MonkeyPatch, **asked: Any) -> AppTest:
-    """Run the page as after a click in the grid, once."""
-    show = grid_view.show_viewer
-    questions = [ViewerEvents(asked=asked)]
-
-    def clicked(*args: Any, **options: Any) -> ViewerEvents:
-        show(*args, **options)
-        return questions.pop() if questions else ViewerEvents()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(grid_view, "show_viewer", clicked)
-        run(app)
-    return app
-
-
 def explained(app: AppTest) -> list[str]:
     return [next(one["label"] for one in cell["classes"] if one["explained"]) for cell in cells(app)]
 
 
-def test_a_click_on_a_class_explains_it_and_leaves_the_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_on_a_class_explains_it_and_leaves_the_other_rows() -> None:
     app = opened(sample=["tulip", "rose"], model="first")
     before = explained(app)
     (other,) = [one["label"] for one in cells(app)[0]["classes"][1:2]]
-    ask(app, monkeypatch, row=0, column=0, label=other)
+    act(app, "asked", {"row": 0, "column": 0, "label": other})
     assert explained(app) == [other, before[1]]
     assert (app.query_params["class1"], app.query_params["class2"]) == (other, LIKELIEST)
 
 
-def test_a_class_dragged_onto_another_asks_for_the_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_dragged_onto_another_asks_for_the_contrast() -> None:
     app = opened(sample="tulip", model="first")
     first, second = [one["label"] for one in cells(app)[0]["classes"][:2]]
-    ask(app, monkeypatch, row=0, column=0, label=second, against=first)
+    act(app, "asked", {"row": 0, "column": 0, "label": second, "against": first})
     assert explained(app) == [second]
     assert any(f"contrast with {first}" in note for note in cells(app)[0]["notes"])
 
 
-def test_a_click_after_a_drag_asks_without_the_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_after_a_drag_asks_without_the_contrast() -> None:
     app = opened(sample="tulip", model="first")
     first, second = [one["label"] for one in cells(app)[0]["classes"][:2]]
     plain = cells(app)[0]["map"]
-    ask(app, monkeypatch, row=0, column=0, label=second, against=first)
-    ask(app, monkeypatch, row=0, column=0, label=first)
+    act(app, "asked", {"row": 0, "column": 0, "label": second, "against": first})
+    act(app, "asked", {"row": 0, "column": 0, "label": first})
     assert explained(app) == [first]
     assert cells(app)[0]["map"] == plain
     assert "against" not in app.query_params
@@ -92,10 +75,10 @@ def test_a_row_of_the_contrast_class_itself_is_explained_without_it(rows: str) -
         {"row": 0, "label": "no class of it"},
     ],
 )
-def test_what_is_no_question_changes_nothing(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_question_changes_nothing(asked: dict[str, Any]) -> None:
     app = opened(sample="tulip", model="first")
     before = shown(app)["rows"]
-    assert shown(ask(app, monkeypatch, **asked))["rows"] == before
+    assert shown(act(app, "asked", asked))["rows"] == before
 
 
 def test_a_class_that_a_model_lacks_leaves_its_own_map_with_a_note() -> None:

@@ -36,6 +36,16 @@ def test_columns_are_moved_and_removed_with_the_link_and_the_wipe(dashboard: Ser
         at_rest(page)
         assert (query(page, "wipe"), query(page, "opacity")) == (["0"], ["60"])
         expect(page.get_by_label("Wipe", exact=True)).to_have_value("0")
+        page.get_by_role("button", name="Undo", exact=True).click()  # once for both
+        page.wait_for_url(re.compile(f"model={MODELS[0]}&model={MODELS[1]}"))
+        expect(page.locator(".heads .head .title").last).to_have_text(title)
+        at_rest(page)
+        assert query(page, "wipe") == ["1"]
+        expect(page.get_by_label("Wipe", exact=True)).to_have_value("1")
+        expect(page.get_by_role("button", name="Undo", exact=True)).to_be_disabled()
+        left.last.click()
+        expect(page.locator(".heads .head .title").nth(1)).to_have_text(title)
+        at_rest(page)
         # The second click of a double click hits the next column, or the old one: neither is removed.
         page.get_by_role("button", name=f"Remove {title}", exact=True).dblclick()
         page.wait_for_function("name => !location.search.includes(name)", arg=MODELS[1])
@@ -44,6 +54,35 @@ def test_columns_are_moved_and_removed_with_the_link_and_the_wipe(dashboard: Ser
         assert query(page, "model") == MODELS[:1]
         assert query(page, "wipe") == []
         expect(page.get_by_label("Wipe", exact=True)).to_have_value("")
+
+
+def test_what_is_done_while_the_page_runs_is_neither_lost_nor_done_twice(dashboard: Server, browser: Browser) -> None:
+    """Streamlit keeps one trigger of a component that waits for the end of a run."""
+    with windows(browser) as open_window:
+        page = open_window()
+        models = "&".join(f"model={name}" for name in MODELS)
+        page.goto(f"{dashboard.address}/?sample=tulip&{models}&trust=false&method=Grad-CAM")
+        visible(page.locator(".st-key-grid .class").nth(5))
+        at_rest(page)
+        slider, asked = page.get_by_label("Opacity", exact=True), page.locator(".st-key-grid .class").nth(1)
+        move = page.get_by_role("button", name=re.compile("^Move .* to the left$")).last
+        label = asked.locator(".word").inner_text()
+        page.locator(".st-key-method_box").get_by_role("button").first.click()
+        page.get_by_role("button", name="Sliding occlusion", exact=True).first.click()
+        page.wait_for_url("**method=Sliding**")
+        # The menu lies over the grid. The viewer waits a moment for further changes before it tells the page of a look.
+        slider.evaluate(
+            "input => { input.value = 30; input.dispatchEvent(new Event('input'));"
+            " input.dispatchEvent(new Event('change')); }"
+        )
+        page.wait_for_timeout(400)
+        asked.evaluate("button => button.click()")
+        move.evaluate("button => button.click()")
+        page.wait_for_url(re.compile("opacity=30"))
+        page.wait_for_url(re.compile(f"model={MODELS[1]}&model={MODELS[0]}"))
+        at_rest(page)
+        assert (query(page, "opacity"), query(page, "class1")) == (["30"], [label])
+        assert query(page, "model") == MODELS[::-1]
 
 
 def test_back_restores_a_layer_by_its_name(dashboard: Server, browser: Browser) -> None:

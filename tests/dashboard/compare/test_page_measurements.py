@@ -14,7 +14,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import swin_core
-from dashboard.compare import grid_view, measurements
+from dashboard.compare import measurements
 from dashboard.compare.controls import BEST_TITLE
 from dashboard.compare.measurements import measure_trust, with_trust
 from dashboard.compare.timeline_section import WITHOUT_CONTRAST
@@ -22,7 +22,6 @@ from dashboard.shared import cache
 from dashboard.shared import model_names as choices
 from dashboard.shared.cache import STAGES
 from dashboard.shared.comparison import Comparison, ImageAndClass
-from dashboard.shared.viewer import ViewerEvents
 from swin_core.attribution.defaults import default_method
 from swin_core.attribution.layers import stage_layers
 from swin_core.attribution.methods import METHODS, NOT_OFFERED
@@ -37,6 +36,7 @@ from swin_core.trust.assess import Trust, assess
 from tests.fixtures.pages import (
     FLOWERS,
     ROOT,
+    act,
     badges,
     bundle,
     cells,
@@ -108,11 +108,10 @@ def test_without_the_switch_nothing_is_measured(measured: list[str]) -> None:
     assert not badges(app)
 
 
-def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str]) -> None:
     app = checked(opened(trust="true", sample="tulip", model="first"))
     charts = len(app.get("plotly_chart"))
-    monkeypatch.setattr(grid_view, "show_viewer", lambda *args, **options: ViewerEvents(cell=(0, 0)))
-    run(app)
+    act(app, "cell", {"row": 0, "column": 0})
     assert len(app.get("plotly_chart")) == charts + 3
     line = ImageAndClass(cache._images.get((choices.sample_images()["tulip"], "tulip.jpg"), lambda: picture()))
     cell = Comparison((line,), ("first",)).rows()[0].cells[0]
@@ -121,6 +120,7 @@ def test_a_click_on_a_badge_shows_curves_and_a_sentence(measured: list[str], mon
     assert found.sentence in words(app)
     assert len(measured) == 1
     assert "this map" in app.table[0].value.to_string()
+    assert len(run(app).get("plotly_chart")) == charts  # a dialog opens once
     # The sentence and the table name the same numbers.
     for number in (f"{found.srg:+.2f}", f"{found.chance:.2f}", f"{found.centred.srg:+.2f}"):
         assert number in found.sentence

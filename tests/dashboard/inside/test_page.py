@@ -206,6 +206,7 @@ def test_a_link_restores_the_view() -> None:
             ],
         ),
         ({"panel": "Relevance", "relevant": "unicorn"}, ["relevant=unicorn (possible: daisy"]),
+        ({"panel": "Attention", "wipe": "7"}, ["wipe=7 (possible: image, or 0 to 1)"]),
     ],
 )
 def test_invalid_query_parameters_are_reported(query: dict[str, str | list[str]], named: list[str]) -> None:

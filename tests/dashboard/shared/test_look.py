@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from dashboard.shared.look import current_look, move_wipe, set_look
+from dashboard.shared.look import current_look, held_look, set_look, settle_wipe
 from swin_core.attribution.overlay import COLORMAPS, SCALES, Look
 from swin_core.figures.viewer_payload import look_payload
 from tests.fixtures.pages import bundle, choose, fresh, opened, run, shown
@@ -87,14 +87,30 @@ def test_a_look_is_read_back_as_it_was_written(url: dict[str, str]) -> None:
 @pytest.mark.usefixtures("url")
 def test_the_wipe_goes_with_its_column() -> None:
     names = ["a", "b", "c"]
-    for after in [list(order) for count in (2, 3) for order in permutations(names, count)]:
+    for after in [list(order) for count in (1, 2, 3) for order in permutations(["a", "b", "c", "d"], count)]:
         for column, name in enumerate(names):
             set_look(Look(wipe=str(column), opacity=0.3))
-            move_wipe(names, after)
+            held_look().columns = ()
+            assert settle_wipe(names) == settle_wipe(names) == []
+            current_look()
+            assert settle_wipe(after) == []
             look = current_look()[0]
             assert look.opacity == 0.3
             assert ([after[int(look.wipe)]] if look.wipe else []) == [each for each in after if each == name]
     for wipe in ("", "image"):
         set_look(Look(wipe=wipe))
-        move_wipe(names, ["c"])
+        settle_wipe(["c"])
         assert current_look()[0] == Look(wipe=wipe)
+
+
+def test_a_wipe_of_the_url_counts_the_columns_that_come_with_it(url: dict[str, str]) -> None:
+    """As after Back, which restores the columns too."""
+    settle_wipe(["a", "b"])
+    url["wipe"] = "1"
+    current_look()
+    settle_wipe(["b", "a"])
+    assert url["wipe"] == "1"
+    url["wipe"] = "2"
+    current_look()
+    assert settle_wipe(["b", "a"]) == ["wipe=2 (possible: image, or 0 to 1)"]
+    assert "wipe" not in url
