@@ -156,7 +156,7 @@ def _show_offer(names: list[str]) -> None:
     st.text_input(
         "Another model",
         placeholder="timm/resnet50, or a weights file",
-        help="A weights file or a folder of `save_pretrained` in the project's folder, a run, or pretrained weights: "
+        help="A weights file or a folder of `save_pretrained` in the working folder, a run, or pretrained weights: "
         "`timm/<model>`, `torchvision/<model>`, `hf/<repo>`. `timm/<model>@FILE` names the architecture of a file.",
         key="more",
         on_change=_add,

@@ -20,7 +20,7 @@ from swin_core.zoo.recognise import recognise
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     result = argparse.ArgumentParser(
-        prog="swinlens models",
+        prog=shell.program("models"),
         description="List the models that are offered: bundled ones, those in the folder `models` "
         "and of SWINLENS_MODELS, and runs.",
     )
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = parser().parse_args(arguments)
-    return shell.run("swinlens models", lambda: _add(options) if options.action == "add" else _list(options))
+    return shell.run(shell.program("models"), lambda: _add(options) if options.action == "add" else _list(options))
 
 
 def _list(options: argparse.Namespace) -> int:

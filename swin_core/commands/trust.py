@@ -9,7 +9,8 @@ from pathlib import Path
 
 from swin_core.attribution.methods import METHODS
 from swin_core.commands import shell
-from swin_core.data.registry import DATA_SETS, open_split
+from swin_core.data.registry import DATA_SETS
+from swin_core.evaluation.accuracy import named_split
 from swin_core.runs import runs_root
 from swin_core.system.distributed import Ranks
 from swin_core.system.progress import Progress
@@ -67,9 +68,10 @@ def lines(ranking: Ranking) -> str:
 
 
 def _rank(options: argparse.Namespace, *, ranks: Ranks, progress: Progress | None) -> Ranking:
+    runs = runs_root(options.runs_root)
     return rank(
-        load(options.model, runs_root=runs_root(options.runs_root), precision=options.precision),
-        open_split(options.data, options.split, root=options.data_root),
+        load(options.model, runs_root=runs, precision=options.precision),
+        named_split(options.model, options.data, options.split, options.data_root, runs),
         options.methods,
         options.layers,
         images=options.images,

@@ -151,7 +151,7 @@ def recorded_training(name: str, runs_root: str | Path | None = None) -> dict[st
     name = str(offered_files().get(name, name))
     if name.startswith(LIBRARIES) or _names_code(name):
         return {}
-    recorded = read_metadata(weights_file(name, runs_root)).get("training")
+    recorded = _cached_metadata(weights_file(name, runs_root)).get("training")
     return recorded if isinstance(recorded, dict) else {}
 
 

@@ -10,7 +10,11 @@ import pytest
 from PIL import Image
 
 from swin_core.attribution.methods import NOT_OFFERED
+from swin_core.commands import trust as command
 from swin_core.commands.trust import main
+from swin_core.data.dataset import DataSet
+from swin_core.data.registry import open_split
+from swin_core.evaluation import accuracy
 from tests.fixtures.ranks import run_ranks
 
 
@@ -39,6 +43,19 @@ def test_two_ranks_find_what_one_finds(pictures: Path, tmp_path: Path, capsys: p
         assert [row["srg"], row["srg_error"], row["deletion"]] == pytest.approx(
             [other["srg"], other["srg_error"], other["deletion"]], abs=2e-4
         )
+
+
+def test_the_split_is_that_of_the_models_own_training(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "recorded_training", lambda *_: {"holdout": 0.5, "seed": 3})
+    opened: list[DataSet] = []
+    monkeypatch.setattr(command, "rank", lambda _, dataset, *__, **___: opened.append(dataset) or exit(0))
+    with pytest.raises(SystemExit):
+        main(["swin_micro_cifar100", "--data", str(pictures), "--split", "val"])
+    expected = open_split(str(pictures), "val", 0.5, 3)
+    assert opened[0].names == expected.names
+    assert expected.names != open_split(str(pictures), "val").names
 
 
 @pytest.mark.parametrize(
