@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -39,6 +40,7 @@ _STYLE = """<style>
 
 _queries: LRUCache[np.ndarray] = LRUCache(256)
 _catalogs: LRUCache[Catalog] = LRUCache(4)
+_trainings: LRUCache[dict[str, Any]] = LRUCache(64)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def _choices() -> tuple[dict[str, tuple[DataSetEntry, str]], dict[str, str]]:
 def training_split(model: str) -> tuple[DataSetEntry, str] | None:
     """Return the data set and the split that a model was trained on, as its weights record it, if it is on disk."""
     try:
-        training = next(recorded_trainings(model_source(model)), {})
+        key = model, weights_state(model)
+        training = _trainings.get(key, lambda: dict(next(recorded_trainings(model_source(model)), {})))
     except SwinError:
         return None
     data, holdout = str(training.get("data", "")), (training.get("holdout", HOLDOUT), training.get("seed", 0))
