@@ -111,6 +111,7 @@ def test_it_starts_with_the_images_of_the_training(
 
 def test_the_training_split_is_the_one_that_the_weights_record(tmp_path: Path, trained: dict[str, Any]) -> None:
     def found() -> tuple[str, str] | None:
+        nearest_images._trainings.drop(lambda _: True)  # the weights stay the same here
         training = nearest_images.training_split("first")
         return (training[0].name, training[1]) if training else None
 
