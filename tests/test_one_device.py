@@ -146,18 +146,8 @@ def test_noise_is_drawn_on_the_device_for_the_erased_images_alone(
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_a_gpu_validates_in_large_batches_with_tf32(
-    pretended_gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_validates_in_large_batches() -> None:
     assert batch_size(GPU) > batch_size(torch.device("cpu")) == BATCH_SIZE
-    allowed: list[bool] = []
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
-    model.register_forward_hook(lambda *_: allowed.append(torch.backends.cuda.matmul.allow_tf32))
-    batch, labels = torch.rand(2, 3, 1, 1), torch.tensor([0, 1])
-    evaluate(model, [(batch, labels)])
-    evaluate(model.to(GPU), [(batch.to(GPU), labels.to(GPU))], ON_GPU)
-    assert allowed == [False, True]
-    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_evaluation_on_a_gpu(pretended_gpu: PretendedGPU) -> None:

@@ -118,7 +118,7 @@ def _show_card(number: int, subject: Subject, audit: Audit, finding: Tested, fol
                 title = next(entry.title for entry in data_sets() if entry.name == subject.collection)
                 open_on_browse(f"the finding {describe(finding)!r}", title, subject.split, names)
             _show_button("Dismiss", finding, folder, hide=True)
-            is_chosen = choose_finding(finding)
+            is_chosen = choose_finding(finding, folder)
         show_repair(subject, finding, folder)
     return is_chosen
 

@@ -112,6 +112,8 @@ class RepairRequest:
     subject: Subject
     finding: Tested
     run: str
+    version: str
+    """The run and its weights, under which the comparison is kept."""
     folder: Path
     """The audit's folder, in which the comparison is kept."""
 
@@ -138,7 +140,7 @@ def _compare(job: Job[RepairRequest]) -> None:
         progress=partial(job.report, "predictions"),
     )
     try:
-        write_repair(request.folder, request.finding, request.run, repair)
+        write_repair(request.folder, request.finding, request.version, repair)
     except OSError as error:
         raise DataError(f"{request.folder} cannot be written ({error}); make room, then compare again.") from None
 

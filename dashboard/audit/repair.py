@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard.audit.jobs import RepairRequest, Subject, compare, repairs
 from dashboard.audit.progress import show_job
 from dashboard.shared.datasets import data_sets
+from dashboard.shared.model_names import weights_state
 from dashboard.shared.new_run_request import request_run
 from dashboard.shared.theme import escape_markdown
 from swin_core import runs
@@ -20,16 +21,16 @@ from swin_core.audit.results import Audit, Tested
 from swin_core.errors import RunError
 from swin_core.figures.audit_text import repair_rows, repair_summary
 from swin_core.runs.files import FINDINGS
-from swin_core.runs.read_only import is_read_only
+from swin_core.runs.read_only import is_read_only, refuse_if_read_only
 from swin_core.zoo.load import available
 
 
-def choose_finding(finding: Tested) -> bool:
+def choose_finding(finding: Tested, folder: Path) -> bool:
     """Draw the checkbox of a finding's card; return whether a new run is to be trained without it."""
     return st.checkbox(
         "Retrain without it",
         value=True,
-        key=f"chosen {finding_key(finding)}",
+        key=f"chosen {folder.name} {finding_key(finding)}",
         disabled=is_read_only(),
         help="The button below the findings starts one run without all that are chosen",
     )
@@ -47,9 +48,11 @@ def retrain_button(subject: Subject, audit: Audit, chosen: Sequence[Tested], fol
         help=f"Opens the form of a new run in which the chosen findings tell nothing about the class any more{also}",
     ):
         try:
+            refuse_if_read_only()
             file = write_findings(folder, audit, chosen, earlier)
-        except OSError as error:
-            st.error(escape_markdown(f"{folder.parent} cannot be written ({error})."), icon=":material/error:")
+        except (OSError, RunError) as error:
+            reason = f"{folder.parent} cannot be written ({error})." if isinstance(error, OSError) else str(error)
+            st.error(escape_markdown(reason), icon=":material/error:")
             return
         request_run("custom", _settings(subject) | {"without": str(file)})
 
@@ -101,7 +104,13 @@ def kept_repair(finding: Tested, folder: Path) -> tuple[runs.Run | None, Repair 
         and finding_key(finding) in map(_key, _findings(run))
     ]
     run = max(trained, key=lambda run: run.name, default=None)
-    return run, read_repair(folder, finding, run.name) if run else None
+    return run, read_repair(folder, finding, _version(run)) if run else None
+
+
+def _version(run: runs.Run) -> str:
+    """Return what names the weights of a run; a run that went on has others."""
+    state = weights_state(run.name)
+    return f"{run.name}-{state[1] if state else 0}"
 
 
 def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
@@ -112,7 +121,7 @@ def show_repair(subject: Subject, finding: Tested, folder: Path) -> None:
     if repair is not None:
         _show_table(repair)
         return
-    request = RepairRequest(subject, finding, run.name, folder)
+    request = RepairRequest(subject, finding, run.name, _version(run), folder)
     job = repairs.jobs.get(request)
     if job is not None and not job.ended.is_set():
         show_job(job)

@@ -28,12 +28,14 @@ KEY = "grid"
 
 
 def take_events() -> None:
-    """Do what was asked in the grid as far as the page's controls show it; call it before they are drawn."""
+    """Apply clicks in the grid that change the page's controls; call it before they are drawn."""
     for key, models in _heads().items():
         events = viewer_events(key)
-        if events.columns is not None:
-            arrange_models(models, events.columns)
+        for change in events.all("columns"):
+            arrange_models(models, change)
         if events.look is not None and key != KEY:
+            if events.look.wipe != held_look().look.wipe:
+                held_look().columns = ()  # it counts the columns of this viewer
             set_look(events.look)  # a viewer that this run may not draw
             events.done("look")
         if events.asked is not None and key == KEY:
@@ -125,7 +127,8 @@ def _show(comparison: Comparison, grid: Grid, on_event: Callable[[Grid, ViewerEv
     events = viewer_events(KEY)
     if events.asked is not None or events.columns is not None:
         st.rerun()  # of the whole page: `take_events`
-    painted = events.stroke is not None and take_stroke(comparison, events.stroke)
+    taken = [take_stroke(comparison, stroke) for stroke in events.all("stroke")]
+    painted = any(taken)
     events.done("stroke")
     shown = shown_grid()
     shown.painted = painted_in_url()

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.shared.url_state import is_integer
+from dashboard.shared.url_state import follows_back, is_integer
 from swin_core.attribution.overlay import COLORMAPS, CONTOURS_AT_MOST, SCALES, Look
 from swin_core.errors import ConfigError
 
@@ -26,7 +26,7 @@ class HeldLook:
 
     look: Look
     columns: tuple[str, ...] = ()
-    """What the number in the wipe counts; empty if it comes from the URL, where it counts the columns to come."""
+    """Columns that the number of the wipe counts; empty if it counts those that are drawn next."""
 
 
 def held_look() -> HeldLook:
@@ -49,7 +49,7 @@ def current_look() -> tuple[Look, list[str]]:
     if arrived and not any(name in st.query_params for name in _parameters(Look())):
         set_look(held.look)
     else:
-        if look.wipe != held.look.wipe:
+        if arrived or follows_back() or look.wipe != held.look.wipe:
             held.columns = ()
         held.look = look
     return held.look, ignored

@@ -185,7 +185,7 @@ def draw_nearest(image: InputImage, request: FeatureRequest, title: str, key: st
     """
     label = "Compute the features"
     explanation = (
-        f"The features of these images are not there yet for {escape_markdown(title)}. They are computed once, in the "
+        f"The features of these images are not computed yet for {escape_markdown(title)}. That is done once, in the "
         "background; the Map tab of Browse uses them too."
     )
     if not is_anything_computed():

@@ -120,6 +120,10 @@ class ViewerEvents:
     sent: Sequence[Event] = field(default=(), compare=False)
     """All of them."""
 
+    def all(self, name: str) -> list[Mapping[str, Any]]:
+        """Return the values of all events with a name, in their order; unchecked."""
+        return [event.value for event in self.sent if event.name == name and isinstance(event.value, Mapping)]
+
     def done(self, *names: str) -> None:
         """Mark the events with these names as done."""
         for event in self.sent:

@@ -47,6 +47,9 @@ REACH = 3
 LEAST_IMAGES = 8
 """Images of a class, and of others to paste into, that a test needs."""
 
+_STEP_FORMAT = 1
+"""Number of the way in which a step is made; raise it when a constant above or a test changes."""
+
 AuditProgress = Callable[[str, int, int], None]
 """Called with what is counted, "files", "images" or "candidates", the number done and their total."""
 
@@ -160,14 +163,15 @@ def _tested(
         smallest_effect=smallest_effect(candidates),
         method=default_method(classifier),
         seed=seed,
+        products=classifier.products,
         file_sizes=tuple(FileSize(classifier.labels[group], own, rest) for group, own, rest in sizes),
         means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
     )
 
 
 def _digest(what: str, candidate: Candidate, seed: int, error: float = 0.0) -> str:
-    """Return what identifies a step with a candidate; a version with other results of tests has other digests."""
-    parts = [what, asdict(candidate), seed, error, sorted(Tested.__dataclass_fields__)]
+    """Return what identifies a step with a candidate, and how it is made."""
+    parts = [_STEP_FORMAT, what, asdict(candidate), seed, error, sorted(Tested.__dataclass_fields__)]
     return hashlib.sha256(json.dumps(parts, default=np.ndarray.tolist).encode()).hexdigest()[:40]
 
 

@@ -145,6 +145,8 @@ class Audit:
     """The attribution method of the maps."""
     seed: int = 0
     """Seed of the random choices."""
+    products: str = ""
+    """Type of the model's matrix products in the tests, such as "float32"."""
     file_sizes: tuple[FileSize, ...] = ()
     """Classes whose files clearly differ in size from the others'."""
     duplicates: tuple[Duplicates, ...] = ()

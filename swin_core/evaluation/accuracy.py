@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Evaluation:
     """Files that are not counted, since they are no images or cannot be read."""
     trained_on: int = 0
     """Images of the split that the model was trained on, as far as its weights file records that."""
+    products: str = ""
+    """Type of the model's matrix products, such as "float32"."""
     mirrored: Metrics | None = None
     """Metrics of the mean of the logits of each image and its mirror image, if they were asked for."""
 
@@ -54,6 +57,7 @@ class Evaluation:
             "left_out": list(self.left_out),
             "skipped": [str(file) for file in self.skipped],
             "trained_on": self.trained_on,
+            "products": self.products,
             **self.metrics.to_dict(),
             **({} if self.mirrored is None else {"mirrored": self.mirrored.to_dict()}),
         }
@@ -174,11 +178,9 @@ def evaluate_classifier(
             if progress:
                 progress(before + done, len(models) * len(part))
 
+    score = partial(evaluate, ranks=ranks, activation=classifier.activation, bfloat16=classifier.uses_bfloat16)
     with classifier.lock:
-        metrics, *mirrored = [
-            evaluate(model, batches(number * len(part)), ranks, classifier.activation, classifier.uses_bfloat16)
-            for number, model in enumerate(models)
-        ]
+        metrics, *mirrored = [score(model, batches(number * len(part))) for number, model in enumerate(models)]
     skipped = [*dataset.skipped, *(file for files in ranks.all_gather(unreadable) for file in files)]
     if strict and skipped:
         raise DataError(f"{len(skipped)} files cannot be used: {'; '.join(map(str, skipped))}; mend them.")
@@ -190,5 +192,6 @@ def evaluate_classifier(
         left_out,
         metrics,
         tuple(dict.fromkeys(skipped)),
+        products=classifier.products,
         mirrored=mirrored[0] if mirrored else None,
     )

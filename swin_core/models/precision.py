@@ -27,13 +27,8 @@ def many_images(model: nn.Module, device: torch.device, bfloat16: bool = False) 
 
     Args:
         model: its mode is restored afterwards.
-        device: of the model. On a GPU float32 matrices are multiplied in TF32, as convolutions are by default.
+        device: of the model.
         bfloat16: multiply in bfloat16; weights, norms and sums stay as they are.
     """
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or device.type == "cuda"
-    try:
-        with evaluation_mode(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+    with evaluation_mode(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        yield

@@ -76,6 +76,8 @@ class Ranking:
     """Methods at layers that cannot explain this model, with the reason."""
     skipped: tuple[str, ...] = ()
     """Files that were not used, with the reason."""
+    products: str = ""
+    """Type of the model's matrix products in the measurements, such as "float32"."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -187,6 +189,7 @@ def rank(
         rows=tuple(sorted(rows, key=lambda row: -row.srg)),
         left_out=left_out,
         skipped=tuple(map(str, measurements.skipped)),
+        products=classifier.products,
     )
 
 

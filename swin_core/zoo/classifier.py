@@ -219,8 +219,13 @@ class Classifier:
         """Whether `precision` means bfloat16 for this model on its device."""
         return self.dtype == torch.float32 and uses_bfloat16(self.precision, self.device)
 
+    @property
+    def products(self) -> str:
+        """Type of the matrix products of batches, "bfloat16" or the model's `dtype`, for records of measurements."""
+        return "bfloat16" if self.uses_bfloat16 else str(self.dtype).removeprefix("torch.")
+
     def many_images(self) -> AbstractContextManager[None]:
-        """Return a block in which images pass whose outputs only count: no gradients, and products in `precision`."""
+        """Return the context of forward passes of which only the outputs are used, in `precision`."""
         return many_images(self.model, self.device, self.uses_bfloat16)
 
     @property

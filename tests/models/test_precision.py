@@ -108,6 +108,11 @@ def test_outputs_in_bfloat16_are_near_and_kept_apart(images: DataSet) -> None:
     assert other.dtype == np.float32
     assert 0 < abs(one - other).max() < 0.02
     assert cache_file(exact, images) != cache_file(fast, images)
+    assert [evaluate_classifier(peer, images).to_dict()["products"] for peer in (exact, fast)] == [
+        "float32",
+        "bfloat16",
+    ]
+    assert classifier(dtype=torch.float64).products == "float64"
 
 
 def test_the_command_takes_a_precision(images: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_the_images_follow_a_click_and_a_choice_of_model() -> None:
     app = opened()
     assert "Choose a data set to see its images" in text(app)
     app = opened(near="photos, all")
-    assert "The features of these images are not there yet" in text(app)
+    assert "The features of these images are not computed yet" in text(app)
     found = captions(computed(app))
     assert len(found) == nearest_images.COUNT
     assert all(line.startswith(("cat · distance ", "big dog · distance ")) for line in found)
@@ -70,7 +70,7 @@ def test_the_images_follow_a_click_and_a_choice_of_model() -> None:
     assert distances == sorted(distances)
     assert "Nothing is recorded about the images that the model was trained on" in text(app)
     choose(app, "near_model", ["second"])
-    assert "The features of these images are not there yet" in text(run(app))
+    assert "The features of these images are not computed yet" in text(run(app))
 
 
 @pytest.fixture
