@@ -195,11 +195,6 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
   }
 
   function redraw() {
-    const painted = stroke ? [...strokes, stroke] : strokes;
-    if (!painted.length && !cursor) {
-      canvas.width = region.width = 0; // without a measure, for which the browser would have to lay out the page
-      return;
-    }
     const box = canvas.getBoundingClientRect();
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
@@ -209,6 +204,7 @@ export function attachBrush(cell, toPhoto, callbacks, brush) {
     const [across, down] = [width / (x1 - x0), height / (y1 - y0)];
     const view = {place: ([x, y]) => [(x - x0) * across, (y - y0) * down], unit: Math.min(across, down)};
     const context = canvas.getContext("2d");
+    const painted = stroke ? [...strokes, stroke] : strokes;
     if (painted.length) {
       const inside = region.getContext("2d");
       for (const each of painted) draw(inside, each, view);
