@@ -133,6 +133,6 @@ def _show_nearest(data: BrowsedData, image: InputImage, model: str, title: str) 
             if same == request or ready_features(same) is None:
                 return
         except SwinError:
-            return  # said above
+            return  # what cannot be read has no features
     st.markdown("**Nearest images of the same data**")
     draw_nearest(image, same, title, "same")

@@ -183,7 +183,7 @@ def model_source(name: str) -> str:
             path = _inside(folder, file) if file else folder
     if path is None:
         raise ModelError(
-            f"there is no model {name}: it is no bundled model and no run and no file in the working folder. "
+            f"there is no model {name}: it is no bundled model, no run, and no file in the working folder. "
             "For a model of another library write timm/, torchvision/ or hf/ before its name."
         )
     return str(path)
