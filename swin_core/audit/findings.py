@@ -271,8 +271,9 @@ def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candida
     """Return the candidates that pass, strongest first; of those that stand for the same, one.
 
     Of places that are nearly as strong as the strongest, it is the one with the highest relevance, which has the mark
-    and the least beside it. It is the border if the border turns clearly more images than the strongest, which is then
-    one side of a frame. A place says more than content that lies there, so it comes first if it is about as strong.
+    and the least beside it. It is the border if the strongest is one of its sides, or its colour, and the border says
+    more: the other sides of a frame carry on without one of them. A place says more than content that lies there, so it
+    comes first if it is about as strong.
     """
     passing = sorted((pair for pair in results if pair[1].passes), key=lambda pair: -pair[1].strength)
     findings = []
@@ -284,12 +285,25 @@ def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candida
         found = max(places, key=lambda pair: pair[1].relevance) if places else passing[0]
         for pair in same:
             place = pair[0].intervention
-            if isinstance(place, Place) and place.is_frame and pair[1].flip.value >= strongest.flip.value + NEARLY:
+            if isinstance(place, Place) and place.is_frame and _is_more(pair[1], strongest):
                 found = pair
                 same = [each for each in passing if _same(each[0], pair[0])]
         findings.append(found)
         passing = [pair for pair in passing if pair not in same and pair is not found]
     return findings
+
+
+def _is_more(border: Tested, other: Tested) -> bool:
+    """Return whether the border stands for more than one of its sides, or than its colour.
+
+    It turns clearly more images than a side, or about as many and removing it does clearly more. It says more than its
+    colour if it turns about as many.
+    """
+    turns = border.flip.value - other.flip.value
+    if turns >= NEARLY:
+        return True
+    falls = border.drop is not None and other.drop is not None and border.drop.low > other.drop.high + NEARLY
+    return turns >= -NEARLY and (other.kind == "global" or falls)
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

@@ -17,7 +17,7 @@ from swin_core.attribution.defaults import default_method
 from swin_core.audit import Audit, audit, findings, kept, maps, results
 from swin_core.audit.bench import Bench, Estimate, bootstrap
 from swin_core.audit.candidates import Candidate, frame
-from swin_core.audit.interventions import Place
+from swin_core.audit.interventions import Place, Shift
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
 from swin_core.figures.audit_groups import finding_images
@@ -305,6 +305,39 @@ def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() 
     tested = [(side, measured(side, 0.6 - 0.1 * number, 0.5 - 0.1 * number)) for number, side in enumerate(sides)]
     for flip, expected in ((0.95, [border]), (0.62, sides)):
         found = findings._findings([*tested, (border, measured(border, flip, 0.45))])
+        assert [candidate for candidate, _ in found] == expected
+
+
+def test_a_side_of_a_frame_is_the_border_if_only_removing_the_border_matters() -> None:
+    side = window(slice(None), slice(14, 16), 2.5)
+    border = Candidate(0, np.arange(100), 2.0, Place(frame()))
+    none, much = Estimate(0.04, 0.02, 0.06), Estimate(0.8, 0.75, 0.85)
+    for side_falls, border_falls, flip, expected in (
+        (none, much, 0.85, border),
+        (none, much, 0.6, side),  # the border turns fewer images: it is only larger
+        (much, much, 0.85, side),
+        (none, none, 0.85, side),
+    ):
+        found = findings._findings(
+            [
+                (side, replace(measured(side, 0.87, 0.8), drop=side_falls)),
+                (border, replace(measured(border, flip, 0.4), drop=border_falls)),
+            ]
+        )
+        assert [candidate for candidate, _ in found] == [expected]
+
+
+def test_a_frame_comes_before_its_colour_and_takes_its_sides_along() -> None:
+    side = window(slice(None), slice(14, 16), 2.5)
+    border = Candidate(0, np.arange(100), 2.0, Place(frame()))
+    colour = Candidate(0, np.arange(100), 1.0, Shift("border", (-0.2, -0.2, -0.2)))
+    much, none = Estimate(0.8, 0.75, 0.85), Estimate(0.0, -0.1, 0.1)
+    of_colour = replace(
+        measured(border, 0.94, 0.76), kind="global", statistic="border", region=None, drop=much, drop_control=none
+    )
+    tested = [(side, measured(side, 0.62, 0.58)), (colour, of_colour)]
+    for flip, expected in ((0.95, [border]), (0.7, [colour, side])):
+        found = findings._findings([*tested, (border, replace(measured(border, flip, 0.4), drop=much))])
         assert [candidate for candidate, _ in found] == expected
 
 
