@@ -132,6 +132,24 @@ def drops(bench: Bench, rows: np.ndarray, group: int, intervention: Intervention
     return np.concatenate(falls)
 
 
+def chances(bench: Bench, rows: np.ndarray, group: int, removed: Intervention | None = None) -> np.ndarray:
+    """Return p(class) of images, `(n,)` float64, as they are or without what an intervention stands for.
+
+    Args:
+        bench: model and images.
+        rows: indices of images, `(n,)`.
+        group: the class.
+        removed: the region, content or statistic to remove; None for the images as they are.
+    """
+    values = []
+    for part in _parts(bench, len(rows)):
+        views = bench.views(rows[part])
+        if removed is not None:
+            views = removed.remove(views, rows[part], False)
+        values.append(bench.probabilities(views)[:, group].astype(np.float64))
+    return np.concatenate(values)
+
+
 def _parts(bench: Bench, count: int) -> Iterator[slice]:
     step = batch_size(bench.classifier.device)
     return (slice(start, start + step) for start in range(0, count, step))

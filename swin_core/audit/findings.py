@@ -3,19 +3,20 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from swin_core.attribution.defaults import default_method
-from swin_core.audit.bench import Bench, bootstrap, drops, flips
+from swin_core.audit.bench import Bench, bootstrap, chances, drops, flips
 from swin_core.audit.candidates import Candidate, place_candidates, shared
 from swin_core.audit.content import content_candidates
 from swin_core.audit.duplicates import find_duplicates
+from swin_core.audit.fitting import fitted_mask
 from swin_core.audit.interventions import Content, Place, Shift
 from swin_core.audit.kept import kept_step, read_audit, write_audit
 from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps, window_mask
@@ -42,12 +43,10 @@ SAME = 0.1
 """Part of the smaller region that two places of a class share if they are one finding."""
 NEARLY = 0.1
 """Effects that differ by less are about equal."""
-REACH = 3
-"""Cells by which the region of a finding may grow on each side to fit its mark."""
 LEAST_IMAGES = 8
 """Images of a class, and of others to paste into, that a test needs."""
 
-_STEP_FORMAT = 1
+_STEP_FORMAT = 2
 """Number of the way in which a step is made; raise it when a constant above or a test changes."""
 
 AuditProgress = Callable[[str, int, int], None]
@@ -142,7 +141,8 @@ def _tested(
         if any(_same(candidate, stronger) for stronger, _ in findings):
             continue
         taken.append(tested)
-        if (fitted := _fitted(bench, maps, candidate, seed + number, folder, lambda: step(0))) is not candidate:
+        fitted = _fitted(bench, maps, candidate, seed + number, folder, lambda: step(0))
+        if fitted is not candidate:
             again = test(fitted, number)
             candidate, tested = (fitted, again) if again.passes else (candidate, tested)
         findings.append((candidate, tested))
@@ -320,9 +320,9 @@ def _same(one: Candidate, other: Candidate) -> bool:
     if isinstance(first, Content) and isinstance(second, Content):
         return len(first.corners.keys() & second.corners.keys()) > len(min(first.corners, second.corners, key=len)) / 2
     if isinstance(first, Place) and isinstance(second, Place):
-        return shared(first.mask, second.mask) > SAME
+        return shared(first.cells, second.cells) > SAME
     if isinstance(first, Content) and isinstance(second, Place):
-        there = [shared(window_mask(corner), second.mask) > SAME for corner in first.corners.values()]
+        there = [shared(window_mask(corner), second.cells) > SAME for corner in first.corners.values()]
         return sum(there) > len(there) / 2
     if isinstance(first, Shift) and isinstance(second, Place):
         return first.statistic == "border" and second.is_frame
@@ -334,58 +334,36 @@ def _fitted(
 ) -> Candidate:
     """Return a place whose rectangle fits its mark, in all images of the class; another candidate as it is.
 
-    `tick` is called before each size that is tried; an error that it raises stops the audit.
+    It is fitted on the half of the images with the most relevance in the region, since not all need have the mark.
+    `tick` is called before each rectangle that is tried; an error that it raises stops the audit.
     """
     place = candidate.intervention
     if not isinstance(place, Place):
         return candidate
     # What was seen in a part of the class may be true of all of it.
     members = maps.members(candidate.group)
-    rows = np.random.default_rng(seed).permutation(members[maps.predicted[members] == candidate.group])[:SCREENED]
+    known = members[maps.predicted[members] == candidate.group]
+    relevance = maps.maps[known][:, place.cells].mean(1, dtype=np.float64)
+    most = known[np.argsort(-relevance, kind="stable")[: (len(known) + 1) // 2]]
+    rows = np.random.default_rng(seed).permutation(most)[:SCREENED]
     mask = place.mask
     if not place.is_frame and len(rows):
 
+        @cache
+        def before() -> np.ndarray:
+            return chances(bench, rows, candidate.group)
+
         def fall(mask: np.ndarray) -> float:
             tick()
-            return float(drops(bench, rows, candidate.group, replace(place, mask=mask)).mean())
+            return float((before() - chances(bench, rows, candidate.group, replace(place, mask=mask))).mean())
 
         key = _digest("fit", candidate, seed)
-        mask = np.array(kept_step(folder, key, lambda: _fitted_mask(place.mask, fall).tolist()), bool)
-    if (mask == place.mask).all() and len(members) == len(candidate.members):
+        side = bench.classifier.image_size
+        mask = np.array(kept_step(folder, key, lambda: fitted_mask(place.mask, side, fall).tolist()), bool)
+    fitted = replace(place, mask=mask)
+    if fitted.region == place.region and len(members) == len(candidate.members):
         return candidate
-    return replace(candidate, members=members, intervention=replace(place, mask=mask))
-
-
-def _fitted_mask(mask: np.ndarray, fall: Callable[[np.ndarray], float]) -> np.ndarray:
-    """Return a rectangle that fits a mark, `(GRID, GRID)` bool.
-
-    A part of a mark may be enough to turn other images, but the class's own images still have the rest of it. So the
-    rectangle grows on all sides by up to `REACH` cells until its removal lowers p(class) as far as it can. Then each
-    side moves back as long as the fall stays about the same.
-
-    Args:
-        mask: the rectangle at first.
-        fall: returns how far the removal of a mask lowers p(class).
-    """
-    grown = [mask]
-    for _ in range(REACH):
-        grown.append(binary_dilation(grown[-1], np.ones((3, 3))))
-    falls = [fall(each) for each in grown]
-    enough = max(falls) - NEARLY * abs(max(falls))
-    mask = next(each for each, value in zip(grown, falls, strict=True) if value >= enough)
-    while (smaller := next((each for each in _smaller(mask) if fall(each) >= enough), None)) is not None:
-        mask = smaller
-    return mask
-
-
-def _smaller(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield a rectangle without its upper, lower, left and right row of cells, where something is left."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    for axis, ends in ((0, rows), (1, columns)):
-        for end in (ends[0], ends[-1]) if len(ends) > 1 else ():
-            left = mask.copy()
-            left[(end,) if axis == 0 else (slice(None), end)] = False
-            yield left
+    return replace(candidate, members=members, intervention=fitted)
 
 
 def smallest_effect(candidates: Sequence[Candidate]) -> float | None:

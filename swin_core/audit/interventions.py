@@ -43,7 +43,7 @@ class Place:
     """One region in all images. The control is content of equal area from elsewhere in the same image."""
 
     mask: np.ndarray = field(repr=False)
-    """The region, `(GRID, GRID)` bool."""
+    """The region, `(n, n)` bool; n is a multiple of `GRID`."""
     seed: int = 0
     kind: ClassVar[str] = "place"
 
@@ -52,18 +52,24 @@ class Place:
         """The rectangle around the region, as fractions: left, top, right, bottom."""
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
         edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        left, top, right, bottom = (float(edge / GRID) for edge in edges)
+        left, top, right, bottom = (float(edge / len(self.mask)) for edge in edges)
         return left, top, right, bottom
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """The cells of the common grid that the region touches, `(GRID, GRID)` bool."""
+        size = len(self.mask) // GRID
+        return np.asarray(self.mask.reshape(GRID, size, GRID, size).any((1, 3)))
 
     @property
     def is_frame(self) -> bool:
         """Whether the region is the border of the image and not a rectangle."""
-        return bool(self.mask[0].all() and not self.mask[1:-1, 1:-1].any() and self.mask[:, 0].all())
+        return bool(self.cells[0].all() and not self.cells[1:-1, 1:-1].any() and self.cells[:, 0].all())
 
     @cached_property
     def move(self) -> tuple[int, int]:
         """How far away the control's content is, in cells down and right."""
-        return elsewhere(self.mask, np.random.default_rng(self.seed))
+        return elsewhere(self.cells, np.random.default_rng(self.seed))
 
     def insert(
         self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
@@ -73,7 +79,8 @@ class Place:
 
     def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
         """Replace the region by its neighbours."""
-        mask = np.roll(self.mask, self.move, (0, 1)) if control else self.mask
+        step = len(self.mask) // GRID
+        mask = np.roll(self.mask, [step * cells for cells in self.move], (0, 1)) if control else self.mask
         return without(views, pixel_mask(mask, views.shape[1]))
 
 
@@ -144,8 +151,8 @@ def shift_views(views: np.ndarray, statistic: str, by: tuple[float, ...], times:
 
 
 def pixel_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Return a mask of the grid in pixels, `(side, side)` bool; each pixel belongs to the cell of its centre."""
-    cells = ((np.arange(side) + 0.5) * GRID / side).astype(int)
+    """Return a mask `(n, n)` in pixels, `(side, side)` bool; each pixel belongs to the cell of its centre."""
+    cells = ((np.arange(side) + 0.5) * len(mask) / side).astype(int)
     return mask[cells][:, cells]
 
 

@@ -1,5 +1,6 @@
 """Before and after a repair: accuracy of two models on images with and without what an audit found, by class."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from swin_core.audit.bench import Bench
+from swin_core.audit.candidates import frame
+from swin_core.audit.fitting import FINEST, rectangle
 from swin_core.audit.interventions import Content, Intervention, Place, Shift
 from swin_core.audit.maps import GRID
 from swin_core.audit.results import Tested
@@ -166,11 +169,10 @@ def _intervention(finding: Tested, rows: dict[str, int]) -> Intervention:
     return Content({rows[name]: corner for name, corner in corners if name in rows})
 
 
-def region_mask(region: Sequence[float], frame: bool) -> np.ndarray:
-    """Return the cells of a finding's region, `(GRID, GRID)` bool; of a frame those at the border."""
-    left, top, right, bottom = (round(edge * GRID) for edge in region)
-    mask = np.zeros((GRID, GRID), bool)
-    mask[top:bottom, left:right] = True
-    if frame:
-        mask[1:-1, 1:-1] = False
-    return mask
+def region_mask(region: Sequence[float], is_frame: bool) -> np.ndarray:
+    """Return a finding's region as a mask, `(n, n)` bool, whose grid holds the edges of any fitted rectangle."""
+    if is_frame:
+        return frame()
+    count = math.lcm(*(GRID * steps for steps in range(1, FINEST + 1)))
+    left, top, right, bottom = (round(edge * count) for edge in region)
+    return rectangle((left, top, right, bottom), count)

@@ -41,6 +41,40 @@ def test_a_pixel_belongs_to_the_cell_of_its_centre(side: int) -> None:
         assert pixels[row, column] == mask[int((row + 0.5) / side * GRID), int((column + 0.5) / side * GRID)]
 
 
+@pytest.mark.parametrize("mask", [rectangle(10, 13, 11, 16), ~rectangle(1, 15, 1, 15)])
+def test_a_place_on_a_finer_grid_does_the_same(mask: np.ndarray) -> None:
+    views, donors = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3)).astype(np.uint8)
+    rows = np.arange(3)
+    place = Place(mask, seed=1)
+    for steps in (2, 3, 4):
+        finer = Place(mask.repeat(steps, 0).repeat(steps, 1), seed=1)
+        assert (finer.region, finer.is_frame, finer.move) == (place.region, place.is_frame, place.move)
+        for control in (False, True):
+            inserted = [each.insert(donors, views, rows, rows, control) for each in (place, finer)]
+            removed = [each.remove(views, rows, control) for each in (place, finer)]
+            assert (inserted[0] == inserted[1]).all()
+            assert (removed[0] == removed[1]).all()
+
+
+def test_a_thin_place_is_pasted_and_removed_as_it_is() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[19:22] = True
+    place, rows = Place(mask), np.arange(3)
+    views, donors = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3)).astype(np.uint8)
+    assert place.region == (0.0, 19 / 64, 1.0, 22 / 64)
+    assert np.flatnonzero(place.cells.any(1)).tolist() == [4, 5]
+    expected = views.copy()
+    expected[:, 19:22] = donors[:, 19:22]
+    assert (place.insert(donors, views, rows, rows, False) == expected).all()
+    down, right = (4 * cells for cells in place.move)
+    for row in range(19, 22):
+        for column in range(64):
+            expected[:, row, column] = donors[:, (row + down) % 64, (column + right) % 64]
+    assert (place.insert(donors, views, rows, rows, True) == expected).all()
+    changed = (place.remove(views, rows, True) != views).any((0, 2, 3))
+    assert set(np.flatnonzero(changed)) <= {(row + down) % 64 for row in range(19, 22)}
+
+
 def test_a_transplant_copies_pixel_by_pixel() -> None:
     recipients, donors = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3)).astype(np.uint8)
     mask = pixel_mask(rectangle(10, 13, 11, 16), 32)
