@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psutil
 import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -16,14 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.shared.connections import BodyDeadline, limit_connections
 from dashboard.shared.upload_limits import UploadLimits
-from swin_core.system.memory import exempt_live_objects, return_freed_memory, share_one_heap
+from swin_core.system.memory import exempt_live_objects, limit_kept_kernels, return_freed_memory, share_one_heap
 
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
 """No page of another site may show the dashboard in a frame, where a visitor would click on it unawares."""
 STROKE_BYTES = 2**16
 """Largest request about a stroke."""
-TRIM_SECONDS = 10
-"""Interval at which freed memory is returned to the system."""
+TRIM_SECONDS, TRIM_BYTES = 10, 64 * 2**20
+"""Freed memory is returned to the system after this time, or once the server has grown by so much."""
 EXEMPT_SECONDS = 600
 """Longest time between two calls of `exempt_live_objects`; a newly loaded module also leads to one."""
 
@@ -56,13 +57,19 @@ async def trimming(app: st.App) -> AsyncIterator[None]:
     """
 
     async def trim() -> None:
-        loaded, exempted = 0, 0.0
+        process, resident = psutil.Process(), 0
+        loaded, exempted, last = 0, 0.0, 0.0
         while True:
-            await asyncio.sleep(TRIM_SECONDS)
-            if len(sys.modules) != loaded or time.monotonic() - exempted > EXEMPT_SECONDS:
-                await asyncio.to_thread(exempt_live_objects)
-                loaded, exempted = len(sys.modules), time.monotonic()
-            await asyncio.to_thread(return_freed_memory)
+            await asyncio.sleep(1)
+            due = time.monotonic() - last > TRIM_SECONDS
+            if due:
+                last = time.monotonic()
+                if len(sys.modules) != loaded or last - exempted > EXEMPT_SECONDS:
+                    await asyncio.to_thread(exempt_live_objects)
+                    loaded, exempted = len(sys.modules), last
+            if due or process.memory_info().rss > resident + TRIM_BYTES:
+                await asyncio.to_thread(return_freed_memory)
+                resident = process.memory_info().rss
 
     task = asyncio.create_task(trim())
     yield
@@ -84,6 +91,7 @@ async def stroke(request: Request) -> Response:
 
 
 share_one_heap()  # each run of a page has a thread of its own
+limit_kept_kernels()
 limit_connections()
 app = st.App(
     "main.py",

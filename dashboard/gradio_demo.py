@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dashboard.demo.answers import Demo
 from dashboard.shared.connections import limit_connections
 from swin_core.errors import ConfigError, SwinError
-from swin_core.system.memory import keep_freed_memory, return_freed_memory, share_one_heap
+from swin_core.system.memory import keep_freed_memory, limit_kept_kernels, return_freed_memory, share_one_heap
 from swin_core.zoo.load import available
 from swin_core.zoo.offered import offered_files
 
@@ -138,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit status, 1 after an error, which is printed in one line."""
     options = parser().parse_args(arguments)
     share_one_heap()
+    limit_kept_kernels()
     limit_connections()
     keep_freed_memory()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()

@@ -17,7 +17,7 @@ from swin_core.attribution.dispatch import attribute
 from swin_core.attribution.methods import METHODS
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
-from swin_core.evaluation.metrics import BATCH_SIZE, batch_size, evaluate
+from swin_core.evaluation.metrics import batch_size, evaluate
 from swin_core.system.distributed import Ranks
 from swin_core.training import TrainConfig, train
 from swin_core.training.augment import random_erasing
@@ -147,7 +147,7 @@ def test_noise_is_drawn_on_the_device_for_the_erased_images_alone(
 
 
 def test_a_gpu_validates_in_large_batches() -> None:
-    assert batch_size(GPU) > batch_size(torch.device("cpu")) == BATCH_SIZE
+    assert batch_size(GPU, 32) > batch_size(torch.device("cpu"), 32)
 
 
 def test_evaluation_on_a_gpu(pretended_gpu: PretendedGPU) -> None:

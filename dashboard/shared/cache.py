@@ -102,6 +102,8 @@ _failures: LRUCache[_Failure] = LRUCache(64)
 _images: LRUCache[InputImage] = LRUCache(16, 256 * 2**20)
 _explanations: LRUCache[Explanation | _Failure] = LRUCache(128, 128 * 2**20)
 _stages: LRUCache[tuple[str, ...]] = LRUCache(64)
+# What models see of an image: most of an explanation, and the same in many.
+_crops: LRUCache[np.ndarray] = LRUCache(64)
 
 
 def read_input_image(key: Hashable, title: str, truth: str, read: Callable[[], Image.Image]) -> InputImage:
@@ -220,7 +222,14 @@ def explanation(request: Request) -> Explanation:
     """
     key = request.key  # before the model: weights that are replaced meanwhile are then explained again
     model = classifier(request.model)
-    result = _explanations.get(key, lambda: _explaining.submit(_explain, model, request).result())
+
+    def make() -> Explanation | _Failure:
+        made = _explaining.submit(_explain, model, request).result()
+        if isinstance(made, _Failure):
+            return made
+        return replace(made, image=_crops.get((request.image.key, made.region), lambda: made.image))
+
+    result = _explanations.get(key, make)
     if isinstance(result, _Failure):
         raise SwinError(result.message)
     return result

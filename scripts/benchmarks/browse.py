@@ -15,7 +15,7 @@ from swin_core.data.catalog import Catalog
 from swin_core.data.cifar100 import cifar100
 from swin_core.data.flowers import flower_photos
 from swin_core.data.thumbnails import thumbnails
-from swin_core.evaluation.metrics import BATCH_SIZE
+from swin_core.evaluation.metrics import batch_size
 from swin_core.evaluation.predictions import Predictions, predict
 from swin_core.evaluation.selection import CatalogPredictions, ImageQuery, select
 
@@ -76,7 +76,8 @@ def _predicting(rounds: int) -> dict[str, Any]:
     classifier = swin_core.load("swin_micro_cifar100")
     data = cifar100(split="test")
     views = data.array(classifier.image_size)
-    batches = [classifier.tensor(views[start : start + BATCH_SIZE]) for start in range(0, len(data), BATCH_SIZE)]
+    step = batch_size(classifier.device, classifier.image_size)
+    batches = [classifier.tensor(views[start : start + step]) for start in range(0, len(data), step)]
 
     def bare() -> None:
         with torch.inference_mode():

@@ -3,14 +3,19 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from swin_core.attribution.gradcam import resize_maps
 from swin_core.attribution.layers import default_layer
 from swin_core.attribution.methods import INPUT, METHODS, NOT_OFFERED, Method
-from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets
+from swin_core.attribution.targets import Attribution, TargetSelector, batch_targets, check_one_each
 from swin_core.errors import ConfigError, LayerError
+from swin_core.system.batches import images_at_once
 from swin_core.zoo.classifier import Classifier
+
+_AT_ONCE = 16
+"""Most images in one pass."""
 
 Layers: TypeAlias = "Sequence[str | nn.Module] | str | nn.Module | None"
 """Target layers by name or module, one or several; None for the default of the architecture."""
@@ -29,8 +34,8 @@ def attribute(
 ) -> Tensor:
     """Return attribution maps of a batch, for one target class of each image.
 
-    A batch gives the same maps as its images one by one. Methods of one pass run the model once. Safe to call from
-    several threads: the model's lock is taken here.
+    A batch gives the same maps as its images one by one; it is split into parts whose gradients fit in memory. Safe to
+    call from several threads: the model's lock is taken here, for one part at a time.
 
     Args:
         classifier: the model.
@@ -53,11 +58,16 @@ def attribute(
     """
     known = chosen_method(method, compares=against is not None)
     names = chosen_layers(classifier, known, layers)
-    with classifier.lock:
-        result = run_method(
-            classifier.logits_model, batch, batch_targets(targets, against), known, names, reshape_transform
-        )
-    maps = resize_maps(result.maps[0]).float()
+    check_one_each(len(batch), targets, against)
+    step = images_at_once(batch.device, max(batch.shape[2:]), _AT_ONCE, gradients=True)
+    parts = []
+    for start in range(0, len(batch), step):
+        part = slice(start, start + step)
+        select = batch_targets(targets[part], None if against is None else against[part])
+        with classifier.lock:
+            result = run_method(classifier.logits_model, batch[part], select, known, names, reshape_transform)
+        parts.append(resize_maps(result.maps[0]).float())
+    maps = torch.cat(parts)
     return maps if signed else maps.relu()
 
 

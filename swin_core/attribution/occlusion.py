@@ -13,6 +13,7 @@ from swin_core.attribution.pixel_gradients import plain_logits
 from swin_core.attribution.targets import Attribution, TargetSelector
 from swin_core.errors import ConfigError, ImageError
 from swin_core.images.inpainting import blur, inpaint
+from swin_core.system.batches import images_at_once
 from swin_core.zoo.contract import activate, activation_of
 
 __all__ = ["FILLS", "check_fill", "fill_regions", "replace_region", "rise", "rise_masks", "sliding_occlusion"]
@@ -22,8 +23,8 @@ FILLS = {"blur": "the blurred image", "mean": "the mean colour", "noise": "noise
 
 _FILL_SIDES = dict.fromkeys(FILLS, 256) | {"blur": 64}
 """Longer side, in pixels, at which a fill is computed before it is enlarged; a blurred image needs fewer."""
-_BATCH = 16
-"""Inputs in one forward pass."""
+_AT_ONCE = 16
+"""Most inputs in one forward pass."""
 _WINDOWS = 7
 """Windows of sliding occlusion that fit side by side; they move by half a window."""
 _RISE_MASKS, _RISE_CELLS, _RISE_SHARE = 1000, 7, 0.5
@@ -136,7 +137,7 @@ def sliding_occlusion(model: nn.Module, x: Tensor, select: TargetSelector) -> At
         masks[number, top : top + sides[0], left : left + sides[1]] = True
     logits = plain_logits(model, x)
     targets = select(logits)
-    outputs = torch.cat([_masked_logits(model, x, ~part) for part in masks.split(max(1, _BATCH // len(x)))])
+    outputs = torch.cat([_masked_logits(model, x, ~part) for part in masks.split(_masks_at_once(x))])
     cover = masks.flatten(1).double()  # (N, H * W); autocast leaves float64 alone
     maps = []
     for target in targets:
@@ -177,7 +178,7 @@ def rise(model: nn.Module, x: Tensor, select: TargetSelector) -> Attribution:
     # In float64, which autocast leaves alone.
     maps = [torch.zeros(len(x), *x.shape[2:], dtype=torch.float64, device=x.device) for _ in targets]
     shown = torch.zeros(x.shape[2:], dtype=torch.float64, device=x.device)
-    for index in torch.arange(_RISE_MASKS).split(max(1, _BATCH // len(x))):
+    for index in torch.arange(_RISE_MASKS).split(_masks_at_once(x)):
         part = masks(index).to(shown)
         shown += part.sum(0)
         probabilities = activate(_masked_logits(model, x, part).double(), activation_of(model))
@@ -219,6 +220,11 @@ def rise_masks(count: int, size: tuple[int, int], seed: int = 0) -> Callable[[Te
         return torch.stack(cut)
 
     return make
+
+
+def _masks_at_once(x: Tensor) -> int:
+    """Return the number of masks that are laid over all images of a batch in one pass."""
+    return max(1, images_at_once(x.device, max(x.shape[2:]), _AT_ONCE) // len(x))
 
 
 def _masked_logits(model: nn.Module, x: Tensor, masks: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.models.modes import evaluation_mode, frozen_parameters
+from swin_core.system.batches import images_at_once
 
 __all__ = ["input_gradient", "integrated_gradients", "plain_logits", "smooth_grad"]
 
-_BATCH = 8
-"""Inputs in one forward pass, whose graph is in memory: with 16, SmoothGrad was the peak of the dashboard's memory."""
+_AT_ONCE = 8
+"""Most inputs in one forward pass, whose graph is in memory."""
 
 MakeInputs = Callable[[Tensor, Tensor], Tensor]
 """From indices of images `(N,)` and of points `(N,)` to inputs of the model `(N, C, H, W)`."""
@@ -36,7 +37,7 @@ def input_gradient(model: nn.Module, x: Tensor, select: TargetSelector) -> Attri
     """
     logits = plain_logits(model, x)
     targets = select(logits)
-    gradients = _mean_gradients(model, targets, lambda image, _: x[image], len(x), [1.0])
+    gradients = _mean_gradients(model, targets, lambda image, _: x[image], x, [1.0])
     return Attribution(logits, targets, [[gradient.abs().amax(1)] for gradient in gradients])
 
 
@@ -75,7 +76,7 @@ def smooth_grad(
     def noisy(image: Tensor, sample: Tensor) -> Tensor:
         return x[image] + deviation[image] * noises[sample]
 
-    gradients = _mean_gradients(model, targets, noisy, len(x), [1 / samples] * samples)
+    gradients = _mean_gradients(model, targets, noisy, x, [1 / samples] * samples)
     return Attribution(logits, targets, [[gradient.abs().amax(1)] for gradient in gradients])
 
 
@@ -109,7 +110,7 @@ def integrated_gradients(model: nn.Module, x: Tensor, select: TargetSelector, st
     targets = select(logits)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     scale = torch.from_numpy((nodes + 1) / 2).to(x)[:, None, None, None]
-    gradients = _mean_gradients(model, targets, lambda image, step: scale[step] * x[image], len(x), list(weights / 2))
+    gradients = _mean_gradients(model, targets, lambda image, step: scale[step] * x[image], x, list(weights / 2))
     maps = [(gradient * x).sum(1) for gradient in gradients]
     grey = plain_logits(model, torch.zeros_like(x[:1])).expand(len(x), -1)
     completeness = [
@@ -140,24 +141,25 @@ def plain_logits(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def _mean_gradients(
-    model: nn.Module, targets: list[Target], make: MakeInputs, images: int, weights: list[float]
+    model: nn.Module, targets: list[Target], make: MakeInputs, x: Tensor, weights: list[float]
 ) -> list[Tensor]:
-    """Weighted sum over the points of an image of the gradient of each target's score, `(B, C, H, W)` per target.
+    """Weighted sum over the points of images `x` of the gradient of each target's score, `(B, C, H, W)` per target.
 
     Each point passes through the model once for all targets.
     """
     sums: list[Tensor] = []
     device = targets[0].classes.device
     weight = torch.tensor(weights, device=device)
-    numbers = torch.arange(images * len(weights), device=device)
+    numbers = torch.arange(len(x) * len(weights), device=device)
+    at_once = images_at_once(device, max(x.shape[2:]), _AT_ONCE, gradients=True)
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False), torch.enable_grad():
-        for batch in numbers.split(_BATCH):
+        for batch in numbers.split(at_once):
             image, point = batch // len(weights), batch % len(weights)
             inputs = make(image, point).clone().detach().requires_grad_()
             with evaluation_mode(model), frozen_parameters(model):
                 logits = model(inputs)
             if not sums:
-                sums = [torch.zeros(images, *inputs.shape[1:], device=device) for _ in targets]
+                sums = [torch.zeros(len(x), *inputs.shape[1:], device=device) for _ in targets]
             for number, target in enumerate(targets):
                 score = target.take(image).score(logits)
                 (gradient,) = torch.autograd.grad(score.sum(), inputs, retain_graph=number < len(targets) - 1)

@@ -26,17 +26,18 @@ from swin_core.attribution.method import Method
 from swin_core.attribution.targets import Attribution, Target, TargetSelector
 from swin_core.errors import LayerError, TargetError
 from swin_core.models.modes import evaluation_mode, frozen_parameters, watch_outputs
+from swin_core.system.batches import images_at_once
 from swin_core.zoo.contract import inner_model
 
-_BATCH = 32
-"""Channels whose scores are computed in one forward pass."""
+_AT_ONCE = 32
+"""Most channels whose scores are computed in one forward pass."""
 _CLOSEST = 3
 """Contrast classes of Finer-CAM, as in pytorch-grad-cam."""
 _SCALES = 6
 """Scales of SESS: 31 crops of a square image; pytorch-grad-cam's twelve scales would need 122."""
 
 _CROPS_AT_ONCE = 8
-"""Crops of SESS in one forward pass."""
+"""Most crops of SESS in one forward pass."""
 
 _second_order = threading.Lock()
 """Held while the attention kernels are chosen, which is a setting of the whole process."""
@@ -109,8 +110,8 @@ def _score_cam(query: _Query) -> Tensor:
     weights = []
     for number, image in enumerate(query.x):
         scores = []
-        for channels in activations[number].split(_BATCH):
-            size = (image.shape[-2], image.shape[-1])
+        size = (image.shape[-2], image.shape[-1])
+        for channels in activations[number].split(images_at_once(image.device, max(size), _AT_ONCE)):
             masks = F.interpolate(channels[:, None], size, mode="bilinear", align_corners=True)
             low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
             masked = image * ((masks - low) / (high - low + 1e-8))
@@ -138,10 +139,10 @@ def _ablation_cam(query: _Query) -> Tensor:
     """
     output = query.output()
     activations = query.arrange(output).float()
-    weights = []
+    weights, at_once = [], images_at_once(output.device, max(query.x.shape[2:]), _AT_ONCE)
     for number in range(len(query.x)):
         scores = []
-        for channels in torch.arange(activations.shape[1], device=output.device).split(_BATCH):
+        for channels in torch.arange(activations.shape[1], device=output.device).split(at_once):
             ablated = output[number : number + 1].repeat_interleave(len(channels), 0)
             arranged = query.arrange(ablated)
             if arranged.untyped_storage().data_ptr() != ablated.untyped_storage().data_ptr():
@@ -261,7 +262,7 @@ def _sess(query: _Query) -> Tensor:
     for number, image in enumerate(query.x):
         crops, places = _crops(image)
         scores, cams = [], []
-        for batch in crops.split(_CROPS_AT_ONCE):
+        for batch in crops.split(images_at_once(image.device, max(crops.shape[2:]), _CROPS_AT_ONCE, gradients=True)):
             rows = torch.full((len(batch),), number, device=image.device)
             with forward_to_layers(query.model, batch, [query.layer]) as activations:
                 output, logits = activations.outputs[query.layer], activations.logits

@@ -131,6 +131,13 @@ def _contrast(target: int, against: int | str, logits: Tensor, labels: Sequence[
     return contrast
 
 
+def check_one_each(images: int, *classes: Tensor | None) -> None:
+    """Raise `TargetError` unless class indices are one for each of some images, `(images,)`."""
+    for each in classes:
+        if each is not None and tuple(each.shape) != (images,):
+            raise TargetError(f"{images} images need as many classes, not {tuple(each.shape)}.")
+
+
 def batch_targets(targets: Tensor, against: Tensor | None = None) -> TargetSelector:
     """Return a selector of one class for each image of a batch.
 
@@ -145,9 +152,8 @@ def batch_targets(targets: Tensor, against: Tensor | None = None) -> TargetSelec
 
     def select(logits: Tensor) -> list[Target]:
         check_logits(logits)
+        check_one_each(len(logits), targets, against)
         for classes in (targets,) if against is None else (targets, against):
-            if tuple(classes.shape) != (len(logits),):
-                raise TargetError(f"{len(logits)} images need as many classes, not {tuple(classes.shape)}.")
             check_targets([int(index) for index in classes], logits[0])
         if against is not None and bool((targets.to(against.device) == against).any()):
             raise TargetError("a class cannot be contrasted with itself; name two classes for each image.")

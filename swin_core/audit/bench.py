@@ -80,7 +80,7 @@ class Bench:
     def probabilities(self, views: np.ndarray) -> np.ndarray:
         """Return the class probabilities of views, `(n, classes)` float32. The lock is held for one batch at a time."""
         rows = []
-        step = batch_size(self.classifier.device)
+        step = batch_size(self.classifier.device, self.classifier.image_size)
         for start in range(0, len(views), step):
             batch = self.classifier.tensor(views[start : start + step])
             with self.classifier.lock, self.classifier.many_images():
@@ -151,7 +151,7 @@ def chances(bench: Bench, rows: np.ndarray, group: int, removed: Intervention | 
 
 
 def _parts(bench: Bench, count: int) -> Iterator[slice]:
-    step = batch_size(bench.classifier.device)
+    step = batch_size(bench.classifier.device, bench.classifier.image_size)
     return (slice(start, start + step) for start in range(0, count, step))
 
 

@@ -30,6 +30,7 @@ from swin_core.images.preprocessing import to_float
 from swin_core.images.statistics import STATISTICS
 from swin_core.models.modes import evaluation_mode, watch_outputs
 from swin_core.system.atomic import atomic_write
+from swin_core.system.batches import images_at_once
 from swin_core.zoo.classifier import Classifier
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ PATCH = 8
 """Side of the kept copy of a patch in pixels."""
 CHUNK = 256
 """Images in one file of the cache."""
+_AT_ONCE = 64
+"""Most images whose maps are made in one pass."""
 MAX_AUDITS = 32
 """Audits whose files are kept; the oldest are removed first."""
 
@@ -140,7 +143,8 @@ def _compute(classifier: Classifier, dataset: DataSet, truth: np.ndarray, tick: 
     layers = chosen_layers(classifier, method, None)
     early = _early_layer(classifier)
     before = 0
-    for done, rows, views, _ in read_batches(classifier, dataset):
+    size = images_at_once(classifier.device, classifier.image_size, most=_AT_ONCE, gradients=True)
+    for done, rows, views, _ in read_batches(classifier, dataset, size=size):
         if len(rows):
             known = torch.from_numpy(truth[rows]).to(classifier.device)
 

@@ -146,7 +146,7 @@ def _predicted(
     tick: Callable[[int], None],
 ) -> np.ndarray:
     """Return the likeliest class of images that are as they are, or changed by "insert" or "remove"."""
-    step = batch_size(bench.classifier.device)
+    step = batch_size(bench.classifier.device, bench.classifier.image_size)
     predicted = []
     for part in (slice(start, start + step) for start in range(0, len(rows), step)):
         views = bench.views(rows[part])

@@ -22,6 +22,7 @@ from swin_core.data.public import Archive, PublicDataSet
 from swin_core.errors import DataError
 
 _SIDE = 32  # pixels
+_PART = 4096  # rows of a parquet file that are read at once
 _LARGEST_PICKLE = 400 * 2**20  # bytes; the original training file has 155 MB
 _ADVICE = "download the data set again with swinlens data"
 
@@ -103,22 +104,29 @@ def _read_parquet(shards: Sequence[Path]) -> _Columns:
 
     Class names come from the schema's `huggingface` metadata.
     """
+    images: list[bytes] = []
+    names: list[str] = []
+    labels: list[int] = []
+    coarse_labels: list[int] = []
     try:
-        tables = [pq.read_table(shard, columns=["img", "fine_label", "coarse_label"]) for shard in shards]
-        table = pa.concat_tables(tables)
-        features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        for shard in shards:
+            # In parts, as they are needed: a whole table and its values take three times the memory of the images.
+            with pq.ParquetFile(shard, pre_buffer=False) as file:
+                features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+                for part in file.iter_batches(_PART, columns=["img", "fine_label", "coarse_label"]):
+                    images += part["img"].field("bytes").to_pylist()
+                    names += map(str, part["img"].field("path").to_pylist())
+                    labels += part["fine_label"].to_pylist()
+                    coarse_labels += part["coarse_label"].to_pylist()
         classes = tuple(features["fine_label"]["names"])
         coarse_classes = tuple(features["coarse_label"]["names"])
-        cells = table.column("img").combine_chunks()
-        images = cells.field("bytes").to_pylist()
-        names = tuple(str(name) for name in cells.field("path").to_pylist())
-        labels = table.column("fine_label").to_numpy().astype(np.int64)
-        coarse_labels = table.column("coarse_label").to_numpy().astype(np.int64)
+        fine, coarse = np.array(labels, np.int64), np.array(coarse_labels, np.int64)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({_first_line(error)}); {_ADVICE}."
         ) from error
-    return _checked(_Columns(names, images, labels, coarse_labels, classes, coarse_classes), shards[0])
+    pa.default_memory_pool().release_unused()
+    return _checked(_Columns(tuple(names), images, fine, coarse, classes, coarse_classes), shards[0])
 
 
 def _read_pickles(path: Path) -> _Columns:

@@ -12,17 +12,9 @@ from torch import Tensor, nn
 from swin_core.errors import DataError
 from swin_core.evaluation.confusion import confusion
 from swin_core.models.precision import many_images
+from swin_core.system.batches import images_at_once
 from swin_core.system.distributed import SINGLE, Ranks
 from swin_core.zoo.contract import activate
-
-BATCH_SIZE = 64
-"""Images per batch on a CPU, for all evaluations: the last bit of a sum depends on the batch size.
-
-It is small enough for CPUs: where malloc returns large blocks to the system, 256 images of 32 pixels take 1.6 times
-as long each.
-"""
-
-_GPU_BATCH_SIZE = 512
 
 TOP = 5
 """Number of likeliest classes that are recorded; with five classes or fewer, every top-5 is right."""
@@ -31,9 +23,14 @@ UNEVEN = 1.5
 """Largest number of images of a class over the smallest above which the balanced accuracy is shown beside top-1."""
 
 
-def batch_size(device: torch.device) -> int:
-    """Return the images per batch of an evaluation: more on a GPU, to keep it busy."""
-    return _GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
+def batch_size(device: torch.device, side: int) -> int:
+    """Return the images per batch of all evaluations of a model: the last bit of a sum depends on it.
+
+    Args:
+        device: of the model; a GPU is kept busy by many images.
+        side: of the model's images in pixels.
+    """
+    return images_at_once(device, side, most=512)
 
 
 @dataclass(frozen=True, eq=False)

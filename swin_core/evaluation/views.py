@@ -26,15 +26,18 @@ class Batch(NamedTuple):
     """The other images of the batch."""
 
 
-def read_batches(classifier: Classifier, dataset: DataSet, ranks: Ranks = SINGLE) -> Iterator[Batch]:
+def read_batches(
+    classifier: Classifier, dataset: DataSet, ranks: Ranks = SINGLE, size: int | None = None
+) -> Iterator[Batch]:
     """Yield this rank's batches.
 
     Args:
         classifier: the classifier, with its preprocessing.
         dataset: the images.
         ranks: the ranks that share the batches.
+        size: images in a batch; None for that of all evaluations.
     """
-    count, step = len(dataset), batch_size(classifier.device)
+    count, step = len(dataset), size or batch_size(classifier.device, classifier.image_size)
     starts = range(ranks.rank * step, count, ranks.size * step)
 
     def read(start: int) -> Batch:

@@ -1,7 +1,8 @@
-"""Settings of glibc's allocator and of garbage collection for programs that repeatedly allocate large tensors."""
+"""Settings of glibc's allocator, of garbage collection and of oneDNN for programs that run models again and again."""
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,17 @@ def share_one_heap() -> None:
     """
     if mallopt := _glibc("mallopt"):
         mallopt(_M_ARENA_MAX, 1)
+
+
+def limit_kept_kernels() -> None:
+    """Let oneDNN keep 256 compiled kernels, and 32 for each thread; servers call this before a model runs.
+
+    By default it keeps 1,024, and as many again for each thread. There is one for each shape of a product, so for each
+    number of images too: four small models on 1 to 25 images left 310 MiB of them, with these limits 40 MiB, and took
+    no longer.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 
 def return_freed_memory() -> None:

@@ -57,7 +57,7 @@ class LabelledImages:
 
     def __init__(self, dataset: DataSet, size: int, device: torch.device, fills: bool):
         self.labels = torch.tensor(dataset.labels, device=device)
-        self.device = device
+        self.device, self.size = device, size
         self.unreadable: dict[int, SkippedFile] = {}
         self._decoder = _Decoder(dataset, size, fills)
         self._kept: Tensor | None = None
@@ -306,7 +306,8 @@ class TrainingData:
 
     def validation_batches(self, rank: int, ranks: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this rank's share of the validation batches: normalised images and labels."""
-        batches = list(torch.arange(len(self.validation)).split(batch_size(self.validation.device)))[rank::ranks]
+        step = batch_size(self.validation.device, self.validation.size)
+        batches = list(torch.arange(len(self.validation)).split(step))[rank::ranks]
         for images, labels in self.validation.batches(batches):
             if len(images):
                 yield self.normalise(to_float(images)), labels

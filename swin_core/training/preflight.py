@@ -87,7 +87,7 @@ def preflight(
     )
     steps = steps_per_epoch(train_images, config, count)
     share = max(-(-min(config.batch_size, train_images) // count), 2 * config.accumulate)
-    validation_batch = batch_size(ranks.device)
+    validation_batch = batch_size(ranks.device, config.image_size)
     limit = max(share, min(validation_batch, validation_images))
     few = replace(config, limit=limit, batch_size=limit)
     step = validation = 0.0

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_core.images.inpainting import blur, inpaint
+from swin_core.system.batches import images_at_once
 from swin_core.zoo.classifier import Classifier
 
 ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -23,9 +24,7 @@ _NOISE = 0.01
 
 
 def _batch_size(images: Tensor) -> int:
-    # On a CPU large batches are slower where malloc returns their memory to the system (see `keep_freed_memory`): then
-    # 64 images of 32 pixels, 16 of 128 and 8 of 224 are the fastest.
-    return max(1, min(64, 2048 // max(images.shape[2:]))) if images.device.type == "cpu" else 128
+    return images_at_once(images.device, max(images.shape[2:]), most=128)
 
 
 @dataclass(frozen=True, eq=False)

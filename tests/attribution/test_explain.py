@@ -64,7 +64,8 @@ def test_a_session_takes_one_forward_pass(
         assert hooks(small_classifier.model) == 1  # the counter's own
     for explanation, request in zip(shared, requests, strict=True):
         alone = swin_core.explain(small_classifier, images[0], **request)
-        np.testing.assert_allclose(explanation.maps, alone.maps, rtol=1e-4, atol=1e-7)
+        # Values near 0 are differences of larger ones.
+        np.testing.assert_allclose(explanation.maps, alone.maps, rtol=1e-4, atol=1e-5 * alone.maps.max())
         np.testing.assert_allclose(explanation.probabilities, probabilities, rtol=1e-5)
         assert (explanation.targets, explanation.layers, explanation.against) == (
             alone.targets,

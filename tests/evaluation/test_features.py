@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> DataSet:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Several parts of several batches, the last ones not full, in a cache of their own."""
-    monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 3)
+    monkeypatch.setattr("swin_core.system.batches.MOST_ON_CPU", 3)
     monkeypatch.setattr(module, "CHUNK", 8)
     monkeypatch.setenv("SWIN_CACHE_ROOT", str(tmp_path / "cache"))
 

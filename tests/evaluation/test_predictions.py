@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> DataSet:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches of few images, the last one not full; an evaluation has the same."""
-    monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 13)
+    monkeypatch.setattr("swin_core.system.batches.MOST_ON_CPU", 13)
 
 
 def columns(found: Predictions) -> list[np.ndarray]:

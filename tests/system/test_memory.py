@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import weakref
 from types import SimpleNamespace
 
 import pytest
 
-from swin_core.system.memory import exempt_live_objects, keep_freed_memory
+from swin_core.system.memory import exempt_live_objects, keep_freed_memory, limit_kept_kernels
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
@@ -48,3 +49,11 @@ def test_exempted_garbage_is_freed_at_the_next_call() -> None:
         assert freed() is None
     finally:
         gc.unfreeze()
+
+
+def test_the_limits_of_kernels_yield_to_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    limit_kept_kernels()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+    assert os.environ.pop("LRU_CACHE_CAPACITY") == "32"

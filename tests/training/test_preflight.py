@@ -17,7 +17,7 @@ from torch import Tensor
 import swin_core
 from swin_core.commands.train import main
 from swin_core.errors import ConfigError
-from swin_core.evaluation.metrics import BATCH_SIZE
+from swin_core.evaluation.metrics import batch_size
 from swin_core.training import preflight as check
 from swin_core.training.preflight import preflight
 from swin_core.training.trainer import Trainer
@@ -123,8 +123,8 @@ def test_a_validation_batch_has_the_size_of_the_run(pictures: Path, monkeypatch:
     monkeypatch.setattr(Trainer, "validate", watched)
     preflight(small(pictures, batch_size=4, accumulate=1), "cpu", 1)
     assert set(trained) == {4}
-    assert validated == [8]  # all that there are, fewer than BATCH_SIZE
-    assert BATCH_SIZE > 8
+    assert validated == [8]  # all that there are, fewer than a batch
+    assert batch_size(torch.device("cpu"), 32) > 8
 
 
 @pytest.mark.parametrize(

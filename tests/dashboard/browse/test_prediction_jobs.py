@@ -59,7 +59,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of thirty batches that take 1.5 seconds; a job counts as shown for 0.4 seconds."""
     monkeypatch.setattr(background_jobs, "WANTED_SECONDS", 0.4)
     monkeypatch.setattr(prediction_jobs, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("swin_core.evaluation.metrics.BATCH_SIZE", 1)
+    monkeypatch.setattr("swin_core.system.batches.MOST_ON_CPU", 1)
 
     def score_slowly(*arguments: Any) -> BatchScores:
         time.sleep(0.05)

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -42,12 +43,18 @@ def test_a_hundred_changes_of_model_keep_six(monkeypatch: pytest.MonkeyPatch) ->
     assert len(alive) == 6
 
 
+@dataclass
+class Explained:
+    image: np.ndarray
+    region: tuple[int, int, int, int]
+
+
 def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     by: list[int] = []
 
-    def explain(*_given: object, **_named: object) -> str:
+    def explain(*_given: object, **_named: object) -> Explained:
         by.append(threading.get_ident())
-        return "explained"
+        return Explained(np.zeros(3), (0, 0, 32, 32))
 
     model = swin_core.Classifier(_two_classes(), ("a", "b"), (0.5,) * 3, (0.5,) * 3, 32, name="any")
     monkeypatch.setattr(swin_core, "load", lambda _name: model)
@@ -58,13 +65,25 @@ def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def ask(number: int) -> None:
         picture = cache.InputImage(number, "", image, np.asarray(image))
-        assert cache.explanation(cache.Request("timm/any", picture, (0,), "gradcam", None)) == "explained"
+        cache.explanation(cache.Request("timm/any", picture, (0,), "gradcam", None))
 
     with ThreadPoolExecutor(4) as pool:
         asking = set(pool.map(lambda number: (ask(number), threading.get_ident())[1], range(16)))
     assert len(by) == 16
     assert len(set(by)) == 1
     assert not asking & set(by)
+
+
+def test_explanations_of_an_image_share_what_the_models_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_explanations", LRUCache(6))
+    monkeypatch.setattr(cache, "_crops", LRUCache(6))
+    photo = Image.effect_noise((64, 64), 50).convert("RGB")
+    picture = cache.InputImage("photo", "", photo, np.asarray(photo))
+    first, second = (
+        cache.explanation(cache.Request("swin_nano_cifar100", picture, (target,), "gradcam", None)) for target in (0, 1)
+    )
+    assert first.image is second.image
+    np.testing.assert_array_equal(first.image, np.asarray(photo))
 
 
 @pytest.mark.parametrize("size", [(1000, 12_000), (3600, 3400), (2000, 1000)])
