@@ -23,7 +23,7 @@ HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-
 """No page of another site may show the dashboard in a frame, where a visitor would click on it unawares."""
 STROKE_BYTES = 2**16
 """Largest request about a stroke."""
-TRIM_SECONDS, TRIM_BYTES = 10, 64 * 2**20
+TRIM_SECONDS, TRIM_BYTES = 10, 32 * 2**20
 """Freed memory is returned to the system after this time, or once the server has grown by so much."""
 EXEMPT_SECONDS = 600
 """Longest time between two calls of `exempt_live_objects`; a newly loaded module also leads to one."""
