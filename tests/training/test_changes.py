@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,17 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.fixture
-def finished(images: Path, tmp_path: Path) -> Path:
-    folder = runs.create(small(images).to_dict(), tmp_path)
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = runs.create(small(images).to_dict(), tmp_path_factory.mktemp("trained"))
     assert train(small(images), folder) == "finished"
     return folder
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of the trained run, which a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / trained.name))
 
 
 def test_a_finished_run_goes_on_with_the_rates_of_the_longer_run(finished: Path, images: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from swin_core import runs
+from swin_core.commands import evaluate
 from swin_core.evaluation.accuracy import evaluate_named
 from swin_core.training import TrainConfig, train
 from tests.conftest import free_port
-from tests.fixtures.shell import CLASSES, ROOT, TRAIN, Shell, assert_same_figures, options, pictures, shell, small
+from tests.fixtures.ranks import run_ranks
+from tests.fixtures.shell import CLASSES, TRAIN, Shell, assert_same_figures, options, pictures, shell, small
 from tests.fixtures.started import eventually
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -22,8 +24,7 @@ TORCHRUN = ("-m", "torch.distributed.run")
 
 @pytest.fixture(scope="module")
 def config(pictures: Path) -> TrainConfig:
-    """Epochs enough that a run can be caught in the middle."""
-    return small(pictures, epochs=12)
+    return small(pictures)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +62,10 @@ def test_two_nodes_give_the_figures_of_one_in_one_folder(shell: Shell, config: T
     assert runs.busy(["cpu"]) == {}
 
 
-def test_evaluation_by_two_ranks_counts_each_picture_once(shell: Shell, whole: Path, pictures: Path) -> None:
-    file, model = shell.folder / "figures.json", str(whole / "model.safetensors")
-    script = str(ROOT / "scripts" / "evaluate.py")
-    options = ("--nproc-per-node", "2", script, model, "--data", str(pictures), "--split", "all", "--json", str(file))
-    assert shell.do(*TORCHRUN, *options) == 0, shell.said()
+def test_evaluation_by_two_ranks_counts_each_picture_once(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    file, model = tmp_path / "figures.json", str(whole / "model.safetensors")
+    words = [model, "--data", str(pictures), "--split", "all", "--json", str(file)]
+    assert run_ranks(evaluate.main, words, folder=tmp_path) == [0, 0], (tmp_path / "errors-0").read_text()
     found = json.loads(file.read_text())
     alone = json.loads(json.dumps(evaluate_named(model, str(pictures), "all").to_dict()))
     assert found["count"] == 36
