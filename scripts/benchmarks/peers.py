@@ -14,7 +14,7 @@ from benchmarks.timing import Contenders, measure, swins
 from benchmarks.timing import inference as eager
 from torch import nn
 
-from swin_core.training.muon import has_bfloat16
+from swin_core.models.precision import has_bfloat16
 
 
 def inference(rounds: int) -> list[dict[str, Any]]:
