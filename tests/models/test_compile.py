@@ -1,11 +1,14 @@
 """torch.compile: the whole model in one graph, few compilations, and the results of the model itself."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.parallel import DistributedDataParallel
 
 from swin_core.models.config import SwinConfig
 from swin_core.models.swin import Swin
@@ -79,18 +82,36 @@ def test_maps_smaller_than_the_window(size: tuple[int, int]) -> None:
         torch.testing.assert_close(compiled(model)[0](x), model(x))
 
 
-def test_gradients() -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients(checkpointing: bool) -> None:
     model = model_of("v1").train()
+    model.set_checkpointing(checkpointing)
     fast, counter = compiled(model)
     for batch in (2, 3, 4):
         x = torch.randn(batch, 3, 38, 40)
-        gradients = []
-        for call in (model, fast):
-            model.zero_grad()
-            call(x).square().sum().backward()
-            gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
-        torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradients(model, fast, x), gradients(model, model, x), rtol=1e-4, atol=1e-5)
     assert counter.frame_count <= 2
+
+
+def test_gradients_under_data_parallel() -> None:
+    model = model_of("v1").train()
+    fast, counter = compiled(model)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        parallel = DistributedDataParallel(fast, gradient_as_bucket_view=True)
+        for batch in (2, 3):
+            x = torch.randn(batch, 3, 40, 40)
+            torch.testing.assert_close(gradients(model, parallel, x), gradients(model, model, x), rtol=1e-4, atol=1e-5)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert counter.frame_count <= 2
+
+
+def gradients(model: Swin, call: Callable[[Tensor], Tensor], x: Tensor) -> list[Tensor]:
+    """Return the gradients of a model that runs compiled or wrapped."""
+    model.zero_grad()
+    call(x).square().sum().backward()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 
 
 def test_after_compiled_training_the_model_looks_at_the_new_position_bias() -> None:
