@@ -123,16 +123,12 @@ def drops(bench: Bench, rows: np.ndarray, group: int, intervention: Intervention
         intervention: the region, content or statistic.
         control: remove its matched control instead.
     """
-    falls = []
-    for part in _parts(bench, len(rows)):
-        views = bench.views(rows[part])
-        changed = intervention.remove(views, rows[part], control)
-        before, after = (bench.probabilities(each)[:, group] for each in (views, changed))
-        falls.append(before.astype(np.float64) - after)
-    return np.concatenate(falls)
+    return chances(bench, rows, group) - chances(bench, rows, group, intervention, control)
 
 
-def chances(bench: Bench, rows: np.ndarray, group: int, removed: Intervention | None = None) -> np.ndarray:
+def chances(
+    bench: Bench, rows: np.ndarray, group: int, removed: Intervention | None = None, control: bool = False
+) -> np.ndarray:
     """Return p(class) of images, `(n,)` float64, as they are or without what an intervention stands for.
 
     Args:
@@ -140,12 +136,13 @@ def chances(bench: Bench, rows: np.ndarray, group: int, removed: Intervention | 
         rows: indices of images, `(n,)`.
         group: the class.
         removed: the region, content or statistic to remove; None for the images as they are.
+        control: remove its matched control instead.
     """
     values = []
     for part in _parts(bench, len(rows)):
         views = bench.views(rows[part])
         if removed is not None:
-            views = removed.remove(views, rows[part], False)
+            views = removed.remove(views, rows[part], control)
         values.append(bench.probabilities(views)[:, group].astype(np.float64))
     return np.concatenate(values)
 

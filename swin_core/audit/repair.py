@@ -173,6 +173,7 @@ def region_mask(region: Sequence[float], is_frame: bool) -> np.ndarray:
     """Return a finding's region as a mask, `(n, n)` bool, whose grid holds the edges of any fitted rectangle."""
     if is_frame:
         return frame()
+    # Fitted edges are on a grid of 16, 32, 48 or 64, and a finding does not keep which: 192 is a multiple of each.
     count = math.lcm(*(GRID * steps for steps in range(1, FINEST + 1)))
     left, top, right, bottom = (round(edge * count) for edge in region)
     return rectangle((left, top, right, bottom), count)
