@@ -27,7 +27,9 @@ def fitted_mask(mask: np.ndarray, side: int, fall: Callable[[np.ndarray], float]
     A part of a mark may be enough to turn other images, but the class's own images still have the rest of it, and the
     fill of a region restores a mark that lies around it. So the rectangle first grows on all sides at once. Then each
     side moves in and out, in smaller and smaller steps. The best rectangle has the largest fall for its area: the
-    fall, as a share of the largest one, less `DENSE` times the area.
+    fall, as a share of the largest one of all rectangles that were tried so far, less `DENSE` times the area. If only
+    the first rectangles counted, and held no mark, area would cost next to nothing, and the best one would be the whole
+    image.
 
     Args:
         mask: the rectangle at first, `(GRID, GRID)` bool.
@@ -60,12 +62,15 @@ def fitted_mask(mask: np.ndarray, side: int, fall: Callable[[np.ndarray], float]
     # A side that starts beyond the object must pass it in one step, since each part of an object counts a little.
     step = (REACH + 1) * steps
     while step:
-        before = best
+        before = best, most
         for edge in range(4):
             for by in (-step, step):
-                while (moved := _moved(best, edge, by, count)) is not None and worth(moved) > worth(best):
+                while (moved := _moved(best, edge, by, count)) is not None:
+                    most = max(most, fall_of(moved))
+                    if worth(moved) <= worth(best):
+                        break
                     best = moved
-        if best == before:
+        if (best, most) == before:
             step //= 2
     return rectangle(best, count)
 
