@@ -18,7 +18,7 @@ from swin_core.audit.content import content_candidates
 from swin_core.audit.duplicates import find_duplicates
 from swin_core.audit.fitting import fitted_mask
 from swin_core.audit.interventions import Content, Place, Shift
-from swin_core.audit.kept import kept_step, read_audit, write_audit
+from swin_core.audit.kept import FORMAT, kept_step, read_audit, write_audit
 from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps, window_mask
 from swin_core.audit.results import LEAST_EFFECT, Audit, FileSize, Tested
 from swin_core.audit.shifts import carriers, file_facts, shift_candidates, size_differences
@@ -45,9 +45,6 @@ NEARLY = 0.1
 """Effects that differ by less are about equal."""
 LEAST_IMAGES = 8
 """Images of a class, and of others to paste into, that a test needs."""
-
-_STEP_FORMAT = 2
-"""Number of the way in which a step is made; raise it when a constant above or a test changes."""
 
 AuditProgress = Callable[[str, int, int], None]
 """Called with what is counted, "files", "images" or "candidates", the number done and their total."""
@@ -171,7 +168,7 @@ def _tested(
 
 def _digest(what: str, candidate: Candidate, seed: int, error: float = 0.0) -> str:
     """Return what identifies a step with a candidate, and how it is made."""
-    parts = [_STEP_FORMAT, what, asdict(candidate), seed, error, sorted(Tested.__dataclass_fields__)]
+    parts = [FORMAT, what, asdict(candidate), seed, error, sorted(Tested.__dataclass_fields__)]
     return hashlib.sha256(json.dumps(parts, default=np.ndarray.tolist).encode()).hexdigest()[:40]
 
 

@@ -14,13 +14,17 @@ from swin_core.system.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 
+FORMAT = 3
+"""Number of the way in which candidates are tested and findings made of them; raise it when that, or a constant of it,
+changes. What is kept of another number is computed again; the maps of relevance stay."""
+
 _RESULT, _DISMISSED, _STEPS = "audit.json", "dismissed.json", "steps"
 
 
 def write_audit(audit: Audit, folder: Path) -> None:
     """Keep a result in place of the steps that led to it; if the disk cannot be written, it is not kept."""
     means = {name: mean.tolist() for name, mean in audit.means.items()}
-    _write(folder / _RESULT, audit.to_dict() | {"means": means})
+    _write(folder / _RESULT, audit.to_dict() | {"means": means, "format": FORMAT})
     if (folder / _RESULT).is_file():
         shutil.rmtree(folder / _STEPS, ignore_errors=True)
 
@@ -42,9 +46,15 @@ def kept_step(folder: Path, key: str, compute: Callable[[], Any]) -> Any:
 
 
 def read_audit(folder: Path, seed: int | None = None) -> Audit | None:
-    """Return the result that is kept in an audit's folder; None if it is missing, damaged or of another seed."""
+    """Return the result that is kept in an audit's folder; None if it is missing, damaged or of another seed.
+
+    One that another version made in another way is as good as missing.
+    """
     values = _read(folder / _RESULT)
     if not isinstance(values, dict) or (seed is not None and values.get("seed") != seed):
+        return None
+    if values.get("format") != FORMAT:
+        log.info("%s is of another version and is computed again", folder / _RESULT)
         return None
     try:
         return Audit.from_dict(values)

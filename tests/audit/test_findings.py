@@ -180,6 +180,22 @@ def test_a_result_is_read_from_disk(found: Audit, images: Path, tmp_path: Path) 
     assert audit(corner_model(), image_folder(images), root=tmp_path, seed=1).to_dict() != found.to_dict()
 
 
+@pytest.mark.parametrize("number", [None, kept.FORMAT - 1])
+def test_a_result_that_was_made_in_another_way_is_computed_again(
+    found: Audit, images: Path, tmp_path: Path, number: int | None
+) -> None:
+    audit(corner_model(), image_folder(images), root=tmp_path)
+    (result,) = tmp_path.rglob("audit.json")
+    values = json.loads(result.read_text()) | {"findings": []}
+    del values["format"]
+    result.write_text(json.dumps(values | ({} if number is None else {"format": number})))
+    counted: list[str] = []
+    again = audit(corner_model(), image_folder(images), root=tmp_path, progress=lambda what, *_: counted.append(what))
+    assert again.to_dict() == found.to_dict()
+    assert "candidates" in counted
+    assert kept.read_audit(result.parent) is not None
+
+
 def test_a_finding_can_be_dismissed_and_taken_back(found: Audit, tmp_path: Path) -> None:
     (finding,) = found.findings
     assert kept.dismissed(tmp_path) == set()
