@@ -43,6 +43,8 @@ SAME = 0.1
 """Part of the smaller region that two places of a class share if they are one finding."""
 NEARLY = 0.1
 """Effects that differ by less are about equal."""
+WHOLE_SIDE = 0.75
+"""Part of an edge of the image from which a region along it is a whole side of the border."""
 LEAST_IMAGES = 8
 """Images of a class, and of others to paste into, that a test needs."""
 
@@ -268,9 +270,11 @@ def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candida
     """Return the candidates that pass, strongest first; of those that stand for the same, one.
 
     Of places that are nearly as strong as the strongest, it is the one with the highest relevance, which has the mark
-    and the least beside it. It is the border if the strongest is one of its sides, or its colour, and the border says
-    more: the other sides of a frame carry on without one of them. A place says more than content that lies there, so it
-    comes first if it is about as strong.
+    and the least beside it. A place says more than content that lies there, so it comes first if it is about as strong.
+
+    If that is a whole side of the border, or the border's colour, and the border says more, it is the border: the other
+    sides of a frame carry on without one of them. Any other place stays, since the border only overlaps it: a piece of
+    a line at an edge, a mark in a corner. So does content.
     """
     passing = sorted((pair for pair in results if pair[1].passes), key=lambda pair: -pair[1].strength)
     findings = []
@@ -280,14 +284,32 @@ def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candida
         near = [pair for pair in same if pair[1].strength >= strongest.strength - NEARLY]
         places = [pair for pair in near if isinstance(pair[0].intervention, Place)]
         found = max(places, key=lambda pair: pair[1].relevance) if places else passing[0]
-        for pair in same:
-            place = pair[0].intervention
-            if isinstance(place, Place) and place.is_frame and _is_more(pair[1], strongest):
-                found = pair
-                same = [each for each in passing if _same(each[0], pair[0])]
+        if _is_part_of_border(found[0]):
+            borders = (pair for pair in same if _is_border(pair[0]) and _is_more(pair[1], found[1]))
+            found = next(borders, found)
+        if _is_border(found[0]):
+            same = [pair for pair in passing if _same(pair[0], found[0])]
         findings.append(found)
         passing = [pair for pair in passing if pair not in same and pair is not found]
     return findings
+
+
+def _is_border(candidate: Candidate) -> bool:
+    """Return whether a candidate is the border of the image."""
+    return isinstance(candidate.intervention, Place) and candidate.intervention.is_frame
+
+
+def _is_part_of_border(candidate: Candidate) -> bool:
+    """Return whether a candidate is a whole side of the border, or the border's colour."""
+    part = candidate.intervention
+    if isinstance(part, Shift):
+        return part.statistic == "border"
+    if not isinstance(part, Place) or part.is_frame:
+        return False
+    left, top, right, bottom = part.region
+    upright = (left == 0 or right == 1) and bottom - top >= WHOLE_SIDE
+    level = (top == 0 or bottom == 1) and right - left >= WHOLE_SIDE
+    return upright or level
 
 
 def _is_more(border: Tested, other: Tested) -> bool:

@@ -343,6 +343,33 @@ def test_a_side_of_a_frame_is_the_border_if_only_removing_the_border_matters() -
         assert [candidate for candidate, _ in found] == [expected]
 
 
+def test_the_border_is_compared_with_the_side_that_would_be_reported() -> None:
+    side = window(slice(None), slice(14, 16), 2.5)
+    border = Candidate(0, np.arange(100), 2.0, Place(frame()))
+    little, much = Estimate(0.04, 0.02, 0.06), Estimate(0.8, 0.75, 0.85)
+    of_side = replace(measured(side, 0.9, 0.76), drop=little)
+    of_border = replace(measured(border, 0.95, 0.82), drop=much)  # the strongest, with less relevance than the side
+    found = findings._findings([(side, of_side), (border, of_border)])
+    assert [candidate for candidate, _ in found] == [border]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (slice(0, 1), slice(5, 11)),  # a piece of a line at the upper edge
+        (slice(13, 16), slice(13, 16)),  # a square in a corner
+    ],
+)
+def test_the_border_takes_no_place_that_is_not_a_whole_side(rows: slice, columns: slice) -> None:
+    place = window(rows, columns, 9.0)
+    border = Candidate(0, np.arange(100), 2.0, Place(frame()))
+    little, much = Estimate(0.1, 0.08, 0.12), Estimate(0.7, 0.65, 0.75)
+    of_place = replace(measured(place, 0.9, 0.8), drop=little)
+    of_border = replace(measured(border, 0.88, 0.5), drop=much)
+    found = findings._findings([(place, of_place), (border, of_border)])
+    assert [candidate for candidate, _ in found] == [place]
+
+
 def test_a_frame_comes_before_its_colour_and_takes_its_sides_along() -> None:
     side = window(slice(None), slice(14, 16), 2.5)
     border = Candidate(0, np.arange(100), 2.0, Place(frame()))
