@@ -23,6 +23,8 @@ HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-
 """No page of another site may show the dashboard in a frame, where a visitor would click on it unawares."""
 STROKE_BYTES = 2**16
 """Largest request about a stroke."""
+LOOK_SECONDS = 1
+"""Interval at which the server looks at its own size."""
 TRIM_SECONDS, TRIM_BYTES = 10, 32 * 2**20
 """Freed memory is returned to the system after this time, or once the server has grown by so much."""
 EXEMPT_SECONDS = 600
@@ -60,7 +62,7 @@ async def trimming(app: st.App) -> AsyncIterator[None]:
         process, resident = psutil.Process(), 0
         loaded, exempted, last = 0, 0.0, 0.0
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_SECONDS)
             due = time.monotonic() - last > TRIM_SECONDS
             if due:
                 last = time.monotonic()

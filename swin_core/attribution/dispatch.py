@@ -14,9 +14,6 @@ from swin_core.errors import ConfigError, LayerError
 from swin_core.system.batches import images_at_once
 from swin_core.zoo.classifier import Classifier
 
-_AT_ONCE = 16
-"""Most images in one pass."""
-
 Layers: TypeAlias = "Sequence[str | nn.Module] | str | nn.Module | None"
 """Target layers by name or module, one or several; None for the default of the architecture."""
 
@@ -34,8 +31,8 @@ def attribute(
 ) -> Tensor:
     """Return attribution maps of a batch, for one target class of each image.
 
-    A batch gives the same maps as its images one by one; it is split into parts whose gradients fit in memory. Safe to
-    call from several threads: the model's lock is taken here, for one part at a time.
+    A batch gives the same maps as its images one by one; on a CPU it is split into parts, since gradients take much
+    memory. Safe to call from several threads: the model's lock is taken here, for one part at a time.
 
     Args:
         classifier: the model.
@@ -59,9 +56,10 @@ def attribute(
     known = chosen_method(method, compares=against is not None)
     names = chosen_layers(classifier, known, layers)
     check_one_each(len(batch), targets, against)
-    step = images_at_once(batch.device, max(batch.shape[2:]), _AT_ONCE, gradients=True)
+    count = max(1, len(batch))
+    step = images_at_once(batch.device, max(batch.shape[2:]), count, gradients=True)
     parts = []
-    for start in range(0, len(batch), step):
+    for start in range(0, count, step):
         part = slice(start, start + step)
         select = batch_targets(targets[part], None if against is None else against[part])
         with classifier.lock:

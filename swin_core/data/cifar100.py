@@ -106,27 +106,29 @@ def _read_parquet(shards: Sequence[Path]) -> _Columns:
     """
     images: list[bytes] = []
     names: list[str] = []
-    labels: list[int] = []
-    coarse_labels: list[int] = []
+    labels: list[np.ndarray] = []
+    coarse_labels: list[np.ndarray] = []
+    classes: list[tuple[tuple[str, ...], ...]] = []  # of each file: the classes and the superclasses
     try:
         for shard in shards:
             # In parts, as they are needed: a whole table and its values take three times the memory of the images.
             with pq.ParquetFile(shard, pre_buffer=False) as file:
                 features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+                classes.append(tuple(tuple(features[name]["names"]) for name in ("fine_label", "coarse_label")))
                 for part in file.iter_batches(_PART, columns=["img", "fine_label", "coarse_label"]):
                     images += part["img"].field("bytes").to_pylist()
                     names += map(str, part["img"].field("path").to_pylist())
-                    labels += part["fine_label"].to_pylist()
-                    coarse_labels += part["coarse_label"].to_pylist()
-        classes = tuple(features["fine_label"]["names"])
-        coarse_classes = tuple(features["coarse_label"]["names"])
-        fine, coarse = np.array(labels, np.int64), np.array(coarse_labels, np.int64)
+                    labels.append(part["fine_label"].to_numpy(zero_copy_only=False))
+                    coarse_labels.append(part["coarse_label"].to_numpy(zero_copy_only=False))
+        fine, coarse = (np.concatenate(column).astype(np.int64) for column in (labels, coarse_labels))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{shards[0]} is not CIFAR-100 in the hub's parquet layout ({_first_line(error)}); {_ADVICE}."
         ) from error
     pa.default_memory_pool().release_unused()
-    return _checked(_Columns(tuple(names), images, fine, coarse, classes, coarse_classes), shards[0])
+    if len(set(classes)) > 1:
+        raise DataError(f"the files of {shards[0].parent} have different classes; {_ADVICE}.")
+    return _checked(_Columns(tuple(names), images, fine, coarse, *classes[0]), shards[0])
 
 
 def _read_pickles(path: Path) -> _Columns:

@@ -7,7 +7,7 @@ MOST_ON_CPU = 64
 
 
 def images_at_once(device: torch.device, side: int, most: int, gradients: bool = False) -> int:
-    """Return the number of images in one pass: `most` on a GPU, on a CPU as many as are faster together.
+    """Return the number of images in one pass: `most` on a GPU, elsewhere no more than are faster together than alone.
 
     On a CPU 64 images of 32 pixels, 16 of 128 or 9 of 224 are enough; more take memory and no less time for each. Where
     malloc returns large blocks to the system (see `keep_freed_memory`), 256 images of 32 pixels take 1.6 times as long
@@ -17,9 +17,9 @@ def images_at_once(device: torch.device, side: int, most: int, gradients: bool =
     Args:
         device: of the model.
         side: longer side of the images in pixels.
-        most: images in one pass on a GPU; no more on a CPU either.
+        most: images in one pass on a GPU; no more elsewhere either.
         gradients: whether gradients are wanted.
     """
-    if device.type != "cpu":
+    if device.type == "cuda":
         return most
     return max(1, min(most, MOST_ON_CPU, 2**15 // side**2 if gradients else 2048 // side))

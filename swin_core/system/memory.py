@@ -31,7 +31,7 @@ def share_one_heap() -> None:
     """Let all threads, and PyArrow, allocate from one glibc heap; servers call this before they start threads.
 
     With a heap for each thread, glibc's default, the demo took a fifth longer to draw a grid in a thread. PyArrow's own
-    allocator keeps what it has read a file with.
+    allocator keeps what it has read a file with; it is replaced unless PyArrow has been loaded before.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if mallopt := _glibc("mallopt"):

@@ -20,6 +20,7 @@ from swin_core.errors import ConfigError, ImageError, ModelError
 from swin_core.images.preprocessing import crop_region, crop_square, grey, normalise, to_float
 from swin_core.models.config import PRECISIONS
 from swin_core.models.precision import many_images, uses_bfloat16
+from swin_core.system.batches import images_at_once
 from swin_core.zoo.contract import (
     ACTIVATIONS,
     LogitsModel,
@@ -306,10 +307,14 @@ class Classifier:
             raise ImageError("predict takes a list of PIL images; swin_core.read_image reads one from a file.")
         if not images:
             return np.zeros((0, self.num_classes), np.float32)
-        batch = torch.cat([self.tensor(self.view(image)) for image in images])
-        # Not in inference mode, since some models keep tensors for later passes, which may need gradients.
-        with self.lock, self.many_images():
-            return self.probabilities(self.logits_model(batch)).cpu().numpy()
+        step = images_at_once(self.device, self.image_size, most=len(images))
+        results = []
+        for start in range(0, len(images), step):
+            batch = torch.cat([self.tensor(self.view(image)) for image in images[start : start + step]])
+            # Not in inference mode, since some models keep tensors for later passes, which may need gradients.
+            with self.lock, self.many_images():
+                results.append(self.probabilities(self.logits_model(batch)).cpu().numpy())
+        return np.concatenate(results)
 
 
 def _per_channel(mean: Any, std: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,7 @@
 """CIFAR-100 in both layouts, and pickles that would run code (fault 1)."""
 
 import io
+import json
 import os
 import pickle
 import time
@@ -175,6 +176,18 @@ def test_malformed_parquet_raises_one_line(small: dict[str, np.ndarray], tmp_pat
         with pytest.raises(DataError) as error:
             cifar100(tmp_path)
         one_line(error)
+
+
+def test_shards_of_different_classes_are_refused(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+    write_hub(tmp_path / "cifar100", small)
+    path = tmp_path / "cifar100" / "train-00001-of-00002.parquet"
+    table = pq.read_table(path)
+    names = {"fine_label": {"names": FINE[::-1]}, "coarse_label": {"names": COARSE}}
+    metadata = {"huggingface": json.dumps({"info": {"features": names}})}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(DataError, match="have different classes") as error:
+        cifar100(tmp_path)
+    one_line(error)
 
 
 def test_real_cifar100(data_root: Path) -> None:

@@ -20,6 +20,7 @@ def test_a_cpu_takes_fewer_of_larger_images(side: int, plain: int, gradients: in
     assert images_at_once(CPU, side, most=512, gradients=True) == gradients
     assert images_at_once(CPU, side, most=1) == 1
     assert images_at_once(torch.device("cuda"), side, most=512, gradients=True) == 512
+    assert images_at_once(torch.device("mps"), side, most=512) == plain
 
 
 def test_a_batch_that_is_split_gives_the_same_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +36,6 @@ def test_a_batch_that_is_split_gives_the_same_maps(monkeypatch: pytest.MonkeyPat
         return run(model, x, select, method, *rest)
 
     monkeypatch.setattr(dispatch, "run_method", watched)
-    monkeypatch.setattr(dispatch, "_AT_ONCE", 3)
+    monkeypatch.setattr(dispatch, "images_at_once", lambda *_, **__: 3)
     torch.testing.assert_close(attribute(classifier, batch, targets, against=against), whole)
     assert sizes == [3, 3, 1]

@@ -61,6 +61,7 @@ def test_one_thread_explains_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swin_core, "explain", explain)
     monkeypatch.setattr(cache, "_classifiers", LRUCache(6))
     monkeypatch.setattr(cache, "_explanations", LRUCache(6))
+    monkeypatch.setattr(cache, "_crops", LRUCache(6))
     image = Image.new("RGB", (32, 32))
 
     def ask(number: int) -> None:
