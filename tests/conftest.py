@@ -42,6 +42,9 @@ if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+_MAIN = sys.modules["__main__"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     """A test machine may have many cores or few; the tests must take about as long on both."""
@@ -62,6 +65,12 @@ def few_masks(monkeypatch: pytest.MonkeyPatch) -> int:
     """RISE draws so many masks in place of 1,000: enough for tests that go over all methods."""
     monkeypatch.setattr(occlusion, "_RISE_MASKS", 60)
     return 60
+
+
+@pytest.fixture(autouse=True)
+def _own_main() -> None:
+    """A page under test takes the place of `__main__`, and processes that are started later would run it again."""
+    sys.modules["__main__"] = _MAIN
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
 from swin_core.evaluation.metrics import batch_size, evaluate
 from swin_core.system.distributed import Ranks
-from swin_core.training import TrainConfig, train
+from swin_core.training import TrainConfig, muon, train
 from swin_core.training.augment import random_erasing
 from swin_core.training.data import TrainingData
 from swin_core.training.preflight import preflight
@@ -89,8 +89,13 @@ def test_results_gradients_and_copies_are_where_their_tensors_are(pretended_gpu:
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "crop_scale": 0.5, "ema": 0.0}])
 def test_a_run_on_a_gpu_gives_the_losses_of_the_cpu(
-    pictures: Path, tmp_path: Path, pretended_gpu: PretendedGPU, changes: dict[str, Any]
+    pictures: Path,
+    tmp_path: Path,
+    pretended_gpu: PretendedGPU,
+    changes: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(muon, "has_bfloat16", lambda _device: False)  # the pretended GPU has none
     settings = config(pictures, **changes)
     one, other = new_run(settings, tmp_path / "gpu"), new_run(settings, tmp_path / "cpu")
     train(settings, one, ranks=ON_GPU)

@@ -116,7 +116,10 @@ def test_outputs_in_bfloat16_are_near_and_kept_apart(images: DataSet) -> None:
 
 
 def test_the_command_takes_a_precision(images: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    swin_core.save_weights(classifier().model, tmp_path / "model.safetensors", {"labels": list(CLASSES)})
+    model = classifier().model
+    with torch.no_grad():
+        model.head.weight.mul_(30)  # so that the losses differ in the digits that are printed
+    swin_core.save_weights(model, tmp_path / "model.safetensors", {"labels": list(CLASSES)})
     printed = set()
     for precision in ("float32", "bfloat16"):
         given = [str(tmp_path / "model.safetensors"), "--data", str(tmp_path / "animals"), "--precision", precision]

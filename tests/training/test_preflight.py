@@ -98,7 +98,7 @@ def test_ranks_share_validation_by_whole_batches(
 ) -> None:
     config = small(pictures, accumulate=1, epochs=1)
     assert preflight(config, "cpu", 2).seconds == 3 * 1 + 8 * 0.5  # one batch: the second rank waits
-    monkeypatch.setattr(check, "batch_size", lambda device: 3)
+    monkeypatch.setattr(check, "batch_size", lambda *_: 3)
     assert preflight(config, "cpu", 2).seconds == 3 * 1 + (3 + 2) * 0.5  # the second rank has the other 3
 
 
