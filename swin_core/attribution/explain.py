@@ -182,7 +182,7 @@ def explain_batch(
         reshape_transform: as in `explain`.
         against: one contrast class for all images, or one for each.
         fuse: as in `explain`.
-        batch_size: most images in one forward pass; on a CPU it takes fewer of them if more are not faster.
+        batch_size: most images in one forward pass; a CPU takes fewer where a larger batch is no faster.
         device: as in `explain`.
 
     Returns:

@@ -44,7 +44,7 @@ PATCH = 8
 CHUNK = 256
 """Images in one file of the cache."""
 _AT_ONCE = 64
-"""Images whose maps are made in one pass on a GPU, and at most on a CPU."""
+"""Most images whose maps are made in one pass."""
 MAX_AUDITS = 32
 """Audits whose files are kept; the oldest are removed first."""
 

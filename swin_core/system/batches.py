@@ -7,7 +7,7 @@ MOST_ON_CPU = 64
 
 
 def images_at_once(device: torch.device, side: int, most: int, gradients: bool = False) -> int:
-    """Return the number of images in one pass: `most` on a GPU, elsewhere no more than are faster together than alone.
+    """Return the number of images in one pass: `most` on a GPU, elsewhere fewer where a larger batch is no faster.
 
     On a CPU 64 images of 32 pixels, 16 of 128 or 9 of 224 are enough; more take memory and no less time for each. Where
     malloc returns large blocks to the system (see `keep_freed_memory`), 256 images of 32 pixels take 1.6 times as long
