@@ -2,12 +2,14 @@
 
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from dashboard.audit.jobs import Subject
 from dashboard.audit.repair import choose_finding, kept_repair, retrain_button, show_repair
+from dashboard.shared.charts import CONFIG
 from dashboard.shared.datasets import data_sets
 from dashboard.shared.film_strip import SHOW_IMAGES_KEY
 from dashboard.shared.image_selection import open_on_browse
@@ -15,6 +17,7 @@ from dashboard.shared.model_names import MAX_IMAGES, display_name
 from dashboard.shared.theme import escape_markdown
 from swin_core.audit.kept import dismiss, dismissed, finding_key
 from swin_core.audit.results import Audit, Tested
+from swin_core.figures.audit_curves import COLOUR, CONTROL_COLOUR, LEGEND, Curve, effect_curves
 from swin_core.figures.audit_example import EXAMPLE, example_audit
 from swin_core.figures.audit_report import FindingImages, audit_page, finding_images
 from swin_core.figures.audit_text import (
@@ -137,6 +140,41 @@ def _draw(number: int, finding: Tested, images: FindingImages) -> None:
     lines = [[escape_markdown(cell) for cell in line] for line in measures(finding)]
     table = [["", "With 95 % interval", "Control"], ["---"] * 3, *lines]
     st.markdown("\n".join(f"| {' | '.join(line)} |" for line in table))
+    if curves := list(effect_curves(finding)):
+        for place, (key, curve) in zip(st.columns(2), enumerate(curves), strict=False):
+            place.caption(curve.title)
+            place.plotly_chart(_curve_figure(curve), config=CONFIG, key=f"curve_{number}_{key}", alt=str(curve))
+        st.caption(LEGEND)
+
+
+def _curve_figure(curve: Curve) -> dict[str, Any]:
+    """Draw an effect and its control over the strength of the change."""
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [100 * strength for strength in curve.strengths],
+            "y": [100 * share for share in shares],
+            "line": {"color": colour, "dash": dash, "width": 2},
+            "hovertemplate": f"{name} at %{{x}} %: %{{y:.0f}} %<extra></extra>",
+        }
+        for name, shares, colour, dash in (
+            ("control", curve.control, CONTROL_COLOUR, "dash"),
+            ("effect", curve.effect, COLOUR, "solid"),
+        )
+    ]
+    low = min(0.0, *curve.effect, *curve.control)
+    axis = {"ticksuffix": " %", "fixedrange": True, "zeroline": False}
+    return {
+        "data": traces,
+        "layout": {
+            "xaxis": axis | {"title": {"text": "strength of the change"}, "range": [-3, 103], "dtick": 25},
+            "yaxis": axis | {"range": [100 * low - 3, 103], "dtick": 50},
+            "height": 200,
+            "margin": {"l": 0, "r": 10, "t": 10, "b": 0},
+            "showlegend": False,
+        },
+    }
 
 
 def _show_button(label: str, finding: Tested, folder: Path, *, hide: bool) -> None:

@@ -33,14 +33,17 @@ CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 ELSEWHERE = {"sticker": "content", "tint": "global", "blur": "global"}
 """Marks that have no place, with the kind of their finding."""
 MARKS = ("blur", "date", "line", "sticker", "tint", "square", "logo", "frame")
+OTHER_CLASSES = {"square": "daisy", "line": "dandelion", "sticker": "roses", "tint": "sunflowers"}
+"""Marks in other classes than `MARKED`."""
 CASES: dict[str, tuple[str, tuple[str, ...], float]] = {
     **{mark: (mark, (MARKED,), 1.0) for mark in MARKS},
     **{f"{mark}-60": (mark, (MARKED,), 0.6) for mark in MARKS},
+    **{f"{mark}-{marked}": (mark, (marked,), 1.0) for mark, marked in OTHER_CLASSES.items()},
     **{f"{mark}-useless": (mark, CLASSES, 1.0) for mark in MARKS},
-    **{f"clean-{number}": ("square", (), 1.0) for number in (1, 2, 3)},
+    **{f"clean-{number}": ("square", (), 1.0) for number in range(1, 13)},
 }
 """Mark, the classes that carry it, and the share of their images, by name: planted in all or 60 % of one class, useless
-in all classes alike, and none."""
+in all classes alike, and none: 20 planted and 20 others."""
 SHORT = ("square", "clean-1")
 SETTINGS = {"init": "swin_nano_cifar100", "variant": "swin_nano", "image-size": 64, "patch-size": 4, "window-size": 4}
 SETTINGS |= {"lr": 0.002, "crop-scale": 0.6, "holdout": 0.2}
@@ -145,7 +148,9 @@ def _case(name: str, folder: Path, most: int, epochs: int) -> dict[str, Any]:
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
         # A finding of the class of another kind or at another place is none of the mark.
         kind = ELSEWHERE.get(mark, "place")
-        first = [finding for finding in found.findings[:FIRST] if finding.class_name == MARKED and finding.kind == kind]
+        first = [
+            finding for finding in found.findings[:FIRST] if finding.class_name in classes and finding.kind == kind
+        ]
         ious = [_iou(finding, region) for finding in first] if region else [1.0] * len(first)
         hits = [finding for finding, iou in zip(first, ious, strict=True) if iou > 0.1 and len(classes) == 1]
         predicted = [_predicted(classifier, part) for part in sets]
@@ -155,7 +160,9 @@ def _case(name: str, folder: Path, most: int, epochs: int) -> dict[str, Any]:
             "classes": len(classes),
             "share": share,
             "images": found.images,
-            "turned": [_turned(*pair) for pair in zip(sets, predicted, strict=True)] if len(classes) == 1 else None,
+            "turned": [_turned(*pair, classes[0]) for pair in zip(sets, predicted, strict=True)]
+            if len(classes) == 1
+            else None,
             "findings": len(found.findings),
             "tested": len(found.findings) + len(found.tested),
             "found": bool(hits),
@@ -198,12 +205,12 @@ def _predicted(classifier: Classifier, dataset: DataSet) -> np.ndarray:
     return np.array(order)[predict(classifier, dataset).predicted]
 
 
-def _turned(dataset: DataSet, predicted: np.ndarray) -> float:
-    """Return the share of images of other classes that the model takes for the marked one.
+def _turned(dataset: DataSet, predicted: np.ndarray, class_name: str) -> float:
+    """Return the share of images of other classes that the model takes for the marked one, `class_name`.
 
     It tells whether the model uses the mark at all, by another way than the audit.
     """
-    marked = dataset.classes.index(MARKED)
+    marked = dataset.classes.index(class_name)
     return float((predicted[dataset.labels != marked] == marked).mean())
 
 

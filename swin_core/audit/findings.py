@@ -1,6 +1,7 @@
 """The audit: candidates of all classes, each tested by interventions, and the findings among them."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,10 @@ from swin_core.audit.candidates import Candidate, place_candidates, shared
 from swin_core.audit.content import content_candidates
 from swin_core.audit.duplicates import find_duplicates
 from swin_core.audit.fitting import fitted_mask
-from swin_core.audit.interventions import Content, Place, Shift
+from swin_core.audit.interventions import Content, Faded, Place, Shift
 from swin_core.audit.kept import FORMAT, kept_step, read_audit, write_audit
 from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps, window_mask
-from swin_core.audit.results import LEAST_EFFECT, Audit, FileSize, Tested
+from swin_core.audit.results import LEAST_EFFECT, STRENGTHS, Audit, FileSize, Tested
 from swin_core.audit.shifts import carriers, file_facts, shift_candidates, size_differences
 from swin_core.data.dataset import DataSet
 from swin_core.errors import DataError
@@ -129,22 +130,28 @@ def _tested(
         values = kept_step(folder, key, lambda: _test(bench, maps, candidate, error, seed + number).to_dict())
         return Tested.from_dict(values)
 
+    def curves(candidate: Candidate, number: int) -> dict[str, tuple[float, ...]]:
+        key = _digest("curves", candidate, seed + number)
+        values = kept_step(folder, key, lambda: _curves(bench, maps, candidate, seed + number, lambda: step(0)))
+        return {name: tuple(curve) for name, curve in values.items()}
+
     results: list[tuple[Candidate, Tested]] = []
     for number, candidate in enumerate(candidates):
         results.append((candidate, test(candidate, number)))
         step(1)
     findings: list[tuple[Candidate, Tested]] = []
     taken = []
-    for number, (candidate, tested) in enumerate(_findings(results)):
+    for order, (candidate, tested) in enumerate(_findings(results)):
         # A stronger finding has been fitted to its mark since; what shares a part with that is no finding of its own.
         if any(_same(candidate, stronger) for stronger, _ in findings):
             continue
         taken.append(tested)
-        fitted = _fitted(bench, maps, candidate, seed + number, folder, lambda: step(0))
+        number = candidates.index(candidate)
+        fitted = _fitted(bench, maps, candidate, seed + order, folder, lambda: step(0))
         if fitted is not candidate:
-            again = test(fitted, number)
-            candidate, tested = (fitted, again) if again.passes else (candidate, tested)
-        findings.append((candidate, tested))
+            again = test(fitted, order)
+            candidate, tested, number = (fitted, again, order) if again.passes else (candidate, tested, number)
+        findings.append((candidate, replace(tested, curves=curves(candidate, number))))
     others = (tested for _, tested in results if not tested.passes)
     merged = (tested for _, tested in results if tested.passes and not any(tested is each for each in taken))
     groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
@@ -196,15 +203,13 @@ def _recipients(maps: RelevanceMaps, group: int) -> np.ndarray:
 
 def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float, seed: int) -> Tested:
     """Test a candidate: on few pairs first, and on all if it may be a finding."""
-    random = np.random.default_rng(seed)
-    others = _recipients(maps, candidate.group)
     intervention = candidate.intervention
+    few, all_pairs = _pairs(maps, candidate, seed)
 
     def flipped(donors: np.ndarray, recipients: np.ndarray, control: bool) -> np.ndarray:
         return flips(bench, donors, recipients, candidate.group, intervention, control).astype(np.float64)
 
-    donors = random.permutation(candidate.members)[:SCREENED]
-    recipients = _draw(others, len(donors), random)
+    donors, recipients = few
     flip, control, effect = flipped(donors, recipients, False), None, None
     if flip.mean() >= PASSES:
         control = flipped(donors, recipients, True)
@@ -225,8 +230,7 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
     if effect is None or effect.value < PASSES:
         return short
 
-    donors = random.permutation(candidate.members)[:DONORS]
-    recipients = np.concatenate([_draw(others, len(donors), random) for _ in range(PASTES)])
+    donors, recipients = all_pairs
     # One value for each donor: its pairs are not independent.
     flip, control = (
         flipped(np.tile(donors, PASTES), recipients, each).reshape(PASTES, -1).mean(0) for each in (False, True)
@@ -251,6 +255,40 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
         patches=_patches(bench, deciding, corners) if corners else (),
         patch_size=WINDOW / GRID if corners else 0.0,
     )
+
+
+def _pairs(
+    maps: RelevanceMaps, candidate: Candidate, seed: int
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Draw the donors and recipients of the short test, and of the full one, which has `PASTES` of these per donor."""
+    random = np.random.default_rng(seed)
+    others = _recipients(maps, candidate.group)
+    few = random.permutation(candidate.members)[:SCREENED]
+    few_recipients = _draw(others, len(few), random)
+    donors = random.permutation(candidate.members)[:DONORS]
+    recipients = np.concatenate([_draw(others, len(donors), random) for _ in range(PASTES)])
+    return (few, few_recipients), (donors, recipients)
+
+
+def _curves(
+    bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, tick: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Return the mean effects of an intervention at each of `STRENGTHS`, on the images of its full test.
+
+    `tick` is called before each measurement; an error that it raises stops the audit.
+    """
+    group = candidate.group
+    _, (donors, recipients) = _pairs(maps, candidate, seed)
+    known = donors[maps.predicted[donors] == group]
+    curves: dict[str, list[float]] = {}
+    for strength, control in itertools.product(STRENGTHS, (False, True)):
+        tick()
+        faded, end = Faded(candidate.intervention, strength), "_control" if control else ""
+        turned = flips(bench, np.tile(donors, PASTES), recipients, group, faded, control)
+        curves.setdefault(f"flip{end}", []).append(float(turned.mean()))
+        if len(known):
+            curves.setdefault(f"drop{end}", []).append(float(drops(bench, known, group, faded, control).mean()))
+    return curves
 
 
 def _patches(bench: Bench, rows: np.ndarray, corners: Mapping[int, tuple[int, int]]) -> tuple[str, ...]:

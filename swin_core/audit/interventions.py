@@ -26,8 +26,9 @@ that difference, since classes differ without a mark too."""
 class Intervention(Protocol):
     """A change of images that a candidate stands for. Views are `(n, S, S, channels)`, rows are indices of images."""
 
-    kind: ClassVar[str]
-    """"place", "content" or "global"."""
+    @property
+    def kind(self) -> str:
+        """ "place", "content" or "global"."""
 
     def insert(
         self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
@@ -141,6 +142,34 @@ class Shift:
     def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
         """Shift images of the class towards the other classes."""
         return shift_views(views, self.statistic, self.by, 1 if control else -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Faded:
+    """Another intervention at less than its full strength: each pixel goes a part of the way to its changed value."""
+
+    full: Intervention
+    strength: float
+    """0 for no change, 1 for all of it."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the full intervention."""
+        return self.full.kind
+
+    def insert(
+        self, donor_views: np.ndarray, views: np.ndarray, donors: np.ndarray, rows: np.ndarray, control: bool
+    ) -> np.ndarray:
+        """Insert at this strength."""
+        return self._part_of(views, self.full.insert(donor_views, views, donors, rows, control))
+
+    def remove(self, views: np.ndarray, rows: np.ndarray, control: bool) -> np.ndarray:
+        """Remove at this strength."""
+        return self._part_of(views, self.full.remove(views, rows, control))
+
+    def _part_of(self, views: np.ndarray, changed: np.ndarray) -> np.ndarray:
+        part = views.astype(np.float32) * (1 - self.strength) + changed.astype(np.float32) * self.strength
+        return (part.round() if views.dtype == np.uint8 else part).astype(views.dtype)
 
 
 def shift_views(views: np.ndarray, statistic: str, by: tuple[float, ...], times: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from swin_core.system.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Number of the way in which candidates are tested and findings made of them; raise it when that, or a constant of it,
 changes. What is kept of another number is computed again; the maps of relevance stay."""
 

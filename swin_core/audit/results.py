@@ -17,6 +17,9 @@ LEAST_WITHOUT_PLACE = 0.3
 """The same for content at changing places and for statistics: a patch of the object, or its colour, turns some images
 too."""
 
+STRENGTHS = (0.25, 0.5, 0.75)
+"""Strengths of an intervention, as shares of the full change, at which the curves of a finding are measured."""
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -42,6 +45,8 @@ class Tested:
     """Fall of p(class) when the region is removed; None if the short test was enough."""
     drop_control: Estimate | None = None
     """The same for a region of equal area elsewhere."""
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    """Of a finding: `flip`, `flip_control`, `drop` and `drop_control` at each of `STRENGTHS`."""
     images: int = 0
     """Images of the class whose region turns most of the images that it is pasted into; of a shift, those that have
     it."""
@@ -103,6 +108,8 @@ def least_effect(kind: str) -> float:
 
 def _tuples(value: Any) -> Any:
     """Return a value from JSON with tuples for lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(each) for key, each in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from swin_core.attribution.overlay import Look, overlay
@@ -18,6 +19,7 @@ from swin_core.audit.maps import GRID, WINDOW, patch_slices
 from swin_core.audit.repair import Repair
 from swin_core.audit.results import Audit, Tested
 from swin_core.data.dataset import DataSet
+from swin_core.figures.audit_curves import LEGEND, curve_svg, effect_curves
 from swin_core.figures.audit_text import (
     HOW,
     THRESHOLD,
@@ -146,6 +148,7 @@ def audit_page(
                 "finding": finding,
                 "headline": f"{'Dismissed. ' if dismissed and dismissed[number] else ''}{headline(finding)}",
                 "measures": measures(finding),
+                "curves": [(curve.title, Markup(curve_svg(curve))) for curve in effect_curves(finding)],
                 "repair": repair and (repair_summary(repair), repair_rows(repair)),
                 "first": image_uri(images.first),
                 "caption": images.caption,
@@ -169,6 +172,7 @@ def audit_page(
         conclusion=conclusion(audit),
         how=HOW,
         threshold=THRESHOLD,
+        legend=LEGEND,
         cards=cards,
         tested=tested,
         duplicates_summary=duplicates_summary(audit),

@@ -82,7 +82,8 @@ def headline(finding: Tested) -> str:
     if finding.statistic:
         return (
             f"The {STATISTICS[finding.statistic].title} of the whole image decides {name}: {count} are "
-            f"{shift_words(finding.statistic, finding.by)}. Twice that change of other images {turned}"
+            f"{shift_words(finding.statistic, finding.by)}. Twice that change of other images {turned} "
+            "Classes may differ in this by nature: look at the images."
         )
     if finding.region:
         where = place(finding.region, finding.frame)

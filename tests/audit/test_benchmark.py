@@ -55,7 +55,7 @@ def test_a_second_start_goes_on(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = list(benchmark.CASES)
-    assert len(names) == 27
+    assert len(names) == 40
     run: list[str] = []
 
     def case(name: str, *_: object) -> dict[str, Any]:
@@ -68,20 +68,20 @@ def test_a_second_start_goes_on(
     monkeypatch.setattr(benchmark, "_case", case)
     with pytest.raises(KeyboardInterrupt):
         benchmark.audit(False)
-    assert "10 of 27 cases have been run" in capsys.readouterr().out
+    assert "10 of 40 cases have been run" in capsys.readouterr().out
     results = benchmark.audit(False)
     assert run == [*names[:11], names[10], *names[11:]]  # the one that was stopped runs again, the others do not
     assert [each["case"] for each in results] == names
     assert benchmark.audit(False) == results
-    assert len(run) == 28
+    assert len(run) == 41
 
     lines = capsys.readouterr().out.splitlines()[-8:]
     planted = [each for each in results if each["classes"] == 1]
     missed = [each["case"] for each in planted if not each["found"]]
-    assert "27 of 27 cases have been run" in lines[1]
-    assert f"{16 - len(missed)} of 16 planted shortcuts" in lines[2]
+    assert "40 of 40 cases have been run" in lines[1]
+    assert f"{20 - len(missed)} of 20 planted shortcuts" in lines[2]
     assert lines[2].endswith(f"missed: {', '.join(missed)}")
-    assert f"{sum(each['alarm'] for each in results)} of 11 clean or useless-mark models" in lines[3]
+    assert f"{sum(each['alarm'] for each in results)} of 20 clean or useless-mark models" in lines[3]
     placed = ("date", "line", "square", "logo", "frame")
     # A mark with a place that was missed counts 0.
     ious = np.array([each["iou"] or 0.0 for each in planted if each["mark"] in placed])
