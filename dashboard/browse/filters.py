@@ -13,14 +13,13 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.browse.tiles import BrowsedData, spaced
 from dashboard.shared import cache
-from dashboard.shared.datasets import DataSetEntry, data_sets, open_split
+from dashboard.shared.datasets import DataSetEntry, data_sets, open_catalog
 from dashboard.shared.film_strip import set_tray, tray
 from dashboard.shared.image_selection import forget_selection, image_selection
 from dashboard.shared.model_names import MAX_IMAGES, column_titles
 from dashboard.shared.notices import set_notice
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import choose_from_list, set_url_list, unknown_values
-from swin_core.data.catalog import Catalog
 from swin_core.evaluation.selection import (
     ALL,
     ANY,
@@ -34,7 +33,6 @@ from swin_core.evaluation.selection import (
     class_choice,
     class_choices,
 )
-from swin_core.system.cache import LRUCache
 
 ALL_SPLITS = "all splits"
 TABS = ("Images", "Map", "Confusion", "Classes", "Confidence", "Mean map")
@@ -44,9 +42,6 @@ NONE = "None"
 _search_while_typing = st.components.v2.component(
     "swinlens_typing", js=(Path(__file__).parent / "typing.js").read_text(encoding="utf-8")
 )
-
-# Without the images of a split, which are cached elsewhere, a catalog takes some 15 MB for 60,000 of them.
-_catalogs: LRUCache[Catalog] = LRUCache(4)
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,7 @@ def open_data(collection: DataSetEntry, splits: Sequence[str]) -> BrowsedData:
     Raises:
         DataError: the data set is malformed.
     """
-    parts = tuple(open_split(collection.name, split) for split in splits)
-    return BrowsedData(collection, tuple(splits), _catalogs.get(parts, lambda: Catalog(parts)))
+    return BrowsedData(collection, tuple(splits), open_catalog(collection.name, splits))
 
 
 def choose_predictions(models: Sequence[str], preferred: str | None, ignored: list[str]) -> ModelChoice:

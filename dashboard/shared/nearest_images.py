@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard.shared import cache
 from dashboard.shared.cache import InputImage
-from dashboard.shared.datasets import DataSetEntry, data_image, data_sets, image_name, open_split
+from dashboard.shared.datasets import DataSetEntry, data_image, data_sets, image_name, open_catalog
 from dashboard.shared.feature_jobs import (
     FeatureRequest,
     is_anything_computed,
@@ -23,7 +23,6 @@ from dashboard.shared.mean_map import trained_rows
 from dashboard.shared.model_names import MAX_IMAGES, column_titles, model_source, weights_state
 from dashboard.shared.theme import escape_markdown
 from dashboard.shared.url_state import choose_from_list, unknown_values
-from swin_core.data.catalog import Catalog
 from swin_core.data.registry import HOLDOUT
 from swin_core.errors import SwinError
 from swin_core.evaluation.features import image_features, nearest
@@ -39,7 +38,6 @@ _STYLE = """<style>
 </style>"""
 
 _queries: LRUCache[np.ndarray] = LRUCache(256)
-_catalogs: LRUCache[Catalog] = LRUCache(4)
 _trainings: LRUCache[dict[str, Any]] = LRUCache(64)
 
 
@@ -68,8 +66,7 @@ def neighbours(image: InputImage, request: FeatureRequest, features: np.ndarray)
     Raises:
         SwinError: the model or the data cannot be loaded.
     """
-    parts = tuple(open_split(request.collection, split) for split in request.splits)
-    catalog = _catalogs.get(parts, lambda: Catalog(parts))
+    catalog = open_catalog(request.collection, request.splits)
     key = request.model, weights_state(request.model), image.key
     query = _queries.get(key, lambda: image_features(cache.classifier(request.model), [image.pil])[0])
     trained = trained_rows(request.model, catalog)

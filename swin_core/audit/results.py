@@ -45,7 +45,7 @@ class Tested:
     """Fall of p(class) when the region is removed; None if the short test was enough."""
     drop_control: Estimate | None = None
     """The same for a region of equal area elsewhere."""
-    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False, hash=False)
     """Of a finding: `flip`, `flip_control`, `drop` and `drop_control` at each of `STRENGTHS`."""
     images: int = 0
     """Images of the class whose region turns most of the images that it is pasted into; of a shift, those that have

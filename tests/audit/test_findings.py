@@ -53,6 +53,18 @@ def test_the_corner_that_decides_is_the_one_finding(found: Audit) -> None:
     assert {candidate.class_name for candidate in found.tested} >= {"blue", "green"}
 
 
+def test_the_curves_of_a_finding_end_at_its_effects(
+    found: Audit, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finding,) = found.findings
+    monkeypatch.setattr(findings, "STRENGTHS", (0.0, 1.0))
+    (again,) = audit(corner_model(), image_folder(images), root=tmp_path).findings
+    for name in ("flip", "flip_control", "drop", "drop_control"):
+        assert again.curves[name] == pytest.approx((0.0, getattr(again, name).value), abs=1e-6)
+        assert len(finding.curves[name]) == len(results.STRENGTHS)
+    assert not any(candidate.curves for candidate in found.tested)
+
+
 def test_the_json_has_the_promised_keys(found: Audit) -> None:
     values = json.loads(json.dumps(found.to_dict()))
     assert set(values) >= {"findings", "tested", "model", "data", "split", "images", "skipped", "smallest_effect"}

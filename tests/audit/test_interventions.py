@@ -11,7 +11,18 @@ from scipy.stats import binom, norm
 
 from swin_core.attribution.occlusion import fill_regions
 from swin_core.audit.bench import Bench, bootstrap, drops, flips
-from swin_core.audit.interventions import FILL, TIMES, Content, Place, Shift, elsewhere, pixel_mask, transplant, without
+from swin_core.audit.interventions import (
+    FILL,
+    TIMES,
+    Content,
+    Faded,
+    Place,
+    Shift,
+    elsewhere,
+    pixel_mask,
+    transplant,
+    without,
+)
 from swin_core.audit.maps import GRID, WINDOW
 from swin_core.data.folders import image_folder
 from swin_core.errors import DataError
@@ -210,3 +221,26 @@ def test_an_interval_beyond_the_samples_is_that_of_the_normal_distribution() -> 
     margin = norm.ppf(1 - error / 2) * (0.4 * 0.6 / 100) ** 0.5
     assert estimate.low == pytest.approx(0.4 - margin, abs=0.01)
     assert estimate.low < binom.ppf(error / 2, 100, 0.4) / 100
+
+
+def test_a_faded_change_goes_a_part_of_the_way() -> None:
+    random = np.random.default_rng(0)
+    rows = np.arange(3)
+    place = Place(rectangle(2, 7, 3, 9))
+    for draw in (
+        lambda: random.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8),
+        lambda: random.random((3, 32, 32, 2)).astype(np.float32),
+    ):
+        views, donors = draw(), draw()
+        for control in (False, True):
+            inserted = place.insert(donors, views, rows, rows, control)
+            removed = place.remove(views, rows, control)
+            for strength in (0.0, 0.25, 1.0):
+                faded = Faded(place, strength)
+                for changed, result in (
+                    (inserted, faded.insert(donors, views, rows, rows, control)),
+                    (removed, faded.remove(views, rows, control)),
+                ):
+                    part = views + strength * (changed.astype(np.float64) - views)
+                    assert result.dtype == views.dtype
+                    np.testing.assert_allclose(result, part, atol=0.51 if views.dtype == np.uint8 else 1e-6)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.shared.datasets import data_image, data_sets, image_name, open_split, trainable_folders
+from dashboard.shared.datasets import data_image, data_sets, image_name, open_catalog, open_split, trainable_folders
 from dashboard.shared.model_names import MAX_IMAGES
 from swin_core.data.flowers import CLASSES as FLOWERS
 from swin_core.data.folders import image_folder
@@ -106,6 +106,16 @@ def test_a_picture_is_found_by_its_place_in_the_split(root: Path) -> None:
     names = [data_image(f"photos/all/{index}") for index in range(3)]
     assert [(one.title, one.truth) for one in names] == [("a.png", "cat"), ("b.png", "cat"), ("c.png", "dog big")]
     assert data_image("own/train/0").key != data_image("own/val/0").key
+
+
+def test_a_split_is_in_memory_once_however_many_are_opened(root: Path) -> None:
+    places = [(entry.name, split) for entry in data_sets() for split in entry.splits]
+    assert len(places) > 6
+    opened_first = [open_split(*place) for place in places]
+    assert all(open_split(*place) is data for place, data in zip(places, opened_first, strict=True))
+    name, split = places[0]
+    assert open_catalog(name, [split]).parts == (opened_first[0],)
+    assert open_catalog(name, [split]) is open_catalog(name, (split,))
 
 
 @pytest.mark.parametrize("name", REFUSED)
