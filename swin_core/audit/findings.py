@@ -9,18 +9,20 @@ from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from swin_core.attribution.defaults import default_method
 from swin_core.audit.bench import Bench, bootstrap, chances, drops, flips
-from swin_core.audit.candidates import Candidate, place_candidates, shared
+from swin_core.audit.candidates import Candidate, place_candidates
 from swin_core.audit.content import content_candidates
 from swin_core.audit.duplicates import find_duplicates
 from swin_core.audit.fitting import fitted_mask
+from swin_core.audit.grouping import reported, stand_for_the_same
 from swin_core.audit.interventions import Content, Faded, Place, Shift
 from swin_core.audit.kept import FORMAT, kept_step, read_audit, write_audit
-from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps, window_mask
+from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps
 from swin_core.audit.results import LEAST_EFFECT, STRENGTHS, Audit, FileSize, Tested
 from swin_core.audit.shifts import carriers, file_facts, shift_candidates, size_differences
 from swin_core.data.dataset import DataSet
@@ -38,14 +40,10 @@ PASSES = 0.08
 """Effect in the short test from which a candidate is tested on all pairs."""
 DONORS, PASTES = 100, 3
 """Most images of a class whose region is pasted, and how many others each is pasted into."""
+CHECKED = 1000
+"""Most images of a class that are checked for what was found."""
 KEPT_PATCHES = 8
 """Patches of a finding of content that are kept with it."""
-SAME = 0.1
-"""Part of the smaller region that two places of a class share if they are one finding."""
-NEARLY = 0.1
-"""Effects that differ by less are about equal."""
-WHOLE_SIDE = 0.75
-"""Part of an edge of the image from which a region along it is a whole side of the border."""
 LEAST_IMAGES = 8
 """Images of a class, and of others to paste into, that a test needs."""
 
@@ -130,10 +128,13 @@ def _tested(
         values = kept_step(folder, key, lambda: _test(bench, maps, candidate, error, seed + number).to_dict())
         return Tested.from_dict(values)
 
-    def curves(candidate: Candidate, number: int) -> dict[str, tuple[float, ...]]:
+    def curves(candidate: Candidate, number: int) -> Any:
         key = _digest("curves", candidate, seed + number)
-        values = kept_step(folder, key, lambda: _curves(bench, maps, candidate, seed + number, lambda: step(0)))
-        return {name: tuple(curve) for name, curve in values.items()}
+        return kept_step(folder, key, lambda: _curves(bench, maps, candidate, seed + number, lambda: step(0)))
+
+    def members(candidate: Candidate, number: int) -> Any:
+        key = _digest("members", candidate, seed + number)
+        return kept_step(folder, key, lambda: _members(bench, maps, candidate, seed + number, lambda: step(0)))
 
     results: list[tuple[Candidate, Tested]] = []
     for number, candidate in enumerate(candidates):
@@ -141,9 +142,9 @@ def _tested(
         step(1)
     findings: list[tuple[Candidate, Tested]] = []
     taken = []
-    for order, (candidate, tested) in enumerate(_findings(results)):
+    for order, (candidate, tested) in enumerate(reported(results)):
         # A stronger finding has been fitted to its mark since; what shares a part with that is no finding of its own.
-        if any(_same(candidate, stronger) for stronger, _ in findings):
+        if any(stand_for_the_same(candidate, stronger) for stronger, _ in findings):
             continue
         taken.append(tested)
         number = candidates.index(candidate)
@@ -151,7 +152,8 @@ def _tested(
         if fitted is not candidate:
             again = test(fitted, order)
             candidate, tested, number = (fitted, again, order) if again.passes else (candidate, tested, number)
-        findings.append((candidate, replace(tested, curves=curves(candidate, number))))
+        more = {"curves": curves(candidate, number), **members(candidate, number)}
+        findings.append((candidate, Tested.from_dict(tested.to_dict() | more)))
     others = (tested for _, tested in results if not tested.passes)
     merged = (tested for _, tested in results if tested.passes and not any(tested is each for each in taken))
     groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
@@ -237,9 +239,6 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
     )
     known = donors[maps.predicted[donors] == candidate.group]
     falls = [drops(bench, known, candidate.group, intervention, each) for each in (False, True)] if len(known) else []
-    has_it = carriers(maps, donors, intervention) if isinstance(intervention, Shift) else flip > 0.5
-    deciding = np.sort(donors[has_it])
-    corners = intervention.corners if isinstance(intervention, Content) else {}
     return replace(
         short,
         pairs=len(recipients),
@@ -248,12 +247,7 @@ def _test(bench: Bench, maps: RelevanceMaps, candidate: Candidate, error: float,
         effect=bootstrap(flip - control, error, seed),
         drop=bootstrap(falls[0], seed=seed) if falls else None,
         drop_control=bootstrap(falls[1], seed=seed) if falls else None,
-        images=len(deciding),
         of_images=len(donors),
-        names=tuple(bench.dataset.names[row] for row in deciding.tolist()),
-        corners=tuple(corners[row] for row in deciding.tolist()) if corners else (),
-        patches=_patches(bench, deciding, corners) if corners else (),
-        patch_size=WINDOW / GRID if corners else 0.0,
     )
 
 
@@ -291,99 +285,51 @@ def _curves(
     return curves
 
 
-def _patches(bench: Bench, rows: np.ndarray, corners: Mapping[int, tuple[int, int]]) -> tuple[str, ...]:
+def _members(
+    bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, tick: Callable[[], None]
+) -> dict[str, Any]:
+    """Return which images of the class have what was found, as fields of `Tested`.
+
+    An image has a region or a content if that turns most of the images that it is pasted into. `tick` is called before
+    each batch; an error that it raises stops the audit.
+    """
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.permutation(candidate.members)[:CHECKED])
+    intervention = candidate.intervention
+    if isinstance(intervention, Shift):
+        has_it = carriers(maps, rows, intervention)
+    else:
+        others, turned = _recipients(maps, candidate.group), []
+        for start in range(0, len(rows), SCREENED):
+            tick()
+            donors = np.repeat(rows[start : start + SCREENED], PASTES)
+            becomes = flips(bench, donors, _draw(others, len(donors), random), candidate.group, intervention)
+            turned.append(becomes.reshape(-1, PASTES).mean(1))
+        has_it = np.concatenate(turned) > 0.5
+    deciding = rows[has_it]
+    found: dict[str, Any] = {
+        "images": len(deciding),
+        "of_images": len(rows),
+        "names": [bench.dataset.names[row] for row in deciding.tolist()],
+    }
+    if isinstance(intervention, Content):
+        found["corners"] = [list(intervention.corners[row]) for row in deciding.tolist()]
+        found["patches"] = _patches(bench, deciding, intervention.corners)
+        found["patch_size"] = WINDOW / GRID
+    return found
+
+
+def _patches(bench: Bench, rows: np.ndarray, corners: Mapping[int, tuple[int, int]]) -> list[str]:
     """Return the patches of some images as data URIs."""
     rows = rows[:KEPT_PATCHES]
     views = bench.views(rows) if len(rows) else ()
     cut = (view[patch_slices(corners[row], len(view))] for view, row in zip(views, rows.tolist(), strict=True))
-    return tuple(image_uri(patch, "PNG") for patch in cut if patch.dtype == np.uint8)
+    return [image_uri(patch, "PNG") for patch in cut if patch.dtype == np.uint8]
 
 
 def _draw(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     """Draw `count` of some images, each once if there are enough."""
     return random.permutation(rows)[:count] if len(rows) >= count else random.choice(rows, count)
-
-
-def _findings(results: Sequence[tuple[Candidate, Tested]]) -> list[tuple[Candidate, Tested]]:
-    """Return the candidates that pass, strongest first; of those that stand for the same, one.
-
-    Of places that are nearly as strong as the strongest, it is the one with the highest relevance, which has the mark
-    and the least beside it. A place says more than content that lies there, so it comes first if it is about as strong.
-
-    If that is a whole side of the border, or the border's colour, and the border says more, it is the border: the other
-    sides of a frame carry on without one of them. Any other place stays, since the border only overlaps it: a piece of
-    a line at an edge, a mark in a corner. So does content.
-    """
-    passing = sorted((pair for pair in results if pair[1].passes), key=lambda pair: -pair[1].strength)
-    findings = []
-    while passing:
-        first, strongest = passing[0]
-        same = [pair for pair in passing if _same(pair[0], first)]
-        near = [pair for pair in same if pair[1].strength >= strongest.strength - NEARLY]
-        places = [pair for pair in near if isinstance(pair[0].intervention, Place)]
-        found = max(places, key=lambda pair: pair[1].relevance) if places else passing[0]
-        if _is_part_of_border(found[0]):
-            borders = (pair for pair in same if _is_border(pair[0]) and _is_more(pair[1], found[1]))
-            found = next(borders, found)
-        if _is_border(found[0]):
-            same = [pair for pair in passing if _same(pair[0], found[0])]
-        findings.append(found)
-        passing = [pair for pair in passing if pair not in same and pair is not found]
-    return findings
-
-
-def _is_border(candidate: Candidate) -> bool:
-    """Return whether a candidate is the border of the image."""
-    return isinstance(candidate.intervention, Place) and candidate.intervention.is_frame
-
-
-def _is_part_of_border(candidate: Candidate) -> bool:
-    """Return whether a candidate is a whole side of the border, or the border's colour."""
-    part = candidate.intervention
-    if isinstance(part, Shift):
-        return part.statistic == "border"
-    if not isinstance(part, Place) or part.is_frame:
-        return False
-    left, top, right, bottom = part.region
-    upright = (left == 0 or right == 1) and bottom - top >= WHOLE_SIDE
-    level = (top == 0 or bottom == 1) and right - left >= WHOLE_SIDE
-    return upright or level
-
-
-def _is_more(border: Tested, other: Tested) -> bool:
-    """Return whether the border stands for more than one of its sides, or than its colour.
-
-    It turns clearly more images than a side, or about as many and removing it does clearly more. It says more than its
-    colour if it turns about as many.
-    """
-    turns = border.flip.value - other.flip.value
-    if turns >= NEARLY:
-        return True
-    falls = border.drop is not None and other.drop is not None and border.drop.low > other.drop.high + NEARLY
-    return turns >= -NEARLY and (other.kind == "global" or falls)
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    """Return whether two candidates stand for the same.
-
-    Of one class: regions that share a part, or the same patches. Of two classes: opposite shifts of a statistic, since
-    images that lose the mark of one class become the others.
-    """
-    first, second = one.intervention, other.intervention
-    if isinstance(first, Shift) and isinstance(second, Shift) and first.statistic == second.statistic:
-        return one.group == other.group or float(np.dot(first.by, second.by)) < 0
-    if one.group != other.group:
-        return False
-    if isinstance(first, Content) and isinstance(second, Content):
-        return len(first.corners.keys() & second.corners.keys()) > len(min(first.corners, second.corners, key=len)) / 2
-    if isinstance(first, Place) and isinstance(second, Place):
-        return shared(first.cells, second.cells) > SAME
-    if isinstance(first, Content) and isinstance(second, Place):
-        there = [shared(window_mask(corner), second.cells) > SAME for corner in first.corners.values()]
-        return sum(there) > len(there) / 2
-    if isinstance(first, Shift) and isinstance(second, Place):
-        return first.statistic == "border" and second.is_frame
-    return _same(other, one) if isinstance(first, Place) else one is other
 
 
 def _fitted(

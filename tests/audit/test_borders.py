@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swin_core.audit import findings, maps, results
+from swin_core.audit import maps, results
 from swin_core.audit.bench import Estimate
 from swin_core.audit.candidates import Candidate, frame
+from swin_core.audit.grouping import reported
 from swin_core.audit.interventions import Place, Shift
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,7 +50,7 @@ def test_candidates_that_share_a_region_are_one_finding() -> None:
         (tight, measured(tight, 0.97, 0.9)),
         (other, measured(other, 0.5, 0.4)),
     ]
-    assert [candidate for candidate, _ in findings._findings(tested)] == [tight, other]
+    assert [candidate for candidate, _ in reported(tested)] == [tight, other]
 
 
 def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() -> None:
@@ -57,7 +58,7 @@ def test_the_sides_of_a_frame_are_one_finding_if_the_border_turns_more_images() 
     border = Candidate(0, np.arange(100), 2.0, Place(frame()))
     tested = [(side, measured(side, 0.6 - 0.1 * number, 0.5 - 0.1 * number)) for number, side in enumerate(sides)]
     for flip, expected in ((0.95, [border]), (0.62, sides)):
-        found = findings._findings([*tested, (border, measured(border, flip, 0.45))])
+        found = reported([*tested, (border, measured(border, flip, 0.45))])
         assert [candidate for candidate, _ in found] == expected
 
 
@@ -71,7 +72,7 @@ def test_a_side_of_a_frame_is_the_border_if_only_removing_the_border_matters() -
         (much, much, 0.85, side),
         (none, none, 0.85, side),
     ):
-        found = findings._findings(
+        found = reported(
             [
                 (side, replace(measured(side, 0.87, 0.8), drop=side_falls)),
                 (border, replace(measured(border, flip, 0.4), drop=border_falls)),
@@ -86,7 +87,7 @@ def test_the_border_is_compared_with_the_side_that_would_be_reported() -> None:
     little, much = Estimate(0.04, 0.02, 0.06), Estimate(0.8, 0.75, 0.85)
     of_side = replace(measured(side, 0.9, 0.76), drop=little)
     of_border = replace(measured(border, 0.95, 0.82), drop=much)  # the strongest, with less relevance than the side
-    found = findings._findings([(side, of_side), (border, of_border)])
+    found = reported([(side, of_side), (border, of_border)])
     assert [candidate for candidate, _ in found] == [border]
 
 
@@ -103,7 +104,7 @@ def test_the_border_takes_no_place_that_is_not_a_whole_side(rows: slice, columns
     little, much = Estimate(0.1, 0.08, 0.12), Estimate(0.7, 0.65, 0.75)
     of_place = replace(measured(place, 0.9, 0.8), drop=little)
     of_border = replace(measured(border, 0.88, 0.5), drop=much)
-    found = findings._findings([(place, of_place), (border, of_border)])
+    found = reported([(place, of_place), (border, of_border)])
     assert [candidate for candidate, _ in found] == [place]
 
 
@@ -117,7 +118,7 @@ def test_a_frame_comes_before_its_colour_and_takes_its_sides_along() -> None:
     )
     tested = [(side, measured(side, 0.62, 0.58)), (colour, of_colour)]
     for flip, expected in ((0.95, [border]), (0.7, [colour, side])):
-        found = findings._findings([*tested, (border, replace(measured(border, flip, 0.4), drop=much))])
+        found = reported([*tested, (border, replace(measured(border, flip, 0.4), drop=much))])
         assert [candidate for candidate, _ in found] == expected
 
 

@@ -65,6 +65,17 @@ def test_the_curves_of_a_finding_end_at_its_effects(
     assert not any(candidate.curves for candidate in found.tested)
 
 
+def test_all_images_of_the_class_are_checked_for_a_finding(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "DONORS", 10)
+    for most in (1000, 15):
+        monkeypatch.setattr(findings, "CHECKED", most)
+        (finding,) = audit(corner_model(), image_folder(images), root=tmp_path / str(most)).findings
+        assert finding.pairs == 10 * findings.PASTES
+        assert len(set(finding.names)) == finding.images == finding.of_images == min(most, 24)
+
+
 def test_the_json_has_the_promised_keys(found: Audit) -> None:
     values = json.loads(json.dumps(found.to_dict()))
     assert set(values) >= {"findings", "tested", "model", "data", "split", "images", "skipped", "smallest_effect"}
