@@ -16,14 +16,12 @@ def ask_class(comparison: Comparison, asked: Mapping[str, Any]) -> None:
 
     Args:
         comparison: what is shown.
-        asked: `row` of the grid, `label` of the class, and `against`, the contrast class; without one, no contrast is
+        asked: a row as for `Comparison.seen_row`, `label` of the class, and `against`, the contrast class; without one, no contrast is
             shown any more. From the browser, so it is checked.
     """
-    row, label, against = asked.get("row"), asked.get("label"), asked.get("against")
+    row, label, against = comparison.seen_row(asked), asked.get("label"), asked.get("against")
     known = {name for model in map(loaded_classifier, comparison.models) if model for name in model.labels}
-    if not isinstance(row, int) or not 0 <= row < comparison.row_count:
-        return
-    if not isinstance(label, str) or label not in known:
+    if row is None or not isinstance(label, str) or label not in known:
         return
     line, _ = comparison.line_and_model(row, 0)
     number = comparison.lines.index(line)

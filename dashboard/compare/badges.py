@@ -66,8 +66,8 @@ def open_details(comparison: Comparison, grid: Grid, events: ViewerEvents) -> No
     """Open the dialog of the map whose badge was clicked."""
     if events.cell is None:
         return
-    i, j = events.cell
-    if not (0 <= i < len(grid.rows) and 0 <= j < len(grid.columns)):
+    i, (_, j) = comparison.seen_row(events.all("cell")[-1]), events.cell
+    if i is None or not 0 <= j < len(grid.columns):
         return
     cell = grid.rows[i].cells[j]
     line, model = comparison.line_and_model(i, j)

@@ -47,11 +47,12 @@ class Painted:
 
         Args:
             comparison: what is shown.
-            stroke: `row` of the grid, `strokes` as text, `fill`, `keep` and `time`. From the browser, so it is checked.
+            stroke: a row as for `Comparison.seen_row`, `strokes` as text, `fill`, `keep` and `time`. From the browser,
+                so it is checked.
         """
-        row, text, fill, keep = (stroke.get(name) for name in ("row", "strokes", "fill", "keep"))
-        time = _time_of(stroke)
-        if not isinstance(row, int) or not 0 <= row < comparison.row_count or not isinstance(text, str):
+        text, fill, keep = (stroke.get(name) for name in ("strokes", "fill", "keep"))
+        row, time = comparison.seen_row(stroke), _time_of(stroke)
+        if row is None or not isinstance(text, str):
             return self
         title = comparison.line_and_model(row, 0)[0].image.title
         try:

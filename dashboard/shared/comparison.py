@@ -1,8 +1,9 @@
 """The rows and columns that the Compare page and the demo show, and the cell at each place."""
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dashboard.shared import cache
 from dashboard.shared.cache import STAGES, InputImage, Request
@@ -68,6 +69,29 @@ class Comparison:
         """Number of rows of the grid."""
         return len(self.lines) * (len(self.models) if self.layer == STAGES else 1)
 
+    @property
+    def row_titles(self) -> list[str]:
+        """Titles of the rows of the grid."""
+        titles = [line.title or line.image.title for line in self.lines]
+        if self.layer != STAGES:
+            return titles
+        return [f"{model} · {title}" for title in titles for model in column_titles(self.models)]
+
+    def seen_row(self, event: Mapping[str, Any]) -> int | None:
+        """Return the row that an event of the browser means; None if there is none any more.
+
+        Args:
+            event: `row` as it was numbered on the page, and its `title`, by which it is found where rows have moved.
+                From the browser, so both are checked.
+        """
+        row, titles = event.get("row"), self.row_titles
+        if not isinstance(row, int) or row < 0:
+            return None
+        title = event.get("title", titles[row] if row < len(titles) else None)
+        if row < len(titles) and titles[row] == title:
+            return row
+        return titles.index(title) if titles.count(title) == 1 else None
+
     def line_and_model(self, row: int, column: int) -> tuple[ImageAndClass, str]:
         """Return the line and the model of a cell."""
         if self.layer != STAGES:
@@ -81,15 +105,12 @@ class Comparison:
 
     def rows(self, waiting: Sequence[str] = ()) -> list[Row]:
         """Return the rows of the grid. Cells of models in `waiting` are not computed but say what they wait for."""
-        rows, titles = [], column_titles(self.models)
+        rows: list[Row] = []
+        titles = self.row_titles
         for line in self.lines:
-            image, title = line.image, line.title or line.image.title
             cells = [self._cell(line, model, wait=model not in waiting) for model in self.models]
-            if self.layer == STAGES:
-                for model, cell in zip(titles, cells, strict=True):
-                    rows.append(_row(f"{model} · {title}", image, self._stage_cells(cell)))
-            else:
-                rows.append(_row(title, image, cells))
+            for part in map(self._stage_cells, cells) if self.layer == STAGES else [cells]:
+                rows.append(_row(titles[len(rows)], line.image, part))
         return rows
 
     def _stage_cells(self, cell: Cell) -> list[Cell]:

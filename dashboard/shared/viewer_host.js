@@ -39,6 +39,9 @@ export default function ({ data, parentElement, setStateValue }) {
     held.events = [];
   }
   held.name = name;
+  held.rows = payload.rows;
+  // Rows move when an image is removed: the page finds a row by its title. See `seen_row` of `comparison.py`.
+  const titled = (event) => ({ ...event, title: held.rows[event.row]?.title });
   if (held.viewer) {
     held.viewer.update(payload);
   } else {
@@ -46,12 +49,12 @@ export default function ({ data, parentElement, setStateValue }) {
     held.viewer = mount(place, payload, {
       kept: swinlensKept.get(name),
       onLook: (look) => swinlensLook(look, held),
-      onCell: (cell) => held.send("cell", cell),
-      onClass: data.classes ? (asked) => held.send("asked", asked) : undefined,
-      onContrast: data.classes ? (asked) => held.send("asked", asked) : undefined,
+      onCell: (cell) => held.send("cell", titled(cell)),
+      onClass: data.classes ? (asked) => held.send("asked", titled(asked)) : undefined,
+      onContrast: data.classes ? (asked) => held.send("asked", titled(asked)) : undefined,
       onColumn: (change) => held.send("columns", change),
       onPoint: data.points ? (place) => held.send("point", place) : undefined,
-      onStroke: data.brush ? (stroke) => swinlensStroke(stroke, data.token, held) : undefined,
+      onStroke: data.brush ? (stroke) => swinlensStroke(titled(stroke), data.token, held) : undefined,
     });
   }
   held.listen ??= ({ detail }) => detail === held.name && held.viewer?.badges(swinlensBadges(held.name));

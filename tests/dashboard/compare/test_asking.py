@@ -12,6 +12,7 @@ import swin_core
 from dashboard.compare.class_notes import UNSURE, class_notes
 from dashboard.compare.controls import LIKELIEST
 from dashboard.compare.method_menu import lack, method_groups
+from dashboard.shared.cache import STAGES
 from dashboard.shared.comparison import Comparison, ImageAndClass
 from swin_core.attribution.methods import METHODS
 from swin_core.errors import LayerError
@@ -34,6 +35,28 @@ def test_a_click_on_a_class_explains_it_and_leaves_the_other_rows() -> None:
     act(app, "asked", {"row": 0, "column": 0, "label": other})
     assert explained(app) == [other, before[1]]
     assert (app.query_params["class1"], app.query_params["class2"]) == (other, LIKELIEST)
+
+
+def test_a_click_means_the_image_that_was_seen_in_its_row() -> None:
+    app = opened(sample=["tulip", "rose"], model="first")
+    title, before = shown(app)["rows"][0]["title"], explained(app)
+    (other,) = [one["label"] for one in cells(app)[0]["classes"][1:2]]
+    act(app, "asked", {"row": 1, "title": "an image that was removed.jpg", "column": 0, "label": other})
+    assert explained(app) == before
+    act(app, "asked", {"row": 1, "title": title, "column": 0, "label": other})  # another image stood above it
+    assert explained(app) == [other, before[1]]
+
+
+@pytest.mark.parametrize("layer", [None, STAGES])
+def test_a_row_is_found_by_its_title(layer: str | None) -> None:
+    lines = tuple(ImageAndClass(picture(), title=title) for title in ("a", "b", "c", "b"))
+    comparison = Comparison(lines, ("first",), "gradcam", layer)
+    titles = [row.title for row in comparison.rows()]
+    assert titles == comparison.row_titles
+    found = [comparison.seen_row({"row": 0, "title": title}) for title in titles]
+    assert found == [0, None, 2, None]  # two have the title b
+    assert [comparison.seen_row({"row": row, "title": titles[row]}) for row in range(4)] == [0, 1, 2, 3]
+    assert [comparison.seen_row({"row": row}) for row in (0, 3, 4, -1, "0", None)] == [0, 3, None, None, None, None]
 
 
 def test_a_class_dragged_onto_another_asks_for_the_contrast() -> None:
