@@ -16,8 +16,8 @@ def ask_class(comparison: Comparison, asked: Mapping[str, Any]) -> None:
 
     Args:
         comparison: what is shown.
-        asked: a row as for `Comparison.seen_row`, `label` of the class, and `against`, the contrast class; without one, no contrast is
-            shown any more. From the browser, so it is checked.
+        asked: a row as for `Comparison.seen_row`, `label` of the class, and `against`, the contrast class; without one,
+            no contrast is shown any more. From the browser, so it is checked.
     """
     row, label, against = comparison.seen_row(asked), asked.get("label"), asked.get("against")
     known = {name for model in map(loaded_classifier, comparison.models) if model for name in model.labels}

@@ -110,8 +110,8 @@ class ViewerEvents:
     cell: tuple[int, int] | None = None
     """Row and column of the map whose badge was clicked; they may lie outside of the grid."""
     asked: Mapping[str, Any] | None = None
-    """`row` and its `title`, `column`, `label` of a class that was clicked, and `against` if it was dragged onto another;
-    unchecked."""
+    """`row` and its `title`, `column`, `label` of a class that was clicked, and `against` if it was dragged onto
+    another; unchecked."""
     stroke: Mapping[str, Any] | None = None
     """`row` and its `title`, `strokes`, `fill`, `keep` of a stroke of the brush that ended; unchecked."""
     columns: Mapping[str, Any] | None = None

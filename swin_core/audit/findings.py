@@ -114,13 +114,49 @@ def _tested(
     Each test is kept in `folder` until the audit has ended.
     """
     classifier, dataset, facts = bench.classifier, bench.dataset, file_facts(bench.dataset)
-    found = (
-        *place_candidates(maps, seed),
-        *content_candidates(maps, seed),
-        *shift_candidates(maps, facts, classifier.squash),
+    candidates, untested = _testable(
+        classifier,
+        maps,
+        (
+            *place_candidates(maps, seed),
+            *content_candidates(maps, seed),
+            *shift_candidates(maps, facts, classifier.squash),
+        ),
     )
-    candidates, untested = _testable(classifier, maps, found)
-    step = count(len(candidates))
+    findings, others, merged = _findings(bench, maps, candidates, seed, folder, count(len(candidates)))
+    groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
+    sizes = size_differences(maps, facts)
+    return Audit(
+        model=classifier.name,
+        data=dataset.name,
+        split=dataset.split,
+        images=int((maps.groups >= 0).sum()),
+        skipped=skipped,
+        findings=findings,
+        tested=others,
+        merged=merged,
+        untested=untested,
+        smallest_effect=smallest_effect(candidates),
+        method=default_method(classifier),
+        seed=seed,
+        products=classifier.products,
+        file_sizes=tuple(FileSize(classifier.labels[group], own, rest) for group, own, rest in sizes),
+        means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
+    )
+
+
+def _findings(
+    bench: Bench,
+    maps: RelevanceMaps,
+    candidates: Sequence[Candidate],
+    seed: int,
+    folder: Path,
+    step: Callable[[int], None],
+) -> tuple[tuple[Tested, ...], ...]:
+    """Test the candidates; return the findings, those below the threshold, and those that stand for a finding too.
+
+    Each is sorted by strength. `step` is called with the number of candidates that have been tested since.
+    """
 
     def test(candidate: Candidate, number: int) -> Tested:
         error = ERROR / len(candidates)
@@ -128,13 +164,10 @@ def _tested(
         values = kept_step(folder, key, lambda: _test(bench, maps, candidate, error, seed + number).to_dict())
         return Tested.from_dict(values)
 
-    def curves(candidate: Candidate, number: int) -> Any:
-        key = _digest("curves", candidate, seed + number)
-        return kept_step(folder, key, lambda: _curves(bench, maps, candidate, seed + number, lambda: step(0)))
-
-    def members(candidate: Candidate, number: int) -> Any:
-        key = _digest("members", candidate, seed + number)
-        return kept_step(folder, key, lambda: _members(bench, maps, candidate, seed + number, lambda: step(0)))
+    def more(compute: Callable[..., dict[str, Any]], candidate: Candidate, number: int) -> dict[str, Any]:
+        key = _digest(compute.__name__, candidate, seed + number)
+        found = kept_step(folder, key, lambda: compute(bench, maps, candidate, seed + number, lambda: step(0)))
+        return dict(found)
 
     results: list[tuple[Candidate, Tested]] = []
     for number, candidate in enumerate(candidates):
@@ -152,29 +185,15 @@ def _tested(
         if fitted is not candidate:
             again = test(fitted, order)
             candidate, tested, number = (fitted, again, order) if again.passes else (candidate, tested, number)
-        more = {"curves": curves(candidate, number), **members(candidate, number)}
-        findings.append((candidate, Tested.from_dict(tested.to_dict() | more)))
-    others = (tested for _, tested in results if not tested.passes)
-    merged = (tested for _, tested in results if tested.passes and not any(tested is each for each in taken))
-    groups = np.unique(maps.groups[maps.groups >= 0]).tolist()
-    sizes = size_differences(maps, facts)
-    return Audit(
-        model=classifier.name,
-        data=dataset.name,
-        split=dataset.split,
-        images=int((maps.groups >= 0).sum()),
-        skipped=skipped,
-        findings=tuple(sorted((tested for _, tested in findings), key=lambda tested: -tested.strength)),
-        tested=tuple(sorted(others, key=lambda tested: -tested.strength)),
-        merged=tuple(sorted(merged, key=lambda tested: -tested.strength)),
-        untested=untested,
-        smallest_effect=smallest_effect(candidates),
-        method=default_method(classifier),
-        seed=seed,
-        products=classifier.products,
-        file_sizes=tuple(FileSize(classifier.labels[group], own, rest) for group, own, rest in sizes),
-        means={classifier.labels[g]: maps.maps[maps.members(g)].mean(0, dtype=np.float64) for g in groups},
+        found = more(_members, candidate, number) | {"curves": more(_curves, candidate, number)}
+        findings.append((candidate, Tested.from_dict(tested.to_dict() | found)))
+    others = [tested for _, tested in results if not tested.passes]
+    merged = [tested for _, tested in results if tested.passes and not any(tested is each for each in taken)]
+    by_strength = (
+        tuple(sorted(part, key=lambda tested: -tested.strength))
+        for part in ([tested for _, tested in findings], others, merged)
     )
+    return tuple(by_strength)
 
 
 def _digest(what: str, candidate: Candidate, seed: int, error: float = 0.0) -> str:
