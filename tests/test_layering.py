@@ -7,7 +7,8 @@ and that keep it, then on every file of the project.
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -51,29 +52,37 @@ MACHINE_PATH = re.compile(
 )
 
 
-def imported_modules(source: str, package: str) -> Iterator[str]:
+@lru_cache(maxsize=1)  # one rule after the other looks at the same file
+def nodes_of(source: str) -> list[ast.AST]:
+    """All nodes of a source's tree."""
+    return [*ast.walk(ast.parse(source))]
+
+
+@cache
+def imported_modules(source: str, package: str) -> tuple[str, ...]:
     """Dotted names that `source` imports anywhere, lazily too; `package` resolves relative imports.
 
     `from a import b` gives `a.b`, since b may be a module. `import_module` and `__import__` count if their argument is
     written out.
     """
-    tree = ast.parse(source)
-    names = originals(tree)
-    for node in ast.walk(tree):
+    found: list[str] = []
+    names = originals(nodes_of(source))
+    for node in nodes_of(source):
         if isinstance(node, ast.Call) and (module := called_import(node, names, package)):
-            yield module
+            found.append(module)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [f"{base}.{alias.name}" for alias in node.names]
+    return tuple(found)
 
 
-def originals(tree: ast.AST) -> dict[str, str]:
-    """The dotted name behind each name that `tree` imports."""
+def originals(nodes: list[ast.AST]) -> dict[str, str]:
+    """The dotted name behind each name that a tree imports."""
     names = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -81,9 +90,18 @@ def originals(tree: ast.AST) -> dict[str, str]:
     return names
 
 
+def written(node: ast.AST) -> str:
+    """What `ast.unparse` gives; names and their attributes are most of what is asked for, and it is slow."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+        return f"{written(node.value)}.{node.attr}"
+    return ast.unparse(node)
+
+
 def dotted(node: ast.AST, names: dict[str, str]) -> str:
     """A name or an attribute as it is written, with `names` for what its first part was imported as."""
-    first, point, rest = ast.unparse(node).partition(".")
+    first, point, rest = written(node).partition(".")
     return names.get(first, first) + point + rest
 
 
@@ -107,7 +125,7 @@ def starts_with(module: str, prefix: str) -> bool:
 def import_faults(path: str, source: str) -> list[str]:
     """Imports in the file at `path` (relative to the root) that point the wrong way."""
     parts = Path(path).with_suffix("").parts
-    modules = list(imported_modules(source, ".".join(parts[:-1])))
+    modules = imported_modules(source, ".".join(parts[:-1]))
     if parts[0] == "swin_core":
         # A `__main__` starts a command; nothing imports it.
         return core_import_faults(path, "commands" if parts[-1] == "__main__" else parts[1], modules)
@@ -126,7 +144,7 @@ def import_faults(path: str, source: str) -> list[str]:
     return faults
 
 
-def core_import_faults(path: str, unit: str, modules: list[str]) -> list[str]:
+def core_import_faults(path: str, unit: str, modules: tuple[str, ...]) -> list[str]:
     """The same for a file of swin_core; `unit` is its module or sub-package, such as `zoo` or `errors`."""
     if unit == "__init__":
         return [f"{path} imports {m}" for m in modules if any(starts_with(m, p) for p in INTERFACE_PACKAGES)]
@@ -150,16 +168,15 @@ def core_import_faults(path: str, unit: str, modules: list[str]) -> list[str]:
 def outside_faults(path: str, source: str) -> list[str]:
     """Patches of `sys.path` anywhere, and paths in swin_core that lead out of the package."""
     faults = []
-    tree = ast.parse(source)
-    names = originals(tree)
-    for node in ast.walk(tree):
+    names = originals(nodes_of(source))
+    for node in nodes_of(source):
         if patches_path(node, names):
             faults.append(f"{path}:{node.lineno}: {ast.unparse(node)[:40]} patches the import path")
         if not path.startswith("swin_core/"):
             continue
         # Where a file or a package lies leads to what lies beside it; `parents[i]` leads up from any path.
-        place = ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
-        indexed = ast.unparse(node.value) if isinstance(node, ast.Subscript) else ""
+        place = written(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+        indexed = written(node.value) if isinstance(node, ast.Subscript) else ""
         if re.search(r"(^|\.)__file__$", place) or re.search(r"(?<!__file__\)\.)\bparents$|__path__$", indexed):
             faults.append(f"{path}:{node.lineno}: bundled files come through importlib.resources")
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
@@ -209,7 +226,7 @@ def size_faults(path: str, source: str) -> list[str]:
     """Files and functions that are too long."""
     lines = len(source.splitlines())
     faults = [f"{path}: {lines} lines, at most {FILE_LINES}"] if lines > FILE_LINES else []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > FUNCTION_LINES:
@@ -225,7 +242,7 @@ def words(name: str) -> set[str]:
 def name_faults(path: str, source: str) -> list[str]:
     """Files, folders, functions and classes whose name contains a word that says nothing."""
     names = [*Path(path).with_suffix("").parts]
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
     return [f"{path}: {name} contains {word}" for name in names for word in sorted(words(name) & BANNED_WORDS)]
@@ -234,23 +251,22 @@ def name_faults(path: str, source: str) -> list[str]:
 def pickle_faults(path: str, source: str) -> list[str]:
     """Calls that may run code from a file: torch.load without weights_only=True, and pickle's own loaders."""
     faults = []
-    tree = ast.parse(source)
     bare = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
+        for node in nodes_of(source)
         if isinstance(node, ast.ImportFrom) and node.module in ("torch", "pickle")
         for alias in node.names
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(source):
         if not isinstance(node, ast.Call):
             continue
-        written = ast.unparse(node.func)
-        called = bare.get(written, written)
+        name = written(node.func)
+        called = bare.get(name, name)
         options = {word.arg: ast.unparse(word.value) for word in node.keywords}
         if called == "torch.load" and options.get("weights_only") != "True":
             faults.append(f"{path}:{node.lineno}: torch.load without weights_only=True")
         if called in ("pickle.load", "pickle.loads") or options.get("allow_pickle") == "True":
-            faults.append(f"{path}:{node.lineno}: {written} unpickles whatever the file says")
+            faults.append(f"{path}:{node.lineno}: {name} unpickles whatever the file says")
     return faults
 
 
@@ -307,11 +323,7 @@ BREAKS: list[tuple[Rule, str, str]] = [
     (import_faults, "scripts/explain.py", "import dashboard.shared.cache"),
     (import_faults, "swin_core/attribution/explanation.py", "import_module('swin_core.figures.grid')".join(LAZY)),
     (import_faults, "swin_core/attribution/explanation.py", "load('..figures', __package__)".join(LAZY)),
-    (
-        import_faults,
-        "swin_core/attribution/explanation.py",
-        "import importlib as i\ni.import_module('swin_core.audit')",
-    ),
+    (import_faults, "swin_core/models/swin.py", "import importlib as i\ni.import_module('swin_core.audit')"),
     (import_faults, "swin_core/models/swin.py", "__import__('swin_core.weights.files')"),
     (import_faults, "dashboard/shared/cache.py", "from importlib import *\n__import__(name='dashboard.compare')"),
     (import_faults, "dashboard/views/compare.py", "from torch import Tensor"),
@@ -356,11 +368,7 @@ BREAKS: list[tuple[Rule, str, str]] = [
 ]
 KEEPS: list[tuple[Rule, str, str]] = [
     (import_faults, "swin_core/models/swin.py", "import torch\nfrom swin_core.models.windows import window_partition"),
-    (
-        import_faults,
-        "swin_core/attribution/gradcam.py",
-        "from swin_core.zoo.classifier import Classifier\nfrom . import layers",
-    ),
+    (import_faults, "swin_core/attribution/gradcam.py", "from swin_core.zoo.load import load\nfrom . import layers"),
     (import_faults, "swin_core/figures/files.py", "from matplotlib.figure import Figure"),
     (import_faults, "swin_core/training/trainer.py", "from swin_core import data, models, weights"),
     (import_faults, "swin_core/runs/listing.py", "import os\nimport psutil\nfrom swin_core.errors import ConfigError"),
@@ -375,11 +383,7 @@ KEEPS: list[tuple[Rule, str, str]] = [
     (outside_faults, "tests/conftest.py", "import sys\nfirst = sys.path[0]\nroots = [p for p in sys.path if p]"),
     (outside_faults, "swin_core/attribution/methods.py", "iter_modules(attribution.__path__)"),
     (outside_faults, "swin_core/commands/dashboard.py", "spec = find_spec('dashboard')"),
-    (
-        size_faults,
-        "swin_core/models/swin.py",
-        "x = 0\n" * 380 + "def build():\n" + "    x = 0\n" * (FUNCTION_LINES - 1),
-    ),
+    (size_faults, "swin_core/models/swin.py", "x = 0\n" * 380 + "def build():\n" + "    x = 0\n" * 69),
     (name_faults, "swin_core/models/swin.py", "def preprocess(): pass\nclass Handlebar: pass"),
     (pickle_faults, "swin_core/weights/files.py", "import torch\ntorch.load(path, weights_only=True)"),
     (pickle_faults, "swin_core/data/dataset.py", "import numpy as np\nnp.load(path, allow_pickle=False)"),
@@ -398,12 +402,25 @@ def test_rule_accepts_what_is_right(rule: Rule, path: str, source: str) -> None:
     assert rule(path, source) == []
 
 
-@pytest.mark.parametrize("rule", [import_faults, outside_faults, size_faults, name_faults, pickle_faults])
-def test_code_keeps_the_rule(rule: Rule) -> None:
+RULES = (import_faults, outside_faults, size_faults, name_faults, pickle_faults)
+
+
+@pytest.fixture(scope="module")
+def faults() -> dict[Rule, list[str]]:
+    """What each rule finds in all files: file by file, since reading one into a tree takes longer than a rule."""
     files = code_files()
     assert {"swin_core/errors.py", "swin_core/attribution/explain.py", "tests/test_layering.py"} <= set(files)
-    faults = [fault for path in files for fault in rule(path, (ROOT / path).read_text(encoding="utf-8"))]
-    assert not faults, "\n".join(faults)
+    found: dict[Rule, list[str]] = {rule: [] for rule in RULES}
+    for path in files:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for rule in RULES:
+            found[rule] += rule(path, source)
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_code_keeps_the_rule(rule: Rule, faults: dict[Rule, list[str]]) -> None:
+    assert not faults[rule], "\n".join(faults[rule])
 
 
 def test_a_cycle_is_found() -> None:
