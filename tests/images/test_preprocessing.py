@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 import swin_core
 from swin_core.errors import ConfigError, ModelError
 from swin_core.images.preprocessing import crop_region, crop_square
+from swin_core.zoo import classifier
 
 SIZES = [(300, 200), (201, 333), (256, 256), (224, 224), (37, 21), (500, 61)]
 
@@ -60,7 +62,8 @@ def test_view_is_timms(crop: float, mode: str, interpolation: str, size: tuple[i
     assert_as_timm(stub(crop_pct=crop, crop_mode=mode, interpolation=interpolation), noise(size))
 
 
-def test_view_is_timms_for_every_preprocessing_that_timm_has() -> None:
+def test_view_is_timms_for_every_preprocessing_that_timm_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "default_labels", cache(classifier.default_labels))  # a slow list of names
     seen = {}
     for name in timm.list_pretrained():
         settings = get_pretrained_cfg(name).to_dict()

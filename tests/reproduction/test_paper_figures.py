@@ -26,6 +26,7 @@ from swin_core.training import recipe
 from swin_core.trust.assess import assess
 from swin_core.weights.files import save_weights
 from swin_core.zoo.load import ASSETS
+from tests.conftest import FLOWERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LINES = [
@@ -147,14 +148,16 @@ def first(data: swin_core.data.dataset.DataSet, index: int) -> tuple[int, ...]:
     return tuple(np.asarray(data.image(index))[0, 0])
 
 
-def test_each_cell_has_the_trust_of_its_map(small_classifier: swin_core.Classifier, samples: dict[str, Path]) -> None:
+def test_each_cell_has_the_trust_of_its_map(samples: dict[str, Path]) -> None:
+    model = swin_core.build("swin_nano", num_classes=len(FLOWERS), image_size=32)
+    classifier = swin_core.Classifier(model, FLOWERS, (0.5,) * 3, (0.5,) * 3, 32, name="small")
     rose, cat = (swin_core.read_image(samples[name]) for name in ("rose", "cat"))
     seen: list[tuple[int, int]] = []
     rows = [("A rose", rose, "rose"), ("cat", cat, ""), ("cat", cat, "cat")]
-    columns = [small_classifier, Missing("far", "no model")]
+    columns = [classifier, Missing("far", "no model")]
     drawn = class_grid(rows, columns, progress=lambda done, count: seen.append((done, count)))
-    own = swin_core.explain(small_classifier, rose, 2)
-    (expected,) = assess(small_classifier, own.view, own.maps[0], own.targets)
+    own = swin_core.explain(classifier, rose, 2)
+    (expected,) = assess(classifier, own.view, own.maps[0], own.targets)
     cell = drawn.rows[0].cells[0]
     np.testing.assert_array_equal(cell.map, own.maps[0, 0])
     assert cell.trust == expected

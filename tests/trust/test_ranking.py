@@ -6,6 +6,7 @@ import importlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,22 +124,15 @@ class Recording(Ranks):
 
 
 def test_shards_add_up(nano: Classifier, noise: DataSet) -> None:
-    whole = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, images=7)
-    parts: list[list[Tensor]] = []
-    for number in range(3):
-        parts.append([])
-        rank(
-            nano,
-            noise,
-            ["gradcam", "gradient"],
-            ["norm", "layers.0"],
-            steps=2,
-            images=7,
-            ranks=Recording(number, 3, sent=parts[-1]),
-        )
+    def ranked(ranks: Ranks) -> Any:
+        return rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, images=4, ranks=ranks)
+
+    whole = ranked(Ranks())
+    parts: list[list[Tensor]] = [[] for _ in range(3)]
+    for number, sent in enumerate(parts):
+        ranked(Recording(number, 3, sent=sent))
     total = [torch.stack(values).sum(0) for values in zip(*parts, strict=True)]
-    ranks = Recording(1, 3, total=total)
-    shared = rank(nano, noise, ["gradcam", "gradient"], ["norm", "layers.0"], steps=2, images=7, ranks=ranks)
+    shared = ranked(Recording(1, 3, total=total))
     assert [(row.method, row.layer) for row in shared.rows] == [(row.method, row.layer) for row in whole.rows]
     for one, other in zip(shared.rows, whole.rows, strict=True):
         for name in ("srg", "srg_error", "better", "deletion", "insertion", "road", "focus", "random_logit"):

@@ -16,6 +16,7 @@ from swin_core.commands import export as command
 from swin_core.errors import ConfigError, ModelError
 from swin_core.models.config import SwinConfig
 from swin_core.models.swin import Swin
+from swin_core.weights.files import save_weights
 from swin_core.zoo import export as exporting
 from swin_core.zoo.classifier import Classifier
 from swin_core.zoo.export import export, metadata
@@ -73,11 +74,13 @@ def test_program(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "flowers.pt2"
-    assert command.main(["swin_nano_four_classes", "--out", str(file)]) == 0
+    classifier, file = tiny(), tmp_path / "flowers.pt2"
+    stated = {"labels": LABELS, "mean": [0.5] * 3, "std": [0.5] * 3, "image_size": 28}
+    save_weights(classifier.model, tmp_path / "tiny.safetensors", stated)
+    assert command.main([str(tmp_path / "tiny.safetensors"), "--out", str(file)]) == 0
     first, second, _, last = capsys.readouterr().out.splitlines()
     assert first == str(file)
-    assert "(batch, 128, 128, 3) uint8" in second
+    assert "(batch, 28, 28, 3) uint8" in second
     assert "from the model's own" in last
 
 
