@@ -27,14 +27,15 @@ from tests.fixtures.browser import (
     at_rest,
     browser,
     findings,
+    messages,
     visible,
     windows,
 )
 
 __all__ = ["browser"]
 
-COUNT = 600
-"""Number of CIFAR-100 images; their predictions take a second."""
+COUNT = 300
+"""Number of CIFAR-100 images; their predictions take half a second."""
 
 KNOWING = "swin_nano_cifar100"
 """A model that knows every class of them; the first view's model knows two."""
@@ -223,11 +224,7 @@ def test_a_sheet_of_maps_is_light_and_follows_the_hand(visit: Open) -> None:
     assert page.evaluate(SIZE) < 600_000
     colour = "canvas => canvas.toDataURL()"
     before = heat.first.evaluate(colour)
-    sent: list[object] = []
-    session = page.context.new_cdp_session(page)
-    session.send("Network.enable")
-    for name in ("Network.webSocketFrameSent", "Network.webSocketFrameReceived"):
-        session.on(name, lambda event: sent.append(event))
+    sent = messages(page)
     slider = page.get_by_label("Opacity", exact=True)
     slider.evaluate("input => { input.value = 30; input.dispatchEvent(new Event('input')); }")
     page.wait_for_timeout(300)
@@ -311,9 +308,14 @@ def rest_on_a_point(page: Page) -> tuple[float, float]:
     """Move over the map until the pointer rests on a point; return its place once its image is shown."""
     box = page.locator("#frame").bounding_box()
     assert box is not None
+    sent = messages(page)
     for step in range(1, 40):
         place = box["x"] + box["width"] * step / 40, box["y"] + box["height"] / 2
+        before = len(sent)
         page.mouse.move(*place)
+        page.wait_for_timeout(300)  # a point's image is asked for after 90 ms
+        if len(sent) == before:
+            continue
         with suppress(TimeoutError):
             page.locator("#tip:not([hidden])").wait_for(timeout=3000)
             return place
