@@ -32,9 +32,9 @@ TEXT = "b200-500.400-600.600_r-100.100-300.200"
 
 
 def test_a_link_with_strokes_shows_what_if_of_each_model() -> None:
-    query = {"sample": "tulip", "model": ["first", "second"], "fill": "mean", "keep": "true"}
-    app = opened(**query, brush=f"tulip.jpg~{TEXT}")
-    image = swin_core.read_image(choices.sample_images()["tulip"])
+    query = {"sample": "mountain", "model": ["first", "second"], "fill": "mean", "keep": "true"}
+    app = opened(**query, brush=f"mountain.jpg~{TEXT}")
+    image = swin_core.read_image(choices.sample_images()["mountain"])
     for name, cell in zip(("first", "second"), cells(app), strict=True):
         expected = swin_core.what_if(cache.classifier(name), image, TEXT, fill="mean", keep=True)
         assert cell["map"] == map_payload(expected.after.maps[0, 0])

@@ -174,7 +174,7 @@ def test_concurrent_clients_get_the_same_answers(demo: Started, samples: dict[st
     pictures = (ROSE, samples["tulip"], samples["cat"])
     wishes = [
         {"picture": pictures[n % 3], "models": list(OURS[: 1 + n % 2]), "target": classes[n % 4], "method": "gradcam"}
-        for n in range(16)
+        for n in range(12)
     ]
     # Each asks for an image of its own, so that nothing is found in the cache.
     folder = demo.temporary / "pictures"
@@ -184,7 +184,7 @@ def test_concurrent_clients_get_the_same_answers(demo: Started, samples: dict[st
         with Image.open(wish["picture"]) as picture:
             picture.resize((200 + number, 210)).save(file)
         wish["picture"] = file
-    with ThreadPoolExecutor(16) as clients:
+    with ThreadPoolExecutor(12) as clients:
         together = list(clients.map(lambda wish: explained(demo.client(), **wish), wishes))
     for file in folder.iterdir():
         with Image.open(file) as picture:
