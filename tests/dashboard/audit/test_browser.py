@@ -22,7 +22,7 @@ __all__ = ["browser"]
 
 SLOW = 400_000  # milliseconds for an audit on a busy machine
 SETTINGS = ["--init", "swin_nano_cifar100", "--variant", "swin_nano", "--image-size", "32", "--patch-size", "2"]
-SETTINGS += ["--window-size", "4", "--epochs", "30", "--batch-size", "24", "--lr", "0.002", "--ema", "0"]
+SETTINGS += ["--window-size", "4", "--epochs", "15", "--batch-size", "12", "--lr", "0.002", "--ema", "0"]
 SETTINGS += ["--crop-scale", "0.9", "--holdout", "0.2"]
 
 
