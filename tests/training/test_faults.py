@@ -177,7 +177,7 @@ def test_a_run_that_stands_still_can_be_stopped(
 
 IMPATIENT = """
 from swin_core.system import heartbeats
-heartbeats.INTERVAL, heartbeats.PATIENCE = 0.2, 1.5
+heartbeats.INTERVAL, heartbeats.PATIENCE = 0.2, 3.0
 """
 """What Python runs before the ranks: half a minute of silence would take too long."""
 
@@ -189,8 +189,8 @@ def test_a_rank_that_was_halted_is_reported_and_its_run_stops(
     """Rank 0 is halted and goes on; then rank 1 is halted, and the run is asked to stop."""
     (shell.folder / "sitecustomize.py").write_text(IMPATIENT)
     monkeypatch.setenv("PYTHONPATH", str(shell.folder))
-    monkeypatch.setattr(launch, "PATIENCE", 1.5)
-    monkeypatch.setattr(listing, "_SILENCE", {"running": 3.0, "starting": 50.0})
+    monkeypatch.setattr(launch, "PATIENCE", 3.0)
+    monkeypatch.setattr(listing, "_SILENCE", {"running": 5.0, "starting": 50.0})
     run = shell.new_run(small(pictures, epochs=10_000), 2)
     launcher = begun(run)
     epochs_done(run)
