@@ -67,9 +67,13 @@ class Tested:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Tested":
-        """Undo `to_dict`."""
+        """Undo `to_dict`; what an older version did not measure has its default.
+
+        Raises:
+            KeyError, TypeError: the values are not those of a candidate.
+        """
         arguments: dict[str, Any] = {"class_name": values["class"]}
-        for name in cls.__dataclass_fields__.keys() - {"class_name"}:
+        for name in cls.__dataclass_fields__.keys() & values.keys():
             value = values[name]
             if f"{name}_interval" in values:
                 value = Estimate(value, *values[f"{name}_interval"])

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -39,11 +40,12 @@ def encode_example(audit: Audit, images: Sequence[FindingImages]) -> bytes:
         {
             "first": image_uri(_reduced(each.first, 144)),
             "caption": each.caption,
-            "thumbnails": [(name, image_uri(_reduced(image, 96))) for name, image in each.thumbnails[:4]],
+            "thumbnails": [(name, image_uri(_reduced(image, 88))) for name, image in each.thumbnails[:4]],
         }
         for each in images
     ]
-    return json.dumps({"audit": audit.to_dict(), "images": drawn}, separators=(",", ":")).encode()
+    shown = replace(audit, findings=tuple(replace(finding, names=()) for finding in audit.findings))
+    return json.dumps({"audit": shown.to_dict(), "images": drawn}, separators=(",", ":")).encode()
 
 
 def _reduced(image: Image.Image, side: int) -> Image.Image:

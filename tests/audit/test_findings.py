@@ -65,6 +65,17 @@ def test_the_curves_of_a_finding_end_at_its_effects(
     assert not any(candidate.curves for candidate in found.tested)
 
 
+def test_a_finding_of_an_older_version_is_read_without_what_it_lacks(found: Audit) -> None:
+    values = json.loads(json.dumps(found.findings[0].to_dict()))
+    assert results.Tested.from_dict(values) == found.findings[0]
+    del values["curves"]
+    older = results.Tested.from_dict(values)
+    assert kept.finding_key(older) == kept.finding_key(found.findings[0])
+    for needed in ("class", "flip"):
+        with pytest.raises((KeyError, TypeError)):
+            results.Tested.from_dict({name: value for name, value in values.items() if name != needed})
+
+
 def test_all_images_of_the_class_are_checked_for_a_finding(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_from_a_model_with_a_shortcut_to_a_repaired_one(
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_text("1 finding in 96 images")).to_be_visible(timeout=SLOW)
         visible(page.get_by_text("the lower right corner decides 'marked'"))
+        at_rest(page)  # a page that is left drops images that the browser has not read yet
 
         page.get_by_role("button", name="Retrain without 1 finding").click()
         visible(page.get_by_role("heading", name="New run"))
@@ -91,6 +92,8 @@ def test_from_a_model_with_a_shortcut_to_a_repaired_one(
 
         until(ended, 300)
         page.get_by_role("link", name="Audit").click()
+        visible(page.get_by_role("button", name="Compare with photos-without"))
+        at_rest(page)
         page.get_by_role("button", name="Compare with photos-without").click()
         sentence = page.get_by_text("the worst group had")
         expect(sentence).to_be_visible(timeout=SLOW)
