@@ -67,7 +67,7 @@ def open_details(comparison: Comparison, grid: Grid, events: ViewerEvents) -> No
     if events.cell is None:
         return
     i, (_, j) = comparison.seen_row(events.all("cell")[-1]), events.cell
-    if i is None or not 0 <= j < len(grid.columns):
+    if i is None or not (i < len(grid.rows) and 0 <= j < len(grid.columns)):
         return
     cell = grid.rows[i].cells[j]
     line, model = comparison.line_and_model(i, j)

@@ -47,7 +47,7 @@ It excludes `..`, absolute paths, control characters, and surrogates, which no U
 # split that is read again is in memory twice while a catalog holds the first one.
 _splits: LRUCache[DataSet] = LRUCache(32, 200 * 2**20)
 # Without the images of a split, a catalog takes some 15 MB for 60,000 of them.
-_catalogs: LRUCache[Catalog] = LRUCache(2)
+_catalogs: LRUCache[Catalog] = LRUCache(4)
 # The data sets in each offered folder.
 _listings: LRUCache[list[Path]] = LRUCache(16)
 _LISTED_SECONDS = 5.0

@@ -20,7 +20,7 @@ from swin_core.audit.content import content_candidates
 from swin_core.audit.duplicates import find_duplicates
 from swin_core.audit.fitting import fitted_mask
 from swin_core.audit.grouping import reported, stand_for_the_same
-from swin_core.audit.interventions import Content, Faded, Place, Shift
+from swin_core.audit.interventions import Content, Faded, Intervention, Place, Shift
 from swin_core.audit.kept import FORMAT, kept_step, read_audit, write_audit
 from swin_core.audit.maps import GRID, WINDOW, RelevanceMaps, audit_folder, patch_slices, relevance_maps
 from swin_core.audit.results import LEAST_EFFECT, STRENGTHS, Audit, FileSize, Tested
@@ -293,21 +293,31 @@ def _curves(
     group = candidate.group
     _, (donors, recipients) = _pairs(maps, candidate, seed)
     known = donors[maps.predicted[donors] == group]
+    before = chances(bench, known, group) if len(known) else np.zeros(0)
     curves: dict[str, list[float]] = {}
     for strength, control in itertools.product(STRENGTHS, (False, True)):
         tick()
-        faded, end = Faded(candidate.intervention, strength), "_control" if control else ""
-        turned = flips(bench, np.tile(donors, PASTES), recipients, group, faded, control)
+        part, end = _part(candidate.intervention, strength), "_control" if control else ""
+        turned = flips(bench, np.tile(donors, PASTES), recipients, group, part, control)
         curves.setdefault(f"flip{end}", []).append(float(turned.mean()))
         if len(known):
-            curves.setdefault(f"drop{end}", []).append(float(drops(bench, known, group, faded, control).mean()))
+            curves.setdefault(f"drop{end}", []).append(
+                float((before - chances(bench, known, group, part, control)).mean())
+            )
     return curves
+
+
+def _part(full: Intervention, strength: float) -> Intervention:
+    """Return an intervention at less than its full strength: a smaller shift, or pixels that go a part of the way."""
+    if isinstance(full, Shift):
+        return replace(full, by=tuple(strength * part for part in full.by))
+    return Faded(full, strength)
 
 
 def _members(
     bench: Bench, maps: RelevanceMaps, candidate: Candidate, seed: int, tick: Callable[[], None]
 ) -> dict[str, Any]:
-    """Return which images of the class have what was found, as fields of `Tested`.
+    """Return which of the candidate's images have what was found, as fields of `Tested`.
 
     An image has a region or a content if that turns most of the images that it is pasted into. `tick` is called before
     each batch; an error that it raises stops the audit.

@@ -106,12 +106,12 @@ def compare_repair(
     rows_by_name = {name: row for row, name in enumerate(dataset.names)}
     benches = Bench(before, dataset), Bench(after, dataset)
     carriers = np.array([rows_by_name[name] for name in finding.names if name in rows_by_name], np.int64)
-    carriers = benches[0].readable(carriers)
+    random = np.random.default_rng(seed)
+    carriers = benches[0].readable(np.sort(random.permutation(carriers)[:MOST]))
     if not len(carriers):
         raise DataError(f"none of the finding's images is in {dataset.name}; audit the model on these images again.")
     intervention = _intervention(finding, rows_by_name)
     own = int(dataset.labels[carriers[0]])
-    random = np.random.default_rng(seed)
     truths = [true_classes(bench.classifier, dataset) for bench in benches]
     known = [row for row in range(len(dataset)) if all(truth[row] >= 0 for truth in truths)]
     if own < 0 or not known:

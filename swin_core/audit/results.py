@@ -48,10 +48,10 @@ class Tested:
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False, hash=False)
     """Of a finding: `flip`, `flip_control`, `drop` and `drop_control` at each of `STRENGTHS`."""
     images: int = 0
-    """Images of the class whose region turns most of the images that it is pasted into; of a shift, those that have
-    it."""
+    """Of a finding: images of the class whose region turns most of the images that it is pasted into; of a shift, those
+    that have it."""
     of_images: int = 0
-    """Images of the class whose region was pasted; 0 if the short test was enough."""
+    """Images of the class that were checked for a finding, or in the full test; 0 if the short one was enough."""
     names: tuple[str, ...] = field(default=(), repr=False)
     """Names of the former."""
     corners: tuple[tuple[int, int], ...] = field(default=(), repr=False)

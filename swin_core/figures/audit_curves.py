@@ -10,7 +10,7 @@ from swin_core.figures.palette import SERIES
 from swin_core.figures.text import NO_BREAK
 
 LEGEND = (
-    "Strength 0 % is the image as it is, 100 % the whole change; in between, each pixel goes a part of the way. "
+    "Strength 0 % is the image as it is, 100 % the whole change; in between, it is as large a part of the change. "
     "Dashed: the control."
 )
 """What the axis and the lines mean."""
@@ -73,10 +73,10 @@ def curve_svg(curve: Curve) -> str:
     parts.append(f'<text x="{across(0.5):.0f}" y="{_BOTTOM + 33}" text-anchor="middle">strength of the change</text>')
     parts.append(line(curve.control, f'stroke="{CONTROL_COLOUR}" stroke-dasharray="5 4"'))
     parts.append(line(curve.effect, f'stroke="{COLOUR}"'))
-    ends = {"effect": curve.effect[-1], "control": curve.control[-1]}
-    height = 0.0
-    for name, share in sorted(ends.items(), key=lambda end: -end[1]):
-        height = max(down(share) + 4, height + _LINE_HEIGHT)  # the lower one makes room
+    ends = sorted((("effect", curve.effect[-1]), ("control", curve.control[-1])), key=lambda end: -end[1])
+    upper, lower = (down(share) + 4 for _, share in ends)
+    lower = min(max(lower, upper + _LINE_HEIGHT), _BOTTOM + 4)  # apart from each other, and above those of the axis
+    for (name, share), height in zip(ends, (min(upper, lower - _LINE_HEIGHT), lower), strict=True):
         parts.append(f'<text x="{_RIGHT + 8}" y="{height:.1f}">{name} {_percent(share)}</text>')
     return "".join([*parts, "</svg>"])
 

@@ -74,7 +74,7 @@ def describe(finding: Tested) -> str:
 
 
 def headline(finding: Tested) -> str:
-    """Return a finding in two sentences."""
+    """Return a finding in two or three sentences."""
     name = repr(finding.class_name)
     count = f"{finding.images} of {finding.of_images} images"
     control = "" if finding.flip_control is None else f" (control: {percent(finding.flip_control.value)})"

@@ -17,7 +17,7 @@ from swin_core.attribution.defaults import default_method
 from swin_core.audit import Audit, audit, findings, kept, maps, results
 from swin_core.audit.bench import Bench, Estimate, bootstrap
 from swin_core.audit.candidates import Candidate, frame
-from swin_core.audit.interventions import Place
+from swin_core.audit.interventions import Place, Shift
 from swin_core.data.folders import image_folder, open_folder
 from swin_core.errors import ConfigError, DataError
 from swin_core.figures.audit_groups import finding_images
@@ -63,6 +63,12 @@ def test_the_curves_of_a_finding_end_at_its_effects(
         assert again.curves[name] == pytest.approx((0.0, getattr(again, name).value), abs=1e-6)
         assert len(finding.curves[name]) == len(results.STRENGTHS)
     assert not any(candidate.curves for candidate in found.tested)
+
+
+def test_a_statistic_is_shifted_by_a_part() -> None:
+    part = findings._part(Shift("colour", (0.2, -0.4)), 0.25)
+    assert isinstance(part, Shift)
+    assert part.by == pytest.approx((0.05, -0.1))
 
 
 def test_a_finding_of_an_older_version_is_read_without_what_it_lacks(found: Audit) -> None:

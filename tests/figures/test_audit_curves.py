@@ -52,7 +52,8 @@ def test_a_curve_goes_from_no_change_to_the_effect_of_the_table(finding: results
 
 
 def test_the_lines_are_drawn_to_scale(finding: results.Tested) -> None:
-    for curve in effect_curves(finding):
+    both_small = replace(finding, drop=share(0.02), drop_control=share(0.01))
+    for curve in (*effect_curves(finding), *effect_curves(both_small)):
         drawing = ElementTree.fromstring(curve_svg(curve))
         grid = [float(re.findall(r"[\d.]+", path.attrib["d"])[1]) for path in drawing.iter("path")]
         zero, half, whole = grid
@@ -66,3 +67,4 @@ def test_the_lines_are_drawn_to_scale(finding: results.Tested) -> None:
         assert words[0] is not None
         assert words[0].startswith("effect")
         assert heights[1] - heights[0] >= 14
+        assert heights[1] <= 132  # above the labels of the axis
