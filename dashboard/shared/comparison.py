@@ -85,7 +85,7 @@ class Comparison:
                 From the browser, so both are checked.
         """
         row, titles = event.get("row"), self.row_titles
-        if not isinstance(row, int) or row < 0:
+        if type(row) is not int or row < 0:
             return None
         title = event.get("title", titles[row] if row < len(titles) else None)
         if row < len(titles) and titles[row] == title:

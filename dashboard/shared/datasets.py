@@ -43,8 +43,8 @@ NAME_PATTERN = re.compile(
 It excludes `..`, absolute paths, control characters, and surrogates, which no URL can contain.
 """
 
-# The train split of CIFAR-100 takes 125 MB, its test split 25 MB, splits of files nearly nothing. All that fit stay: a
-# split that is read again is in memory twice while a catalog holds the first one.
+# The train split of CIFAR-100 takes 125 MB, its test split 25 MB, splits of files nearly nothing. Splits stay while
+# they fit: reading one again would hold it twice, since a catalog keeps the first copy.
 _splits: LRUCache[DataSet] = LRUCache(32, 200 * 2**20)
 # Without the images of a split, a catalog takes some 15 MB for 60,000 of them.
 _catalogs: LRUCache[Catalog] = LRUCache(4)

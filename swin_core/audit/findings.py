@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -152,10 +152,10 @@ def _findings(
     seed: int,
     folder: Path,
     step: Callable[[int], None],
-) -> tuple[tuple[Tested, ...], ...]:
-    """Test the candidates; return the findings, those below the threshold, and those that stand for a finding too.
+) -> tuple[tuple[Tested, ...], tuple[Tested, ...], tuple[Tested, ...]]:
+    """Test the candidates; return the findings, those below the threshold, and those that a finding already stands for.
 
-    Each is sorted by strength. `step` is called with the number of candidates that have been tested since.
+    Each is sorted by strength. `step` is called with the number of candidates that were tested since the last call.
     """
 
     def test(candidate: Candidate, number: int) -> Tested:
@@ -184,16 +184,17 @@ def _findings(
         fitted = _fitted(bench, maps, candidate, seed + order, folder, lambda: step(0))
         if fitted is not candidate:
             again = test(fitted, order)
-            candidate, tested, number = (fitted, again, order) if again.passes else (candidate, tested, number)
+            if again.passes:
+                candidate, tested, number = fitted, again, order
         found = more(_members, candidate, number) | {"curves": more(_curves, candidate, number)}
         findings.append((candidate, Tested.from_dict(tested.to_dict() | found)))
     others = [tested for _, tested in results if not tested.passes]
     merged = [tested for _, tested in results if tested.passes and not any(tested is each for each in taken)]
-    by_strength = (
-        tuple(sorted(part, key=lambda tested: -tested.strength))
-        for part in ([tested for _, tested in findings], others, merged)
-    )
-    return tuple(by_strength)
+    return _by_strength(tested for _, tested in findings), _by_strength(others), _by_strength(merged)
+
+
+def _by_strength(candidates: Iterable[Tested]) -> tuple[Tested, ...]:
+    return tuple(sorted(candidates, key=lambda tested: -tested.strength))
 
 
 def _digest(what: str, candidate: Candidate, seed: int, error: float = 0.0) -> str:

@@ -169,7 +169,7 @@ class Faded:
 
     def _part_of(self, views: np.ndarray, changed: np.ndarray) -> np.ndarray:
         part = views.astype(np.float32) * (1 - self.strength) + changed.astype(np.float32) * self.strength
-        return (part.round() if views.dtype == np.uint8 else part).astype(views.dtype)
+        return (part.round() if np.issubdtype(views.dtype, np.integer) else part).astype(views.dtype)
 
 
 def shift_views(views: np.ndarray, statistic: str, by: tuple[float, ...], times: float) -> np.ndarray:

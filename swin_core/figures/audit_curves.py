@@ -1,6 +1,7 @@
 """The curves of a finding: its effects by the strength of the change, each beside its control."""
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import NamedTuple
 
 from swin_core.audit.bench import Estimate
@@ -10,7 +11,7 @@ from swin_core.figures.palette import SERIES
 from swin_core.figures.text import NO_BREAK
 
 LEGEND = (
-    "Strength 0 % is the image as it is, 100 % the whole change; in between, it is as large a part of the change. "
+    "Strength 0 % is the image as it is, 100 % the whole change; in between, that part of the change. "
     "Dashed: the control."
 )
 """What the axis and the lines mean."""
@@ -63,7 +64,10 @@ def curve_svg(curve: Curve) -> str:
         points = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in zip(curve.strengths, shares, strict=True))
         return f'<polyline points="{points}" fill="none" stroke-width="2.5" {look}/>'
 
-    parts = ['<svg viewBox="0 0 320 166" role="img" font-size="12" fill="currentColor">', f"<title>{curve}</title>"]
+    parts = [
+        '<svg viewBox="0 0 320 166" role="img" font-size="12" fill="currentColor">',
+        f"<title>{escape(str(curve))}</title>",
+    ]
     for share in (0.0, 0.5, 1.0):
         parts.append(f'<path d="M{_LEFT} {down(share):.1f}H{_RIGHT}" stroke="currentColor" stroke-opacity="0.2"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{down(share) + 4:.1f}" text-anchor="end">{_percent(share)}</text>')

@@ -44,7 +44,7 @@ def encode_example(audit: Audit, images: Sequence[FindingImages]) -> bytes:
         }
         for each in images
     ]
-    shown = replace(audit, findings=tuple(replace(finding, names=()) for finding in audit.findings))
+    shown = replace(audit, findings=tuple(replace(finding, names=(), corners=()) for finding in audit.findings))
     return json.dumps({"audit": shown.to_dict(), "images": drawn}, separators=(",", ":")).encode()
 
 

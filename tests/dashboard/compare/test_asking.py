@@ -56,7 +56,7 @@ def test_a_row_is_found_by_its_title(layer: str | None) -> None:
     found = [comparison.seen_row({"row": 0, "title": title}) for title in titles]
     assert found == [0, None, 2, None]  # two have the title b
     assert [comparison.seen_row({"row": row, "title": titles[row]}) for row in range(4)] == [0, 1, 2, 3]
-    assert [comparison.seen_row({"row": row}) for row in (0, 3, 4, -1, "0", None)] == [0, 3, None, None, None, None]
+    assert [comparison.seen_row({"row": row}) for row in (0, 3, 4, -1, "0", True, None)] == [0, 3, *[None] * 5]
 
 
 def test_a_class_dragged_onto_another_asks_for_the_contrast() -> None:
